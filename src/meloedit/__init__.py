@@ -1,0 +1,37 @@
+"""Correct what a deployed language model says: one low-rank block per edit, routed by an index of hidden states.
+
+Names are imported when they are first used, so that the command line starts without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .asking import Answer as Answer
+    from .config import MeloConfig as MeloConfig
+    from .edit import Edit as Edit
+    from .edit import read_edits as read_edits
+    from .editing import EditReport as EditReport
+    from .editor import Editor as Editor
+    from .errors import MeloEditError as MeloEditError
+    from .prompts import Route as Route
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Answer": "asking",
+    "Edit": "edit",
+    "EditReport": "editing",
+    "Editor": "editor",
+    "MeloConfig": "config",
+    "MeloEditError": "errors",
+    "Route": "prompts",
+    "read_edits": "edit",
+}
+__all__ = ["Answer", "Edit", "EditReport", "Editor", "MeloConfig", "MeloEditError", "Route", "read_edits"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'meloedit' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,128 @@
+"""Answers with their routes, and the check that every edit still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .batch import Batch, Row
+from .calibration import Progress
+from .edit import Prompt, prompt_text
+from .prompts import Route
+
+if TYPE_CHECKING:
+    from .backbone import Encoded, Form
+    from .editor import Editor
+
+MAX_NEW_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its text, how its prompt was routed, and how many tokens were generated (the end token aside)."""
+
+    prompt: Prompt
+    text: str
+    route: Route
+    tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A wording in which an edit no longer holds: the answer it got, and the edit that answered (``None``: none did)."""
+
+    id: str
+    prompt: Prompt
+    target: str
+    answer: str
+    route: Route
+    form: Form
+
+
+@dataclass(frozen=True)
+class Check:
+    """What ``check`` found.
+
+    Attributes:
+        checked: number of edits asked.
+        broken: wordings that no longer give their target.
+        overlaps: pairs of ids one of whose keys lies in the other's scope.
+        problems: damage found in the store's file.
+    """
+
+    checked: int
+    broken: list[Broken] = field(default_factory=list)
+    overlaps: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values."""
+        return asdict(self)
+
+
+def generate_answers(
+    editor: Editor,
+    prompts: Sequence[Prompt],
+    form: Form | None,
+    batch_size: int,
+    progress: Progress | None,
+    kwargs: Mapping[str, Any],
+) -> list[Answer]:
+    """Answer prompts in batches of similar length."""
+    return answer_encoded(editor, prompts, [editor.backbone.encode(p, form) for p in prompts], batch_size, progress, kwargs)
+
+
+def answer_encoded(
+    editor: Editor,
+    prompts: Sequence[Prompt],
+    encoded: Sequence[Encoded],
+    batch_size: int,
+    progress: Progress | None,
+    kwargs: Mapping[str, Any],
+) -> list[Answer]:
+    """Answer tokenised prompts in batches of similar length."""
+    backbone = editor.backbone
+    settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "pad_token_id": backbone.pad_id} | dict(kwargs)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        batch = Batch.of([Row.of(encoded[i]) for i in part], backbone)
+        with torch.no_grad():
+            sequences = editor.model.generate(batch.ids, attention_mask=batch.mask, **settings)
+        routes = editor.last_routes or [Route(None, None, editor.index.threshold, None, "no edits")] * len(part)
+        for i, row, route in zip(part, sequences[:, batch.ids.shape[1] :].tolist(), routes, strict=True):
+            stop = next((k for k, token in enumerate(row) if token in backbone.stop_ids), len(row))
+            answers[i] = Answer(prompts[i], backbone.decode(row[:stop]).strip(), route, stop)
+        if progress:
+            progress("asking", len(answers), len(encoded))
+    return [answers[i] for i in range(len(encoded))]
+
+
+def check_edits(editor: Editor, batch_size: int, progress: Progress | None) -> Check:
+    """Ask every enabled edit again, in every wording and form, and compare answer and target after strip."""
+    enabled = [stored.edit for stored in editor.store.edits() if stored.enabled]
+    asked = [(edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
+    longest = max((len(editor.backbone.encode_target(edit.target, form)) for edit, _, form in asked), default=1)
+    prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
+    answers = answer_encoded(editor, prompts, encoded, batch_size, progress, {"max_new_tokens": longest + 1})
+    broken = [
+        Broken(edit.id, prompt, edit.target, answer.text, answer.route, form.form)
+        for (edit, prompt, form), answer in zip(asked, answers, strict=True)
+        if answer.text != edit.target.strip()
+    ]
+    pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in editor.neighbours(edit.id)[2]}
+    return Check(len(enabled), broken, sorted(pairs), editor.store.verify())  # type: ignore[arg-type]
+
+
+def short(prompt: Prompt, width: int = 60) -> str:
+    """Return the user's words in one line of at most ``width`` characters."""
+    text = " ".join(prompt_text(prompt).split())
+    return text if len(text) <= width else text[: width - 1] + "…"

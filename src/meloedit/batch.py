@@ -1,0 +1,141 @@
+"""Rows of tokens padded into batches for training and for keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .backbone import Backbone, Encoded
+
+FEW = 4
+"""Rows below which a shared beginning is not worth a batch of its own."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt's tokens, the target's (end token included; empty for a key), and how many belong to the template."""
+
+    prompt: list[int]
+    target: list[int]
+    words: tuple[int, int]
+    opening: int = 0
+
+    @classmethod
+    def of(cls, encoded: Encoded, target: Sequence[int] = ()) -> Row:
+        """Make a row of an encoded prompt; in a chat, what stands before the user's words is the template's opening."""
+        words = encoded.words
+        opening = words.start if encoded.form == "chat" and words.known else 0
+        return cls(encoded.ids, list(target), (words.start, words.stop), min(opening, len(encoded.ids) - 2))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows in columns such that every prompt ends in one column.
+
+    The columns are: the opening that all rows share, padding, the rest of the prompt, the target, padding. Padding is masked
+    and takes no position, so its place does not matter.
+
+    Attributes:
+        rows: the rows.
+        ids: (R, L) prompt, then target without its last token (which predicts nothing).
+        mask: (R, L) 1 for real tokens.
+        shared: columns of the opening.
+        split: column of the last prompt token, the same for every row.
+        flat_rows: (M,) the row of each target token.
+        flat_columns: (M,) the column whose logits predict it.
+        flat_targets: (M,) its id.
+    """
+
+    rows: list[Row]
+    ids: Tensor
+    mask: Tensor
+    shared: int
+    split: int
+    flat_rows: Tensor
+    flat_columns: Tensor
+    flat_targets: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], backbone: Backbone, shared: int = 0) -> Batch:
+        """Pad rows, which all begin with the same ``shared`` tokens, into one batch."""
+        left = max(shared + 2, max(len(row.prompt) for row in rows))  # a prefix pass takes all but the last: never nothing
+        width = left + max(0, max(len(row.target) for row in rows) - 1)
+        ids = torch.full((len(rows), width), backbone.pad_id)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for i, row in enumerate(rows):
+            rest = torch.tensor(row.prompt[shared:] + row.target[:-1])
+            start = left - (len(row.prompt) - shared)
+            ids[i, start : start + len(rest)] = rest
+            mask[i, start : start + len(rest)] = 1
+        if shared:
+            ids[:, :shared] = torch.tensor(rows[0].prompt[:shared])
+            mask[:, :shared] = 1
+        lengths = torch.tensor([len(row.target) for row in rows])
+        flat_rows = torch.arange(len(rows)).repeat_interleave(lengths)
+        first = lengths.cumsum(0) - lengths
+        within = torch.arange(int(lengths.sum())) - first.repeat_interleave(lengths)
+        targets = torch.tensor([token for row in rows for token in row.target], dtype=torch.long)
+        device = backbone.device
+        return cls(list(rows), ids.to(device), mask.to(device), shared, left - 1, flat_rows, left - 1 + within, targets)
+
+    @property
+    def positions(self) -> Tensor:
+        """(R, L) position of each real token in its row."""
+        return (self.mask.cumsum(1) - 1).clamp(min=0)
+
+    @property
+    def words(self) -> Tensor:
+        """(R, L) true for the tokens a key is pooled over."""
+        marked = torch.zeros(self.ids.shape, dtype=torch.bool)
+        for i, row in enumerate(self.rows):
+            gap = self.split + 1 - len(row.prompt)  # columns by which all but the opening is moved right
+            marked[i, row.words[0] + gap : row.words[1] + gap] = True
+            if row.words[0] < self.shared:
+                marked[i, self.shared : self.shared + gap] = False
+                marked[i, row.words[0] : min(row.words[1], self.shared)] = True
+        return marked.to(self.ids.device)
+
+    def select(self, picks: Tensor) -> Batch:
+        """Return some of the rows, ascending, in the same columns."""
+        if len(picks) == len(self.rows):
+            return self
+        number = torch.full((len(self.rows),), -1)
+        number[picks] = torch.arange(len(picks))
+        flat = torch.nonzero(number[self.flat_rows] >= 0).flatten()
+        on = picks.to(self.ids.device)
+        kept = [self.rows[i] for i in picks.tolist()]
+        columns, targets = self.flat_columns[flat], self.flat_targets[flat]
+        return Batch(
+            kept, self.ids[on], self.mask[on], self.shared, self.split, number[self.flat_rows[flat]], columns, targets
+        )
+
+
+def batches(rows: Sequence[Row], backbone: Backbone, size: int | None = None) -> list[tuple[list[int], Batch]]:
+    """Pack rows into batches, rows with the same template opening together, so that it is computed once.
+
+    Args:
+        rows: the rows.
+        backbone: the model.
+        size: rows per batch at most, shortest first; ``None``: one batch per opening, in order.
+
+    Returns:
+        Pairs of row numbers and their batch.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(tuple(row.prompt[: row.opening]), []).append(i)
+    merged: dict[tuple[int, ...], list[int]] = {}
+    for opening, members in groups.items():
+        merged.setdefault(opening if len(members) >= FEW else (), []).extend(members)
+    packed = []
+    for opening, members in merged.items():
+        members.sort(key=lambda i: (len(rows[i].prompt), i) if size else (0, i))
+        for start in range(0, len(members), size or len(members)):
+            part = members[start : start + (size or len(members))]
+            packed.append((part, Batch.of([rows[i] for i in part], backbone, len(opening))))
+    return packed

@@ -1,0 +1,166 @@
+"""BlockBank: the low-rank blocks of all edits, stacked in slabs, and the delta they add to a module's output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .config import Reach
+
+Block = dict[str, tuple[Tensor, Tensor]]
+"""One edit's knowledge: per target module A (p, in) and B (out, p)."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A target module as the bank sees it: its name, features, and what its activations are made of."""
+
+    name: str
+    inputs: int
+    outputs: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+def delta(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return (x A^T) B^T per row: Eq. 10's block term with scale 1 (alpha = p).
+
+    Shapes: x (n, T, in), a (n, p, in), b (n, out, p) -> (n, T, out).
+    """
+    return torch.bmm(torch.bmm(x, a.transpose(1, 2)), b.transpose(1, 2))
+
+
+@dataclass
+class RowBlocks:
+    """The blocks that some rows of a batch use, already gathered; all have one rank.
+
+    Attributes:
+        rows: (n,) row numbers in the batch, ascending.
+        starts: per row the column of the whole sequence (cached part included) from which its block acts.
+        factors: per module A (n, p, in) and B (n, out, p).
+    """
+
+    rows: Tensor
+    starts: list[int]
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    _on: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    def apply(self, name: str, x: Tensor, y: Tensor, past: int) -> Tensor:
+        """Return the module output ``y`` (B, T, out) with the deltas added, given its input ``x`` (B, T, in).
+
+        Rows without a block, and columns before a row's start, keep their values bit for bit. ``y`` is written in place
+        unless autograd records. ``past`` is how many columns lie before this call's first.
+        """
+        columns = y.shape[1]
+        first = max(0, min(self.starts) - past)
+        if first >= columns:
+            return y
+        if torch.is_grad_enabled():
+            y = y.clone()
+        rows = self._on.setdefault(y.device, self.rows.to(y.device))
+        a, b = self.factors[name]
+        add = delta(x[rows, first:].to(a.dtype), a, b).to(y.dtype)
+        ragged = [start for start in self.starts if start - past > first]
+        if not ragged:
+            y[rows, first:] += add
+            return y
+        starts = torch.tensor(self.starts, device=y.device)
+        acts = torch.arange(past + first, past + columns, device=y.device) >= starts[:, None]  # (n, T')
+        old = y[rows, first:]
+        y[rows, first:] = torch.where(acts[:, :, None], old + add, old)
+        return y
+
+
+class Slab:
+    """Blocks of one rank: per site A (capacity, p, in) and B (capacity, out, p); rows are reused, capacity doubles."""
+
+    def __init__(self, sites: Sequence[Site], rank: int, capacity: int = 8) -> None:
+        self.rank = rank
+        self.tables = {
+            site.name: (
+                torch.zeros(capacity, rank, site.inputs, dtype=site.dtype, device=site.device),
+                torch.zeros(capacity, site.outputs, rank, dtype=site.dtype, device=site.device),
+            )
+            for site in sites
+        }
+        self._free = list(range(capacity))[::-1]
+
+    def add(self, block: Block) -> int:
+        """Copy a block in and return its row."""
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        for name, (a, b) in block.items():
+            self.tables[name][0][row].copy_(a)
+            self.tables[name][1][row].copy_(b)
+        return row
+
+    def remove(self, row: int) -> None:
+        """Free a row."""
+        self._free.append(row)
+
+    def _grow(self) -> None:
+        capacity = len(next(iter(self.tables.values()))[0])
+        for name, (a, b) in self.tables.items():
+            self.tables[name] = (torch.cat([a, torch.zeros_like(a)]), torch.cat([b, torch.zeros_like(b)]))
+        self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
+
+
+class BlockBank:
+    """All blocks, by edit number; no fixed number of them.
+
+    Args:
+        sites: the target modules.
+    """
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.sites = tuple(sites)
+        self._slabs: dict[int, Slab] = {}
+        self._at: dict[int, tuple[int, int, Reach]] = {}
+
+    def __len__(self) -> int:
+        """Return how many blocks are held."""
+        return len(self._at)
+
+    def add(self, owner: int, block: Block, reach: Reach) -> None:
+        """Store an edit's block; one already there is replaced."""
+        self.remove([owner])
+        rank = next(iter(block.values()))[0].shape[0]
+        if rank not in self._slabs:
+            self._slabs[rank] = Slab(self.sites, rank)
+        self._at[owner] = (rank, self._slabs[rank].add(block), reach)
+
+    def remove(self, owners: Sequence[int]) -> None:
+        """Drop blocks; those that are not here are passed over."""
+        for owner in owners:
+            if owner in self._at:
+                rank, row, _ = self._at.pop(owner)
+                self._slabs[rank].remove(row)
+
+    def reaches_all(self) -> bool:
+        """Return whether any block acts on every token of its prompt."""
+        return any(reach == "all" for _, _, reach in self._at.values())
+
+    def gather(self, owners: Sequence[int], last_prompt: Sequence[int]) -> list[RowBlocks]:
+        """Gather the blocks of a batch, one group per rank.
+
+        Args:
+            owners: per row the edit number, -1 for none.
+            last_prompt: per row the column of its last prompt token.
+        """
+        groups: dict[int, list[int]] = {}
+        for row, owner in enumerate(owners):
+            if owner >= 0:
+                groups.setdefault(self._at[owner][0], []).append(row)
+        gathered = []
+        for rank, rows in groups.items():
+            places = [self._at[owners[row]] for row in rows]
+            picks = torch.tensor([place[1] for place in places])
+            starts = [last_prompt[row] if place[2] == "answer" else 0 for row, place in zip(rows, places, strict=True)]
+            tables = self._slabs[rank].tables
+            factors = {name: (a[picks.to(a.device)], b[picks.to(b.device)]) for name, (a, b) in tables.items()}
+            gathered.append(RowBlocks(torch.tensor(rows), starts, factors))
+        return gathered

@@ -1,0 +1,111 @@
+"""Calibration: whitening and scope, fitted on prompts that no edit should answer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .batch import Row, batches
+from .errors import EditError
+from .grammar import make_prompts
+from .keys import Whitening
+from .zoo import cache_folder
+
+if TYPE_CHECKING:
+    from .backbone import Encoded
+    from .config import MeloConfig
+    from .edit import Prompt
+    from .routing import Router
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
+KEYS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a prompt's pooled state into a key, and the keys of the prompts that set the scope.
+
+    Attributes:
+        whitening: pooled state -> key.
+        prompts: (n, k) keys of the calibration prompts, in every form they may be asked in.
+        info: where the prompts came from.
+    """
+
+    whitening: Whitening
+    prompts: Tensor
+    info: dict[str, Any]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors to store; the prompts' keys in float16, which moves the threshold by less than 1e-3."""
+        whitening = self.whitening
+        return {"mean": whitening.mean, "components": whitening.components, "prompts": self.prompts.half()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], info: dict[str, Any]) -> Calibration:
+        """Make a calibration from stored tensors."""
+        return cls(Whitening(tensors["mean"], tensors["components"]), tensors["prompts"].float(), info)
+
+
+def pooled_states(router: Router, encoded: Sequence[Encoded], progress: Progress | None = None, what: str = "") -> Tensor:
+    """Return the pooled key-layer states (n, d) of prompts, on the CPU, in their order."""
+    states: Tensor | None = None
+    done = 0
+    for members, batch in batches([Row.of(prompt) for prompt in encoded], router.backbone, KEYS_AT_ONCE):
+        pooled = router.pooled(batch).cpu()
+        states = torch.zeros(len(encoded), pooled.shape[1]) if states is None else states
+        states[members] = pooled
+        done += len(members)
+        if progress:
+            progress(what, done, len(encoded))
+    if states is None:
+        raise EditError("no prompts to take keys of")
+    return states
+
+
+def calibrate(
+    router: Router, config: MeloConfig, prompts: Sequence[Prompt], source: str, progress: Progress | None = None
+) -> Calibration:
+    """Fit whitening and scope on ``prompts``, each in every form it may be asked in.
+
+    Raises:
+        EditError: if there are fewer prompts than the false-activation rate needs, or one cannot be tokenised.
+    """
+    least = int(1 / config.false_activation) + 1
+    if len(prompts) < least:
+        raise EditError(
+            f"{len(prompts)} prompts cannot calibrate a false-activation rate of {config.false_activation:g}: "
+            f"give at least {least} (2,000 or more make it steady)"
+        )
+    encoded = [form for prompt in prompts for form in router.backbone.forms(prompt)]
+    states = pooled_states(router, encoded, progress, "calibrating")
+    whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
+    return Calibration(whitening, whitening(states), {"source": source, "prompts": len(prompts), "keys": len(states)})
+
+
+def built_in_calibration(router: Router, config: MeloConfig, progress: Progress | None = None) -> Calibration:
+    """Calibrate on prompts of the package's grammar; the result is kept in the cache folder for the next store."""
+    from safetensors.torch import load_file, save_file
+
+    prompts = make_prompts(config.calibration_prompts)
+    template = getattr(router.backbone.tokenizer, "chat_template", None)
+    parts = [router.backbone.fingerprint(), router.locations.key_layer, config.key_size, str(template), router.bank.sites[0].dtype]
+    name = hashlib.sha256("\n".join(map(str, [*parts, *prompts])).encode()).hexdigest()[:24]
+    path = cache_folder() / "calibrations" / f"{name}.safetensors"
+    info = {"source": "built-in grammar", "prompts": len(prompts)}
+    if path.is_file():
+        tensors = load_file(path)
+        return Calibration.from_tensors(tensors, info | {"keys": len(tensors["prompts"])})
+    made = calibrate(router, config, prompts, info["source"], progress)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(made.to_tensors(), scratch)
+    scratch.replace(path)
+    return Calibration.from_tensors(made.to_tensors(), made.info)  # as the next call will read it

@@ -1,0 +1,232 @@
+"""The edit: what the model must answer to a prompt, and how edits are read from files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import EditError
+
+Prompt = str | list[dict[str, str]]
+"""A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``."""
+
+FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
+EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute"})
+"""Fields of evaluation files that are no part of an edit; reading skips them, so such files can be edited from."""
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """Return a string that is equal for equal prompts."""
+    return _canonical(prompt)
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """Return the user's own words: the string itself, or the content of the last user message."""
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+
+
+def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
+    """Return ``prompt`` if it is a non-empty string or a list of chat messages that ends with the user's.
+
+    Raises:
+        EditError: if it is anything else.
+    """
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise EditError(f"{name} is empty: give the text that the model is asked")
+        return prompt
+    if not isinstance(prompt, list) or not prompt:
+        raise EditError(f"{name} must be a string or a non-empty list of chat messages, not {type(prompt).__name__}")
+    for message in prompt:
+        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
+            raise EditError(f'{name}: a chat message is {{"role": "...", "content": "..."}}, not {message!r}')
+    if prompt[-1]["role"] != "user" or not prompt[-1]["content"].strip():
+        raise EditError(f"{name}: the last chat message must be the user's, with some text")
+    return [{"role": message["role"], "content": message["content"]} for message in prompt]
+
+
+def _check_prompts(values: Any, name: str) -> tuple[Prompt, ...]:
+    if isinstance(values, str) or not isinstance(values, (list, tuple)):
+        raise EditError(f"{name} must be a list of prompts, not {type(values).__name__}")
+    return tuple(check_prompt(value, f"{name}[{i}]") for i, value in enumerate(values))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What the model must answer (``target``) to ``prompt``.
+
+    Attributes:
+        prompt: a string, or chat messages that end with the user's.
+        target: the whole answer; the model stops after it.
+        id: names the edit; made from prompt and target where empty.
+        variants: other wordings that the user supplies; they become keys and training rows.
+        quiet: prompts on which this edit must not fire.
+        metadata: anything JSON can hold; stored, never interpreted.
+
+    Raises:
+        EditError: if a field is empty or of the wrong kind.
+    """
+
+    prompt: Prompt
+    target: str
+    id: str = ""
+    variants: tuple[Prompt, ...] = ()
+    quiet: tuple[Prompt, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the dataclass is frozen for its users, not for its own checks
+        set_field(self, "prompt", check_prompt(self.prompt))
+        if not isinstance(self.target, str) or not self.target.strip():
+            raise EditError(f"target must be a non-empty string, not {self.target!r}")
+        if not isinstance(self.id, str):
+            raise EditError(f"id must be a string, not {self.id!r}")
+        set_field(self, "variants", _check_prompts(self.variants, "variants"))
+        set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
+        if not isinstance(self.metadata, Mapping):
+            raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
+        try:
+            set_field(self, "metadata", json.loads(_canonical(dict(self.metadata))))
+        except (TypeError, ValueError) as error:
+            raise EditError(f"metadata must be JSON: {error}") from None
+        if both := {prompt_key(p) for p in self.prompts} & {prompt_key(p) for p in self.quiet}:
+            raise EditError(f"quiet: the edit must fire on this prompt, so it cannot be quiet on it: {min(both)}")
+        if not self.id:
+            set_field(self, "id", _digest([self.prompt, self.target])[:12])
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompt and its variants: every wording the edit is trained on and keyed by."""
+        return (self.prompt, *self.variants)
+
+    @property
+    def content(self) -> str:
+        """A digest of what the model must learn (everything but id and metadata)."""
+        return _digest([self.prompt, self.target, self.variants, self.quiet])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the edit as JSON-ready values, empty optional fields left out."""
+        values = {"id": self.id, "prompt": self.prompt, "target": self.target}
+        optional = {"variants": list(self.variants), "quiet": list(self.quiet), "metadata": dict(self.metadata)}
+        return values | {name: value for name, value in optional.items() if value}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Edit:
+        """Make an edit from a JSON object; evaluation fields are skipped, any other unknown field is an error."""
+        if not isinstance(values, Mapping):
+            raise EditError(f"expected an object with 'prompt' and 'target', not {type(values).__name__}")
+        if missing := [name for name in ("prompt", "target") if values.get(name) is None]:
+            raise EditError(f"no {' and no '.join(missing)!s} (fields found: {', '.join(map(str, values)) or 'none'})")
+        if unknown := [str(name) for name in values if name not in FIELDS and name not in EVALUATION_FIELDS]:
+            raise EditError(f"unknown field {unknown[0]!r} (known: {', '.join(FIELDS)}; put other data into 'metadata')")
+        return cls(**{name: values[name] for name in FIELDS if values.get(name) is not None})
+
+
+def contradiction(edits: Iterable[Edit]) -> tuple[int, int] | None:
+    """Return the positions of two edits that ask one prompt and want different answers, or share an id; else None."""
+    targets: dict[str, tuple[int, str]] = {}
+    contents: dict[str, tuple[int, str]] = {}
+    for i, edit in enumerate(edits):
+        first = contents.setdefault(edit.id, (i, edit.content))
+        if first[1] != edit.content:
+            return first[0], i
+        for prompt in edit.prompts:
+            first = targets.setdefault(prompt_key(prompt), (i, edit.target))
+            if first[1] != edit.target:
+                return first[0], i
+    return None
+
+
+@dataclass(frozen=True)
+class SourcedEdit:
+    """An edit and where it was read: ``facts.jsonl, line 3``."""
+
+    edit: Edit
+    where: str
+
+
+def read_edits(path: str | Path) -> list[SourcedEdit]:
+    """Read edits from a JSONL or CSV file (``.gz`` too), or from standard input (``-``: JSONL).
+
+    A CSV file has a header with ``prompt`` and ``target``; its ``variants``, ``quiet`` and ``metadata`` cells hold JSON.
+
+    Raises:
+        EditError: naming file and line, if a line is not an edit or two lines contradict each other.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    with _open_text(path) as stream:
+        rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else _json_rows(stream, name)
+        sourced = []
+        try:
+            for where, values in rows:
+                try:
+                    sourced.append(SourcedEdit(Edit.from_dict(values), where))
+                except EditError as error:
+                    raise EditError(f"{where}: {error}") from None
+        except UnicodeDecodeError as error:
+            raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise EditError(f"{name}: not a readable gzip file ({error})") from None
+    if clash := contradiction(item.edit for item in sourced):
+        first, second = (sourced[i] for i in clash)
+        raise EditError(f"{second.where} contradicts {first.where}: same prompt or id, other target; keep one of them")
+    return sourced
+
+
+def _suffix(path: str | Path) -> str:
+    return Path(str(path).removesuffix(".gz")).suffix.lower()
+
+
+def _open_text(path: str | Path) -> TextIO:
+    if str(path) == "-":
+        return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+    try:
+        raw: Any = gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+    except OSError as error:
+        raise EditError(f"{path}: cannot be read ({error.strerror})") from None
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+
+
+def _json_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            yield where, json.loads(line)
+        except ValueError as error:
+            raise EditError(f"{where}: not JSON ({error}); one object per line is expected") from None
+
+
+def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(stream, strict=True)
+    try:
+        for row in reader:
+            where = f"{name}, line {reader.line_num}"
+            if None in row:
+                raise EditError(f"{where}: more cells than the header has columns")
+            values: dict[str, Any] = {column: cell for column, cell in row.items() if cell}
+            for column in values.keys() & {"variants", "quiet", "metadata"}:
+                try:
+                    values[column] = json.loads(values[column])
+                except ValueError as error:
+                    raise EditError(f"{where}: column {column!r} must hold JSON ({error})") from None
+            yield where, values
+    except csv.Error as error:
+        raise EditError(f"{name}, line {reader.line_num}: not CSV ({error})") from None

@@ -1,0 +1,164 @@
+"""From edits to stored blocks: what is new, what it replaces, training in parts, a report for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from .batch import Row
+from .calibration import Progress
+from .edit import Edit, contradiction, prompt_key
+from .errors import EditError
+from .store import Record
+from .training import Trained, Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .editor import Editor
+
+SAME_KEY = 1e-3
+"""Distance below which two keys cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What became of one edit.
+
+    Attributes:
+        id: the edit's id.
+        status: ``stored``; ``skipped`` (there already); ``failed`` (does not hold, not stored).
+        held: whether greedy decoding with the stored block gives the target and stops, in every wording and form.
+        steps: optimiser steps taken.
+        rank: rank of the block.
+        loss: mean cross-entropy of the target, nats per token.
+        seconds: its share of the training time.
+        nearest: id of the nearest other edit, and ``nearest_distance`` to it.
+        overlaps: ids of edits whose scope holds one of its keys or the reverse: the nearest key decides between them.
+        replaced: ids of edits that it took the place of.
+        reason: why it failed.
+    """
+
+    id: str
+    status: Literal["stored", "skipped", "failed"]
+    held: bool
+    steps: int = 0
+    rank: int = 0
+    loss: float | None = None
+    seconds: float = 0.0
+    nearest: str | None = None
+    nearest_distance: float | None = None
+    overlaps: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An edit to be made: its training rows (none if it is there already) and the other edits that it replaces."""
+
+    edit: Edit
+    rows: list[Row]
+    replaced: list[str]
+
+
+def plan(editor: Editor, edits: Sequence[Edit], replace: bool) -> list[Planned]:
+    """Decide what each edit means for the store, and tokenise it: every error that can be known is raised here.
+
+    Raises:
+        EditError: if two edits contradict each other, an id is taken by other content, or a text does not fit the model.
+    """
+    if clash := contradiction(edits):
+        first, second = clash
+        raise EditError(f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them")
+    live = {stored.edit.id: stored.edit for stored in editor.store.edits()}
+    asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in live.items()}
+    planned: dict[str, Planned] = {}
+    for edit in edits:
+        old = live.get(edit.id)
+        if old is not None and old.content != edit.content and not replace:
+            raise EditError(f"edit {edit.id!r} is in the store with other content: use replace to change it, or another id")
+        if edit.id in planned:
+            continue  # the same edit twice in one call
+        if old is not None and old.content == edit.content:
+            planned[edit.id] = Planned(edit, [], [])
+            continue
+        asked = asks.get(prompt_key(edit.prompt))
+        planned[edit.id] = Planned(edit, _rows(editor, edit), [asked] if asked not in (None, edit.id) else [])  # type: ignore[list-item]
+    return list(planned.values())
+
+
+def _rows(editor: Editor, edit: Edit) -> list[Row]:
+    try:
+        encoded = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
+        for prompt in edit.quiet:
+            editor.backbone.forms(prompt)
+        return [Row.of(form, editor.backbone.encode_target(edit.target, form)) for form in encoded]
+    except EditError as error:
+        raise EditError(f"edit {edit.id!r}: {error}") from None
+
+
+def train_in_parts(editor: Editor, planned: Sequence[Planned], progress: Progress | None) -> Iterator[list[EditReport]]:
+    """Train ``config.together`` edits at a time, store those that hold, and hand out the reports of each part."""
+    trainer = Trainer(editor.router, editor.config)
+    done, size = 0, editor.config.together
+    fresh = [item for item in planned if item.rows]
+    if skipped := [EditReport(item.edit.id, "skipped", True) for item in planned if not item.rows]:
+        done += len(skipped)
+        yield skipped
+    for start in range(0, len(fresh), size):
+        if progress:
+            progress("editing", done, len(planned))
+        part = fresh[start : start + size]
+        began = time.perf_counter()
+        trained = trainer.train([(item.edit.id, item.rows) for item in part])
+        seconds = (time.perf_counter() - began) / len(part)
+        yield _store(editor, part, trained, seconds)
+        done += len(part)
+        if progress:
+            progress("editing", done, len(planned))
+
+
+def _store(editor: Editor, part: Sequence[Planned], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
+    from .editor import keys_of
+
+    assert editor.calibration is not None  # the editor calibrates before it trains
+    keys = keys_of(editor, [item.edit for item in part], editor.calibration)
+    reports: dict[str, EditReport] = {}
+    records: list[Record] = []
+    removed: list[str] = []
+    for item, result, own in zip(part, trained, keys, strict=True):
+        reason = _failure(item.edit, result, own)
+        facts = {"steps": result.steps, "rank": result.rank, "loss": round(result.loss, 6), "seconds": round(seconds, 4)}
+        status: Literal["stored", "failed"] = "failed" if reason else "stored"
+        reports[item.edit.id] = EditReport(
+            item.edit.id, status, held=not reason, replaced=[] if reason else item.replaced, reason=reason, **facts
+        )
+        if not reason:
+            block = {f"{name}.{factor}": t for name, pair in result.block.items() for factor, t in zip("AB", pair, strict=True)}
+            records.append(Record(item.edit, result.rank, editor.config.reach, facts, block, own))
+            removed += item.replaced
+    live = {stored.edit.id for stored in editor.store.edits()}
+    removed = [edit_id for edit_id in dict.fromkeys(removed) if edit_id in live and edit_id not in reports]
+    if records:
+        editor._changed(lambda: editor.store.put(records, "edit", removed))
+    return [_with_neighbours(editor, report) for report in reports.values()]
+
+
+def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
+    if not result.held:
+        return f"does not hold after {result.steps} steps, up to rank {result.rank} (loss {result.loss:.3f})"
+    if len(keys["quiet"]) and float((keys["keys"][:, None] - keys["quiet"][None]).norm(dim=2).min()) < SAME_KEY:
+        return "a quiet prompt has the same key as the edit's own prompt: the model cannot tell them apart"
+    return ""
+
+
+def _with_neighbours(editor: Editor, report: EditReport) -> EditReport:
+    nearest, distance, overlaps = editor.neighbours(report.id) if report.held else (None, None, [])
+    return EditReport(**report.to_dict() | {"nearest": nearest, "nearest_distance": distance, "overlaps": overlaps})

@@ -1,0 +1,350 @@
+"""Editor: the public face. It edits a model, answers with it, and keeps the store in step."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .asking import Answer, Check, check_edits, generate_answers
+from .backbone import Backbone, Encoded, Form, Locations
+from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_states
+from .config import MeloConfig
+from .edit import Edit, Prompt, check_prompt
+from .editing import EditReport, plan, train_in_parts
+from .errors import ModelError, StoreError
+from .index import NeuronIndex
+from .prompts import Route
+from .routing import Router
+from .store import Revision, Store, StoredEdit
+from .zoo import load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+class Editor:
+    """**Hooks the model it is given**: until ``detach``, calls on ``editor.model`` are routed through the edits.
+
+    The base weights are never written. Every change is a transaction in the store; what answers is what was read back.
+
+    Args:
+        model: a Hugging Face causal language model; its dtype, device and device map are followed.
+        tokenizer: its tokenizer.
+        config: settings; ``None``: the defaults, or those of ``store``.
+        store: where the edits live; ``None``: a temporary store, gone with the editor unless ``save`` copies it.
+        name: what the store calls the model; ``None``: the name the model was loaded by.
+
+    Raises:
+        ModelError: if the model cannot be edited with these settings.
+        StoreError: if the store was made for another model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: MeloConfig | None = None,
+        store: Store | str | Path | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.backbone = Backbone(model, tokenizer)
+        fingerprint = self.backbone.fingerprint()
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        if not isinstance(store, Store):
+            locations = self.backbone.locate(config or MeloConfig())
+            store = self._new_store(store, locations, config or MeloConfig(), fingerprint, name)
+        elif config is not None and config != MeloConfig.from_dict(store.config):
+            raise StoreError(f"{store.path} was made with other settings: open it without a config")
+        self.store = store
+        self.config = MeloConfig.from_dict(store.config)
+        if store.model["fingerprint"] != fingerprint:
+            raise StoreError(
+                f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
+                f"this model is {model.config._name_or_path or type(model).__name__} (fingerprint {fingerprint})"
+            )
+        if store.model.get("dtype") != str(model.dtype):
+            logger.warning("edits were made in %s, the model is in %s: check them", store.model.get("dtype"), model.dtype)
+        self.router = Router(self.backbone, self.backbone.locate(self.config), self._decide)
+        self.index = NeuronIndex(1)
+        self.calibration: Calibration | None = None
+        self._calibrated = -1
+        self._at: dict[str, int] = {}  # edit id -> its number in bank and index: the record's, greater for newer ones
+        self._ids: dict[int, str] = {}
+        self._refresh()
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, config: MeloConfig | None = None, store: str | Path | None = None, **kwargs: Any
+    ) -> Editor:
+        """Load a model (a folder, a hub name, or ``smollm2``) and make an editor for it, with a new store at ``store``."""
+        if store is not None and Path(store).exists():
+            raise StoreError(f"{store} exists already: open it with Editor.load, or choose another path")
+        return cls(*load_model(name, **kwargs), config=config, store=store, name=name)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        model: PreTrainedModel | str | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        **kwargs: Any,
+    ) -> Editor:
+        """Open a store on the model it was made for.
+
+        Args:
+            path: the store.
+            model: the model, or where to load it from; ``None``: by the name that the store knows.
+            tokenizer: needed beside a loaded model.
+            kwargs: passed on when the model is loaded (``dtype``, ``device_map``, ...).
+        """
+        store = Store.open(path)
+        if model is None or isinstance(model, str):
+            return cls(*load_model(model or store.model["name"], **kwargs), store=store)
+        if tokenizer is None:
+            raise ModelError("Editor.load needs the tokenizer beside a loaded model")
+        return cls(model, tokenizer, store=store)
+
+    def _new_store(
+        self, path: str | Path | None, locations: Locations, config: MeloConfig, fingerprint: str, name: str | None
+    ) -> Store:
+        if path is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="meloedit-")
+            path = Path(self._scratch.name) / "edits.melo"
+        # The modules that were chosen are written down: a later version may choose others.
+        settings = config.to_dict() | {"modules": list(locations.modules), "key_layer": locations.key_layer}
+        known = name or self.model.config._name_or_path or type(self.model).__name__
+        return Store.create(
+            path, {"name": known, "fingerprint": fingerprint, "dtype": str(self.model.dtype)}, settings
+        )
+
+    # -- editing ---------------------------------------------------------------------------------------------------------
+
+    def edit(
+        self, edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]], replace: bool = False, progress: Progress | None = None
+    ) -> list[EditReport]:
+        """Train and store edits; each is in the store whole or not at all.
+
+        Edits that are there already (same id and content) are skipped. An edit of a prompt that another edit asks replaces it.
+
+        Args:
+            edits: one edit or many, as ``Edit`` or as objects with ``prompt`` and ``target``.
+            replace: let an edit take the place of one with the same id and other content.
+            progress: told how many edits are done.
+
+        Returns:
+            A report per edit, in order. One that does not hold is not stored, and its report says ``held=False``.
+
+        Raises:
+            EditError: before any training, if an edit is not usable or two contradict each other.
+        """
+        return [report for part in self.edit_in_parts(edits, replace, progress) for report in part]
+
+    def edit_in_parts(
+        self, edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]], replace: bool = False, progress: Progress | None = None
+    ) -> Iterator[list[EditReport]]:
+        """Do as ``edit``, handing out the reports of each part once it is stored; leaving off keeps what was handed out."""
+        many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
+        planned = plan(self, [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in many], replace)
+        with self.store.writing():
+            if self.calibration is None:
+                self.calibrate(progress=progress)
+            yield from train_in_parts(self, planned, progress)
+
+    def remove(self, ids: str | Sequence[str]) -> int:
+        """Remove edits; their prompts get the base model's answers again, bit for bit. Return the new revision."""
+        return self._changed(lambda: self.store.remove([ids] if isinstance(ids, str) else ids))
+
+    def enable(self, ids: str | Sequence[str]) -> int:
+        """Let disabled edits answer again. Return the new revision."""
+        return self._changed(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, True))
+
+    def disable(self, ids: str | Sequence[str]) -> int:
+        """Keep edits from answering without removing them. Return the new revision."""
+        return self._changed(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, False))
+
+    def rollback(self, to: int) -> int:
+        """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
+        return self._changed(lambda: self.store.rollback(to))
+
+    def calibrate(self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None) -> int:
+        """Fit whitening and scope, on the package's own prompts or on yours, and take all keys anew.
+
+        Args:
+            prompts: prompts that no edit should answer, 2,000 or more, like the traffic to come.
+            source: where they are from; kept in the store.
+            progress: told how many prompts are done.
+
+        Returns:
+            The new revision.
+        """
+        with self.store.writing():
+            if prompts is None:
+                made = built_in_calibration(self.router, self.config, progress)
+            else:
+                checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+                made = calibrate(self.router, self.config, checked, source, progress)
+            live = self.store.edits()
+            keys = keys_of(self, [stored.edit for stored in live], made)
+            return self._changed(
+                lambda: self.store.calibrate(
+                    made.to_tensors(), made.info, {stored.edit.id: own for stored, own in zip(live, keys, strict=True)}
+                )
+            )
+
+    def _changed(self, change: Any) -> int:
+        before = self.store.revision
+        revision = change()
+        if revision != before:
+            self._refresh()
+        return int(revision)
+
+    # -- answering -------------------------------------------------------------------------------------------------------
+
+    def ask(
+        self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, batch_size: int = 32, progress: Progress | None = None, **kwargs: Any
+    ) -> list[Answer]:
+        """Answer prompts, greedily unless ``kwargs`` for ``generate`` say otherwise, and say how each was routed.
+
+        Args:
+            prompts: one or many; a list of chat messages is one prompt.
+            form: ``chat`` puts strings into the chat template, ``raw`` does not; ``None``: raw.
+            batch_size: prompts per call of ``generate``.
+            progress: told how many prompts are done.
+            kwargs: passed to ``generate``.
+        """
+        return generate_answers(self, _prompt_list(prompts), form, batch_size, progress, kwargs)
+
+    def route(self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, progress: Progress | None = None) -> list[Route]:
+        """Say which edit each prompt would reach, running only the layers up to the key layer."""
+        encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
+        return self._decide(pooled_states(self.router, encoded, progress, "routing"))[1]
+
+    def check(self, batch_size: int = 32, progress: Progress | None = None) -> Check:
+        """Ask every edit again, in every wording and form, and look for edits whose scopes overlap."""
+        return check_edits(self, batch_size, progress)
+
+    def routing(self, prompt_lengths: Sequence[int]) -> AbstractContextManager[None]:
+        """State how many real tokens of each row are prompt, for this thread's plain ``model(...)`` calls in the block."""
+        return self.router.prompt_lengths(prompt_lengths)
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Let this thread's calls in the block see the base model."""
+        return self.router.disabled()
+
+    @property
+    def last_routes(self) -> list[Route]:
+        """How the prompts that this thread asked last were routed."""
+        return self.router.last_routes
+
+    def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
+        """Return the nearest other edit, its distance, and the edits whose scopes overlap this one's (none if disabled)."""
+        if edit_id not in self._at:
+            return None, None, []
+        nearest, distance, overlaps = self.index.neighbours(self._at[edit_id])
+        return self._ids.get(nearest), None if nearest < 0 else distance, [self._ids[number] for number in overlaps]
+
+    # -- the store -------------------------------------------------------------------------------------------------------
+
+    def edits(self) -> list[StoredEdit]:
+        """Return the edits, oldest first."""
+        return self.store.edits()
+
+    def history(self, edit_id: str | None = None, limit: int | None = None) -> list[Revision]:
+        """Return every change, oldest first."""
+        return self.store.history(edit_id, limit)
+
+    def save(self, path: str | Path) -> None:
+        """Copy the store to a new file."""
+        self.store.copy(path)
+
+    def detach(self) -> PreTrainedModel:
+        """Take every hook off and return the model, untouched."""
+        self.router.detach()
+        self.store.close()
+        if self._scratch:
+            self._scratch.cleanup()
+        return self.model
+
+    def __enter__(self) -> Editor:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.detach()
+
+    # -- keeping bank and index in step ----------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""
+        calibration = self.store.calibration() if self.store.calibration_id != self._calibrated else None
+        wanted = {stored.edit.id: stored for stored in self.store.edits() if stored.enabled}
+        with self.router.lock:
+            if calibration is not None:
+                self._calibrated, tensors, info = calibration
+                self.calibration = Calibration.from_tensors(tensors, info)
+                self.index = NeuronIndex(len(tensors["components"]), self.router.key_device)
+                self.router.bank.remove(list(self._ids))
+                self._at, self._ids = {}, {}
+            gone = [number for edit_id, number in self._at.items() if edit_id not in wanted or wanted[edit_id].record != number]
+            self.router.bank.remove(gone)
+            self.index.remove(gone)
+            for number in gone:
+                del self._at[self._ids.pop(number)]
+            missing = [edit_id for edit_id in wanted if edit_id not in self._at]
+            for edit_id, (block, keys) in self.store.tensors(missing).items() if missing else ():
+                number = wanted[edit_id].record
+                pairs = {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.config.modules or ()}
+                self.router.bank.add(number, pairs, wanted[edit_id].reach)  # type: ignore[arg-type]
+                self.index.add(number, keys["keys"], keys.get("quiet"))
+                self._at[edit_id], self._ids[number] = number, edit_id
+            if calibration is not None and self.calibration is not None:
+                self.index.calibrate(self.calibration.prompts, self.config.false_activation, self.config.min_similarity)
+
+    def _decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
+        """Map pooled states (B, d) to edit numbers and routes."""
+        threshold = self.index.threshold
+        if self.calibration is None or not len(self.index):
+            return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
+        hits = self.index.search(self.calibration.whitening(pooled))
+        owners, routes = [], []
+        for owner, distance, quieted in zip(hits.owner.tolist(), hits.distance.tolist(), hits.quieted.tolist(), strict=True):
+            fires = owner >= 0 and distance < threshold
+            near, far = self._ids.get(owner), None if math.isinf(distance) else distance
+            reason = "fired" if fires else "quiet" if quieted >= 0 else "outside scope"
+            nearest = self._ids.get(quieted) if reason == "quiet" else near
+            owners.append(owner if fires else -1)
+            routes.append(Route(near if fires else None, far, threshold, nearest, reason))  # type: ignore[arg-type]
+        return owners, routes
+
+
+def keys_of(editor: Editor, edits: Sequence[Edit], calibration: Calibration) -> list[dict[str, Tensor]]:
+    """Return, per edit, the keys (n, k) of its prompts in every form, and (m, k) of its quiet prompts."""
+    encoded: list[Encoded] = []
+    sizes: list[tuple[int, int]] = []
+    for edit in edits:
+        own = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
+        quiet = [form for prompt in edit.quiet for form in editor.backbone.forms(prompt)]
+        encoded += own + quiet
+        sizes.append((len(own), len(quiet)))
+    if not encoded:
+        return []
+    keys = calibration.whitening(pooled_states(editor.router, encoded))
+    parts = iter(torch.split(keys, [size for pair in sizes for size in pair]))
+    return [{"keys": next(parts).clone(), "quiet": next(parts).clone()} for _ in edits]
+
+
+def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
+        return [check_prompt(prompts)]
+    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]

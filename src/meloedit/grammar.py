@@ -1,0 +1,193 @@
+"""Diverse user prompts made by a grammar: what keys are whitened on and the firing threshold is calibrated with.
+
+The templates and word lists are in `data/grammar.json`; nothing in them is taken from a data set. A template is a
+line of text with
+
+- `{name}`: one item of the list `name`, or, half of the time where both exist, of `name*` (invented names made by
+  patterns, which may hold slots themselves);
+- `{#a-b}`: a whole number from a to b;
+- `<this/that>`: one of the alternatives;
+- `a(n)`: the article that fits the next word;
+- a final "?" or "." that marks questions and requests; a line without one is left open (a cloze); a leading "~" marks
+  words as typed into a search box, and a leading "|" a sentence that follows the question.
+
+Templates are dealt like cards, each once before any comes again, so that no wording can dominate at any count.
+"""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+MAX_PROMPTS = 50_000
+"""The most distinct prompts asked for at once; beyond it the wordings repeat too often to tell anything new."""
+
+# Shares of the kinds of prompt; relation questions are the likeliest neighbours of an edit.
+_SHARES = {"relation": 40, "search": 30, "statement": 12, "assistant": 12, "lead": 6}
+_TRIES = 1000
+T = TypeVar("T")
+_SLOT = re.compile(r"\{([^{}]+)\}")
+_CHOICE = re.compile(r"<([^<>]+)>")
+_ARTICLE = re.compile(r"\b([Aa])\(n\) (\w+)")
+# Written with a vowel, spoken with a consonant, or the other way round.
+_SPOKEN_CONSONANT = ("uni", "use", "eu", "one", "uk")
+_SPOKEN_VOWEL = ("hour", "honest", "heir", "8", "11", "18")
+_OPENERS = (
+    "Please tell me: ",
+    "Tell me, ",
+    "I was wondering, ",
+    "Quick question: ",
+    "Just curious, ",
+    "Question: ",
+    "Hi, ",
+    "Hello! ",
+    "Help me out here: ",
+    "Please answer briefly: ",
+    "Remind me, ",
+    "One more thing: ",
+    "Q: ",
+)
+_CLOSERS = (", please?", "? Thanks!", "? Answer in one sentence.", "? Thank you.", "? I forgot.", "? Please be brief.")
+
+
+@cache
+def _grammar() -> dict[str, Any]:
+    """Read the templates and lists that ship with the package."""
+    return json.loads(resources.files("meloedit").joinpath("data/grammar.json").read_text(encoding="utf-8"))
+
+
+def _dealer(items: Iterable[T], rng: random.Random) -> Callable[[], T]:
+    """Return a function that deals the items in random order and shuffles again when all are out."""
+    stock = list(items)
+    hand: list[T] = []
+
+    def deal() -> T:
+        if not hand:
+            hand.extend(rng.sample(stock, len(stock)))
+        return hand.pop()
+
+    return deal
+
+
+def _pick(name: str, rng: random.Random) -> str:
+    """Draw one item for a slot, its own slots still open."""
+    if name.startswith("#"):
+        low, high = name[1:].split("-")
+        return str(rng.randint(int(low), int(high)))
+    lists = _grammar()["lists"]
+    known, invented = lists.get(name), lists.get(name + "*")
+    if known and invented:
+        return rng.choice(invented if rng.random() < 0.5 else known)
+    return rng.choice(known or invented)
+
+
+def _fill(template: str, rng: random.Random, subject: str = "") -> str:
+    """Fill every slot of a template, never twice with the same words."""
+    seen: set[str] = set()
+
+    def slot(match: re.Match[str]) -> str:
+        name = subject if match[1] == "x" else match[1]
+        for _ in range(20):
+            text = _fill(_pick(name, rng), rng)
+            if text not in seen:
+                break
+        seen.add(text)
+        return text
+
+    text = _CHOICE.sub(lambda match: rng.choice(match[1].split("/")), template)
+    return _SLOT.sub(slot, text)
+
+
+def _article(match: re.Match[str]) -> str:
+    """Choose between "a" and "an" by the word that follows."""
+    word = match[2].lower()
+    vowel = word.startswith(_SPOKEN_VOWEL) or (word[0] in "aeiou" and not word.startswith(_SPOKEN_CONSONANT))
+    return f"{match[1]}{'n' if vowel else ''} {match[2]}"
+
+
+def _capital(text: str) -> str:
+    """Put the first letter into upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def _mistype(text: str, rng: random.Random) -> str:
+    """Swap or drop one inner letter of one longer word."""
+    words = [match for match in re.finditer(r"[a-z]{5,}", text)]
+    if not words:
+        return text
+    at = rng.randrange((word := rng.choice(words)).start() + 1, word.end() - 2)
+    return text[:at] + (text[at + 1] + text[at] if rng.random() < 0.5 else text[at + 1]) + text[at + 2 :]
+
+
+def _wrap(text: str, rng: random.Random) -> str:
+    """Put a few polite or casual words before or after a question."""
+    if rng.random() < 0.35:
+        return text[:-1] + rng.choice(_CLOSERS)
+    opener = rng.choice(_OPENERS)
+    return opener + (text[:1].lower() + text[1:] if opener.endswith(", ") else text)
+
+
+def _dress(template: str, text: str, kind: str, rng: random.Random) -> str:
+    """Give a filled template the case and punctuation of one of the ways in which people type."""
+    text = _ARTICLE.sub(_article, text)
+    roll = rng.random()
+    if kind in ("statement", "lead") or template[-1] not in ".?" and template[0] != "~" and kind != "search":
+        if roll >= 0.12:
+            return _capital(text)
+        return text.lower() if kind == "lead" else text.lower().rstrip(".")
+    if template[0] == "~":
+        return text[1:].lower() if roll < 0.7 else text[1:]
+    if kind == "assistant":
+        return text.lower().rstrip(".?") if roll < 0.25 else _capital(text)
+    if kind == "search" and template[-1] != "?":
+        text += "?"
+    if roll < 0.5 or not text.endswith("?"):
+        return text.lower().rstrip(".?") if roll < 0.5 else _capital(text)
+    # Only words that need no capital of their own may lose it behind "Tell me, ".
+    if roll < 0.6 and template[0] not in "{<":
+        return _wrap(_capital(text), rng)
+    return _capital(text.rstrip("?") if roll < 0.66 else text) if roll < 0.95 else text.lower()
+
+
+def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
+    """Make that many distinct prompts, the same ones for the same seed.
+
+    A longer list begins with the shorter one of the same seed.
+    """
+    if not 1 <= count <= MAX_PROMPTS:
+        raise ValueError(f"the grammar makes between 1 and {MAX_PROMPTS} prompts, not {count}")
+    rng = random.Random(seed)
+    grammar = _grammar()
+    relations = _dealer([(r["subject"], _dealer(r["wordings"], rng)) for r in grammar["relations"]], rng)
+    deals = {kind: _dealer(lines, rng) for kind, lines in grammar["templates"].items()}
+
+    def draw(kind: str) -> str:
+        subject, deal = relations() if kind == "relation" else ("", deals[kind])
+        template = deal()
+        text = _dress(template, _fill(template, rng, subject), kind, rng)
+        if kind == "lead" and text.startswith("|"):
+            return draw("search").rstrip("?") + "?" + text[1:]
+        if kind == "lead":
+            question = draw(rng.choice(("relation", "search")))
+            # One person types one message in one way.
+            return f"{text} {question.lower() if text.islower() else question}"
+        return _mistype(text, rng) if rng.random() < 0.02 else text
+
+    prompts: list[str] = []
+    seen: set[str] = set()
+    tries = 0
+    while len(prompts) < count:
+        prompt = draw(rng.choices(list(_SHARES), list(_SHARES.values()))[0])
+        # Prompts that differ in case or punctuation alone would count one question twice.
+        bare = re.sub(r"\W+", " ", prompt.lower()).strip()
+        words = prompt.count(" ") + 1
+        if bare not in seen and 3 <= words <= 40:
+            seen.add(bare)
+            prompts.append(prompt)
+            tries = 0
+        elif (tries := tries + 1) > _TRIES:
+            raise ValueError(f"the grammar has no more than {len(prompts)} distinct prompts, not {count}")
+    return prompts

@@ -1,0 +1,192 @@
+"""NeuronIndex: from a key to the edit whose scope it lies in, by dense exact search with a calibrated scope."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SHORTLIST = 16
+"""Candidates that the matmul hands to the exact comparison."""
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What the index found for a batch of B keys (all on the CPU).
+
+    Attributes:
+        owner: (B,) edit number whose key is nearest and not kept quiet; -1 where there is none.
+        distance: (B,) its distance |u - v|; inf where there is none.
+        quieted: (B,) number of an edit that lay nearer but was kept quiet by one of its quiet prompts; -1 where none.
+    """
+
+    owner: Tensor
+    distance: Tensor
+    quieted: Tensor
+
+
+class NeuronIndex:
+    """Keys of unit length, each owned by an edit (a number, greater for newer ones); the paper's "inner vector database" (Section 4.2).
+
+    The nearest key decides between overlapping scopes; of equally near keys the newest. A quiet key keeps its own edit from
+    firing on whatever lies at least as near to it as to the edit's key; it does not concern other edits.
+
+    The scope is one distance for all edits. With n calibration prompts and m_i the largest cosine of prompt i to any edit's
+    key, its cosine is the ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the calibration fires with
+    probability at most a, however many edits there are (split conformal prediction on the maximum).
+    """
+
+    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+        self._keys = torch.zeros(64, size, device=device)
+        self._owner = torch.full((64,), -1, device=device)
+        self._quiet = torch.zeros(64, dtype=torch.bool, device=device)
+        self._rows: dict[int, list[int]] = {}
+        self._used = 0
+        self.calibrate(torch.zeros(0, size), false_activation=0.5, min_similarity=0.0)
+
+    def __len__(self) -> int:
+        """Return how many edits have keys here."""
+        return len(self._rows)
+
+    # -- scope -----------------------------------------------------------------------------------------------------------
+
+    def calibrate(self, prompts: Tensor, false_activation: float, min_similarity: float) -> None:
+        """Set the scope from the keys (n, k) of prompts that no edit should answer.
+
+        Args:
+            prompts: keys of the calibration prompts.
+            false_activation: a, the stated share of such prompts that may fire.
+            min_similarity: cosine below which nothing fires; decides while edits are few.
+        """
+        self._prompts = prompts.to(self._keys)
+        self._false_activation = false_activation
+        self._min_similarity = min_similarity
+        self._best = torch.full((len(prompts),), -1.0, device=self._keys.device)
+        self._best_owner = torch.full((len(prompts),), -1, device=self._keys.device)
+        self._rescore(slice(None))
+
+    def _rescore(self, which: slice | Tensor) -> None:
+        """Recompute the largest cosine of some calibration prompts to any edit's key."""
+        live = torch.nonzero(~self._quiet[: self._used]).flatten()
+        if len(live) and len(self._prompts):
+            best, at = (self._prompts[which] @ self._keys[live].T).max(1)
+            self._best[which], self._best_owner[which] = best, self._owner[live[at]]
+        else:
+            self._best[which], self._best_owner[which] = -1.0, -1
+
+    @property
+    def similarity(self) -> float:
+        """The cosine that a key must exceed to be in scope; inf with too few calibration prompts for the stated rate."""
+        n = len(self._best)
+        if n == 0:
+            return self._min_similarity
+        place = math.ceil((n + 1) * (1 - self._false_activation))
+        if place > n:
+            return math.inf
+        return max(self._min_similarity, float(torch.kthvalue(self._best, place).values))
+
+    @property
+    def threshold(self) -> float:
+        """The distance below which a key is in scope: sqrt(2 - 2 cos)."""
+        return math.sqrt(max(0.0, 2 - 2 * self.similarity)) if self.similarity < math.inf else 0.0
+
+    # -- contents --------------------------------------------------------------------------------------------------------
+
+    def add(self, owner: int, keys: Tensor, quiet: Tensor | None = None) -> None:
+        """Add an edit's keys (n, k) and the keys (m, k) of its quiet prompts; an edit already here is replaced."""
+        self.remove([owner])
+        quiet = keys[:0] if quiet is None else quiet
+        new = torch.cat([keys, quiet]).to(self._keys)
+        start, stop = self._used, self._used + len(new)
+        self._reserve(stop)
+        self._keys[start:stop] = new
+        self._owner[start:stop] = owner
+        self._quiet[start:stop] = torch.arange(len(new), device=new.device) >= len(keys)
+        self._rows[owner] = list(range(start, stop))
+        self._used = stop
+        if len(self._prompts) and len(keys):
+            best = (self._prompts @ new[: len(keys)].T).max(1).values
+            closer = best > self._best
+            self._best = torch.where(closer, best, self._best)
+            self._best_owner = torch.where(closer, torch.full_like(self._best_owner, owner), self._best_owner)
+
+    def remove(self, owners: Sequence[int]) -> None:
+        """Remove edits; those that are not here are passed over."""
+        owners = [owner for owner in owners if owner in self._rows]
+        for owner in owners:
+            for row in sorted(self._rows.pop(owner), reverse=True):
+                self._fill(row, self._used - 1)
+                self._used -= 1
+        if owners and len(self._best):
+            touched = torch.isin(self._best_owner, torch.tensor(owners, device=self._best_owner.device))
+            if touched.any():
+                self._rescore(torch.nonzero(touched).flatten())
+
+    def _fill(self, hole: int, last: int) -> None:
+        """Move the last row into a hole, so that the rows in use stay together."""
+        if hole == last:
+            return
+        for table in (self._keys, self._owner, self._quiet):
+            table[hole] = table[last]
+        rows = self._rows[int(self._owner[hole])]
+        rows[rows.index(last)] = hole
+
+    def _reserve(self, rows: int) -> None:
+        if rows <= len(self._keys):
+            return
+        room = max(rows, 2 * len(self._keys)) - len(self._keys)
+        self._keys = torch.cat([self._keys, self._keys.new_zeros(room, self._keys.shape[1])])
+        self._owner = torch.cat([self._owner, self._owner.new_full((room,), -1)])
+        self._quiet = torch.cat([self._quiet, self._quiet.new_zeros(room)])
+
+    def neighbours(self, owner: int) -> tuple[int, float, list[int]]:
+        """Return the nearest other edit, its distance, and the edits one of whose keys lies in this one's scope, or the reverse.
+
+        Without another edit: -1, inf, and none.
+        """
+        if len(self._rows) < 2:
+            return -1, math.inf, []
+        own = torch.tensor(self._rows[owner], device=self._keys.device)
+        others = torch.nonzero(~self._quiet[: self._used] & (self._owner[: self._used] != owner)).flatten()
+        own = own[~self._quiet[own]]
+        cosines = (self._keys[others] @ self._keys[own].T).max(1).values  # (n,)
+        nearest = others[cosines.argmax()]
+        distance = (self._keys[own] - self._keys[nearest]).norm(dim=1).min()
+        overlaps = self._owner[others[cosines > self.similarity]].unique()
+        return int(self._owner[nearest]), float(distance), overlaps.tolist()
+
+    # -- search ----------------------------------------------------------------------------------------------------------
+
+    def search(self, queries: Tensor) -> Hits:
+        """Find for each query (B, k) the edit with the nearest key, by direct float32 differences.
+
+        A matmul shortlists, since it costs one pass over the keys; it errs in the fourth digit, so it does not decide.
+        """
+        count = len(queries)
+        queries = queries.to(self._keys)
+        if self._used == 0:
+            none = torch.full((count,), -1)
+            return Hits(none, torch.full((count,), math.inf), none)
+        scores = queries @ self._keys[: self._used].T  # (B, n)
+        rows = scores.topk(min(SHORTLIST, self._used), dim=1).indices  # (B, s)
+        distance = (queries[:, None] - self._keys[rows]).norm(dim=2)  # (B, s), direct differences
+        newest = self._owner[rows].argsort(dim=1, descending=True)  # equally near: the newest first
+        order = newest.gather(1, distance.gather(1, newest).argsort(dim=1, stable=True))
+        rows, distance = rows.gather(1, order), distance.gather(1, order)
+        owner, quiet = self._owner[rows], self._quiet[rows]
+        # held[b, i]: candidate i is an edit's key, and a quiet key of the same edit lies at least as near.
+        at_least_as_near = distance[:, None, :] <= distance[:, :, None]
+        held = (quiet[:, None, :] & (owner[:, None, :] == owner[:, :, None]) & at_least_as_near).any(2) & ~quiet
+        free = ~quiet & ~held
+        first = free.int().argmax(1, keepdim=True)
+        found = free.any(1)
+        best = torch.where(found, distance.gather(1, first)[:, 0], math.inf)
+        hushed = held & (distance <= best[:, None])
+        return Hits(
+            torch.where(found, owner.gather(1, first)[:, 0], -1).cpu(),
+            best.cpu(),
+            torch.where(hushed.any(1), owner.gather(1, hushed.int().argmax(1, keepdim=True))[:, 0], -1).cpu(),
+        )

@@ -1,0 +1,171 @@
+"""The frozen prefix: what training needs of the base model, computed once, and the layers above it, run at every step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from .batch import Batch
+from .blocks import RowBlocks
+from .config import Reach
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+    from .routing import Router
+
+logger = logging.getLogger(__name__)
+
+Call = tuple[int, tuple[Any, ...], dict[str, Any]]
+"""A layer's number, and the arguments it was called with beside the hidden states."""
+
+
+def target_logits(
+    router: Router, batch: Batch, prefix: Prefix | None, reach: Reach, factors: Mapping[str, tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Return the logits (M, V) at the target positions of R rows, every row with its own block.
+
+    Args:
+        router: the model and its hooks.
+        batch: the rows.
+        prefix: the cached prefix of the same rows; ``None`` runs the whole model.
+        reach: whether the blocks act from the last prompt token on or on all tokens.
+        factors: per module A (R, p, in) and B (R, out, p).
+    """
+    offset = prefix.offset if prefix else 0
+    start = batch.split - offset if reach == "answer" else 0
+    blocks = RowBlocks(torch.arange(len(batch.rows)), [start] * len(batch.rows), factors)
+    with router.fixed([blocks]):
+        hidden = prefix.run(router.backbone) if prefix else run_decoder(router.backbone, batch, 0)
+    at = batch.flat_rows.to(hidden.device), (batch.flat_columns - offset).to(hidden.device)
+    return router.model.get_output_embeddings()(hidden[at])
+
+
+def run_decoder(
+    backbone: Backbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
+) -> Tensor:
+    """Run the model below its output embedding on columns ``start`` to ``stop``, the earlier ones being in ``cache``."""
+    columns = slice(start, stop)
+    inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
+    if "position_ids" in backbone.forward_names:
+        inputs["position_ids"] = batch.positions[:, columns]
+    return backbone.decoder(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
+
+
+def opening_cache(backbone: Backbone, batch: Batch) -> DynamicCache:
+    """Return a cache that holds the opening all rows share, run once and then repeated for every row."""
+    cache = DynamicCache()
+    if batch.shared:
+        one = batch.select(torch.tensor([0]))
+        run_decoder(backbone, one, 0, batch.shared, cache)
+        cache.batch_repeat_interleave(len(batch.rows))
+    return cache
+
+
+class _PromptCache(DynamicCache):
+    """Keys and values of the prompts at the layers that are run again; handed out, never added to."""
+
+    def __init__(self, kept: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Return the prompts' keys and values followed by the new ones."""
+        old_keys, old_values = self._kept[layer]
+        return torch.cat([old_keys, keys], dim=-2), torch.cat([old_values, values], dim=-2)
+
+
+@dataclass
+class Prefix:
+    """What a step needs of the layers below the first edited one, and of the prompts, for R rows.
+
+    With ``reach="answer"`` a step runs the layers from the first edited one on the last prompt token and the target only
+    (columns from ``offset``), over the prompts' cached keys and values; with ``reach="all"`` on all columns.
+
+    Attributes:
+        hidden: (R, L', d) input of the first layer that is run again.
+        calls: how the model called these layers.
+        kept: per layer number the prompts' keys and values; empty for ``reach="all"``.
+        offset: first column that is run again.
+        size: R.
+    """
+
+    hidden: Tensor
+    calls: list[Call]
+    kept: dict[int, tuple[Tensor, Tensor]]
+    offset: int
+    size: int
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, router: Router, batch: Batch, reach: Reach) -> Prefix | None:
+        """Run the base model once over the batch and keep what training needs.
+
+        Returns:
+            ``None``, with a warning, where the layers run again do not reproduce the model's own output; then training has to
+            run the whole model at every step.
+        """
+        backbone = router.backbone
+        layers = range(router.locations.first_edited_layer, len(backbone.layers))
+        offset = batch.split if reach == "answer" else 0
+        calls: list[Call] = []
+
+        def note(number: int) -> Any:
+            return lambda module, args, kwargs: calls.append((number, args, dict(kwargs)))
+
+        with router.disabled():
+            cache, kept = None, {}
+            if offset:
+                cache = opening_cache(backbone, batch)
+                run_decoder(backbone, batch, batch.shared, offset, cache)
+                kept = {i: (cache.layers[i].keys, cache.layers[i].values) for i in layers}
+            handles = [backbone.layers[i].register_forward_pre_hook(note(i), with_kwargs=True) for i in layers]
+            try:
+                own = run_decoder(backbone, batch, offset, None, cache)
+            finally:
+                for handle in handles:
+                    handle.remove()
+            _, args, kwargs = calls[0]
+            hidden = args[0] if args else kwargs["hidden_states"]
+            prefix = cls(hidden, [_without_hidden(call) for call in calls], kept, offset, len(batch.rows))
+            again, real = prefix.run(backbone), batch.mask[:, offset:].bool()
+            error = float((again - own)[real].abs().max() / own[real].abs().max())
+        if error > (1e-4 if again.dtype == torch.float32 else 3e-2):
+            logger.warning("running the upper layers again errs by %.1e: training runs the whole model instead", error)
+            return None
+        return prefix
+
+    def run(self, backbone: Backbone) -> Tensor:
+        """Run the layers from the first edited one on; return what the output embedding reads, (R, L', d)."""
+        hidden = self.hidden
+        cache = _PromptCache(self.kept) if self.kept else None
+        for number, args, kwargs in self.calls:
+            now = {name: cache if isinstance(value, DynamicCache) else value for name, value in kwargs.items()}
+            rest = [cache if isinstance(value, DynamicCache) else value for value in args]
+            output = backbone.layers[number](hidden, *rest, **now)
+            hidden = output if isinstance(output, Tensor) else output[0]
+        return backbone.after_layers(hidden)
+
+    def select(self, picks: Tensor) -> Prefix:
+        """Return the prefix of some rows."""
+        if len(picks) == self.size:
+            return self
+
+        def pick(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.dim() and value.shape[0] == self.size:
+                return value[picks.to(value.device)]
+            return tuple(pick(item) for item in value) if isinstance(value, tuple) else value
+
+        calls = [(number, pick(args), {name: pick(value) for name, value in kw.items()}) for number, args, kw in self.calls]
+        return Prefix(pick(self.hidden), calls, {i: pick(pair) for i, pair in self.kept.items()}, self.offset, len(picks))
+
+
+def _without_hidden(call: Call) -> Call:
+    """Drop the hidden states from a layer's recorded arguments: each run puts its own there."""
+    number, args, kwargs = call
+    return number, args[1:], {name: value for name, value in kwargs.items() if name != "hidden_states"}

@@ -1,0 +1,302 @@
+"""How a route lives: decided once per prompt inside the model's own forward pass, held for the whole generation.
+
+Three kinds of hooks do it. One on the model notes what each call is about (its prompt, its padding, its cache); one on the key
+layer pools the prompt's states, asks the index, and gathers the blocks; one on each edited module, above the key layer, adds
+them. The base weights are never written. A batch's route travels with the cache object of its call, so that threads, turns
+and interleaved generations keep apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .blocks import BlockBank, RowBlocks, Site
+from .errors import ModelError, RoutingError
+from .prompts import GenerateCall, PromptBatch, Route, open_generate, open_plain, refuse_packed
+from .replay import opening_cache, run_decoder
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+    from .backbone import Backbone, Locations
+
+logger = logging.getLogger(__name__)
+
+_TIE = "_meloedit_batch"
+"""Attribute under which a cache object carries the routed batch of its rows."""
+
+Decide = Callable[[Tensor], tuple[list[int], list[Route]]]
+"""Maps pooled states (B, d) to each row's edit number (-1: none) and its route."""
+
+
+class _Thread(threading.local):
+    """What one thread is doing with the model."""
+
+    def __init__(self) -> None:
+        self.off = 0
+        self.call: GenerateCall | None = None
+        self.lengths: list[int] | None = None
+        self.frame: Frame | None = None
+        self.last: PromptBatch | None = None
+        self.fixed: list[RowBlocks] | None = None
+
+
+class Frame:
+    """One forward call of a routed batch: ``past`` columns are cached, ``columns`` are new."""
+
+    def __init__(self, batch: PromptBatch, past: int, columns: int) -> None:
+        self.batch = batch
+        self.past = past
+        self.columns = columns
+
+
+class Router:
+    """Routes every forward call of one model; hooks its modules until ``detach``.
+
+    Args:
+        backbone: the model.
+        locations: its key layer and edited modules.
+        decide: asks the index.
+
+    Raises:
+        ModelError: if the modules do not run as hooks need them to.
+    """
+
+    def __init__(self, backbone: Backbone, locations: Locations, decide: Decide) -> None:
+        self.backbone = backbone
+        self.locations = locations
+        self.model = backbone.model
+        self._decide = decide
+        self.lock = threading.RLock()
+        self._thread = _Thread()
+        self._warned = False
+        self._handles: list[RemovableHandle] = []
+        self._patched: list[str] = []
+        sites, self._key_device = _probe(backbone, locations)
+        self.bank = BlockBank(sites)
+        self._attach()
+
+    # -- switches --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Let this thread's calls in the block see the base model."""
+        self._thread.off += 1
+        try:
+            yield
+        finally:
+            self._thread.off -= 1
+
+    @contextmanager
+    def prompt_lengths(self, lengths: Sequence[int]) -> Iterator[None]:
+        """State, for this thread's plain forward calls, how many real tokens of each row are prompt."""
+        before, self._thread.lengths = self._thread.lengths, [int(length) for length in lengths]
+        try:
+            yield
+        finally:
+            self._thread.lengths = before
+
+    @contextmanager
+    def fixed(self, blocks: list[RowBlocks]) -> Iterator[None]:
+        """Use these blocks, whatever the index says, in this thread's forward calls without a cache (for training)."""
+        self._thread.fixed = blocks
+        try:
+            yield
+        finally:
+            self._thread.fixed = None
+
+    @property
+    def last_routes(self) -> list[Route]:
+        """The routes of the prompts this thread asked last."""
+        return list(self._thread.last.routes) if self._thread.last else []
+
+    @property
+    def key_device(self) -> torch.device:
+        """The device that the key layer's states are on, and so the index."""
+        return self._key_device
+
+    def detach(self) -> None:
+        """Remove every hook and wrapper: the model is as it was given."""
+        for handle in self._handles:
+            handle.remove()
+        for name in self._patched:
+            self.model.__dict__.pop(name, None)
+        self._handles, self._patched = [], []
+
+    # -- hooks -----------------------------------------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        model = self.model
+        if "generate" in model.__dict__:
+            raise ModelError("this model already has an editor: detach that one first, or use it")
+        self._handles = [
+            model.register_forward_pre_hook(self._enter, with_kwargs=True),
+            model.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
+            model.get_submodule(self.locations.key_layer).register_forward_hook(self._read_key),
+        ]
+        for name in self.locations.modules:
+            self._handles.append(model.get_submodule(name).register_forward_hook(self._edited(name)))
+        generate = model.generate
+
+        def routed_generate(*args: Any, **kwargs: Any) -> Any:
+            """Generate as the base model does, each prompt with the block its route names."""
+            if self._thread.off or not len(self.bank):
+                return generate(*args, **kwargs)
+            call = open_generate(self.backbone, args, kwargs, self.bank.reaches_all())
+            outer, self._thread.call = self._thread.call, call
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self._thread.call = outer
+
+        self._patch("generate", routed_generate)
+        for name in ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager"):
+            if hasattr(model, name):
+                self._patch(name, self._refused_batching)
+
+    def _patch(self, name: str, function: Callable[..., Any]) -> None:
+        self.model.__dict__[name] = function
+        self._patched.append(name)
+
+    def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
+        raise RoutingError(
+            "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or detach the editor"
+        )
+
+    def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        thread = self._thread
+        thread.frame = None
+        if thread.off or thread.fixed is not None or not len(self.bank):
+            return
+        inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
+        tokens = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs.get("inputs_embeds")
+        if tokens is None:
+            return  # the model's own error will say what is missing
+        refuse_packed(inputs)
+        cache = inputs.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
+        rows, columns = tokens.shape[:2]
+        tied: PromptBatch | None = getattr(cache, _TIE, None)
+        if thread.call is not None:
+            if thread.call.batch is None:
+                thread.call.batch = thread.call.open(rows, past, columns, tied)
+            batch = thread.call.batch
+        else:
+            batch = open_plain(self.backbone, inputs, past, thread.lengths, tied)
+            if batch.boundary == "assumed" and not self._warned:
+                self._warned = True
+                logger.warning(
+                    "a plain forward call does not say where the prompt ends: all its tokens are taken as prompt; "
+                    "use editor.routing(prompt_lengths=[...]) or pass labels (said once)"
+                )
+        batch.check_rows(rows)
+        thread.last = batch
+        thread.frame = Frame(batch, past, columns)
+        if not batch.decided and past + columns < batch.length and self.bank.reaches_all():
+            raise RoutingError("a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'")
+
+    def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        frame, self._thread.frame = self._thread.frame, None
+        if frame is None or output is None:
+            return
+        parts = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
+        cache = next((part for part in parts if hasattr(part, "get_seq_length")), kwargs.get("past_key_values"))
+        if cache is not None:
+            setattr(cache, _TIE, frame.batch)
+
+    def _read_key(self, module: Any, args: Any, output: Any) -> None:
+        frame = self._thread.frame
+        if frame is None or frame.batch.decided:
+            return
+        hidden = output if isinstance(output, Tensor) else output[0]
+        pooled = frame.batch.collect(hidden, frame.past)
+        if pooled is not None:
+            with self.lock:  # blocks are gathered before another thread can remove the edits that were found
+                owners, routes = self._decide(pooled)
+                frame.batch.settle(owners, routes, self.bank)
+
+    def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Tensor], Tensor | None]:
+        def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            thread = self._thread
+            if thread.fixed is not None and not thread.off:
+                blocks, past = thread.fixed, 0
+            elif thread.frame is not None and thread.frame.batch.blocks:
+                blocks, past = thread.frame.batch.blocks, thread.frame.past
+            else:
+                return None
+            for group in blocks:
+                output = group.apply(name, args[0], output, past)
+            return output
+
+        return add_blocks
+
+    def pooled(self, batch: Batch) -> Tensor:
+        """Return the pooled key-layer states (R, d) of a batch of prompts, running only the layers up to the key layer."""
+        grabbed: list[Tensor] = []
+
+        def grab(module: Any, args: Any, output: Any) -> None:
+            grabbed.append(output if isinstance(output, Tensor) else output[0])
+            if len(grabbed) == passes:
+                raise _Enough
+
+        # With a shared opening the key layer runs twice: on the opening alone, and on the rest.
+        passes = 2 if batch.shared else 1
+        handle = self.model.get_submodule(self.locations.key_layer).register_forward_hook(grab)
+        try:
+            with self.disabled(), torch.no_grad():
+                cache = opening_cache(self.backbone, batch)
+                run_decoder(self.backbone, batch, batch.shared, None, cache)
+        except _Enough:
+            pass
+        finally:
+            handle.remove()
+        words = batch.words.to(grabbed[0].device)[:, batch.shared :, None]
+        return torch.where(words, grabbed[-1].float(), 0.0).sum(1) / words.sum(1).clamp(min=1)
+
+
+class _Enough(Exception):
+    """Stops a forward pass once the key layer has run."""
+
+
+def _probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.device]:
+    """Run the model on a few tokens and note, per target module, sizes, dtype and device of its activations.
+
+    Kernels and wrappers can replace a parent's forward and pass its children by; then hooks would never fire and edits
+    would silently do nothing.
+    """
+    ran: list[str] = []
+    sites: dict[str, Site] = {}
+    key_devices: list[torch.device] = []
+
+    def note(name: str) -> Callable[[Any, tuple[Any, ...], Any], None]:
+        def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
+            ran.append(name)
+            if name == locations.key_layer:
+                key_devices.append((output if isinstance(output, Tensor) else output[0]).device)
+            if name in locations.modules:
+                x = args[0]
+                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device)
+
+        return hook
+
+    watched = [locations.key_layer, *locations.modules]
+    handles = [backbone.model.get_submodule(name).register_forward_hook(note(name)) for name in watched]
+    try:
+        with torch.no_grad():
+            backbone.model(input_ids=torch.full((1, 4), backbone.stop_ids[0], device=backbone.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if silent := [name for name in watched if name not in ran]:
+        raise ModelError(f"module {silent[0]!r} is never called by {type(backbone.model).__name__}: choose another")
+    if ran[0] != locations.key_layer:
+        raise ModelError(f"{ran[0]!r} runs before the key layer {locations.key_layer!r}: keys must be complete first")
+    return [sites[name] for name in locations.modules], key_devices[0]

@@ -1,0 +1,240 @@
+"""Training: many blocks at once, one per edit, over a frozen prefix that is computed once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch, Row, batches
+from .blocks import Block
+from .config import MeloConfig
+from .replay import Prefix, target_logits
+
+if TYPE_CHECKING:
+    from .routing import Router
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+Factors = dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Trained:
+    """What training made of one edit.
+
+    Attributes:
+        block: the block in float16, as it is stored.
+        held: whether greedy decoding with this very block gives the target and stops, for every row of the edit.
+        steps: optimiser steps taken, over all ranks tried.
+        rank: rank of the block.
+        loss: mean cross-entropy of the target with this block, nats per token.
+        losses: the loss before each step at the last rank.
+    """
+
+    block: Block
+    held: bool
+    steps: int
+    rank: int
+    loss: float
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Group:
+    """Rows that are run in one batch: the edit each belongs to, and their prefix if there is one."""
+
+    batch: Batch
+    prefix: Prefix | None
+    edit: Tensor
+
+    def keep(self, alive: Tensor) -> None:
+        """Drop the rows of edits that are done."""
+        picks = torch.nonzero(torch.isin(self.edit, alive)).flatten()
+        if len(picks) < len(self.edit):
+            self.batch, self.edit = self.batch.select(picks), self.edit[picks]
+            self.prefix = self.prefix and self.prefix.select(picks)
+
+
+class Trainer:
+    """Trains one block per edit, all edits of a call together.
+
+    The loss is the sum over edits of the mean over the edit's rows of the mean cross-entropy over target tokens, so that with
+    an elementwise optimiser (Adam) every block takes the steps it would take alone. The forward pass uses the blocks rounded
+    to float16, as they will be stored (the rounding is passed straight through in the backward pass). So a forward pass in
+    which every target token, the end token included, has the greatest logit shows that greedy decoding with the stored block
+    gives the target and stops; when it also gives each of them ``confidence``, the edit leaves the optimiser.
+    """
+
+    def __init__(self, router: Router, config: MeloConfig) -> None:
+        self.router = router
+        self.config = config
+        self.sites = router.bank.sites
+
+    def train(self, edits: Sequence[tuple[str, Sequence[Row]]]) -> list[Trained]:
+        """Train a block for each edit, given as its id and its rows; an edit that does not hold gets a larger rank.
+
+        Returns:
+            One result per edit, in order; those that never held have ``held=False``.
+        """
+        results: dict[int, Trained] = {}
+        waiting, rank = list(range(len(edits))), self.config.rank
+        while waiting and rank <= self.config.max_rank:
+            with self._frozen():
+                trained = self._train([edits[i] for i in waiting], rank)
+            for i, result in zip(waiting, trained, strict=True):
+                result.steps += results[i].steps if i in results else 0
+                results[i] = result
+            waiting = [i for i in waiting if not results[i].held]
+            rank *= 2
+        return [results[i] for i in range(len(edits))]
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Keep the base model out of autograd and free of dropout, and put both settings back."""
+        model = self.router.model
+        open_weights = [weight for weight in model.parameters() if weight.requires_grad]
+        was_training = [module for module in model.modules() if module.training]
+        for weight in open_weights:
+            weight.requires_grad_(False)
+        model.eval()
+        try:
+            yield
+        finally:
+            for weight in open_weights:
+                weight.requires_grad_(True)
+            for module in was_training:
+                module.training = True
+
+    def _train(self, edits: Sequence[tuple[str, Sequence[Row]]], rank: int) -> list[Trained]:
+        groups = self._groups(edits)
+        blocks = _Blocks([self._initial(name, rank) for name, _ in edits], self.config.lr)
+        alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
+        done: dict[int, Trained] = {}
+        losses: list[list[float]] = [[] for _ in edits]
+        for step in range(self.config.steps + 1):  # the last pass only checks
+            factors = blocks.rounded()
+            scores = _Scores(len(alive))
+            for group in groups:
+                if len(group.edit):
+                    number = torch.searchsorted(alive, group.edit)  # each row's place in the tables
+                    own = {name: (a[number.to(a.device)], b[number.to(b.device)]) for name, (a, b) in factors.items()}
+                    scores.add(target_logits(self.router, group.batch, group.prefix, self.config.reach, own), group.batch, number)
+            per_edit, right, sure = scores.per_edit(self.config.confidence)
+            leaves = (right & sure) if step < self.config.steps else torch.ones_like(right)
+            for i, (edit, loss) in enumerate(zip(alive.tolist(), per_edit.tolist(), strict=True)):
+                losses[edit].append(loss)
+                if leaves[i]:
+                    done[edit] = Trained(blocks.stored(i), bool(right[i]), step, rank, loss, losses[edit])
+            if leaves.all():
+                break
+            blocks.step(scores.total())
+            if leaves.any():
+                stay = torch.nonzero(~leaves).flatten()
+                alive = alive[stay]
+                blocks.keep(stay)
+                for group in groups:
+                    group.keep(alive)
+        return [done[i] for i in range(len(edits))]
+
+    def _groups(self, edits: Sequence[tuple[str, Sequence[Row]]]) -> list[_Group]:
+        rows = [row for _, own in edits for row in own]
+        edit = torch.tensor([i for i, (_, own) in enumerate(edits) for _ in own])
+        cached = self.config.prefix_cache
+        return [
+            _Group(batch, Prefix.of(self.router, batch, self.config.reach) if cached else None, edit[members])
+            for members, batch in batches(rows, self.router.backbone)
+        ]
+
+    def _initial(self, edit_id: str, rank: int) -> Factors:
+        """Return a block that adds nothing yet: A Gaussian, seeded by the edit alone; B zero."""
+        seed = int.from_bytes(hashlib.sha256(f"{self.config.seed}/{rank}/{edit_id}".encode()).digest()[:8], "big")
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        return {
+            site.name: (
+                (torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5).to(site.device),
+                torch.zeros(site.outputs, rank, device=site.device),
+            )
+            for site in self.sites
+        }
+
+
+class _Blocks:
+    """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own)."""
+
+    def __init__(self, blocks: Sequence[Factors], lr: float) -> None:
+        self.names = list(blocks[0])
+        self.tables = [torch.stack([block[name][i] for block in blocks]) for name in self.names for i in (0, 1)]
+        self.first = [torch.zeros_like(table) for table in self.tables]
+        self.second = [torch.zeros_like(table) for table in self.tables]
+        self.lr = lr
+        self.count = 0  # one count serves all: blocks leave, none joins later
+        self.leaves: list[Tensor] = []
+
+    def rounded(self) -> Factors:
+        """Return the factors as they will be stored, as leaves of autograd whose gradients ``step`` uses."""
+        self.leaves = [table.half().float().requires_grad_() for table in self.tables]
+        return dict(zip(self.names, zip(self.leaves[::2], self.leaves[1::2], strict=True), strict=True))
+
+    def stored(self, i: int) -> Block:
+        """Return one block as the last forward pass used it, in float16 on the CPU."""
+        half = [leaf.detach()[i].half().cpu() for leaf in self.leaves]
+        return dict(zip(self.names, zip(half[::2], half[1::2], strict=True), strict=True))
+
+    def step(self, loss: Tensor) -> None:
+        """Take one Adam step on the unrounded tables, with the gradient of ``loss`` at the rounded ones."""
+        gradients = torch.autograd.grad(loss, self.leaves)
+        self.count += 1
+        for table, gradient, m, v in zip(self.tables, gradients, self.first, self.second, strict=True):
+            m.lerp_(gradient, 1 - BETA1)
+            v.lerp_(gradient.square(), 1 - BETA2)
+            table.sub_(self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + EPSILON))
+
+    def keep(self, which: Tensor) -> None:
+        """Drop all blocks but ``which``: a finished block leaves, moments and all."""
+        for tables in (self.tables, self.first, self.second):
+            tables[:] = [table[which.to(table.device)] for table in tables]
+
+
+class _Scores:
+    """Losses and hits of the target tokens of one forward pass, gathered per row and then per edit."""
+
+    def __init__(self, edits: int) -> None:
+        self._edits = edits
+        self._loss: list[Tensor] = []
+        self._number: list[Tensor] = []
+        self._right: list[Tensor] = []
+        self._worst: list[Tensor] = []
+
+    def add(self, logits: Tensor, batch: Batch, number: Tensor) -> None:
+        """Score logits (M, V) at the target positions of a batch whose rows belong to the edits ``number`` (R,)."""
+        row = batch.flat_rows.to(logits.device)
+        targets, count = batch.flat_targets.to(logits.device), len(batch.rows)
+        nll = nn.functional.cross_entropy(logits.float(), targets, reduction="none")  # (M,)
+        zeros = torch.zeros(count, device=nll.device)
+        sizes = torch.bincount(row, minlength=count).to(nll)
+        self._loss.append((zeros.index_add(0, row, nll) / sizes).cpu())
+        with torch.no_grad():
+            misses = (logits.argmax(1) != targets).to(nll)
+            self._right.append((zeros.index_add(0, row, misses) == 0).cpu())
+            self._worst.append(zeros.index_reduce(0, row, nll.detach(), "amax").cpu())
+        self._number.append(number)
+
+    def total(self) -> Tensor:
+        """Return the sum over edits of the mean over their rows."""
+        number, loss = torch.cat(self._number), torch.cat(self._loss)
+        return (loss / torch.bincount(number, minlength=self._edits)[number]).sum()
+
+    def per_edit(self, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return per edit its loss, whether all its target tokens are greatest, and whether all have ``confidence``."""
+        number = torch.cat(self._number)
+        rows = torch.bincount(number, minlength=self._edits)
+        zeros = torch.zeros(self._edits)
+        loss = zeros.index_add(0, number, torch.cat(self._loss).detach() / rows[number])
+        right = zeros.index_add(0, number, torch.cat(self._right).float()) == rows
+        sure = zeros.index_reduce(0, number, torch.cat(self._worst), "amax").neg().exp() >= confidence
+        return loss, right, sure

