@@ -51,7 +51,7 @@ def test_about_half_is_lower_case_without_a_question_mark(prompts):
 
 def test_text_is_clean(prompts):
     for prompt in prompts:
-        assert not re.search(r"[{}#~|\n]|\s\s|a\(n\)|\?\?|\?\.|\b[Aa] [aeio]\w|\bthe the\b|\bof of\b", prompt), prompt
+        assert not re.search(r"[{}#~|\n]|\s\s|a\(n\)|\?\?|\?\.|!\?|\b[Aa] [aeio]\w|\bthe the\b", prompt), prompt
         assert prompt == prompt.strip()
 
 

@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Broken:
-    """A wording in which an edit no longer holds: the answer it got, and the edit that answered (``None``: none did)."""
+    """A wording in which an edit no longer holds, with the answer it got and how that was routed."""
 
     id: str
     prompt: Prompt
@@ -76,7 +76,9 @@ def generate_answers(
     kwargs: Mapping[str, Any],
 ) -> list[Answer]:
     """Answer prompts in batches of similar length."""
-    return answer_encoded(editor, prompts, [editor.backbone.encode(p, form) for p in prompts], batch_size, progress, kwargs)
+    return answer_encoded(
+        editor, prompts, [editor.backbone.encode(p, form) for p in prompts], batch_size, progress, kwargs
+    )
 
 
 def answer_encoded(
@@ -96,7 +98,8 @@ def answer_encoded(
         part = order[start : start + batch_size]
         batch = Batch.of([Row.of(encoded[i]) for i in part], backbone)
         with torch.no_grad():
-            sequences = editor.model.generate(batch.ids, attention_mask=batch.mask, **settings)
+            generate: Any = editor.model.generate
+            sequences = generate(batch.ids, attention_mask=batch.mask, **settings)
         routes = editor.last_routes or [Route(None, None, editor.index.threshold, None, "no edits")] * len(part)
         for i, row, route in zip(part, sequences[:, batch.ids.shape[1] :].tolist(), routes, strict=True):
             stop = next((k for k, token in enumerate(row) if token in backbone.stop_ids), len(row))
@@ -109,7 +112,9 @@ def answer_encoded(
 def check_edits(editor: Editor, batch_size: int, progress: Progress | None) -> Check:
     """Ask every enabled edit again, in every wording and form, and compare answer and target after strip."""
     enabled = [stored.edit for stored in editor.store.edits() if stored.enabled]
-    asked = [(edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
+    asked = [
+        (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in editor.backbone.forms(prompt)
+    ]
     longest = max((len(editor.backbone.encode_target(edit.target, form)) for edit, _, form in asked), default=1)
     prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
     answers = answer_encoded(editor, prompts, encoded, batch_size, progress, {"max_new_tokens": longest + 1})

@@ -51,7 +51,9 @@ class Backbone:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
-            raise ModelError(f"{type(model).__name__} is not a causal language model; these are what can be edited today")
+            raise ModelError(
+                f"{type(model).__name__} is not a causal language model; these are what can be edited today"
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.markers = ChatMarkers.of(tokenizer)
@@ -62,16 +64,20 @@ class Backbone:
         stops = tokenizer.eos_token_id if stops is None else stops
         self.stop_ids: list[int] = [stops] if isinstance(stops, int) else list(stops or [])
         if not self.stop_ids:
-            raise ModelError("the model has no end-of-sequence token, so an answer cannot stop: set generation_config.eos_token_id")
+            raise ModelError(
+                "the model has no end-of-sequence token, so an answer cannot stop: set generation_config.eos_token_id"
+            )
         pad = tokenizer.pad_token_id
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
+        self.generate_names = [name for name in inspect.signature(model.generate).parameters if name != "self"]
+        self.generation_config = model.generation_config
         self.pad_id: int = self.stop_ids[0] if pad is None else pad
         self._after = self._find_after()
 
     @property
     def device(self) -> torch.device:
         """The device that token ids go to."""
-        return self.model.get_input_embeddings().weight.device
+        return torch.device(self.model.get_input_embeddings().weight.device)  # type: ignore[arg-type]
 
     @property
     def decoder(self) -> nn.Module:
@@ -105,10 +111,11 @@ class Backbone:
                 handle.remove()
         return ran
 
-    # -- where things are ------------------------------------------------------------------------------------------------
+    # -- where things are
+    # ------------------------------------------------------------------------------------------------
 
     def locate(self, config: MeloConfig) -> Locations:
-        """Choose the key layer and the edited modules; what ``config`` names is checked, the rest follows the structure.
+        """Choose the key layer and the edited modules: what ``config`` names is checked, the rest follows structure.
 
         Raises:
             ModelError: naming the modules that exist, if a name is wrong or the key layer is not below the edited ones.
@@ -125,9 +132,13 @@ class Backbone:
         if key_layer is None:
             key_layer = f"{self.layer_prefix}.{key_layer_index(len(self.layers), config.key_depth, first)}"
         elif key_layer not in dict(self.model.named_modules()):
-            raise ModelError(f"no module {key_layer!r} to take keys from; layers are {self.layer_prefix}.0 to .{len(self.layers) - 1}")
+            raise ModelError(
+                f"no module {key_layer!r} to take keys from; layers: {self.layer_prefix}.0 to .{len(self.layers) - 1}"
+            )
         if self.layer_of(key_layer) >= first:
-            raise ModelError(f"key_layer {key_layer!r} must lie below the first edited layer, {self.layer_prefix}.{first}")
+            raise ModelError(
+                f"key_layer {key_layer!r} must lie below the first edited layer, {self.layer_prefix}.{first}"
+            )
         return Locations(key_layer, modules, first)
 
     def layer_of(self, name: str) -> int:
@@ -146,13 +157,14 @@ class Backbone:
             names = _compressed(linear_names(self.model))
             raise ModelError(f"no linear module {name!r} in {type(self.model).__name__}; it has: {', '.join(names)}")
 
-    # -- text to tokens --------------------------------------------------------------------------------------------------
+    # -- text to tokens
+    # --------------------------------------------------------------------------------------------------
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
         """Return ``prompt`` as the model may be asked it: as written, and the same words raw or in the chat template.
 
-        A string is taken raw and, where the tokenizer has a template, as a user turn; chat messages as rendered and, if the
-        user's turn stands alone (a system prompt aside), its words raw.
+        A string is taken raw and, where the tokenizer has a template, as a user turn; chat messages as rendered and,
+        if the user's turn stands alone (a system prompt aside), its words raw.
         """
         if isinstance(prompt, str):
             return [self.encode(prompt, "raw")] + ([self.encode(prompt, "chat")] if self.markers else [])
@@ -177,7 +189,9 @@ class Backbone:
             raise EditError(f"the prompt has no tokens: {prompt!r}")
         if self.max_length is not None and len(ids) >= self.max_length:
             raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
-        return Encoded(ids, user_words(ids, self.markers), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
+        return Encoded(
+            ids, user_words(ids, self.markers), "raw" if form != "chat" and isinstance(prompt, str) else "chat"
+        )
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
         """Tokenise a target as the continuation of ``prompt``, with the token that ends the answer.
@@ -199,9 +213,10 @@ class Backbone:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` without special tokens."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    # -- identity --------------------------------------------------------------------------------------------------------
+    # -- identity
+    # --------------------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
         """Return a digest of the base weights: names, shapes, and 64 values of each, rounded to bfloat16.
@@ -224,7 +239,7 @@ def linear_names(model: nn.Module) -> list[str]:
 
 
 def _features(module: nn.Module) -> tuple[int, int] | None:
-    """Return (in, out) of a linear module: by attributes (nn.Linear, quantised kin) or by Conv1D's ``nx`` and ``nf``."""
+    """Return (in, out) of a linear module: ``nn.Linear`` and kin by attributes, Conv1D by ``nx`` and ``nf``."""
     for names in (("in_features", "out_features"), ("nx", "nf")):
         sizes = tuple(getattr(module, name, None) for name in names)
         if all(isinstance(size, int) for size in sizes):
@@ -238,7 +253,9 @@ def _decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     for name, module in lists:
         if len(module) == count and any(_features(child) for child in module[0].modules()):
             return name, module
-    raise ModelError(f"cannot find the {count} layers of {type(model).__name__} (module lists: {[name for name, _ in lists]})")
+    raise ModelError(
+        f"cannot find the {count} layers of {type(model).__name__} (module lists: {[name for name, _ in lists]})"
+    )
 
 
 def _feed_forward_output(layer: nn.Module, name: str) -> str:

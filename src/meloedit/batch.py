@@ -37,7 +37,8 @@ class Row:
 class Batch:
     """Rows in columns such that every prompt ends in one column.
 
-    The columns are: the opening that all rows share, padding, the rest of the prompt, the target, padding. Padding is masked
+    The columns are: the opening that all rows share, padding, the rest of the prompt, the target, padding. Padding is
+        masked
     and takes no position, so its place does not matter.
 
     Attributes:
@@ -63,7 +64,9 @@ class Batch:
     @classmethod
     def of(cls, rows: Sequence[Row], backbone: Backbone, shared: int = 0) -> Batch:
         """Pad rows, which all begin with the same ``shared`` tokens, into one batch."""
-        left = max(shared + 2, max(len(row.prompt) for row in rows))  # a prefix pass takes all but the last: never nothing
+        left = max(
+            shared + 2, max(len(row.prompt) for row in rows)
+        )  # a prefix pass takes all but the last: never nothing
         width = left + max(0, max(len(row.target) for row in rows) - 1)
         ids = torch.full((len(rows), width), backbone.pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
@@ -115,13 +118,13 @@ class Batch:
         )
 
 
-def batches(rows: Sequence[Row], backbone: Backbone, size: int | None = None) -> list[tuple[list[int], Batch]]:
+def batches(rows: Sequence[Row], backbone: Backbone, size: int) -> list[tuple[list[int], Batch]]:
     """Pack rows into batches, rows with the same template opening together, so that it is computed once.
 
     Args:
         rows: the rows.
         backbone: the model.
-        size: rows per batch at most, shortest first; ``None``: one batch per opening, in order.
+        size: rows per batch at most; rows of like length go together, so that little is spent on padding.
 
     Returns:
         Pairs of row numbers and their batch.
@@ -134,8 +137,8 @@ def batches(rows: Sequence[Row], backbone: Backbone, size: int | None = None) ->
         merged.setdefault(opening if len(members) >= FEW else (), []).extend(members)
     packed = []
     for opening, members in merged.items():
-        members.sort(key=lambda i: (len(rows[i].prompt), i) if size else (0, i))
-        for start in range(0, len(members), size or len(members)):
-            part = members[start : start + (size or len(members))]
+        members.sort(key=lambda i: (len(rows[i].target), len(rows[i].prompt), i))
+        for start in range(0, len(members), size):
+            part = members[start : start + size]
             packed.append((part, Batch.of([rows[i] for i in part], backbone, len(opening))))
     return packed

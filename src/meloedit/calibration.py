@@ -54,7 +54,9 @@ class Calibration:
         return cls(Whitening(tensors["mean"], tensors["components"]), tensors["prompts"].float(), info)
 
 
-def pooled_states(router: Router, encoded: Sequence[Encoded], progress: Progress | None = None, what: str = "") -> Tensor:
+def pooled_states(
+    router: Router, encoded: Sequence[Encoded], progress: Progress | None = None, what: str = ""
+) -> Tensor:
     """Return the pooled key-layer states (n, d) of prompts, on the CPU, in their order."""
     states: Tensor | None = None
     done = 0
@@ -96,14 +98,22 @@ def built_in_calibration(router: Router, config: MeloConfig, progress: Progress 
 
     prompts = make_prompts(config.calibration_prompts)
     template = getattr(router.backbone.tokenizer, "chat_template", None)
-    parts = [router.backbone.fingerprint(), router.locations.key_layer, config.key_size, str(template), router.bank.sites[0].dtype]
+    parts = [
+        router.backbone.fingerprint(),
+        router.locations.key_layer,
+        config.key_size,
+        str(template),
+        router.bank.sites[0].dtype,
+    ]
     name = hashlib.sha256("\n".join(map(str, [*parts, *prompts])).encode()).hexdigest()[:24]
     path = cache_folder() / "calibrations" / f"{name}.safetensors"
-    info = {"source": "built-in grammar", "prompts": len(prompts)}
+    source = "built-in grammar"
     if path.is_file():
         tensors = load_file(path)
-        return Calibration.from_tensors(tensors, info | {"keys": len(tensors["prompts"])})
-    made = calibrate(router, config, prompts, info["source"], progress)
+        return Calibration.from_tensors(
+            tensors, {"source": source, "prompts": len(prompts), "keys": len(tensors["prompts"])}
+        )
+    made = calibrate(router, config, prompts, source, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     save_file(made.to_tensors(), scratch)

@@ -31,9 +31,9 @@ class Words:
 class ChatMarkers:
     """The tokens that open and close a user turn, found by rendering the template around sentinels.
 
-    The opener is what stands before the user's words in a first and in a later turn alike; the closer is what stands after
-    them before an answer and at the end of a prompt alike. White space at the inner ends is left out, since tokenisers
-    merge it with the words.
+    The opener is what stands before the user's words in a first and in a later turn alike; the closer is what stands
+    after them before an answer and at the end of a prompt alike. White space at the inner ends is left out, since
+    tokenisers merge it with the words.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -60,7 +60,7 @@ class ChatMarkers:
         return markers if markers.opener and markers.closer else None
 
     def last_user_turn(self, ids: Sequence[int]) -> tuple[int, int] | None:
-        """Return the token span of the last user turn's words in ``ids``; ``None`` where no turn is opened or it is empty."""
+        """Return the token span of the last user turn's words in ``ids``; ``None`` without a turn or words."""
         size = len(self.opener)
         for i in range(len(ids) - size, -1, -1):
             if ids[i] == self.opener[0] and list(ids[i : i + size]) == self.opener:
@@ -77,7 +77,7 @@ class ChatMarkers:
         return (start, stop) if start < stop else None
 
     def prompt_end(self, ids: Sequence[int], words_stop: int) -> int | None:
-        """Return where the prompt ends and an answer begins: after the template's ending; ``None`` if it is not there."""
+        """Return where the prompt ends, after the template's ending; ``None`` if that is not there."""
         for i in range(words_stop, len(ids)):
             if ids[i] == self.closer[0]:
                 stop = i + len(self.ending)
@@ -91,7 +91,8 @@ class ChatMarkers:
 def user_words(ids: Sequence[int], markers: ChatMarkers | None) -> Words:
     """Return the span of the user's own words in one prompt's real (unpadded) tokens.
 
-    A prompt without a user turn is a raw string and its own turn: all of it but the first token, whose state is an attention
+    A prompt without a user turn is a raw string and its own turn: all of it but the first token, whose state is an
+        attention
     sink of nearly constant, huge value in decoders. Where no words are found in a template, the whole prompt is taken.
     """
     if markers and (span := markers.last_user_turn(ids)):

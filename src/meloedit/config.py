@@ -16,7 +16,8 @@ class MeloConfig:
     """Settings of the default mode; a store keeps the ones it was made with.
 
     Attributes:
-        modules: the edited linear modules, by full name; ``None``: the feed-forward outputs of the last ``layers`` layers.
+        modules: the edited linear modules, by full name; ``None``: the feed-forward outputs of the last ``layers``
+            layers.
         layers: how many layers are edited where ``modules`` is not given.
         key_layer: the module whose output gives the keys; ``None``: the layer at ``key_depth`` of the model.
         key_depth: depth of the key layer as a share of all layers.
@@ -64,7 +65,9 @@ class MeloConfig:
 
     def _rules(self) -> list[tuple[str, str, bool]]:
         positive = ("layers", "key_size", "rank", "steps", "together")
-        return [(name, "a positive integer", _whole(getattr(self, name)) and getattr(self, name) > 0) for name in positive] + [
+        return [
+            (name, "a positive integer", _whole(getattr(self, name)) and getattr(self, name) > 0) for name in positive
+        ] + [
             ("modules", "None or a non-empty list of module names", self.modules is None or bool(self.modules)),
             ("key_depth", "between 0 and 1", 0 < self.key_depth < 1),
             ("max_rank", "at least rank", _whole(self.max_rank) and self.max_rank >= self.rank),
@@ -73,7 +76,11 @@ class MeloConfig:
             ("confidence", "at least 0 and below 1", 0 <= self.confidence < 1),
             ("false_activation", "above 0 and below 1", 0 < self.false_activation < 1),
             ("min_similarity", "between -1 and 1", -1 <= self.min_similarity <= 1),
-            ("calibration_prompts", "at least 200", _whole(self.calibration_prompts) and self.calibration_prompts >= 200),
+            (
+                "calibration_prompts",
+                "at least 200",
+                _whole(self.calibration_prompts) and self.calibration_prompts >= 200,
+            ),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,5 +113,7 @@ def key_layer_index(total: int, depth: float, first_edited: int) -> int:
     """Return the index of the key layer: ``depth`` of the way up, and below the first edited layer."""
     index = min(round(depth * total), first_edited - 1)
     if index < 0:
-        raise ModelError(f"the first edited layer is layer {first_edited}: edit later layers, keys are taken below them")
+        raise ModelError(
+            f"the first edited layer is layer {first_edited}: edit later layers, keys are taken below them"
+        )
     return index

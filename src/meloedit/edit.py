@@ -134,7 +134,9 @@ class Edit:
         if missing := [name for name in ("prompt", "target") if values.get(name) is None]:
             raise EditError(f"no {' and no '.join(missing)!s} (fields found: {', '.join(map(str, values)) or 'none'})")
         if unknown := [str(name) for name in values if name not in FIELDS and name not in EVALUATION_FIELDS]:
-            raise EditError(f"unknown field {unknown[0]!r} (known: {', '.join(FIELDS)}; put other data into 'metadata')")
+            raise EditError(
+                f"unknown field {unknown[0]!r} (known: {', '.join(FIELDS)}; put other data into 'metadata')"
+            )
         return cls(**{name: values[name] for name in FIELDS if values.get(name) is not None})
 
 
@@ -164,7 +166,8 @@ class SourcedEdit:
 def read_edits(path: str | Path) -> list[SourcedEdit]:
     """Read edits from a JSONL or CSV file (``.gz`` too), or from standard input (``-``: JSONL).
 
-    A CSV file has a header with ``prompt`` and ``target``; its ``variants``, ``quiet`` and ``metadata`` cells hold JSON.
+    A CSV file has a header with ``prompt`` and ``target``; its ``variants``, ``quiet`` and ``metadata`` cells hold
+    JSON.
 
     Raises:
         EditError: naming file and line, if a line is not an edit or two lines contradict each other.

@@ -72,25 +72,30 @@ def plan(editor: Editor, edits: Sequence[Edit], replace: bool) -> list[Planned]:
     """Decide what each edit means for the store, and tokenise it: every error that can be known is raised here.
 
     Raises:
-        EditError: if two edits contradict each other, an id is taken by other content, or a text does not fit the model.
+        EditError: if two edits contradict each other, an id is taken by other content, or a text does not fit the
+            model.
     """
     if clash := contradiction(edits):
         first, second = clash
-        raise EditError(f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them")
+        raise EditError(
+            f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them"
+        )
     live = {stored.edit.id: stored.edit for stored in editor.store.edits()}
     asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in live.items()}
     planned: dict[str, Planned] = {}
     for edit in edits:
         old = live.get(edit.id)
         if old is not None and old.content != edit.content and not replace:
-            raise EditError(f"edit {edit.id!r} is in the store with other content: use replace to change it, or another id")
+            raise EditError(
+                f"edit {edit.id!r} is in the store with other content: use replace to change it, or another id"
+            )
         if edit.id in planned:
             continue  # the same edit twice in one call
         if old is not None and old.content == edit.content:
             planned[edit.id] = Planned(edit, [], [])
             continue
         asked = asks.get(prompt_key(edit.prompt))
-        planned[edit.id] = Planned(edit, _rows(editor, edit), [asked] if asked not in (None, edit.id) else [])  # type: ignore[list-item]
+        planned[edit.id] = Planned(edit, _rows(editor, edit), [asked] if asked not in (None, edit.id) else [])
     return list(planned.values())
 
 
@@ -135,13 +140,22 @@ def _store(editor: Editor, part: Sequence[Planned], trained: Sequence[Trained], 
     removed: list[str] = []
     for item, result, own in zip(part, trained, keys, strict=True):
         reason = _failure(item.edit, result, own)
-        facts = {"steps": result.steps, "rank": result.rank, "loss": round(result.loss, 6), "seconds": round(seconds, 4)}
+        facts: dict[str, Any] = {
+            "steps": result.steps,
+            "rank": result.rank,
+            "loss": round(result.loss, 6),
+            "seconds": round(seconds, 4),
+        }
         status: Literal["stored", "failed"] = "failed" if reason else "stored"
         reports[item.edit.id] = EditReport(
             item.edit.id, status, held=not reason, replaced=[] if reason else item.replaced, reason=reason, **facts
         )
         if not reason:
-            block = {f"{name}.{factor}": t for name, pair in result.block.items() for factor, t in zip("AB", pair, strict=True)}
+            block = {
+                f"{name}.{factor}": t
+                for name, pair in result.block.items()
+                for factor, t in zip("AB", pair, strict=True)
+            }
             records.append(Record(item.edit, result.rank, editor.config.reach, facts, block, own))
             removed += item.replaced
     live = {stored.edit.id for stored in editor.store.edits()}

@@ -75,7 +75,9 @@ class Editor:
                 f"this model is {model.config._name_or_path or type(model).__name__} (fingerprint {fingerprint})"
             )
         if store.model.get("dtype") != str(model.dtype):
-            logger.warning("edits were made in %s, the model is in %s: check them", store.model.get("dtype"), model.dtype)
+            logger.warning(
+                "edits were made in %s, the model is in %s: check them", store.model.get("dtype"), model.dtype
+            )
         self.router = Router(self.backbone, self.backbone.locate(self.config), self._decide)
         self.index = NeuronIndex(1)
         self.calibration: Calibration | None = None
@@ -88,7 +90,7 @@ class Editor:
     def from_pretrained(
         cls, name: str, config: MeloConfig | None = None, store: str | Path | None = None, **kwargs: Any
     ) -> Editor:
-        """Load a model (a folder, a hub name, or ``smollm2``) and make an editor for it, with a new store at ``store``."""
+        """Load a model (a folder, a hub name, or ``smollm2``) and make an editor and a new store for it."""
         if store is not None and Path(store).exists():
             raise StoreError(f"{store} exists already: open it with Editor.load, or choose another path")
         return cls(*load_model(name, **kwargs), config=config, store=store, name=name)
@@ -125,18 +127,21 @@ class Editor:
         # The modules that were chosen are written down: a later version may choose others.
         settings = config.to_dict() | {"modules": list(locations.modules), "key_layer": locations.key_layer}
         known = name or self.model.config._name_or_path or type(self.model).__name__
-        return Store.create(
-            path, {"name": known, "fingerprint": fingerprint, "dtype": str(self.model.dtype)}, settings
-        )
+        return Store.create(path, {"name": known, "fingerprint": fingerprint, "dtype": str(self.model.dtype)}, settings)
 
-    # -- editing ---------------------------------------------------------------------------------------------------------
+    # -- editing
+    # ---------------------------------------------------------------------------------------------------------
 
     def edit(
-        self, edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]], replace: bool = False, progress: Progress | None = None
+        self,
+        edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]],
+        replace: bool = False,
+        progress: Progress | None = None,
     ) -> list[EditReport]:
         """Train and store edits; each is in the store whole or not at all.
 
-        Edits that are there already (same id and content) are skipped. An edit of a prompt that another edit asks replaces it.
+        Edits that are there already (same id and content) are skipped. An edit of a prompt that another edit asks
+        replaces it.
 
         Args:
             edits: one edit or many, as ``Edit`` or as objects with ``prompt`` and ``target``.
@@ -152,9 +157,12 @@ class Editor:
         return [report for part in self.edit_in_parts(edits, replace, progress) for report in part]
 
     def edit_in_parts(
-        self, edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]], replace: bool = False, progress: Progress | None = None
+        self,
+        edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]],
+        replace: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[list[EditReport]]:
-        """Do as ``edit``, handing out the reports of each part once it is stored; leaving off keeps what was handed out."""
+        """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
         many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
         planned = plan(self, [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in many], replace)
         with self.store.writing():
@@ -178,7 +186,9 @@ class Editor:
         """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
         return self._changed(lambda: self.store.rollback(to))
 
-    def calibrate(self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None) -> int:
+    def calibrate(
+        self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None
+    ) -> int:
         """Fit whitening and scope, on the package's own prompts or on yours, and take all keys anew.
 
         Args:
@@ -210,10 +220,16 @@ class Editor:
             self._refresh()
         return int(revision)
 
-    # -- answering -------------------------------------------------------------------------------------------------------
+    # -- answering
+    # -------------------------------------------------------------------------------------------------------
 
     def ask(
-        self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, batch_size: int = 32, progress: Progress | None = None, **kwargs: Any
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        form: Form | None = None,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+        **kwargs: Any,
     ) -> list[Answer]:
         """Answer prompts, greedily unless ``kwargs`` for ``generate`` say otherwise, and say how each was routed.
 
@@ -226,7 +242,9 @@ class Editor:
         """
         return generate_answers(self, _prompt_list(prompts), form, batch_size, progress, kwargs)
 
-    def route(self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, progress: Progress | None = None) -> list[Route]:
+    def route(
+        self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, progress: Progress | None = None
+    ) -> list[Route]:
         """Say which edit each prompt would reach, running only the layers up to the key layer."""
         encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
         return self._decide(pooled_states(self.router, encoded, progress, "routing"))[1]
@@ -236,7 +254,7 @@ class Editor:
         return check_edits(self, batch_size, progress)
 
     def routing(self, prompt_lengths: Sequence[int]) -> AbstractContextManager[None]:
-        """State how many real tokens of each row are prompt, for this thread's plain ``model(...)`` calls in the block."""
+        """State how many real tokens of each row are prompt, for this thread's plain ``model(...)`` calls."""
         return self.router.prompt_lengths(prompt_lengths)
 
     def disabled(self) -> AbstractContextManager[None]:
@@ -249,13 +267,14 @@ class Editor:
         return self.router.last_routes
 
     def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
-        """Return the nearest other edit, its distance, and the edits whose scopes overlap this one's (none if disabled)."""
+        """Return the nearest other edit, its distance, and the edits whose scopes overlap its own; none if disabled."""
         if edit_id not in self._at:
             return None, None, []
         nearest, distance, overlaps = self.index.neighbours(self._at[edit_id])
         return self._ids.get(nearest), None if nearest < 0 else distance, [self._ids[number] for number in overlaps]
 
-    # -- the store -------------------------------------------------------------------------------------------------------
+    # -- the store
+    # -------------------------------------------------------------------------------------------------------
 
     def edits(self) -> list[StoredEdit]:
         """Return the edits, oldest first."""
@@ -283,7 +302,8 @@ class Editor:
     def __exit__(self, *raised: object) -> None:
         self.detach()
 
-    # -- keeping bank and index in step ----------------------------------------------------------------------------------
+    # -- keeping bank and index in step
+    # ----------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
         """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""
@@ -296,7 +316,11 @@ class Editor:
                 self.index = NeuronIndex(len(tensors["components"]), self.router.key_device)
                 self.router.bank.remove(list(self._ids))
                 self._at, self._ids = {}, {}
-            gone = [number for edit_id, number in self._at.items() if edit_id not in wanted or wanted[edit_id].record != number]
+            gone = [
+                number
+                for edit_id, number in self._at.items()
+                if edit_id not in wanted or wanted[edit_id].record != number
+            ]
             self.router.bank.remove(gone)
             self.index.remove(gone)
             for number in gone:
@@ -318,7 +342,9 @@ class Editor:
             return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
         hits = self.index.search(self.calibration.whitening(pooled))
         owners, routes = [], []
-        for owner, distance, quieted in zip(hits.owner.tolist(), hits.distance.tolist(), hits.quieted.tolist(), strict=True):
+        for owner, distance, quieted in zip(
+            hits.owner.tolist(), hits.distance.tolist(), hits.quieted.tolist(), strict=True
+        ):
             fires = owner >= 0 and distance < threshold
             near, far = self._ids.get(owner), None if math.isinf(distance) else distance
             reason = "fired" if fires else "quiet" if quieted >= 0 else "outside scope"

@@ -169,7 +169,8 @@ def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
         template = deal()
         text = _dress(template, _fill(template, rng, subject), kind, rng)
         if kind == "lead" and text.startswith("|"):
-            return draw("search").rstrip("?") + "?" + text[1:]
+            question = draw("search")
+            return question + ("?" if question[-1].isalnum() else "") + text[1:]
         if kind == "lead":
             question = draw(rng.choice(("relation", "search")))
             # One person types one message in one way.

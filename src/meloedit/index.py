@@ -29,14 +29,17 @@ class Hits:
 
 
 class NeuronIndex:
-    """Keys of unit length, each owned by an edit (a number, greater for newer ones); the paper's "inner vector database" (Section 4.2).
+    """Keys of unit length, each owned by an edit (a number, greater for newer ones).
 
-    The nearest key decides between overlapping scopes; of equally near keys the newest. A quiet key keeps its own edit from
-    firing on whatever lies at least as near to it as to the edit's key; it does not concern other edits.
+    This is the paper's "inner vector database" (Section 4.2).
 
-    The scope is one distance for all edits. With n calibration prompts and m_i the largest cosine of prompt i to any edit's
-    key, its cosine is the ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the calibration fires with
-    probability at most a, however many edits there are (split conformal prediction on the maximum).
+    The nearest key decides between overlapping scopes; of equally near keys the newest. A quiet key keeps its own edit
+    from firing on whatever lies at least as near to it as to the edit's key; it does not concern other edits.
+
+    The scope is one distance for all edits. With n calibration prompts and m_i the largest cosine of prompt i to any
+    edit's key, its cosine is the ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the
+    calibration fires with probability at most a, however many edits there are (split conformal prediction on the
+    maximum).
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
@@ -51,7 +54,8 @@ class NeuronIndex:
         """Return how many edits have keys here."""
         return len(self._rows)
 
-    # -- scope -----------------------------------------------------------------------------------------------------------
+    # -- scope
+    # -----------------------------------------------------------------------------------------------------------
 
     def calibrate(self, prompts: Tensor, false_activation: float, min_similarity: float) -> None:
         """Set the scope from the keys (n, k) of prompts that no edit should answer.
@@ -79,7 +83,7 @@ class NeuronIndex:
 
     @property
     def similarity(self) -> float:
-        """The cosine that a key must exceed to be in scope; inf with too few calibration prompts for the stated rate."""
+        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
         n = len(self._best)
         if n == 0:
             return self._min_similarity
@@ -93,7 +97,8 @@ class NeuronIndex:
         """The distance below which a key is in scope: sqrt(2 - 2 cos)."""
         return math.sqrt(max(0.0, 2 - 2 * self.similarity)) if self.similarity < math.inf else 0.0
 
-    # -- contents --------------------------------------------------------------------------------------------------------
+    # -- contents
+    # --------------------------------------------------------------------------------------------------------
 
     def add(self, owner: int, keys: Tensor, quiet: Tensor | None = None) -> None:
         """Add an edit's keys (n, k) and the keys (m, k) of its quiet prompts; an edit already here is replaced."""
@@ -143,7 +148,7 @@ class NeuronIndex:
         self._quiet = torch.cat([self._quiet, self._quiet.new_zeros(room)])
 
     def neighbours(self, owner: int) -> tuple[int, float, list[int]]:
-        """Return the nearest other edit, its distance, and the edits one of whose keys lies in this one's scope, or the reverse.
+        """Return the nearest other edit, its distance, and the edits whose keys lie in this one's scope.
 
         Without another edit: -1, inf, and none.
         """
@@ -158,7 +163,8 @@ class NeuronIndex:
         overlaps = self._owner[others[cosines > self.similarity]].unique()
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
 
-    # -- search ----------------------------------------------------------------------------------------------------------
+    # -- search
+    # ----------------------------------------------------------------------------------------------------------
 
     def search(self, queries: Tensor) -> Hits:
         """Find for each query (B, k) the edit with the nearest key, by direct float32 differences.

@@ -26,8 +26,8 @@ class Whitening:
     def fit(cls, states: Tensor, size: int, shrinkage: float = 0.1) -> Whitening:
         """Fit on pooled ``states`` (n, d): the ``size`` leading principal axes, each divided by its standard deviation.
 
-        The variances are shrunk towards their mean by ``shrinkage``: with few states the small ones are noise, and dividing
-        by them would let noise decide.
+        The variances are shrunk towards their mean by ``shrinkage``: with few states the small ones are noise, and
+        dividing by them would let noise decide.
         """
         states = states.double()
         mean = states.mean(0)

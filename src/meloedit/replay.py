@@ -1,4 +1,4 @@
-"""The frozen prefix: what training needs of the base model, computed once, and the layers above it, run at every step."""
+"""The frozen prefix: what training needs of the base model, computed once, and the layers above it, run again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def target_logits(
 def run_decoder(
     backbone: Backbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
 ) -> Tensor:
-    """Run the model below its output embedding on columns ``start`` to ``stop``, the earlier ones being in ``cache``."""
+    """Run the model below its output embedding on columns ``start`` to ``stop``; earlier ones are in ``cache``."""
     columns = slice(start, stop)
     inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
     if "position_ids" in backbone.forward_names:
@@ -74,7 +74,9 @@ class _PromptCache(DynamicCache):
         super().__init__()
         self._kept = kept
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(  # type: ignore[override]
+        self, keys: Tensor, values: Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Return the prompts' keys and values followed by the new ones."""
         old_keys, old_values = self._kept[layer]
         return torch.cat([old_keys, keys], dim=-2), torch.cat([old_values, values], dim=-2)
@@ -84,8 +86,8 @@ class _PromptCache(DynamicCache):
 class Prefix:
     """What a step needs of the layers below the first edited one, and of the prompts, for R rows.
 
-    With ``reach="answer"`` a step runs the layers from the first edited one on the last prompt token and the target only
-    (columns from ``offset``), over the prompts' cached keys and values; with ``reach="all"`` on all columns.
+    With ``reach="answer"`` a step runs the layers from the first edited one on the last prompt token and the target
+    only (columns from ``offset``), over the prompts' cached keys and values; with ``reach="all"`` on all columns.
 
     Attributes:
         hidden: (R, L', d) input of the first layer that is run again.
@@ -107,8 +109,8 @@ class Prefix:
         """Run the base model once over the batch and keep what training needs.
 
         Returns:
-            ``None``, with a warning, where the layers run again do not reproduce the model's own output; then training has to
-            run the whole model at every step.
+            ``None``, with a warning, where the layers run again do not reproduce the model's own output; then training
+            has to run the whole model at every step.
         """
         backbone = router.backbone
         layers = range(router.locations.first_edited_layer, len(backbone.layers))
@@ -123,7 +125,8 @@ class Prefix:
             if offset:
                 cache = opening_cache(backbone, batch)
                 run_decoder(backbone, batch, batch.shared, offset, cache)
-                kept = {i: (cache.layers[i].keys, cache.layers[i].values) for i in layers}
+                stored: Any = cache.layers
+                kept = {i: (stored[i].keys, stored[i].values) for i in layers}
             handles = [backbone.layers[i].register_forward_pre_hook(note(i), with_kwargs=True) for i in layers]
             try:
                 own = run_decoder(backbone, batch, offset, None, cache)
@@ -161,8 +164,12 @@ class Prefix:
                 return value[picks.to(value.device)]
             return tuple(pick(item) for item in value) if isinstance(value, tuple) else value
 
-        calls = [(number, pick(args), {name: pick(value) for name, value in kw.items()}) for number, args, kw in self.calls]
-        return Prefix(pick(self.hidden), calls, {i: pick(pair) for i, pair in self.kept.items()}, self.offset, len(picks))
+        calls = [
+            (number, pick(args), {name: pick(value) for name, value in kw.items()}) for number, args, kw in self.calls
+        ]
+        return Prefix(
+            pick(self.hidden), calls, {i: pick(pair) for i, pair in self.kept.items()}, self.offset, len(picks)
+        )
 
 
 def _without_hidden(call: Call) -> Call:

@@ -1,9 +1,9 @@
 """How a route lives: decided once per prompt inside the model's own forward pass, held for the whole generation.
 
-Three kinds of hooks do it. One on the model notes what each call is about (its prompt, its padding, its cache); one on the key
-layer pools the prompt's states, asks the index, and gathers the blocks; one on each edited module, above the key layer, adds
-them. The base weights are never written. A batch's route travels with the cache object of its call, so that threads, turns
-and interleaved generations keep apart.
+Three kinds of hooks do it. One on the model notes what each call is about (its prompt, its padding, its cache); one on
+the key layer pools the prompt's states, asks the index, and gathers the blocks; one on each edited module, above the
+key layer, adds them. The base weights are never written. A batch's route travels with the cache object of its call, so
+that threads, turns and interleaved generations keep apart.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from .batch import Batch
 from .blocks import BlockBank, RowBlocks, Site
+from .calls import GenerateCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
-from .prompts import GenerateCall, PromptBatch, Route, open_generate, open_plain, refuse_packed
+from .prompts import PromptBatch, Route
 from .replay import opening_cache, run_decoder
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Router:
         self.bank = BlockBank(sites)
         self._attach()
 
-    # -- switches --------------------------------------------------------------------------------------------------------
+    # -- switches
+    # --------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -131,7 +133,8 @@ class Router:
             self.model.__dict__.pop(name, None)
         self._handles, self._patched = [], []
 
-    # -- hooks -----------------------------------------------------------------------------------------------------------
+    # -- hooks
+    # -----------------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
         model = self.model
@@ -144,7 +147,7 @@ class Router:
         ]
         for name in self.locations.modules:
             self._handles.append(model.get_submodule(name).register_forward_hook(self._edited(name)))
-        generate = model.generate
+        generate: Any = model.generate
 
         def routed_generate(*args: Any, **kwargs: Any) -> Any:
             """Generate as the base model does, each prompt with the block its route names."""
@@ -168,7 +171,7 @@ class Router:
 
     def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
         raise RoutingError(
-            "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or detach the editor"
+            "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or detach"
         )
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -201,7 +204,9 @@ class Router:
         thread.last = batch
         thread.frame = Frame(batch, past, columns)
         if not batch.decided and past + columns < batch.length and self.bank.reaches_all():
-            raise RoutingError("a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'")
+            raise RoutingError(
+                "a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'"
+            )
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         frame, self._thread.frame = self._thread.frame, None
@@ -239,7 +244,7 @@ class Router:
         return add_blocks
 
     def pooled(self, batch: Batch) -> Tensor:
-        """Return the pooled key-layer states (R, d) of a batch of prompts, running only the layers up to the key layer."""
+        """Return the pooled key-layer states (R, d) of a batch of prompts; layers above the key layer do not run."""
         grabbed: list[Tensor] = []
 
         def grab(module: Any, args: Any, output: Any) -> None:

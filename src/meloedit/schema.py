@@ -65,7 +65,7 @@ def digest(*parts: Any) -> bytes:
 
 def damaged(name: str | Path, what: object) -> StoreError:
     """Return the error for a store whose contents cannot be right."""
-    return StoreError(f"{name} is damaged ({what}); restore it from a copy")
+    return StoreError(f"{name} is damaged ({' '.join(str(what).split())}); restore it from a copy")
 
 
 def explain(name: str | Path, error: sqlite3.Error) -> StoreError:
@@ -272,10 +272,11 @@ def problems(db: sqlite3.Connection) -> Iterator[str]:
 def _in_pieces(db: sqlite3.Connection, columns: str, table: str) -> Iterator[Sequence[Any]]:
     """Yield all rows, some at a time: a long-lived cursor would hold up a writer, all at once may not fit in memory."""
     query = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT 200"
-    rows = db.execute(query, (0,)).fetchall()
-    while rows:
+    last, rows = 0, db.execute(query, (0,)).fetchall()
+    while rows and rows[-1][0] > last:  # rows out of order, which the check of pages reports, would go round forever
         yield from (row[1:] for row in rows)
-        rows = db.execute(query, (rows[-1][0],)).fetchall()
+        last = rows[-1][0]
+        rows = db.execute(query, (last,)).fetchall()
 
 
 def _history_problems(db: sqlite3.Connection) -> Iterator[str]:

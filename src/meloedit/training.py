@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .routing import Router
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+ROWS = 32
+"""Rows run in one batch: enough for full matmul speed, few enough to be of like length."""
+
 Factors = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -63,11 +66,12 @@ class _Group:
 class Trainer:
     """Trains one block per edit, all edits of a call together.
 
-    The loss is the sum over edits of the mean over the edit's rows of the mean cross-entropy over target tokens, so that with
-    an elementwise optimiser (Adam) every block takes the steps it would take alone. The forward pass uses the blocks rounded
-    to float16, as they will be stored (the rounding is passed straight through in the backward pass). So a forward pass in
-    which every target token, the end token included, has the greatest logit shows that greedy decoding with the stored block
-    gives the target and stops; when it also gives each of them ``confidence``, the edit leaves the optimiser.
+    The loss is the sum over edits of the mean over the edit's rows of the mean cross-entropy over target tokens, so
+    that with an elementwise optimiser (Adam) every block takes the steps it would take alone. The forward pass uses
+    the blocks rounded to float16, as they will be stored (the rounding is passed straight through in the backward
+    pass). So a forward pass in which every target token, the end token included, has the greatest logit shows that
+    greedy decoding with the stored block gives the target and stops; when it also gives each of them ``confidence``,
+    the edit leaves the optimiser.
     """
 
     def __init__(self, router: Router, config: MeloConfig) -> None:
@@ -123,7 +127,11 @@ class Trainer:
                 if len(group.edit):
                     number = torch.searchsorted(alive, group.edit)  # each row's place in the tables
                     own = {name: (a[number.to(a.device)], b[number.to(b.device)]) for name, (a, b) in factors.items()}
-                    scores.add(target_logits(self.router, group.batch, group.prefix, self.config.reach, own), group.batch, number)
+                    scores.add(
+                        target_logits(self.router, group.batch, group.prefix, self.config.reach, own),
+                        group.batch,
+                        number,
+                    )
             per_edit, right, sure = scores.per_edit(self.config.confidence)
             leaves = (right & sure) if step < self.config.steps else torch.ones_like(right)
             for i, (edit, loss) in enumerate(zip(alive.tolist(), per_edit.tolist(), strict=True)):
@@ -147,7 +155,7 @@ class Trainer:
         cached = self.config.prefix_cache
         return [
             _Group(batch, Prefix.of(self.router, batch, self.config.reach) if cached else None, edit[members])
-            for members, batch in batches(rows, self.router.backbone)
+            for members, batch in batches(rows, self.router.backbone, ROWS)
         ]
 
     def _initial(self, edit_id: str, rank: int) -> Factors:
@@ -221,7 +229,7 @@ class _Scores:
         with torch.no_grad():
             misses = (logits.argmax(1) != targets).to(nll)
             self._right.append((zeros.index_add(0, row, misses) == 0).cpu())
-            self._worst.append(zeros.index_reduce(0, row, nll.detach(), "amax").cpu())
+            self._worst.append(zeros.scatter_reduce(0, row, nll.detach(), "amax").cpu())
         self._number.append(number)
 
     def total(self) -> Tensor:
@@ -236,5 +244,5 @@ class _Scores:
         zeros = torch.zeros(self._edits)
         loss = zeros.index_add(0, number, torch.cat(self._loss).detach() / rows[number])
         right = zeros.index_add(0, number, torch.cat(self._right).float()) == rows
-        sure = zeros.index_reduce(0, number, torch.cat(self._worst), "amax").neg().exp() >= confidence
+        sure = zeros.scatter_reduce(0, number, torch.cat(self._worst), "amax").neg().exp() >= confidence
         return loss, right, sure

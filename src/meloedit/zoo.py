@@ -1,6 +1,7 @@
 """Models by name: a path, a hub name, or ``smollm2``, the demo model that a package registry carries.
 
-The registry's package holds one GGUF file. Reading it takes half a minute, so it is converted once, into a cache folder.
+The registry's package holds one GGUF file. Reading it takes half a minute, so it is converted once, into a cache
+folder.
 """
 
 from __future__ import annotations
@@ -44,14 +45,18 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     looks_like_path = Path(source).is_absolute() or source.startswith(("./", "../", "~")) or source.count("/") > 1
     if looks_like_path and not Path(source).expanduser().is_dir():
-        raise ModelError(f"no model at {source}: give a folder written by save_pretrained, a hub name, or {DEMO_MODEL!r}")
+        raise ModelError(
+            f"no model at {source}: give a folder written by save_pretrained, a hub name, or {DEMO_MODEL!r}"
+        )
     source = str(Path(source).expanduser()) if looks_like_path else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, **kwargs)
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"cannot load model {name!r} ({reason}); give a folder, a hub name, or {DEMO_MODEL!r}") from None
+        raise ModelError(
+            f"cannot load model {name!r} ({reason}); give a folder, a hub name, or {DEMO_MODEL!r}"
+        ) from None
     return model, tokenizer
 
 
@@ -91,7 +96,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.generation_config = loaded.generation_config
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:  # a killed conversion leaves no half model
-        model.to(torch.float32).save_pretrained(scratch)
+        model.float().save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         shutil.rmtree(folder, ignore_errors=True)
         os.chmod(scratch, 0o755)
