@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,8 @@ class Backbone:
             )
         pad = tokenizer.pad_token_id
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
-        self.generate_names = [name for name in inspect.signature(model.generate).parameters if name != "self"]
+        generate: Any = model.generate
+        self.generate_names = [name for name in inspect.signature(generate).parameters if name != "self"]
         self.generation_config = model.generation_config
         self.pad_id: int = self.stop_ids[0] if pad is None else pad
         self._after = self._find_after()

@@ -46,7 +46,7 @@ class MeloConfig:
     reach: Reach = "answer"
     steps: int = 60
     lr: float = 1e-2
-    confidence: float = 0.8
+    confidence: float = 0.98
     together: int = 64
     prefix_cache: bool = True
     false_activation: float = 0.005

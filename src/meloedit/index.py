@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SAME_WORDS = 0.99
+"""Cosine from which two prompts are the same words, case and punctuation aside."""
+
 SHORTLIST = 16
 """Candidates that the matmul hands to the exact comparison."""
 
@@ -83,14 +86,18 @@ class NeuronIndex:
 
     @property
     def similarity(self) -> float:
-        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
-        n = len(self._best)
-        if n == 0:
+        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate.
+
+        Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
+        it.
+        """
+        best = self._best[self._best < SAME_WORDS]
+        if not len(self._best):
             return self._min_similarity
-        place = math.ceil((n + 1) * (1 - self._false_activation))
-        if place > n:
+        place = math.ceil((len(best) + 1) * (1 - self._false_activation))
+        if place > len(best):
             return math.inf
-        return max(self._min_similarity, float(torch.kthvalue(self._best, place).values))
+        return max(self._min_similarity, float(torch.kthvalue(best, place).values))
 
     @property
     def threshold(self) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .edit import Edit
 from .errors import EditError, StoreError
-from .schema import CHANGED_AT, STATE_AT, TABLES, damaged, digest
+from .schema import APPLICATION_ID, CHANGED_AT, FORMAT, PAGE_SIZE, STATE_AT, TABLES, damaged, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,13 +136,18 @@ def next_id(db: sqlite3.Connection, table: str) -> int:
 
 
 def insert_first(db: sqlite3.Connection, meta: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the tables and revision 1."""
+    """Write the tables and revision 1 of a new store."""
+    db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    db.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";"):  # executescript() would commit first
         db.execute(statement)
     for key, value in meta.items():
         text = to_json(value, key)
         db.execute("INSERT INTO meta VALUES (?, ?, ?)", (key, text, digest(key, text)))
     insert_revision(db, 1, "init", {}, None, [])
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {FORMAT}")
+    db.execute("COMMIT")
 
 
 def insert_calibration(db: sqlite3.Connection, info: Mapping[str, Any], tensors: Tensors) -> int:

@@ -9,7 +9,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def file_lock(path: Path, name: str | Path) -> Iterator[None]:
 
 
 def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], None]) -> None:
-    """Make a store whole or not at all, and never in place of another file; ``fill`` writes its first rows.
+    """Make a store whole or not at all, and never in place of another file; ``fill`` writes what is in it.
 
     Raises:
         StoreError: if something is there already, or the folder is missing or cannot be written.
@@ -203,7 +203,8 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
             journal = Path(f"{path}-journal")
             if journal.exists() and journal.stat().st_size:  # SQLite would play it back into the new file
                 raise StoreError(f"{journal} is left from an earlier store of this name: delete it first")
-            _write_draft(draft, fill)
+            with closing(connect(draft, "rwc")) as db:
+                fill(db)
             _publish(draft, path)
         except FileExistsError:
             raise there from None
@@ -215,19 +216,6 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
             for leftover in (draft, Path(f"{draft}-journal")):
                 with suppress(OSError):
                     leftover.unlink()
-
-
-def _write_draft(draft: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
-    db = connect(draft, "rwc")
-    try:
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        db.execute("BEGIN IMMEDIATE")
-        fill(db)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
-    finally:
-        db.close()
 
 
 def _publish(draft: Path, path: Path) -> None:

