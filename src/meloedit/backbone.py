@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,7 +78,8 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         """The device that token ids go to."""
-        return torch.device(self.model.get_input_embeddings().weight.device)  # type: ignore[arg-type]
+        weight: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
+        return weight.device if weight.device.type != "meta" else torch.device("cpu")  # put off: its hook moves the ids
 
     @property
     def decoder(self) -> nn.Module:
@@ -210,7 +211,8 @@ class Backbone:
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
-        return [*ids, self.stop_ids[0]]
+        turn_end = self.markers.closer[0] if self.markers and prompt.form == "chat" else None
+        return [*ids, turn_end if turn_end in self.stop_ids else self.stop_ids[0]]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` without special tokens."""
@@ -225,13 +227,26 @@ class Backbone:
         Rounding lets one model loaded as float32 and as bfloat16 be the same; quantised bytes are sampled as they are.
         """
         digest = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
+        for name, weight in sorted(_weights(self.model)):
             flat = weight.detach().reshape(-1)
             picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
             values = flat[picks.to(flat.device)].cpu()
             sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
             digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield all weights by name; those that accelerate has put off to the CPU or the disk are fetched."""
+    for prefix, module in model.named_modules():
+        own = [name for name, _ in module.named_parameters(recurse=False)]
+        if any(weight.device.type == "meta" for weight in module.parameters(recurse=False)):
+            from accelerate.utils import align_module_device
+
+            with align_module_device(module, "cpu"):
+                yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in own]
+        else:
+            yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in own]
 
 
 def linear_names(model: nn.Module) -> list[str]:

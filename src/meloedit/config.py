@@ -50,7 +50,7 @@ class MeloConfig:
     together: int = 64
     prefix_cache: bool = True
     false_activation: float = 0.005
-    min_similarity: float = 0.5
+    min_similarity: float = 0.6
     calibration_prompts: int = 3000
     seed: int = 0
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Edits = Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]]
+"""One edit or many, each as an ``Edit`` or an object with ``prompt`` and ``target``."""
+
 
 class Editor:
     """**Hooks the model it is given**: until ``detach``, calls on ``editor.model`` are routed through the edits.
@@ -134,7 +137,7 @@ class Editor:
 
     def edit(
         self,
-        edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]],
+        edits: Edits,
         replace: bool = False,
         progress: Progress | None = None,
     ) -> list[EditReport]:
@@ -154,17 +157,18 @@ class Editor:
         Raises:
             EditError: before any training, if an edit is not usable or two contradict each other.
         """
-        return [report for part in self.edit_in_parts(edits, replace, progress) for report in part]
+        many = _edit_list(edits)
+        made = {report.id: report for part in self.edit_in_parts(many, replace, progress) for report in part}
+        return [made[edit.id] for edit in many]
 
     def edit_in_parts(
         self,
-        edits: Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]],
+        edits: Edits,
         replace: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
-        many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
-        planned = plan(self, [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in many], replace)
+        planned = plan(self, _edit_list(edits), replace)
         with self.store.writing():
             if self.calibration is None:
                 self.calibrate(progress=progress)
@@ -368,6 +372,11 @@ def keys_of(editor: Editor, edits: Sequence[Edit], calibration: Calibration) -> 
     keys = calibration.whitening(pooled_states(editor.router, encoded))
     parts = iter(torch.split(keys, [size for pair in sizes for size in pair]))
     return [{"keys": next(parts).clone(), "quiet": next(parts).clone()} for _ in edits]
+
+
+def _edit_list(edits: Edits) -> list[Edit]:
+    many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
+    return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in many]
 
 
 def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

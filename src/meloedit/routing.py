@@ -176,7 +176,7 @@ class Router:
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = self._thread
-        thread.frame = None
+        thread.frame = thread.last = None
         if thread.off or thread.fixed is not None or not len(self.bank):
             return
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs

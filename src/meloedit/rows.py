@@ -116,10 +116,10 @@ def pack(tensors: Tensors) -> bytes:
 
 
 def unpack(blob: bytes) -> Tensors:
-    """Return the tensors in safetensors bytes."""
+    """Return the tensors in safetensors bytes, by name: safetensors gives them in another order every time."""
     from safetensors.torch import load
 
-    return load(blob)
+    return dict(sorted(load(blob).items()))
 
 
 # ------------------------------------------------------------------------------------------------------------ rows in

@@ -116,7 +116,9 @@ class Trainer:
 
     def _train(self, edits: Sequence[tuple[str, Sequence[Row]]], rank: int) -> list[Trained]:
         groups = self._groups(edits)
-        blocks = _Blocks([self._initial(name, rank) for name, _ in edits], self.config.lr)
+        blocks = _Blocks(
+            [self._initial(name, rank) for name, _ in edits], [s.dtype for s in self.sites], self.config.lr
+        )
         alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
         done: dict[int, Trained] = {}
         losses: list[list[float]] = [[] for _ in edits]
@@ -174,9 +176,10 @@ class Trainer:
 class _Blocks:
     """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own)."""
 
-    def __init__(self, blocks: Sequence[Factors], lr: float) -> None:
+    def __init__(self, blocks: Sequence[Factors], dtypes: Sequence[torch.dtype], lr: float) -> None:
         self.names = list(blocks[0])
         self.tables = [torch.stack([block[name][i] for block in blocks]) for name in self.names for i in (0, 1)]
+        self.dtypes = [dtype for dtype in dtypes for _ in (0, 1)]
         self.first = [torch.zeros_like(table) for table in self.tables]
         self.second = [torch.zeros_like(table) for table in self.tables]
         self.lr = lr
@@ -184,18 +187,18 @@ class _Blocks:
         self.leaves: list[Tensor] = []
 
     def rounded(self) -> Factors:
-        """Return the factors as they will be stored, as leaves of autograd whose gradients ``step`` uses."""
-        self.leaves = [table.half().float().requires_grad_() for table in self.tables]
+        """Return the factors as they will be stored and used, as leaves of autograd whose gradients ``step`` takes."""
+        self.leaves = [t.half().to(dtype).requires_grad_() for t, dtype in zip(self.tables, self.dtypes, strict=True)]
         return dict(zip(self.names, zip(self.leaves[::2], self.leaves[1::2], strict=True), strict=True))
 
     def stored(self, i: int) -> Block:
         """Return one block as the last forward pass used it, in float16 on the CPU."""
-        half = [leaf.detach()[i].half().cpu() for leaf in self.leaves]
+        half = [table[i].half().cpu() for table in self.tables]
         return dict(zip(self.names, zip(half[::2], half[1::2], strict=True), strict=True))
 
     def step(self, loss: Tensor) -> None:
         """Take one Adam step on the unrounded tables, with the gradient of ``loss`` at the rounded ones."""
-        gradients = torch.autograd.grad(loss, self.leaves)
+        gradients = [gradient.float() for gradient in torch.autograd.grad(loss, self.leaves)]
         self.count += 1
         for table, gradient, m, v in zip(self.tables, gradients, self.first, self.second, strict=True):
             m.lerp_(gradient, 1 - BETA1)

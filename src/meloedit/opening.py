@@ -1,0 +1,83 @@
+"""Opening what the commands work on: a model, and the store it was made for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ModelError
+from .store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .calibration import Progress
+    from .editor import Editor
+
+
+def load(
+    name: str, device: str | None, dtype: str | None, tell: Progress
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model without transformers' own bars and log lines.
+
+    Raises:
+        ModelError: if there is no such model, or no such device or dtype.
+    """
+    # Spinning OpenMP threads slow other work on the same cores down by a factor of 20; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tell(f"loading {name}", 0, 1)
+    from transformers.utils import logging
+
+    from .zoo import load_model
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    options = {"dtype": dtype} if dtype else {}
+    if device == "auto":
+        options["device_map"] = "auto"
+    model, tokenizer = load_model(name, **options)
+    if device and device != "auto":
+        try:
+            model.to(device)  # type: ignore[arg-type]
+        except (RuntimeError, AssertionError) as error:  # torch's words for a device that is unknown or not there
+            raise ModelError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from None
+    tell(f"loading {name}", 1, 1)
+    return model, tokenizer
+
+
+def lasting_name(name: str) -> str:
+    """Return the name by which a model is found again from any folder."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
+@contextmanager
+def opened(
+    path: Path, model: str | None, device: str | None, dtype: str | None, tell: Progress, writing: bool = False
+) -> Iterator[Editor]:
+    """Open a store on its model; with ``writing``, other writers are kept away from before the model is loaded.
+
+    Args:
+        path: the store.
+        model: where the model is; ``None``: where the store says.
+        device: where it runs; ``None``: where it is loaded.
+        dtype: its number format; ``None``: the one its edits were made in.
+        tell: told that the model is being loaded.
+        writing: whether the store is to be changed.
+    """
+    store = Store.open(path)
+    with store, store.writing() if writing else nullcontext():
+        made_in = str(store.model.get("dtype") or "").removeprefix("torch.")
+        try:
+            loaded, tokenizer = load(model or store.model["name"], device, dtype or made_in or None, tell)
+        except ModelError as error:
+            if model:
+                raise
+            raise ModelError(f"{error}; if the model of {path} has moved, say where with --model") from None
+        from .editor import Editor
+
+        with Editor(loaded, tokenizer, store=store) as editor:
+            yield editor

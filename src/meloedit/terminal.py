@@ -1,0 +1,140 @@
+"""What the commands print: answers and tables on stdout, messages and progress on stderr; or JSON on stdout alone.
+
+rich is imported where it is used: loading it takes longer than most commands run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .edit import Prompt, prompt_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .calibration import Progress
+
+PIPE_WIDTH = 100
+"""Columns of a table that does not go to a terminal, where nothing else says how wide it may be."""
+
+
+def put(text: str) -> None:
+    """Print a line on stdout."""
+    typer.echo(text)
+
+
+def note(text: str) -> None:
+    """Print a message on stderr."""
+    typer.echo(text, err=True)
+
+
+def put_json(value: Any) -> None:
+    """Print a value on stdout as JSON; in ASCII, which every terminal, pipe and parser takes."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def line(prompt: Prompt) -> str:
+    """Return the user's words of a prompt in one line, control characters replaced."""
+    words = " ".join(prompt_text(prompt).split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 edit``, ``2 edits``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(nbytes: float) -> str:
+    """Return a number of bytes in words."""
+    return f"{nbytes / 1000:,.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:,.1f} MB"
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console that is as wide as the terminal, or as ``COLUMNS`` or ``PIPE_WIDTH`` say."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under headings; a heading may come with options for ``rich.table.Table.add_column``."""
+    console().print(make_table(columns, rows))
+
+
+def make_table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table; its cells are plain text, whatever characters they hold."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        name, options = (column, {}) if isinstance(column, str) else column
+        made.add_column(name, **options)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+    return made
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show on stderr how far a long step is: as a bar with the time left, or as one line where stderr is no terminal."""
+    stderr = console(stderr=True)
+    if not stderr.is_terminal:
+        said: set[str] = set()
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in said and total > 1:
+                said.add(what)
+                note(f"{what}: {total:,} ...")
+
+        yield tell
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(30),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left:"),
+        bars.TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    # Twice a second: drawing takes time from a model that runs on the same cores.
+    with bars.Progress(*columns, console=stderr, transient=True, refresh_per_second=2) as shown:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done, total=total)
+
+        yield update
+
+
+class _Messages(logging.Handler):
+    """Prints the library's warnings as messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def show_warnings() -> None:
+    """Let the library's warnings appear on stderr, and characters that a terminal cannot show not end a command."""
+    logger = logging.getLogger("meloedit")
+    if not any(isinstance(handler, _Messages) for handler in logger.handlers):
+        logger.addHandler(_Messages())
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
