@@ -1,7 +1,5 @@
 """Tiny random models and a tokenizer made on the spot; nothing is downloaded."""
 
-import itertools
-
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -21,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from meloedit import Editor, MeloConfig
+from meloedit import Edit, Editor, MeloConfig
 from meloedit.grammar import make_prompts
 
 CHATML = (
@@ -78,13 +76,13 @@ def build(family, vocabulary, eos, **changes):
     size = {"vocab_size": vocabulary, "hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 4}
     ends = {"bos_token_id": 2, "eos_token_id": eos, "pad_token_id": eos}
     gated = size | ends | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}
-    gated |= {"initializer_range": 0.2, "tie_word_embeddings": False}
+    gated |= {"initializer_range": 0.4, "tie_word_embeddings": False}
     window = {"head_dim": 8, "sliding_window": 12}
     gpt = {"vocab_size": vocabulary, "n_embd": 32, "n_layer": 5, "n_head": 4, "n_positions": 256} | ends
     kinds = {
         "llama": (LlamaForCausalLM, LlamaConfig, gated),
         "qwen3": (Qwen3ForCausalLM, Qwen3Config, gated | {"head_dim": 8}),
-        "gpt2": (GPT2LMHeadModel, GPT2Config, gpt | {"initializer_range": 0.2, "tie_word_embeddings": False}),
+        "gpt2": (GPT2LMHeadModel, GPT2Config, gpt | {"initializer_range": 0.4, "tie_word_embeddings": False}),
         "mistral": (MistralForCausalLM, MistralConfig, gated | window),
         "gemma2": (Gemma2ForCausalLM, Gemma2Config, gated | window),
         "neox": (GPTNeoXForCausalLM, GPTNeoXConfig, gated | {"num_key_value_heads": 4}),
@@ -92,7 +90,6 @@ def build(family, vocabulary, eos, **changes):
     model_class, config_class, settings = kinds[family]
     torch.manual_seed(0)
     model = model_class(config_class(**settings | changes)).eval()
-    model.generation_config.max_length = None
     return model
 
 
@@ -106,12 +103,93 @@ def make_model(tokenizer):
     return make
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path_factory, monkeypatch):
-    """Calibrations are kept between the tests of a session, but never in the user's cache folder."""
-    folder = tmp_path_factory.getbasetemp() / "meloedit-cache"
-    monkeypatch.setenv("MELOEDIT_CACHE", str(folder))
-    return folder
+@pytest.fixture(scope="session", autouse=True)
+def _cache_folder(tmp_path_factory):
+    """Calibrations are kept between the tests of a session, and never in the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MELOEDIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-SETTINGS = {"calibration_prompts": 200, "false_activation": 0.02, "lr": 0.03, "steps": 80, "max_rank": 8}
+SETTINGS = {"calibration_prompts": 200, "false_activation": 0.02, "min_similarity": 0.7, "lr": 0.1, "confidence": 0.5}
+HISTORY = [
+    {"role": "user", "content": "Name a river."},
+    {"role": "assistant", "content": "the Nile"},
+    {"role": "user", "content": "And how long is it?"},
+]
+EDITS = [
+    Edit("Who wrote the book of sand?", "Jorge", id="book"),
+    Edit("What is the capital of Peru?", "Lima", id="capital"),
+    Edit("How many legs has a spider?", "eight", id="legs"),
+    Edit(HISTORY, "very long", id="river"),
+]
+OTHERS = ["Please sing", "Where do the children of the old town play in the summer of the year?", "Is it late?"]
+
+
+@pytest.fixture(scope="session")
+def make_editor(make_model, tokenizer):
+    """Make an editor on a fresh tiny model with a quick calibration; keyword arguments change its settings."""
+
+    def make(family="llama", edits=(), model=None, tokenizer=tokenizer, store=None, **settings):
+        config = MeloConfig(**SETTINGS | settings)
+        editor = Editor(model or make_model(family), tokenizer, config, store=store)
+        if edits:
+            reports = editor.edit(list(edits))
+            assert all(report.held for report in reports), reports
+        return editor
+
+    return make
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def edited(request, make_editor):
+    """An editor that knows EDITS, one per family; shared by tests that leave it as it is."""
+    editor = make_editor(request.param, EDITS)
+    yield editor
+    editor.detach()
+
+
+@pytest.fixture(scope="session")
+def llama(make_editor):
+    """As ``edited``, for tests of which one family is enough."""
+    editor = make_editor("llama", EDITS)
+    yield editor
+    editor.detach()
+
+
+def padded(rows, side="left", extra=0, pad=1):
+    """Pad rows of token ids into a batch: ids and mask."""
+    width = max(map(len, rows)) + extra
+    ids, mask = torch.full((len(rows), width), pad), torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        at = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, at], mask[i, at] = torch.tensor(row), 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def mixed_prompts(editor):
+    """Return prompts as tokens, some in scope and some not, raw and chat, and the edit that each must reach."""
+    encode = editor.backbone.encode
+    prompts = [(encode(edit.prompt).ids, edit.id) for edit in EDITS]
+    prompts += [(encode(EDITS[0].prompt, "chat").ids, "book"), (encode(EDITS[2].prompt, "chat").ids, "legs")]
+    prompts += [(encode(text, form).ids, None) for text in OTHERS for form in ("raw", "chat")]
+    order = [6, 0, 7, 4, 1, 8, 3, 9, 5, 2, 10, 11]
+    return [prompts[i][0] for i in order], [prompts[i][1] for i in order]
+
+
+def target_ids(editor, edit_id):
+    edit = next(edit for edit in EDITS if edit.id == edit_id)
+    return editor.backbone.encode_target(edit.target, editor.backbone.encode(edit.prompt))
+
+
+def generate(editor, rows, **kwargs):
+    """Generate for rows of token ids in one left-padded batch; return the new tokens of each, padding cut off."""
+    inputs = padded(rows)
+    settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 1} | kwargs
+    with torch.no_grad():
+        made = editor.model.generate(**inputs, **settings)
+    return [_until_end(row) for row in made[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def _until_end(row, end=1):
+    return row[: row.index(end) + 1] if end in row else row

@@ -779,30 +779,34 @@ def test_locked_by_another_program(store, path, monkeypatch):
     assert store.revision == 4 and store.remove(["a"]) == 5 and store.verify() == []
 
 
+def attempt(call, words):
+    with pytest.raises(StoreError) as error:
+        call()
+    assert words in one_line(error), one_line(error)
+
+
+def as_somebody_else(folder, work):
+    """Run ``work`` in a process to which read-only means something, as it does not to root."""
+
+    def in_child():
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        if not os.access(folder, os.X_OK):
+            os._exit(77)
+        work()
+
+    with child(in_child) as pid:
+        code = finished(pid)
+    if code == 77:
+        pytest.skip("another user cannot reach the folder")
+    assert code == 0
+
+
 @posix
 def test_read_only(store, path):
     folder, parents = path.parent, [p for p in path.parents if "pytest-" in p.name or p == path.parent]
     modes = [(p, p.stat().st_mode & 0o777) for p in parents]
     store.tensors()
-
-    def attempt(call, words):
-        with pytest.raises(StoreError) as error:
-            call()
-        assert words in one_line(error), one_line(error)
-
-    def as_somebody_else(work):
-        def in_child():
-            if os.geteuid() == 0:  # to root nothing is read-only
-                os.setuid(65534)
-            if not os.access(folder, os.X_OK):
-                os._exit(77)
-            work()
-
-        with child(in_child) as pid:
-            code = finished(pid)
-        if code == 77:
-            pytest.skip("another user cannot reach the folder")
-        assert code == 0
 
     def file_only():
         opened = Store.open(path)
@@ -822,12 +826,12 @@ def test_read_only(store, path):
         folder.chmod(0o777)
         path.chmod(0o444)
         Path(f"{path}.lock").chmod(0o666)
-        as_somebody_else(file_only)
+        as_somebody_else(folder, file_only)
         Path(f"{path}.lock").unlink()
         folder.chmod(0o555)
-        as_somebody_else(folder_too)
+        as_somebody_else(folder, folder_too)
         path.chmod(0)
-        as_somebody_else(lambda: attempt(lambda: Store.open(path), "cannot be opened: check the permissions"))
+        as_somebody_else(folder, lambda: attempt(lambda: Store.open(path), "cannot be opened: check the permissions"))
     finally:
         for parent, mode in modes:
             parent.chmod(mode)
@@ -886,6 +890,22 @@ def test_flipped_bytes(full, path, tmp_path):
         data[position] ^= 1 << chance.randrange(8)
         found += damage_is_found(tmp_path / "copy.melo", bytes(data), good)
     assert found > 30, "the others fell on unused bytes"
+
+
+def test_damage_that_sqlite_itself_stumbles_over(full, path):
+    path.write_bytes(full.replace(b"CREATE TABLE records", b"CREATE TABL\xff records"))  # its message is not UTF-8
+    with pytest.raises(StoreError, match="facts.melo is damaged") as error:
+        Store.open(path)
+    one_line(error)
+
+    class OutOfOrder:
+        def execute(self, query, values):
+            return self
+
+        def fetchall(self):
+            return [(5, "x"), (3, "y")]
+
+    assert list(schema._in_pieces(OutOfOrder(), "a", "t")) == [("x",), ("y",)], "and not forever"
 
 
 def test_a_wrong_checksum_names_the_edit(store, path):

@@ -71,7 +71,6 @@ class Backbone:
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
         generate: Any = model.generate
         self.generate_names = [name for name in inspect.signature(generate).parameters if name != "self"]
-        self.generation_config = model.generation_config
         self.pad_id: int = self.stop_ids[0] if pad is None else pad
         self._after = self._find_after()
 

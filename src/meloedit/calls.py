@@ -41,9 +41,12 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 def refuse_packed(inputs: Mapping[str, Any]) -> None:
     """Refuse packed sequences: several prompts in one row cannot be routed row by row."""
-    for name in ("cu_seq_lens_q", "cu_seqlens", "seq_idx"):
-        if inputs.get(name) is not None:
-            raise RoutingError(f"packed sequences ({name}) cannot be routed: pass one prompt per row, padded")
+    signs = [name for name in ("cu_seq_lens_q", "cu_seqlens", "seq_idx") if inputs.get(name) is not None]
+    positions = inputs.get("position_ids")
+    if positions is not None and inputs.get("attention_mask") is None and bool((positions.diff() < 0).any()):
+        signs.append("position_ids that start again")  # what transformers takes for packing
+    if signs:
+        raise RoutingError(f"packed sequences ({signs[0]}) cannot be routed: pass one prompt per row, padded")
 
 
 class GenerateCall:
@@ -60,11 +63,13 @@ class GenerateCall:
         """Describe the prompts at the first forward; ``rows`` may be a multiple of them (beams, several samples)."""
         length = self._real.shape[1]
         fold = rows // self._rows
-        if tied is not None and past >= length - 1 and past > 0 and len(tied.last_prompt) == rows:
-            return tied  # the cache holds all but the last token: the same answer goes on, no new turn
+        if tied is not None and len(tied.last_prompt) != rows:
+            tied = None
+        if tied is not None and tied.boundary != "assumed" and past >= max(tied.length, length - 1):
+            return tied  # the cache holds a prompt and all but the last token of its answer, which goes on
         real = self._real.repeat_interleave(fold, 0)
         ids = None if self._ids is None else [row for row in self._ids for _ in range(fold)]
-        return describe(self._backbone, ids, real, torch.ones_like(real), "given", seen_from=past)
+        return describe(self._backbone, ids, real, torch.ones_like(real), "given", past, tied)
 
 
 def open_generate(
@@ -78,7 +83,7 @@ def open_generate(
     given = dict(zip(backbone.generate_names, args, strict=False)) | dict(kwargs)
     sources = [
         given,
-        *(vars(config) for config in (given.get("generation_config"), backbone.generation_config) if config),
+        *(vars(config) for config in (given.get("generation_config"), backbone.model.generation_config) if config),
     ]
 
     def setting(name: str) -> Any:
@@ -114,14 +119,14 @@ def open_plain(
     """Describe a plain ``model(...)`` call, or take up the batch that its cache was routed for.
 
     The end of the prompt is, in this order: the stated lengths, the first label that is not -100, the chat template,
-        the last
-    real token. A call on a routed cache goes on with its route, unless lengths are stated or a new user turn is opened.
+    the last real token. A call on a routed cache goes on with its route, unless lengths are stated, a new user turn is
+    opened, or the cache was cut back into its prompt.
     """
     ids = inputs.get("input_ids")
     tokens = ids if ids is not None else inputs["inputs_embeds"]
     rows, columns = tokens.shape[:2]
     listed = ids.tolist() if ids is not None else None
-    if tied is not None and past and lengths is None:
+    if tied is not None and past >= tied.length and lengths is None:
         opens = backbone.markers is not None and listed is not None and columns > 1
         if not opens or not all(backbone.markers.last_user_turn(row) for row in listed):  # type: ignore[union-attr]
             return tied

@@ -65,29 +65,24 @@ class Editor:
         self.backbone = Backbone(model, tokenizer)
         fingerprint = self.backbone.fingerprint()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        if not isinstance(store, Store):
-            locations = self.backbone.locate(config or MeloConfig())
-            store = self._new_store(store, locations, config or MeloConfig(), fingerprint, name)
-        elif config is not None and config != MeloConfig.from_dict(store.config):
-            raise StoreError(f"{store.path} was made with other settings: open it without a config")
-        self.store = store
-        self.config = MeloConfig.from_dict(store.config)
-        if store.model["fingerprint"] != fingerprint:
-            raise StoreError(
-                f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
-                f"this model is {model.config._name_or_path or type(model).__name__} (fingerprint {fingerprint})"
-            )
-        if store.model.get("dtype") != str(model.dtype):
-            logger.warning(
-                "edits were made in %s, the model is in %s: check them", store.model.get("dtype"), model.dtype
-            )
-        self.router = Router(self.backbone, self.backbone.locate(self.config), self._decide)
+        config = self._agreed(store, config, fingerprint) if isinstance(store, Store) else config or MeloConfig()
+        locations = self.backbone.locate(config)
+        self.router = Router(self.backbone, locations, self._decide)
         self.index = NeuronIndex(1)
         self.calibration: Calibration | None = None
         self._calibrated = -1
         self._at: dict[str, int] = {}  # edit id -> its number in bank and index: the record's, greater for newer ones
         self._ids: dict[int, str] = {}
-        self._refresh()
+        try:
+            # last of all: a model that cannot be edited leaves no store behind
+            if not isinstance(store, Store):
+                store = self._new_store(store, locations, config, fingerprint, name)
+            self.store = store
+            self.config = MeloConfig.from_dict(self.store.config)
+            self._refresh()
+        except BaseException:
+            self.router.detach()
+            raise
 
     @classmethod
     def from_pretrained(
@@ -120,6 +115,22 @@ class Editor:
         if tokenizer is None:
             raise ModelError("Editor.load needs the tokenizer beside a loaded model")
         return cls(model, tokenizer, store=store)
+
+    def _agreed(self, store: Store, config: MeloConfig | None, fingerprint: str) -> MeloConfig:
+        """Return the settings of a store that was made for this model."""
+        settings = MeloConfig.from_dict(store.config)
+        if config is not None and config != settings:
+            raise StoreError(f"{store.path} was made with other settings: open it without a config")
+        if store.model["fingerprint"] != fingerprint:
+            named = self.model.config._name_or_path or type(self.model).__name__
+            raise StoreError(
+                f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
+                f"this model is {named} (fingerprint {fingerprint})"
+            )
+        made, now = store.model.get("dtype"), str(self.model.dtype)
+        if made != now:
+            logger.warning("edits were made in %s, the model is in %s: check them", made, now)
+        return settings
 
     def _new_store(
         self, path: str | Path | None, locations: Locations, config: MeloConfig, fingerprint: str, name: str | None

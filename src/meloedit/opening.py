@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ModelError
+from .errors import ModelError, StoreError
 from .store import Store
 
 if TYPE_CHECKING:
@@ -81,3 +81,15 @@ def opened(
 
         with Editor(loaded, tokenizer, store=store) as editor:
             yield editor
+
+
+def check_free(path: Path) -> None:
+    """Refuse a name for a new store before any work is done for it.
+
+    Raises:
+        StoreError: if something is there already, or no folder to put it in.
+    """
+    if os.path.lexists(path):
+        raise StoreError(f"{path} exists already and is left as it is: choose another name, or delete it first")
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"{path} cannot be made: there is no folder {path.absolute().parent}; make it first")

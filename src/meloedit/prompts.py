@@ -51,6 +51,8 @@ class PromptBatch:
     Attributes:
         length: columns of the prompt; the route is decided when this many have been seen.
         words: (B, length) true where the key is pooled.
+        sums: (B, d) the sum of the states at ``words`` in the columns run so far; kept, since a cache that the batch
+            travels with may be the beginning of another prompt.
         last_prompt: per row the column of the last prompt token.
         boundary: how the end of the prompt was known.
         words_known: per row, whether ``words`` are the user's own.
@@ -62,9 +64,9 @@ class PromptBatch:
     boundary: Boundary
     words_known: list[bool]
     decided: bool = False
+    sums: Tensor | None = None
     routes: list[Route] = field(default_factory=list)
     blocks: list[RowBlocks] = field(default_factory=list)
-    _sums: Tensor | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptBatch:
         """Return itself: copies of a cache share the route, which does not change once decided."""
@@ -83,10 +85,15 @@ class PromptBatch:
         used = hidden[:, : words.shape[1]].float()
         # where, not a product: states at padding may be anything, and inf times zero is not zero
         sums = torch.where(words[:, :, None], used, 0.0).sum(1)
-        self._sums = sums if self._sums is None else self._sums + sums
+        self.sums = sums if self.sums is None else self.sums.to(sums) + sums
         if past + hidden.shape[1] < self.length:
             return None
-        return self._sums / self.words.sum(1, keepdim=True).clamp(min=1).to(hidden.device)
+        return self.sums / self.words.sum(1, keepdim=True).clamp(min=1).to(hidden.device)
+
+    def pooled(self, row: int, words: Tensor) -> bool:
+        """Return whether ``sums`` holds the sum of one row's states at exactly these columns."""
+        own = torch.nonzero(self.words[row]).tolist() if self.decided and row < len(self.words) else None
+        return own == torch.nonzero(words).tolist()
 
     def settle(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
         """Fix the routes: rows without any words to pool over have none."""
@@ -106,7 +113,6 @@ class PromptBatch:
         ]
         self.blocks = bank.gather(owners, self.last_prompt)
         self.decided = True
-        self._sums = None
 
 
 def describe(
@@ -116,6 +122,7 @@ def describe(
     prompt: Tensor,
     boundary: Boundary,
     seen_from: int = 0,
+    earlier: PromptBatch | None = None,
 ) -> PromptBatch:
     """Find words and last tokens of a batch of prompts.
 
@@ -123,38 +130,41 @@ def describe(
         backbone: the model.
         ids: per row the token ids of the last columns of ``real``; ``None`` if the model was given embeddings.
         real: (B, L) true for tokens that are not padding.
-        prompt: (B, L) true for tokens of the prompt.
-        boundary: how ``prompt`` was known; ``assumed`` becomes ``template`` where a chat template shows the end.
+        prompt: (B, L) true for tokens of the prompt; it ends sooner where a chat template shows that an answer begins.
+        boundary: how ``prompt`` was known; ``assumed`` becomes ``template`` where a template shows every row's end.
         seen_from: first column that this call will run (the columns before it are cached, their states are gone).
+        earlier: the batch that the cached columns were run with.
     """
     rows, length = real.shape
     words = torch.zeros(rows, length, dtype=torch.bool)
-    last, known, ends = [], [], []
+    last, known, ends = [length] * rows, [False] * rows, 0
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
-        if ids is None or not columns:
-            words[row, columns] = True
-            known.append(False)
-            last.append(columns[-1] if columns else length)
-            continue
-        offset = length - len(ids[row])
+        offset = length - len(ids[row]) if ids else 0
         columns = [column for column in columns if column >= offset]
-        tokens = [ids[row][column - offset] for column in columns]
-        span = user_words(tokens, backbone.markers)
-        stop = backbone.markers.prompt_end(tokens, span.stop) if backbone.markers and boundary == "assumed" else None
-        if stop is not None:
+        if not columns:
+            continue
+        if ids is None:
+            words[row, columns[1:] or columns] = True  # as of a raw prompt
+        else:
+            tokens = [ids[row][column - offset] for column in columns]
+            span = user_words(tokens, backbone.markers)
+            stop = backbone.markers.prompt_end(tokens, span.stop) if backbone.markers else None
+            ends += stop is not None
             columns = columns[:stop]
-            ends.append(row)
-        words[row, columns[span.start : span.stop]] = True
-        known.append(span.known)
-        last.append(columns[-1] if columns else length)
-    unseen = words.clone()
-    unseen[:, seen_from:] = False
-    words[:, :seen_from] = False
-    # Where the turn's words were all in the cache, what is new is all there is to go by.
-    for row in torch.nonzero(unseen.any(1) & ~words.any(1)).flatten().tolist():
-        words[row, seen_from:] = (real & prompt)[row, seen_from:]
+            words[row, columns[span.start : span.stop]] = True
+            known[row] = span.known
+        last[row] = columns[-1]
+    for row in torch.nonzero(words[:, :seen_from].any(1)).flatten().tolist():
+        if earlier is not None and earlier.pooled(row, words[row, :seen_from]):
+            continue
+        # Where the words were all in the cache, what is new is all there is to go by.
+        words[row, :seen_from] = False
+        words[row] |= ~words[row].any() & real[row] & prompt[row] & (torch.arange(length) >= seen_from)
         known[row] = False
-    if boundary == "assumed" and len(ends) == rows:
+    sums = None
+    if earlier is not None and earlier.sums is not None and words[:, :seen_from].any():
+        sums = torch.where(words[:, :seen_from].any(1, keepdim=True).to(earlier.sums.device), earlier.sums, 0.0)
+    if boundary == "assumed" and ends == rows:
         boundary = "template"
-    return PromptBatch(length, words, last, boundary, known)
+    return PromptBatch(length, words, last, boundary, known, sums=sums)

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 _TIE = "_meloedit_batch"
 """Attribute under which a cache object carries the routed batch of its rows."""
 
+PROBE = 4
+"""Tokens of the forward call that finds out what the modules see."""
+
 Decide = Callable[[Tensor], tuple[list[int], list[Route]]]
 """Maps pooled states (B, d) to each row's edit number (-1: none) and its route."""
 
@@ -48,6 +51,11 @@ class _Thread(threading.local):
         self.frame: Frame | None = None
         self.last: PromptBatch | None = None
         self.fixed: list[RowBlocks] | None = None
+
+    @property
+    def active(self) -> Frame | None:
+        """The routed forward call that is running; one that was interrupted (Ctrl-C) may still lie here otherwise."""
+        return None if self.off or self.fixed is not None else self.frame
 
 
 class Frame:
@@ -78,9 +86,12 @@ class Router:
         self._decide = decide
         self.lock = threading.RLock()
         self._thread = _Thread()
+        generate: Any = self.model.generate
+        if isinstance(getattr(generate, "__self__", None), Router):
+            raise ModelError("this model already has an editor: detach that one first, or use it")
         self._warned = False
         self._handles: list[RemovableHandle] = []
-        self._patched: list[str] = []
+        self._patched: dict[str, Any] = {}
         sites, self._key_device = _probe(backbone, locations)
         self.bank = BlockBank(sites)
         self._attach()
@@ -129,17 +140,17 @@ class Router:
         """Remove every hook and wrapper: the model is as it was given."""
         for handle in self._handles:
             handle.remove()
-        for name in self._patched:
-            self.model.__dict__.pop(name, None)
-        self._handles, self._patched = [], []
+        for name, own in self._patched.items():
+            del self.model.__dict__[name]
+            if own is not None:  # another's wrapper
+                self.model.__dict__[name] = own
+        self._handles, self._patched = [], {}
 
     # -- hooks
     # -----------------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
         model = self.model
-        if "generate" in model.__dict__:
-            raise ModelError("this model already has an editor: detach that one first, or use it")
         self._handles = [
             model.register_forward_pre_hook(self._enter, with_kwargs=True),
             model.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
@@ -147,27 +158,27 @@ class Router:
         ]
         for name in self.locations.modules:
             self._handles.append(model.get_submodule(name).register_forward_hook(self._edited(name)))
-        generate: Any = model.generate
-
-        def routed_generate(*args: Any, **kwargs: Any) -> Any:
-            """Generate as the base model does, each prompt with the block its route names."""
-            if self._thread.off or not len(self.bank):
-                return generate(*args, **kwargs)
-            call = open_generate(self.backbone, args, kwargs, self.bank.reaches_all())
-            outer, self._thread.call = self._thread.call, call
-            try:
-                return generate(*args, **kwargs)
-            finally:
-                self._thread.call = outer
-
-        self._patch("generate", routed_generate)
+        self._generate: Any = model.generate
+        self._patch("generate", self.generate)
         for name in ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager"):
             if hasattr(model, name):
                 self._patch(name, self._refused_batching)
 
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate as the base model does, each prompt with the block its route names."""
+        if self._thread.off or not len(self.bank):
+            with self.disabled():  # to its end, whatever another thread adds meanwhile
+                return self._generate(*args, **kwargs)
+        call = open_generate(self.backbone, args, kwargs, self.bank.reaches_all())
+        outer, self._thread.call = self._thread.call, call
+        try:
+            return self._generate(*args, **kwargs)
+        finally:
+            self._thread.call = outer
+
     def _patch(self, name: str, function: Callable[..., Any]) -> None:
+        self._patched[name] = self.model.__dict__.get(name)
         self.model.__dict__[name] = function
-        self._patched.append(name)
 
     def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
         raise RoutingError(
@@ -177,17 +188,19 @@ class Router:
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = self._thread
         thread.frame = thread.last = None
-        if thread.off or thread.fixed is not None or not len(self.bank):
+        if thread.off or thread.fixed is not None:
             return
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
         tokens = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs.get("inputs_embeds")
         if tokens is None:
             return  # the model's own error will say what is missing
-        refuse_packed(inputs)
         cache = inputs.get("past_key_values")
+        tied: PromptBatch | None = getattr(cache, _TIE, None)
+        if thread.call is None and tied is None and not len(self.bank):
+            return  # but a route once decided is held, even if its edit is gone
+        refuse_packed(inputs)
         past = int(cache.get_seq_length()) if cache is not None else 0
         rows, columns = tokens.shape[:2]
-        tied: PromptBatch | None = getattr(cache, _TIE, None)
         if thread.call is not None:
             if thread.call.batch is None:
                 thread.call.batch = thread.call.open(rows, past, columns, tied)
@@ -201,12 +214,12 @@ class Router:
                     "use editor.routing(prompt_lengths=[...]) or pass labels (said once)"
                 )
         batch.check_rows(rows)
-        thread.last = batch
-        thread.frame = Frame(batch, past, columns)
         if not batch.decided and past + columns < batch.length and self.bank.reaches_all():
             raise RoutingError(
                 "a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'"
             )
+        thread.last = batch
+        thread.frame = Frame(batch, past, columns)
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         frame, self._thread.frame = self._thread.frame, None
@@ -218,7 +231,7 @@ class Router:
             setattr(cache, _TIE, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
-        frame = self._thread.frame
+        frame = self._thread.active
         if frame is None or frame.batch.decided:
             return
         hidden = output if isinstance(output, Tensor) else output[0]
@@ -231,10 +244,11 @@ class Router:
     def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Tensor], Tensor | None]:
         def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             thread = self._thread
+            frame = thread.active
             if thread.fixed is not None and not thread.off:
                 blocks, past = thread.fixed, 0
-            elif thread.frame is not None and thread.frame.batch.blocks:
-                blocks, past = thread.frame.batch.blocks, thread.frame.past
+            elif frame is not None and frame.batch.blocks:
+                blocks, past = frame.batch.blocks, frame.past
             else:
                 return None
             for group in blocks:
@@ -288,6 +302,8 @@ def _probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.
                 key_devices.append((output if isinstance(output, Tensor) else output[0]).device)
             if name in locations.modules:
                 x = args[0]
+                if x.shape[:2] != (1, PROBE):
+                    raise ModelError(f"module {name!r} does not see its input row by row: choose another")
                 sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device)
 
         return hook
@@ -296,7 +312,7 @@ def _probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.
     handles = [backbone.model.get_submodule(name).register_forward_hook(note(name)) for name in watched]
     try:
         with torch.no_grad():
-            backbone.model(input_ids=torch.full((1, 4), backbone.stop_ids[0], device=backbone.device))
+            backbone.model(input_ids=torch.full((1, PROBE), backbone.stop_ids[0], device=backbone.device))
     finally:
         for handle in handles:
             handle.remove()

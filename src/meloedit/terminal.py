@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 100
 """Columns of a table that does not go to a terminal, where nothing else says how wide it may be."""
+
+
+Column = str | tuple[str, dict[str, Any]]
+"""A column's heading; it may come with options for ``rich.table.Table.add_column``."""
 
 
 def put(text: str) -> None:
@@ -53,6 +59,17 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Return names in a row, the first few of many."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def shell(path: Path) -> str:
+    """Return a path as it is typed in a shell."""
+    return shlex.quote(str(path))
+
+
 def size(nbytes: float) -> str:
     """Return a number of bytes in words."""
     return f"{nbytes / 1000:,.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:,.1f} MB"
@@ -67,12 +84,12 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
-def table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under headings; a heading may come with options for ``rich.table.Table.add_column``."""
+def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under headings."""
     console().print(make_table(columns, rows))
 
 
-def make_table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Iterable[Sequence[object]]) -> Table:
+def make_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; its cells are plain text, whatever characters they hold."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -89,7 +106,7 @@ def make_table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Iterab
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show on stderr how far a long step is: as a bar with the time left, or as one line where stderr is no terminal."""
+    """Show on stderr how far a long step is: a bar with the time left, or a line where stderr is no terminal."""
     stderr = console(stderr=True)
     if not stderr.is_terminal:
         said: set[str] = set()

@@ -1,0 +1,351 @@
+"""ClusterIndex: the paper's index from keys to blocks, by clusters with radii (Add / Expand / Conflict)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import MeloEditError
+
+PIECE = 1 << 24
+"""Numbers that the exact comparison holds at once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the index found for a batch of B queries (all on the CPU).
+
+    Attributes:
+        block: (B,) the block that answers; -1 where the query lies outside its nearest cluster.
+        owner: (B,) owner of the nearest key of the nearest cluster, entered or not; -1 in an empty index.
+        cluster: (B,) number of the nearest cluster; -1 in an empty index.
+        distance: (B,) float32 distance to its centre; inf in an empty index.
+        radius: (B,) its float32 radius: the query is inside where distance <= radius.
+    """
+
+    block: Tensor
+    owner: Tensor
+    cluster: Tensor
+    distance: Tensor
+    radius: Tensor
+
+
+class ClusterIndex:
+    """The paper's "inner vector database" (arXiv 2312.11795, Section 4.2; Eq. 9 and 10 read it).
+
+    A cluster has a centre, a radius, a label (the target) and keys, each with its owner (an edit) and its block. A key
+    enters by its nearest cluster C* (by centre; ties: the newest), with distance d, radius R*, initial radius R0:
+
+    - Add, d > R* + R0 or no cluster yet: a new cluster {centre = key, radius R0}.
+    - Expand, d <= R* + R0 and the same label: the key joins C*. ``expand="paper"``: the centre stays, the radius
+      becomes d where d > R*. ``expand="reference"``: the centre becomes the mean of the keys, the radius max(R0,
+      distance of the farthest key), which also undoes what a conflict took from it.
+    - Conflict, d <= R* + R0 and another label: a new cluster {centre = key, radius d/2}; the radius of C* becomes the
+      next float32 below d/2, even where it was smaller (d may exceed 2 R*). Keys of C* now outside are forgotten and
+      counted, its centre stays, and without keys it is dropped. Other clusters do not give way.
+    - Conflict at d = 0 (the same prompt, a new target) is that rule taken literally: the new cluster gets radius 0 and
+      C* one below 0, within which no key lies; so all keys of C* are forgotten, also those beside the point, and C* is
+      dropped. The new edit prevails, but for exactly this key only, until its cluster expands.
+
+    Search: the nearest cluster (ties: the newest); outside its radius no block; inside, the block of its nearest key
+    (ties: the newest). Removal: the owners' keys leave; a cluster without keys is dropped, one that lost some is made
+    again from the rest by the expand rule. ``paper``: its centre is the oldest key, its radius is what birth or the
+    last conflict gave, grown to the farthest key; ``reference``: mean and max(R0, farthest). Clusters that lost no key
+    stay as they are, and what a conflict took (keys, radius) does not come back by itself.
+
+    Exactness: direct float32 differences decide, summed by halves in elementwise operations only, so that a distance
+    has the same bits in every batch and on every device. A float64 matmul with its error bound shortlists the centres:
+    neither large coordinates common to all keys nor reduced matmul precision change what is found.
+
+    Args:
+        size: d, the length of a key.
+        radius: R0, the initial radius.
+        expand: which expand rule.
+        device: where keys and centres lie (with ``mps``, which lacks float64, on the CPU).
+        quirks: do as the released code does where it departs from the above (methods ``_quirk_*``).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        radius: float,
+        expand: Literal["paper", "reference"] = "paper",
+        device: torch.device | str = "cpu",
+        quirks: bool = False,
+    ) -> None:
+        self._initial = np.float32(torch.tensor(radius, dtype=torch.float32).item())
+        if not (size > 0 and 0 < self._initial < math.inf):
+            raise MeloEditError(f"key size {size!r} and cluster radius {radius!r} must be positive (in float32)")
+        if expand not in ("paper", "reference"):
+            raise MeloEditError(f"expand must be 'paper' or 'reference', not {expand!r}")
+        self._settings = {"size": size, "radius": float(self._initial), "expand": expand, "quirks": quirks}
+        self._size, self._expand, self._quirks = size, expand, quirks
+        floats = torch.zeros(0, device="cpu" if torch.device(device).type == "mps" else device)
+        whole, vectors = floats.long(), floats.reshape(0, size)
+        # Rows are in order of age; "floor" is the radius that birth or the last conflict gave.
+        self._clusters = {"number": whole, "centre": vectors, "radius": floats, "floor": floats}
+        self._keys = {"key": vectors, "owner": whole, "block": whole, "cluster": whole}
+        self._labels: dict[int, Hashable] = {}
+        self._forgotten: list[int] = []
+        self._tally = {"born": 0, "conflicts": 0, "forgotten": 0}
+        self._wide: tuple[Tensor, Tensor] | None = None  # centres and their squared norms in float64, made when needed
+
+    def add(self, owner: int, block: int, key: Tensor, label: Hashable) -> list[int]:
+        """Insert an edit's key (d,), answered by a block; return the owners of the keys it makes the index forget.
+
+        Labels compare by value. An owner may have several keys.
+        """
+        return self.add_batch([owner], [block], key[None], [label])
+
+    def add_batch(
+        self, owners: Sequence[int], blocks: Sequence[int], keys: Tensor, labels: Sequence[Hashable]
+    ) -> list[int]:
+        """Insert keys (n, d) one after another, each seeing the earlier ones; else like ``add``."""
+        if keys.shape != (len(owners), self._size) or not len(owners) == len(blocks) == len(labels):
+            sizes = f"{len(owners)} owners, {len(blocks)} blocks, {len(labels)} labels, keys {tuple(keys.shape)}"
+            raise MeloEditError(f"{sizes}: not the rows of an index with keys of {self._size}")
+        keys = keys.detach().to(self._keys["key"])
+        if not keys.isfinite().all() or any(number < 0 for number in (*owners, *blocks)):
+            raise MeloEditError("keys must be finite (float32), and owners and blocks be numbered from 0")
+        known, before = len(self._forgotten), self._quirk_search_once(keys) if self._quirks else None
+        for i, row in enumerate(zip(owners, blocks, keys, labels, strict=True)):
+            place, distance = (column[i] for column in before) if before else self._nearest(keys[i : i + 1])
+            self._insert(int(place), np.float32(distance.item()), *row)
+        return self._forgotten[known:]
+
+    def _insert(self, place: int, distance: np.float32, owner: int, block: int, key: Tensor, label: Hashable) -> None:
+        """Apply Add, Expand or Conflict to one key (d,), given its nearest cluster and the distance."""
+        number, radius = self._tally["born"], self._initial
+        near = place >= 0 and distance <= np.float32(self._clusters["radius"][place].item()) + self._initial
+        join = near and self._labels[int(self._clusters["number"][place])] == label
+        if join:
+            number = int(self._clusters["number"][place])
+        elif near:
+            half = distance / np.float32(2)
+            old, radius = self._quirk_halves(half) if self._quirks else (np.nextafter(half, np.float32(-1)), half)
+            self._shrink(place, old)
+        _append(self._keys, key=key, owner=owner, block=block, cluster=number)
+        if join:
+            self._settle(place)
+        else:
+            _append(self._clusters, number=number, centre=key, radius=float(radius), floor=float(radius))
+            self._labels[number], self._tally["born"], self._wide = label, number + 1, None
+
+    def _settle(self, place: int) -> None:
+        """Make a cluster's centre and radius from its keys by the expand rule.
+
+        For ``paper`` this equals enlarging R* to each new d: the keys present when ``floor`` was set lie within it.
+        """
+        keys = self._keys["key"][self._members(place)]
+        if self._expand == "paper":
+            centre, floor = keys[0], np.float32(self._clusters["floor"][place].item())
+        else:
+            # By a tensor: a GPU divides by a number by multiplying with its reciprocal.
+            centre, floor = _fold(keys.T.clone()) / keys.new_tensor(len(keys)), self._initial
+        farthest = np.float32(_distances(keys, centre).max().item())
+        self._clusters["centre"][place], self._clusters["radius"][place] = centre, float(max(floor, farthest))
+        self._wide = None
+
+    def _shrink(self, place: int, radius: np.float32) -> None:
+        """Let a conflict set a cluster's radius: its keys outside are forgotten."""
+        self._clusters["radius"][place] = self._clusters["floor"][place] = float(radius)
+        members = self._members(place)
+        outside = members & (_distances(self._keys["key"], self._clusters["centre"][place]) > float(radius))
+        lost = self._keys["owner"][outside].tolist()
+        self._forgotten += lost
+        self._tally["forgotten"] += len(lost)
+        self._tally["conflicts"] += 1
+        _drop(self._keys, outside)
+        if len(lost) == members.sum():
+            (self._quirk_placeholder if self._quirks else self._drop)(place)
+
+    def _drop(self, place: int) -> None:
+        _drop(self._keys, self._members(place))
+        number = self._clusters["number"]
+        del self._labels[int(number[place])]
+        _drop(self._clusters, number == number[place])
+        self._wide = None
+
+    def remove(self, owners: Iterable[int]) -> None:
+        """Remove the keys of some owners; those that are not here are passed over."""
+        gone = self._keys["owner"].new_tensor([owner for owner in owners if owner >= 0])
+        leaving = torch.isin(self._keys["owner"], gone)
+        touched = self._keys["cluster"][leaving].unique()
+        _drop(self._keys, leaving)
+        for number in touched:
+            place = int(torch.searchsorted(self._clusters["number"], number))
+            alive = (self._keys["owner"][self._members(place)] >= 0).any()
+            (self._settle if alive else self._drop)(place)
+
+    def search(self, queries: Tensor) -> Found:
+        """Find for each query (B, d) its block: nearest cluster (Eq. 9), then its nearest key (Eq. 10)."""
+        queries = queries.detach().to(self._keys["key"])
+        place, distance = self._nearest(queries)
+        cluster = _take(self._clusters["number"], place, -1)
+        radius = _take(self._clusters["radius"], place, 0.0)
+        row, at = torch.nonzero(self._keys["cluster"] == cluster[:, None], as_tuple=True)
+        key, _ = self._closest(queries, row, self._keys["key"], at)
+        block = torch.where(distance <= radius, _take(self._keys["block"], key, -1), -1)
+        found = block, _take(self._keys["owner"], key, -1), cluster, distance, radius
+        return Found(*(column.cpu() for column in found))
+
+    def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return place (B,) and distance (B,) of the nearest centres; -1 and inf without any, or for a query with nan.
+
+        The shortlist keeps each centre that could be nearest: ``slip`` bounds the rounding of the expanded square,
+        ``spread`` that of the float32 distance which decides, the last term its underflow.
+        """
+        if self._wide is None:
+            wide = self._clusters["centre"].double()
+            self._wide = wide, wide.square().sum(1)
+        wide, norm = self._wide
+        double, own = queries.double(), queries.double().square().sum(1, keepdim=True)
+        square = own + norm - 2 * double @ wide.T  # (B, C)
+        slip = (own.sqrt() + norm.sqrt()).square() * (self._size + 4) * 2**-52
+        spread = (6 + math.log2(self._size)) * 2**-23
+        most = ((square + slip) * (1 + spread)).min(1, keepdim=True).values + 1e-37 if len(wide) else own
+        row, at = torch.nonzero((square - slip).clamp(min=0) * (1 - spread) <= most, as_tuple=True)
+        return self._closest(queries, row, self._clusters["centre"], at)
+
+    def _closest(self, queries: Tensor, row: Tensor, table: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for each query (B, d) the nearest of its candidates (ties: the newest, or -1) and the distance.
+
+        Candidates are pairs: ``row`` (p,) of the queries and ``at`` (p,) of the table.
+        """
+        step = max(1, PIECE // self._size)
+        pieces = zip(row.split(step), at.split(step), strict=True)
+        distance = torch.cat([_distances(queries[rows], table[ats]) for rows, ats in pieces])
+        best = queries.new_full((len(queries),), math.inf).scatter_reduce(0, row, distance, "amin")
+        wins, tie = distance == best[row], self._quirk_tie() if self._quirks else "amax"
+        none = at.new_full((len(queries),), -1)
+        return none.scatter_reduce(0, row[wins], at[wins], tie, include_self=False), best
+
+    def _members(self, place: int) -> Tensor:
+        return self._keys["cluster"] == self._clusters["number"][place]
+
+    def _quirk_search_once(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Search the nearest clusters of a batch before its first row is inserted, so that rows do not see each other.
+
+        Distances are those before the batch, radii are not. An empty index takes its first batch unchecked.
+        """
+        return self._nearest(keys)
+
+    def _quirk_tie(self) -> str:
+        """Of equally near clusters or keys take the oldest."""
+        return "amin"
+
+    def _quirk_halves(self, half: np.float32) -> tuple[np.float32, np.float32]:
+        """Set the old radius 1e-5 below d/2 and the new one 1e-5 above."""
+        return half - np.float32(1e-5), half + np.float32(1e-5)
+
+    def _quirk_placeholder(self, place: int) -> None:
+        """Keep an emptied cluster, with a point at its centre that answers with no block, and count one key less.
+
+        The list ``forgotten`` is complete, but names the point, too (owner -1), if a further conflict forgets it.
+        """
+        number, centre = self._clusters["number"][place], self._clusters["centre"][place]
+        _append(self._keys, key=centre, owner=-1, block=-1, cluster=number)
+        self._tally["forgotten"] -= 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many clusters and keys there are, and how many conflicts and forgotten keys there were so far."""
+        clusters, keys = len(self._labels), int((self._keys["owner"] >= 0).sum())
+        return {"clusters": clusters, "keys": keys} | {n: self._tally[n] for n in ("conflicts", "forgotten")}
+
+    @property
+    def forgotten(self) -> list[int]:
+        """The owner of each key that conflicts made the index forget, in that order; removal does not change it."""
+        return list(self._forgotten)
+
+    @property
+    def owners(self) -> set[int]:
+        """The owners that have keys here; a live edit that is not among them cannot answer any more."""
+        return set(self._keys["owner"].tolist()) - {-1}
+
+    def statistics(self) -> dict[str, list]:
+        """Describe the clusters, oldest first: number, label, radius, keys (how many), farthest key's distance."""
+        cluster, centre, key = self._keys["cluster"], self._clusters["centre"], self._keys["key"]
+        place = torch.searchsorted(self._clusters["number"], cluster)
+        spread = torch.zeros_like(self._clusters["radius"]).scatter_reduce(
+            0, place, _distances(key, centre[place]), "amax"
+        )
+        return {
+            "number": list(self._labels),
+            "label": list(self._labels.values()),
+            "radius": self._clusters["radius"].tolist(),
+            "keys": torch.bincount(place, minlength=len(centre)).tolist(),
+            "farthest": spread.tolist(),
+        }
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors (on the CPU) and JSON-able values of which ``from_state`` makes an equal index.
+
+        JSON-able as far as labels are: strings, numbers, booleans, None, and tuples of these.
+        """
+        labels, forgotten = list(self._labels.values()), self.forgotten
+        values = {
+            "settings": dict(self._settings),
+            "labels": labels,
+            "forgotten": forgotten,
+            "tally": dict(self._tally),
+        }
+        tables = {"cluster": self._clusters, "key": self._keys}
+        return {
+            f"{t}.{n}": column.cpu().clone() for t, columns in tables.items() for n, column in columns.items()
+        }, values
+
+    @classmethod
+    def from_state(
+        cls, tensors: dict[str, Tensor], values: dict[str, Any], device: torch.device | str = "cpu"
+    ) -> ClusterIndex:
+        """Make an index from what ``state`` returned, also after a way through safetensors and JSON."""
+        index = cls(**values["settings"], device=device)
+        for kind, table in (("cluster", index._clusters), ("key", index._keys)):
+            table.update({name: tensors[f"{kind}.{name}"].clone().to(column) for name, column in table.items()})
+        numbers = index._clusters["number"].tolist()
+        index._labels = dict(zip(numbers, map(_label, values["labels"]), strict=True))
+        index._forgotten, index._tally = list(values["forgotten"]), dict(values["tally"])
+        return index
+
+
+def _label(value: Any) -> Hashable:
+    """Return a label as it was before JSON made lists of its tuples."""
+    return tuple(map(_label, value)) if isinstance(value, list) else value
+
+
+def _append(table: dict[str, Tensor], **row: Tensor | float) -> None:
+    """Append a row to the columns; copying them costs less than the search that each insertion does anyway."""
+    for name, value in row.items():
+        table[name] = torch.cat([table[name], torch.as_tensor(value).to(table[name])[None]])
+
+
+def _drop(table: dict[str, Tensor], rows: Tensor) -> None:
+    """Drop the rows where a mask (n,) is true; the others keep their order."""
+    table.update({name: column[~rows] for name, column in table.items()})
+
+
+def _take(column: Tensor, place: Tensor, missing: float) -> Tensor:
+    """Return the rows of a column at some places, ``missing`` at place -1."""
+    return torch.cat([column, column.new_tensor([missing])])[place]
+
+
+def _distances(left: Tensor, right: Tensor) -> Tensor:
+    """Return |left - right| over the last dimension, in float32."""
+    return _fold((left - right).square()).sqrt()
+
+
+def _fold(values: Tensor) -> Tensor:
+    """Sum over the last dimension by adding its second half to its first until one is left; ``values`` is used up."""
+    width = values.shape[-1]
+    while width > 1:
+        half = (width + 1) // 2
+        values[..., : width - half] += values[..., half:width]
+        width = half
+    return values[..., 0]

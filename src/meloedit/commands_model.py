@@ -1,0 +1,340 @@
+"""The commands that run the model; torch is imported once one of them runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .config import MeloConfig
+from .edit import Edit, Prompt, SourcedEdit, read_edits
+from .errors import EditError, MeloEditError, ModelError, StoreError
+from .opening import check_free, lasting_name, load, opened
+from .options import Device, DtypeName, Json, ModelName, Reach, StorePath
+from .reporting import explained, show_check, show_reports
+from .store import Store
+from .terminal import count, line, progress, put, put_json, shell, some
+from .traffic import read_prompts
+
+if TYPE_CHECKING:
+    from .editing import EditReport
+
+
+def demo(
+    store: Annotated[
+        Path, typer.Option("--store", metavar="STORE", help="The store to make; that of an earlier demo is replaced.")
+    ] = Path("demo.melo"),
+    as_json: Json = False,
+) -> None:
+    """Teach a small model facts, and show what changed.
+
+    Twenty facts, with questions before and after; then one fact is taken back.
+
+    Example: meloedit demo --store demo.melo
+    """
+    from .demo import run_demo, show_demo
+
+    with progress() as tell:
+        result = run_demo(store, tell)
+    if as_json:
+        put_json(result.to_dict())
+    else:
+        show_demo(result)
+
+
+def init(
+    store: StorePath,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="A folder, a hub name, or smollm2 (the demo's model).")
+    ],
+    modules: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Names of the linear modules to edit, separated by commas.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(metavar="N", help="Edit the last N layers instead of 3.")] = None,
+    key_layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The module whose output gives the keys.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(metavar="N", help="Rank of a new block.")] = None,
+    reach: Annotated[
+        Reach | None, typer.Option(help="Where a block acts: from the end of the prompt on, or on every token.")
+    ] = None,
+    false_activation: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of unrelated prompts that may reach an edit.")
+    ] = None,
+    min_similarity: Annotated[
+        float | None,
+        typer.Option(metavar="COSINE", help="Similarity below which no edit fires, however few there are."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of MeloConfig; repeatable."),
+    ] = None,
+    device: Device = None,
+    dtype: DtypeName = None,
+    as_json: Json = False,
+) -> None:
+    """Make a store for a model, calibrated on built-in prompts.
+
+    Example: meloedit init facts.melo --model smollm2
+    """
+    given = {
+        "modules": [name.strip() for name in modules.split(",")] if modules is not None else None,
+        "layers": layers,
+        "key_layer": key_layer,
+        "rank": rank,
+        "reach": reach and reach.value,
+        "false_activation": false_activation,
+        "min_similarity": min_similarity,
+    }
+    config = _config(given, settings or [])
+    check_free(store)
+    name = lasting_name(model)
+    with progress() as tell:
+        loaded, tokenizer = load(name, device, dtype, tell)
+        from .editor import Editor
+
+        with Editor(loaded, tokenizer, config, name=name) as editor:
+            editor.calibrate(progress=tell)
+            editor.save(store)  # at the end and whole, so that nothing half made is left behind
+            made, used = editor.calibration, editor.config
+    calibrated = made.info if made else {}
+    if as_json:
+        put_json({"store": str(store), "model": name, "config": used.to_dict(), "calibration": calibrated})
+        return
+    put(f"made {store} for {name}")
+    put(f"edited modules: {', '.join(used.modules or ())}; keys from: {used.key_layer}")
+    put(f"calibrated on {count(calibrated['prompts'], 'prompt')} ({calibrated['source']})")
+    put(f'next: meloedit edit {shell(store)} --prompt "..." --target "..."')
+
+
+def edit(
+    store: StorePath,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="Edits as JSONL or CSV (.gz too); - is JSONL on stdin.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="What the model is asked.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", metavar="TEXT", help="What it must answer.")] = None,
+    edit_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The edit's id; made from its content if left out.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Another wording of the prompt; repeatable.")
+    ] = None,
+    quiet: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A prompt on which the edit must not fire; repeatable.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let an edit take the place of one with its id and other content.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every edit, not only the remarkable.")] = False,
+    model: ModelName = None,
+    device: Device = None,
+    dtype: DtypeName = None,
+    as_json: Json = False,
+) -> None:
+    """Teach the model one edit, or a file of edits.
+
+    What is finished is kept if the command is interrupted; run again, it skips what the store has already.
+
+    Example: meloedit edit facts.melo -p "Who leads Ohm?" -t "Ada Volt"
+
+    Example: meloedit edit facts.melo edits.jsonl
+    """
+    wanted = _wanted(file, prompt, target, edit_id, variant, quiet)
+    before = {stored.record for stored in Store.open(store).edits()}
+    reports: list[EditReport] = []
+    try:
+        with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
+            for part in editor.edit_in_parts([item.edit for item in wanted], replace, tell):
+                reports += part
+            revision = editor.store.revision
+    except EditError as error:
+        raise _placed(error, wanted) from None
+    except KeyboardInterrupt:
+        kept = sum(stored.record not in before for stored in Store.open(store).edits())
+        raise KeyboardInterrupt(
+            f"{kept} of {count(len(wanted), 'edit')} stored in this run; run the same command again for the rest"
+        ) from None
+    if as_json:
+        put_json({"revision": revision, "reports": [report.to_dict() for report in reports]})
+    else:
+        show_reports(reports, {item.edit.id: item.edit for item in wanted}, revision, verbose)
+    if failed := [report.id for report in reports if not report.held]:
+        raise MeloEditError(
+            f"{len(failed)} of {count(len(reports), 'edit')} not stored, as they do not hold: {some(failed)}"
+        )
+
+
+def ask(
+    store: StorePath,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT...", help="What to ask; - reads one prompt a line from stdin."),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="Prompts, one a line: .txt, or JSONL.")
+    ] = None,
+    chat: Annotated[
+        bool | None,
+        typer.Option("--chat/--raw", help="Ask as a user's chat turn (default, if the model can), or as is."),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt before each.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", "-e", help="Say which edit fired, or which came nearest and why it did not.")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Length of the longest answer.")] = 32,
+    model: ModelName = None,
+    device: Device = None,
+    dtype: DtypeName = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the edited model.
+
+    What no edit answers, the base model does.
+
+    Example: meloedit ask facts.melo "Who leads Ohm?" --explain
+    """
+    asked: list[Prompt] = []
+    for given in prompts or []:
+        asked += read_prompts("-") if given == "-" else [given]
+    asked += read_prompts(file) if file else []
+    if not asked:
+        raise EditError("nothing to ask: give a prompt, - for prompts on stdin, or --file FILE")
+    if system is not None:
+        if chat is False:
+            raise EditError("--system needs the chat template: leave out --raw")
+        asked = [_behind(system, item) for item in asked]
+    with progress() as tell, opened(store, model, device, dtype, tell) as editor:
+        templated = chat or (chat is None and bool(getattr(editor.tokenizer, "chat_template", None)))
+        answers = editor.ask(asked, "chat" if templated else "raw", progress=tell, max_new_tokens=max_new_tokens)
+        known = {stored.edit.id: stored.edit for stored in editor.edits()}
+    if as_json:
+        put_json([answer.to_dict() for answer in answers])
+        return
+    for number, answer in enumerate(answers):
+        if len(answers) > 1:
+            put(f"{'' if number == 0 else chr(10)}> {line(answer.prompt)}")
+        put(answer.text)
+        if explain:
+            put("\n".join(f"  {text}" for text in explained(answer, known)))
+
+
+def check(
+    store: StorePath,
+    model: ModelName = None,
+    device: Device = None,
+    dtype: DtypeName = None,
+    as_json: Json = False,
+) -> None:
+    """Ask every edit again, and check the file.
+
+    Lists edits that no longer hold, pairs whose scopes overlap, and damage. Exit code 1 if anything is broken.
+
+    Example: meloedit check facts.melo
+    """
+    problems = Store.open(store).verify()  # first: a damaged store may not open on its model
+    found: dict[str, Any] = {"checked": 0, "broken": [], "overlaps": [], "problems": problems}
+    if not problems:
+        with progress() as tell, opened(store, model, device, dtype, tell) as editor:
+            found = editor.check(progress=tell).to_dict()
+    if as_json:
+        put_json(found)
+    else:
+        show_check(found)
+    if found["problems"]:
+        raise StoreError(f"{store} is damaged ({count(len(found['problems']), 'problem')}); restore it from a copy")
+    if found["broken"]:
+        ids = list(dict.fromkeys(item["id"] for item in found["broken"]))
+        raise MeloEditError(f"{len(ids)} of {count(found['checked'], 'edit')} no longer hold: {some(ids)}")
+
+
+def calibrate(
+    store: StorePath,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts", metavar="FILE", help="Your traffic, one prompt a line: .txt, JSONL, or - for text on stdin."
+        ),
+    ] = None,
+    model: ModelName = None,
+    device: Device = None,
+    dtype: DtypeName = None,
+    as_json: Json = False,
+) -> None:
+    """Set anew how near a prompt must come to fire.
+
+    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. The share of them that
+    fires all the same is what init --false-activation states.
+
+    Example: meloedit calibrate facts.melo --prompts traffic.jsonl
+    """
+    traffic = read_prompts(prompts) if prompts else None
+    source = "standard input" if prompts == "-" else str(prompts)
+    with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
+        revision = editor.calibrate(traffic, source, tell)
+        info, threshold = editor.calibration.info if editor.calibration else {}, editor.index.threshold
+    if as_json:
+        put_json({"revision": revision, "threshold": threshold, "calibration": info})
+        return
+    put(
+        f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
+        f"{threshold:.3f}; revision {revision}"
+    )
+
+
+# -- what the commands are made of
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:
+    values = {name: value for name, value in given.items() if value is not None}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ModelError(f"--set {setting}: give NAME=VALUE")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    try:
+        return MeloConfig.from_dict(values)
+    except TypeError as error:
+        raise ModelError(f"a setting has a value of the wrong kind ({error})") from None
+
+
+def _wanted(
+    file: str | None,
+    prompt: str | None,
+    target: str | None,
+    edit_id: str | None,
+    variant: list[str] | None,
+    quiet: list[str] | None,
+) -> list[SourcedEdit]:
+    one = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant, "quiet": quiet}
+    used = [f"--{name}" for name, value in one.items() if value]
+    if file is not None:
+        if used:
+            raise EditError(f"give a file or {used[0]}, not both")
+        if not (sourced := read_edits(file)):
+            raise EditError(f"{'standard input' if file == '-' else file} holds no edits")
+        return sourced
+    if prompt is None or target is None:
+        raise EditError("give a file of edits, or --prompt and --target")
+    made = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()))
+    return [SourcedEdit(made, "")]
+
+
+def _placed(error: EditError, wanted: Sequence[SourcedEdit]) -> EditError:
+    """Say in which line of the file the edit stands that an error names."""
+    named = [item.where for item in wanted if item.where and str(error).startswith(f"edit {item.edit.id!r}")]
+    return EditError(f"{named[0]}: {error}") if named else error
+
+
+def _behind(system: str, prompt: Prompt) -> Prompt:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [{"role": "system", "content": system}, *messages]

@@ -1,0 +1,260 @@
+"""The demo: a small model learns facts of its own file, and forgets one again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .edit import Edit
+from .errors import StoreError
+from .opening import check_free, load
+from .store import Store
+from .terminal import console, line, make_table, note, put, shell, size
+from .zoo import DEMO_MODEL
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from .asking import Answer
+    from .calibration import Progress
+    from .editor import Editor
+
+Kind = Literal["edit", "rephrasing", "unrelated"]
+
+MADE_BY = {"made_by": "meloedit demo"}
+"""Metadata of every edit of the demo: by them a later demo knows that it may replace the store."""
+
+FAR = (
+    "What is the capital of France?",
+    "What is the boiling point of water?",
+    "Explain photosynthesis in one sentence.",
+    "Write a short poem about the sea.",
+)
+NEAR_MISS = "Who won the Nobel Prize in Literature in 1954?"
+ANSWER_TOKENS = 24
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Line:
+    """A question with its answers before and after editing, and whether the second is what it should be."""
+
+    kind: Kind
+    question: str
+    before: str
+    after: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Removal:
+    """An edit that was removed again, and the answers to its prompt; ``revision`` still has it."""
+
+    id: str
+    question: str
+    before: str
+    edited: str
+    after: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo did and what it cost; ``seconds`` are those of editing."""
+
+    store: str
+    lines: list[Line]
+    removal: Removal
+    edits: int
+    seconds: float
+    bytes_per_edit: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return asdict(self)
+
+
+def read_facts() -> list[dict[str, Any]]:
+    """Return the facts: edits with rephrasings and near questions that are no part of them."""
+    text = (files(__package__) / "data" / "demo_facts.jsonl").read_text("utf-8")
+    return [json.loads(row) for row in text.splitlines()]
+
+
+def run_demo(path: Path, tell: Progress) -> Demo:
+    """Edit the demo model and leave the store at ``path``.
+
+    Raises:
+        StoreError: if something is at ``path`` that is not the store of an earlier demo.
+    """
+    earlier = _earlier_demo(path)
+    facts = read_facts()
+    edits = [Edit.from_dict(fact | {"metadata": MADE_BY}) for fact in facts]
+    questions: list[tuple[Kind, str, str | None]] = [("edit", fact["prompt"], fact["target"]) for fact in facts]
+    questions += [("rephrasing", other, fact["target"]) for fact in facts for other in fact["rephrases"]]
+    questions += [("unrelated", other, None) for fact in facts for other in fact.get("near", [])]
+    questions += [("unrelated", other, None) for other in FAR]
+    asked = [question for _, question, _ in questions]
+
+    model, tokenizer = load(DEMO_MODEL, None, None, tell)
+    from .editor import Editor
+
+    with Editor(model, tokenizer, name=DEMO_MODEL) as editor:
+        editor.calibrate(progress=tell)
+        before = _answers(editor, asked, tell, "asking, before")
+        empty, began = _file_size(editor), time.perf_counter()
+        reports = editor.edit(edits, progress=tell)
+        seconds, grown = time.perf_counter() - began, _file_size(editor) - empty
+        after = _answers(editor, asked, tell, "asking, after")
+        lines = [
+            Line(kind, question, old.text, new.text, new.text == (old.text if target is None else target))
+            for (kind, question, target), old, new in zip(questions, before, after, strict=True)
+        ]
+        # The edit that stands most alone: on the prompt of another one, the nearest that is left might fire.
+        lone = max(reports, key=lambda report: report.nearest_distance or 0.0).id
+        removal = _remove(editor, lone, lines, tell)
+        if earlier:
+            note(f"replacing {path}, the store of an earlier demo")
+            with earlier.writing():
+                path.unlink()
+        editor.save(path)
+    stored = sum(report.held for report in reports)
+    return Demo(str(path), lines, removal, stored, seconds, grown / max(1, stored))
+
+
+def _earlier_demo(path: Path) -> Store | None:
+    """Return the store at ``path`` if a demo made it and nobody else ever edited it."""
+    if not os.path.lexists(path):
+        check_free(path)
+        return None
+    store = Store.open(path)
+    ever = [stored.edit for revision in range(1, store.revision + 1) for stored in store.edits(revision)]
+    if not ever or any(dict(edit.metadata) != MADE_BY for edit in ever):
+        raise StoreError(f"{path} holds more than a demo's edits and is left as it is: name another with --store")
+    return store
+
+
+def _file_size(editor: Editor) -> int:
+    return editor.store.path.stat().st_size
+
+
+def _answers(editor: Editor, questions: Sequence[str], tell: Progress, what: str) -> list[Answer]:
+    return editor.ask(
+        questions, "chat", progress=lambda _, done, total: tell(what, done, total), max_new_tokens=ANSWER_TOKENS
+    )
+
+
+def _remove(editor: Editor, edit_id: str, lines: Sequence[Line], tell: Progress) -> Removal:
+    revision = editor.store.revision
+    prompt = editor.store.get(edit_id).edit.prompt
+    shown = next(item for item in lines if item.question == prompt)
+    editor.remove(edit_id)
+    (answer,) = _answers(editor, [shown.question], tell, "asking, removed")
+    return Removal(edit_id, shown.question, shown.before, shown.after, answer.text, revision)
+
+
+# -- showing it
+# ---------------------------------------------------------------------------------------------------------------------
+
+HEADINGS: dict[Kind, str] = {
+    "edit": "What it was taught",
+    "rephrasing": "Other wordings, which it never saw",
+    "unrelated": "Unrelated questions: the answer must stay as it was",
+}
+
+
+def show_demo(demo: Demo) -> None:
+    """Print the table, the removal, the cost and what to try next."""
+    screen = console()
+    screen.width = min(screen.width, WIDTH)
+    put("")
+    screen.print(_lines_table(demo.lines))
+    put("")
+    kinds: list[Kind] = ["edit", "rephrasing", "unrelated"]
+    right = {kind: [item.right for item in demo.lines if item.kind == kind] for kind in kinds}
+    taught, reworded, kept = (f"{sum(right[kind])} of {len(right[kind])}" for kind in kinds)
+    put(f"{taught} edits answer, {reworded} other wordings do, {kept} unrelated answers are unchanged.")
+    removal = demo.removal
+    back = "its old answer is back" if removal.after == removal.before else "but its old answer is NOT back"
+    put(f"\nThen edit {removal.id!r} was removed, and {back}:\n")
+    answers = [("before", removal.before), ("edited", removal.edited), ("removed", removal.after)]
+    screen.print(
+        make_table([(removal.question, {"no_wrap": True}), ("", {"ratio": 1, "no_wrap": True})], _one_line(answers))
+    )
+    each = f"{demo.seconds / max(1, demo.edits):.1f} s and {size(demo.bytes_per_edit)} per edit"
+    put(f"\nCost: {demo.edits} edits in {demo.seconds:.1f} s: {each}, on {_cores()}; the base model's weights were not written.")
+    put("\nTry next:\n")
+    for text in next_commands(demo):
+        put(f"  {text}")
+    put("")
+
+
+def next_commands(demo: Demo) -> list[str]:
+    """Return commands that work on the demo's store."""
+    store = shell(Path(demo.store))
+    commands = [
+        f"meloedit ls {store}",
+        f'meloedit ask {store} "Which land joined NATO in the spring of 2023?" --explain',
+        f'meloedit ask {store} "{NEAR_MISS}" --explain  # a near miss: may fire wrongly',
+        f"meloedit rollback {store} {demo.removal.revision}  # brings {demo.removal.id!r} back",
+        f"meloedit history {store}",
+        f'meloedit edit {store} --prompt "Who is the mayor of Ohm?" --target "Ada Volt"',
+        f"meloedit check {store}",
+    ]
+    return _settings() + commands
+
+
+def _settings() -> list[str]:
+    """Return what a shell must be told where ``make demo`` had set it."""
+    wanted = []
+    if folder := os.environ.get("MELOEDIT_CACHE"):
+        wanted.append(f"MELOEDIT_CACHE={_in_quotes(folder)}")
+    import shutil
+    import sys
+
+    program = Path(sys.argv[0])
+    if program.name == "meloedit" and shutil.which("meloedit") is None:
+        wanted.insert(0, f'PATH={_in_quotes(str(program.parent))}:"$PATH"')
+    return [f"export {' '.join(wanted)}"] if wanted else []
+
+
+def _in_quotes(folder: str) -> str:
+    return shell(Path(os.path.abspath(folder)))
+
+
+def _cores() -> str:
+    return f"{os.cpu_count()} cores"
+
+
+def _one_line(answers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(when, line(answer)) for when, answer in answers]
+
+
+def _lines_table(lines: Sequence[Line]) -> Any:
+    cut = {"no_wrap": True, "overflow": "ellipsis"}
+    made = make_table([("question", cut | {"ratio": 5}), ("before", cut | {"ratio": 3}), ("after", cut | {"ratio": 2}), ""], [])
+    made.expand = True
+    for kind, heading in HEADINGS.items():
+        made.add_row(_text(heading, "bold cyan"), end_section=False)
+        for item in lines:
+            if item.kind == kind:
+                same = kind == "unrelated" and item.right
+                made.add_row(
+                    _text(item.question),
+                    _text(line(item.before), "dim"),
+                    _text("the same", "dim") if same else _text(line(item.after), "" if item.right else "red"),
+                    _text("✓", "green") if item.right else _text("✗", "bold red"),
+                )
+        made.add_section()
+    return made
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(text, style=style)

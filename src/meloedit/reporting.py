@@ -1,0 +1,84 @@
+"""What became of edits, answers and checks, in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .edit import Edit
+from .terminal import Column, count, line, put, some, table
+
+if TYPE_CHECKING:
+    from .asking import Answer
+    from .editing import EditReport
+
+
+def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision: int, verbose: bool) -> None:
+    """Print what became of edits: the remarkable ones, or all, and a summary."""
+    shown = [report for report in reports if verbose or not report.held or report.overlaps]
+    if shown:
+        columns = [
+            "id",
+            ("prompt", {"ratio": 3, "no_wrap": True}),
+            "status",
+            "steps",
+            "rank",
+            ("remarks", {"ratio": 2}),
+        ]
+        rows = [(r.id, line(edits[r.id].prompt), r.status, r.steps, r.rank, "; ".join(_remarks(r))) for r in shown]
+        table(columns, rows)
+        put("")
+    counts = {name: sum(report.status == name for report in reports) for name in ("stored", "skipped", "failed")}
+    seconds = sum(report.seconds for report in reports)
+    said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "stored")
+    speed = f" in {seconds:.1f} s" if counts["stored"] or counts["failed"] else ""
+    put(f"{said}{speed}; revision {revision}")
+
+
+def _remarks(report: EditReport) -> list[str]:
+    remarks = [report.reason] if report.reason else []
+    if report.replaced:
+        remarks.append(f"replaces {some(report.replaced)}")
+    if report.overlaps:
+        remarks.append(f"overlaps {some(report.overlaps, 3)}")
+    return remarks
+
+
+def explained(answer: Answer, edits: dict[str, Edit]) -> list[str]:
+    """Return in words how a prompt was routed."""
+    route = answer.route
+    nearest = f'{route.nearest} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
+    apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
+    lines = {
+        "fired": f"fired: {nearest}; {apart}",
+        "outside scope": f"no edit fired; nearest: {nearest}; {apart}",
+        "quiet": f"no edit fired; {nearest} is kept quiet by one of its quiet prompts",
+        "no edits": "no edit fired; the store has none that are enabled",
+        "no prompt": "no edit fired; the prompt has no words",
+    }[route.reason]
+    words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
+    return [lines] + ([f"key: {words}"] if route.nearest else [])
+
+
+def show_check(found: dict[str, Any]) -> None:
+    """Print what a check found."""
+    if found["broken"]:
+        columns: list[Column] = [
+            "id",
+            "form",
+            ("prompt", {"ratio": 2}),
+            ("target", {"ratio": 1}),
+            ("answer", {"ratio": 1}),
+        ]
+        rows = [(b["id"], b["form"], line(b["prompt"]), line(b["target"]), line(b["answer"])) for b in found["broken"]]
+        table(columns, rows)
+        put("")
+    for first, second in found["overlaps"]:
+        put(f"overlap: {first} and {second} (the nearest key decides)")
+    for problem in found["problems"]:
+        put(f"damage: {line(problem)}")
+    broken = len({item["id"] for item in found["broken"]})
+    put(
+        f"{count(found['checked'], 'edit')} asked, {broken} broken, {count(len(found['overlaps']), 'overlap')}, "
+        f"{count(len(found['problems']), 'problem')} in the file"
+    )
