@@ -177,9 +177,11 @@ def mixed_prompts(editor):
     return [prompts[i][0] for i in order], [prompts[i][1] for i in order]
 
 
-def target_ids(editor, edit_id):
+def target_ids(editor, edit_id, prompt):
+    """Return what the model must say to ``prompt`` (tokens) if the edit answers."""
     edit = next(edit for edit in EDITS if edit.id == edit_id)
-    return editor.backbone.encode_target(edit.target, editor.backbone.encode(edit.prompt))
+    form = "chat" if editor.tokenizer.convert_tokens_to_ids("<|im_start|>") in prompt else "raw"
+    return editor.backbone.encode_target(edit.target, editor.backbone.encode(edit.prompt, form))
 
 
 def generate(editor, rows, **kwargs):

@@ -85,6 +85,14 @@ class Backbone:
         """The model below its output embedding."""
         return self.model.get_decoder()
 
+    @property
+    def counts_columns(self) -> bool:
+        """Whether padding between a row's tokens would change it: in a window, or where positions cannot be given."""
+        config = self.model.config.get_text_config()
+        windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
+        kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        return any(windows) or bool(kinds) or "position_ids" not in self.forward_names
+
     def after_layers(self, hidden: Tensor) -> Tensor:
         """Apply what stands between the last layer and the output embedding (the final norm) to states (..., d)."""
         for module in self._after:
@@ -210,7 +218,7 @@ class Backbone:
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
-        turn_end = self.markers.closer[0] if self.markers and prompt.form == "chat" else None
+        turn_end = self.markers.answer_end if self.markers and prompt.form == "chat" else None
         return [*ids, turn_end if turn_end in self.stop_ids else self.stop_ids[0]]
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -131,7 +131,8 @@ def batches(rows: Sequence[Row], backbone: Backbone, size: int) -> list[tuple[li
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
-        groups.setdefault(tuple(row.prompt[: row.opening]), []).append(i)
+        shared = 0 if backbone.counts_columns else row.opening  # the padding after it would count
+        groups.setdefault(tuple(row.prompt[:shared]), []).append(i)
     merged: dict[tuple[int, ...], list[int]] = {}
     for opening, members in groups.items():
         merged.setdefault(opening if len(members) >= FEW else (), []).extend(members)

@@ -59,17 +59,20 @@ class GenerateCall:
         self._real = mask.bool().cpu()
         self.batch: PromptBatch | None = None
 
-    def open(self, rows: int, past: int, columns: int, tied: PromptBatch | None) -> PromptBatch:
+    def open(self, rows: int, past: int, tied: PromptBatch | None) -> PromptBatch:
         """Describe the prompts at the first forward; ``rows`` may be a multiple of them (beams, several samples)."""
         length = self._real.shape[1]
         fold = rows // self._rows
         if tied is not None and len(tied.last_prompt) != rows:
             tied = None
-        if tied is not None and tied.boundary != "assumed" and past >= max(tied.length, length - 1):
+        # A plain call need not have said that its prompt was whole: then what came after it must show that it was.
+        if tied is not None and past >= tied.length + (tied.boundary == "assumed") and past >= length - 1:
             return tied  # the cache holds a prompt and all but the last token of its answer, which goes on
         real = self._real.repeat_interleave(fold, 0)
         ids = None if self._ids is None else [row for row in self._ids for _ in range(fold)]
-        return describe(self._backbone, ids, real, torch.ones_like(real), "given", past, tied)
+        batch = describe(self._backbone, ids, real, torch.ones_like(real), "given", past, tied)
+        batch.fold = fold
+        return batch
 
 
 def open_generate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -62,4 +64,9 @@ for _command in (demo, init, edit, ask, ls, show, rm, enable, disable, history, 
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="meloedit")
+    try:
+        app(prog_name="meloedit")
+    except OSError as error:  # a full disk under stdout, say
+        note(f"error: {error}")
+        sys.stdout = open(os.devnull, "w")  # or the interpreter would try once more to print what is left
+        sys.exit(1)

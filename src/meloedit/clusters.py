@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,34 +14,28 @@ from torch import Tensor
 
 from .errors import MeloEditError
 
-PIECE = 1 << 24
-"""Numbers that the exact comparison holds at once."""
+Expand = Literal["paper", "reference"]
+Device = torch.device | str
+PIECE = 1 << 24  # numbers that the exact comparison holds at once
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the index found for a batch of B queries (all on the CPU).
+    """What the index found for a batch of B queries, on the CPU; -1, inf and 0 in an empty index."""
 
-    Attributes:
-        block: (B,) the block that answers; -1 where the query lies outside its nearest cluster.
-        owner: (B,) owner of the nearest key of the nearest cluster, entered or not; -1 in an empty index.
-        cluster: (B,) number of the nearest cluster; -1 in an empty index.
-        distance: (B,) float32 distance to its centre; inf in an empty index.
-        radius: (B,) its float32 radius: the query is inside where distance <= radius.
-    """
-
-    block: Tensor
-    owner: Tensor
-    cluster: Tensor
-    distance: Tensor
-    radius: Tensor
+    block: Tensor  # (B,) the block that answers; -1 where the query lies outside its nearest cluster
+    owner: Tensor  # (B,) owner of the nearest key of the nearest cluster, entered or not
+    cluster: Tensor  # (B,) number of the nearest cluster
+    distance: Tensor  # (B,) float32 distance to its centre
+    radius: Tensor  # (B,) its float32 radius: the query is inside where distance <= radius
 
 
 class ClusterIndex:
     """The paper's "inner vector database" (arXiv 2312.11795, Section 4.2; Eq. 9 and 10 read it).
 
-    A cluster has a centre, a radius, a label (the target) and keys, each with its owner (an edit) and its block. A key
-    enters by its nearest cluster C* (by centre; ties: the newest), with distance d, radius R*, initial radius R0:
+    A cluster has a centre, a radius, a label (the target; compared by value) and keys, each with its block and its
+    owner (an edit, which may have several). A key enters by its nearest cluster C* (by centre; ties: the newest), with
+    distance d, radius R*, initial radius R0:
 
     - Add, d > R* + R0 or no cluster yet: a new cluster {centre = key, radius R0}.
     - Expand, d <= R* + R0 and the same label: the key joins C*. ``expand="paper"``: the centre stays, the radius
@@ -49,9 +44,9 @@ class ClusterIndex:
     - Conflict, d <= R* + R0 and another label: a new cluster {centre = key, radius d/2}; the radius of C* becomes the
       next float32 below d/2, even where it was smaller (d may exceed 2 R*). Keys of C* now outside are forgotten and
       counted, its centre stays, and without keys it is dropped. Other clusters do not give way.
-    - Conflict at d = 0 (the same prompt, a new target) is that rule taken literally: the new cluster gets radius 0 and
-      C* one below 0, within which no key lies; so all keys of C* are forgotten, also those beside the point, and C* is
-      dropped. The new edit prevails, but for exactly this key only, until its cluster expands.
+    - At d = 0 (the same prompt, a new target) that rule, taken literally, gives the new cluster radius 0 and C* one
+      below 0, in which no key lies: all keys of C* are forgotten, also those beside the point, and C* is dropped. So
+      the new edit prevails, though for exactly this key only, until its cluster expands.
 
     Search: the nearest cluster (ties: the newest); outside its radius no block; inside, the block of its nearest key
     (ties: the newest). Removal: the owners' keys leave; a cluster without keys is dropped, one that lost some is made
@@ -72,12 +67,7 @@ class ClusterIndex:
     """
 
     def __init__(
-        self,
-        size: int,
-        radius: float,
-        expand: Literal["paper", "reference"] = "paper",
-        device: torch.device | str = "cpu",
-        quirks: bool = False,
+        self, size: int, radius: float, expand: Expand = "paper", device: Device = "cpu", quirks: bool = False
     ) -> None:
         self._initial = np.float32(torch.tensor(radius, dtype=torch.float32).item())
         if not (size > 0 and 0 < self._initial < math.inf):
@@ -92,15 +82,12 @@ class ClusterIndex:
         self._clusters = {"number": whole, "centre": vectors, "radius": floats, "floor": floats}
         self._keys = {"key": vectors, "owner": whole, "block": whole, "cluster": whole}
         self._labels: dict[int, Hashable] = {}
-        self._forgotten: list[int] = []
         self._tally = {"born": 0, "conflicts": 0, "forgotten": 0}
+        self.forgotten: list[int] = []  # the owner of each key forgotten so far, in order; removal does not change it
         self._wide: tuple[Tensor, Tensor] | None = None  # centres and their squared norms in float64, made when needed
 
     def add(self, owner: int, block: int, key: Tensor, label: Hashable) -> list[int]:
-        """Insert an edit's key (d,), answered by a block; return the owners of the keys it makes the index forget.
-
-        Labels compare by value. An owner may have several keys.
-        """
+        """Insert an edit's key (d,), answered by a block; return the owners of the keys it makes the index forget."""
         return self.add_batch([owner], [block], key[None], [label])
 
     def add_batch(
@@ -113,37 +100,35 @@ class ClusterIndex:
         keys = keys.detach().to(self._keys["key"])
         if not keys.isfinite().all() or any(number < 0 for number in (*owners, *blocks)):
             raise MeloEditError("keys must be finite (float32), and owners and blocks be numbered from 0")
-        known, before = len(self._forgotten), self._quirk_search_once(keys) if self._quirks else None
+        known, before = len(self.forgotten), self._quirk_search_once(keys) if self._quirks else None
         for i, row in enumerate(zip(owners, blocks, keys, labels, strict=True)):
-            place, distance = (column[i] for column in before) if before else self._nearest(keys[i : i + 1])
+            # One key is compared with every centre: they change at each step, so that no shortlist would pay.
+            every = torch.arange(len(self._labels), device=keys.device)
+            near = self._closest(keys[i : i + 1], torch.zeros_like(every), self._clusters["centre"], every)
+            place, distance = (column[i] for column in before) if before else near
             self._insert(int(place), np.float32(distance.item()), *row)
-        return self._forgotten[known:]
+        return self.forgotten[known:]
 
     def _insert(self, place: int, distance: np.float32, owner: int, block: int, key: Tensor, label: Hashable) -> None:
         """Apply Add, Expand or Conflict to one key (d,), given its nearest cluster and the distance."""
         number, radius = self._tally["born"], self._initial
-        near = place >= 0 and distance <= np.float32(self._clusters["radius"][place].item()) + self._initial
-        join = near and self._labels[int(self._clusters["number"][place])] == label
-        if join:
-            number = int(self._clusters["number"][place])
-        elif near:
+        if place >= 0 and distance <= np.float32(self._clusters["radius"][place].item()) + self._initial:
+            nearest = int(self._clusters["number"][place])
+            if self._labels[nearest] == label:
+                _append(self._keys, key=key, owner=owner, block=block, cluster=nearest)
+                return self._settle(place)
             half = distance / np.float32(2)
             old, radius = self._quirk_halves(half) if self._quirks else (np.nextafter(half, np.float32(-1)), half)
             self._shrink(place, old)
+        _append(self._clusters, number=number, centre=key, radius=float(radius), floor=float(radius))
         _append(self._keys, key=key, owner=owner, block=block, cluster=number)
-        if join:
-            self._settle(place)
-        else:
-            _append(self._clusters, number=number, centre=key, radius=float(radius), floor=float(radius))
-            self._labels[number], self._tally["born"], self._wide = label, number + 1, None
+        self._labels[number], self._tally["born"], self._wide = label, number + 1, None
 
     def _settle(self, place: int) -> None:
-        """Make a cluster's centre and radius from its keys by the expand rule.
-
-        For ``paper`` this equals enlarging R* to each new d: the keys present when ``floor`` was set lie within it.
-        """
+        """Make a cluster's centre and radius from its keys by the expand rule."""
         keys = self._keys["key"][self._members(place)]
         if self._expand == "paper":
+            # The same as enlarging R* to each new d: the keys present when floor was set lie within it.
             centre, floor = keys[0], np.float32(self._clusters["floor"][place].item())
         else:
             # By a tensor: a GPU divides by a number by multiplying with its reciprocal.
@@ -155,21 +140,21 @@ class ClusterIndex:
     def _shrink(self, place: int, radius: np.float32) -> None:
         """Let a conflict set a cluster's radius: its keys outside are forgotten."""
         self._clusters["radius"][place] = self._clusters["floor"][place] = float(radius)
-        members = self._members(place)
-        outside = members & (_distances(self._keys["key"], self._clusters["centre"][place]) > float(radius))
+        members, centre = self._members(place), self._clusters["centre"][place]
+        outside = members.clone()
+        outside[members] = _distances(self._keys["key"][members], centre) > float(radius)
         lost = self._keys["owner"][outside].tolist()
-        self._forgotten += lost
+        self.forgotten += lost
         self._tally["forgotten"] += len(lost)
         self._tally["conflicts"] += 1
         _drop(self._keys, outside)
         if len(lost) == members.sum():
-            (self._quirk_placeholder if self._quirks else self._drop)(place)
+            (self._quirk_placeholder if self._quirks else self._drop_cluster)(place)
 
-    def _drop(self, place: int) -> None:
+    def _drop_cluster(self, place: int) -> None:
         _drop(self._keys, self._members(place))
-        number = self._clusters["number"]
-        del self._labels[int(number[place])]
-        _drop(self._clusters, number == number[place])
+        del self._labels[int(self._clusters["number"][place])]
+        _drop(self._clusters, torch.arange(len(self._clusters["number"]), device=self._keys["owner"].device) == place)
         self._wide = None
 
     def remove(self, owners: Iterable[int]) -> None:
@@ -181,7 +166,7 @@ class ClusterIndex:
         for number in touched:
             place = int(torch.searchsorted(self._clusters["number"], number))
             alive = (self._keys["owner"][self._members(place)] >= 0).any()
-            (self._settle if alive else self._drop)(place)
+            (self._settle if alive else self._drop_cluster)(place)
 
     def search(self, queries: Tensor) -> Found:
         """Find for each query (B, d) its block: nearest cluster (Eq. 9), then its nearest key (Eq. 10)."""
@@ -192,8 +177,8 @@ class ClusterIndex:
         row, at = torch.nonzero(self._keys["cluster"] == cluster[:, None], as_tuple=True)
         key, _ = self._closest(queries, row, self._keys["key"], at)
         block = torch.where(distance <= radius, _take(self._keys["block"], key, -1), -1)
-        found = block, _take(self._keys["owner"], key, -1), cluster, distance, radius
-        return Found(*(column.cpu() for column in found))
+        owner = _take(self._keys["owner"], key, -1)
+        return Found(*(column.cpu() for column in (block, owner, cluster, distance, radius)))
 
     def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Return place (B,) and distance (B,) of the nearest centres; -1 and inf without any, or for a query with nan.
@@ -204,23 +189,19 @@ class ClusterIndex:
         if self._wide is None:
             wide = self._clusters["centre"].double()
             self._wide = wide, wide.square().sum(1)
-        wide, norm = self._wide
-        double, own = queries.double(), queries.double().square().sum(1, keepdim=True)
-        square = own + norm - 2 * double @ wide.T  # (B, C)
-        slip = (own.sqrt() + norm.sqrt()).square() * (self._size + 4) * 2**-52
+        (wide, norm), double = self._wide, queries.double()
+        own = double.square().sum(1, keepdim=True)
+        square = torch.addmm(own + norm, double, wide.T, alpha=-2)  # (B, C)
+        slip = (own.sqrt() + norm.sqrt()).square() * ((self._size + 4) * 2**-52)
         spread = (6 + math.log2(self._size)) * 2**-23
-        most = ((square + slip) * (1 + spread)).min(1, keepdim=True).values + 1e-37 if len(wide) else own
-        row, at = torch.nonzero((square - slip).clamp(min=0) * (1 - spread) <= most, as_tuple=True)
+        most = (square + slip).amin(1, keepdim=True) * (1 + spread) + 1e-37 if len(wide) else own
+        row, at = torch.nonzero((square - slip) * (1 - spread) <= most, as_tuple=True)
         return self._closest(queries, row, self._clusters["centre"], at)
 
     def _closest(self, queries: Tensor, row: Tensor, table: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Return for each query (B, d) the nearest of its candidates (ties: the newest, or -1) and the distance.
-
-        Candidates are pairs: ``row`` (p,) of the queries and ``at`` (p,) of the table.
-        """
-        step = max(1, PIECE // self._size)
-        pieces = zip(row.split(step), at.split(step), strict=True)
-        distance = torch.cat([_distances(queries[rows], table[ats]) for rows, ats in pieces])
+        """Return for each query (B, d) its nearest candidate (-1: none) and the distance; pairs (row, at) are given."""
+        pieces = [slice(i, i + PIECE // self._size + 1) for i in range(0, len(row) or 1, PIECE // self._size + 1)]
+        distance = torch.cat([_distances(queries[row[piece]], table[at[piece]]) for piece in pieces])
         best = queries.new_full((len(queries),), math.inf).scatter_reduce(0, row, distance, "amin")
         wins, tie = distance == best[row], self._quirk_tie() if self._quirks else "amax"
         none = at.new_full((len(queries),), -1)
@@ -256,13 +237,8 @@ class ClusterIndex:
     @property
     def counts(self) -> dict[str, int]:
         """Return how many clusters and keys there are, and how many conflicts and forgotten keys there were so far."""
-        clusters, keys = len(self._labels), int((self._keys["owner"] >= 0).sum())
-        return {"clusters": clusters, "keys": keys} | {n: self._tally[n] for n in ("conflicts", "forgotten")}
-
-    @property
-    def forgotten(self) -> list[int]:
-        """The owner of each key that conflicts made the index forget, in that order; removal does not change it."""
-        return list(self._forgotten)
+        now = {"clusters": len(self._labels), "keys": int((self._keys["owner"] >= 0).sum())}
+        return now | {name: self._tally[name] for name in ("conflicts", "forgotten")}
 
     @property
     def owners(self) -> set[int]:
@@ -270,48 +246,26 @@ class ClusterIndex:
         return set(self._keys["owner"].tolist()) - {-1}
 
     def statistics(self) -> dict[str, list]:
-        """Describe the clusters, oldest first: number, label, radius, keys (how many), farthest key's distance."""
-        cluster, centre, key = self._keys["cluster"], self._clusters["centre"], self._keys["key"]
-        place = torch.searchsorted(self._clusters["number"], cluster)
-        spread = torch.zeros_like(self._clusters["radius"]).scatter_reduce(
-            0, place, _distances(key, centre[place]), "amax"
-        )
-        return {
-            "number": list(self._labels),
-            "label": list(self._labels.values()),
-            "radius": self._clusters["radius"].tolist(),
-            "keys": torch.bincount(place, minlength=len(centre)).tolist(),
-            "farthest": spread.tolist(),
-        }
+        """Describe the clusters, oldest first: label, radius, how many keys."""
+        keys = Counter(self._keys["cluster"].tolist())
+        radius = self._clusters["radius"].tolist()
+        return {"label": [*self._labels.values()], "radius": radius, "keys": [keys[n] for n in self._labels]}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors (on the CPU) and JSON-able values of which ``from_state`` makes an equal index.
-
-        JSON-able as far as labels are: strings, numbers, booleans, None, and tuples of these.
-        """
-        labels, forgotten = list(self._labels.values()), self.forgotten
-        values = {
-            "settings": dict(self._settings),
-            "labels": labels,
-            "forgotten": forgotten,
-            "tally": dict(self._tally),
-        }
-        tables = {"cluster": self._clusters, "key": self._keys}
-        return {
-            f"{t}.{n}": column.cpu().clone() for t, columns in tables.items() for n, column in columns.items()
-        }, values
+        """Return tensors (on the CPU) and values (JSON-able if the labels are) from which an equal index is made."""
+        values = {"settings": self._settings, "labels": [*self._labels.values()], "forgotten": [*self.forgotten]}
+        columns = {f"cluster.{name}": column for name, column in self._clusters.items()}
+        columns |= {f"key.{name}": column for name, column in self._keys.items()}
+        return {name: column.cpu().clone() for name, column in columns.items()}, values | {"tally": {**self._tally}}
 
     @classmethod
-    def from_state(
-        cls, tensors: dict[str, Tensor], values: dict[str, Any], device: torch.device | str = "cpu"
-    ) -> ClusterIndex:
+    def from_state(cls, tensors: dict[str, Tensor], values: dict[str, Any], device: Device = "cpu") -> ClusterIndex:
         """Make an index from what ``state`` returned, also after a way through safetensors and JSON."""
         index = cls(**values["settings"], device=device)
         for kind, table in (("cluster", index._clusters), ("key", index._keys)):
             table.update({name: tensors[f"{kind}.{name}"].clone().to(column) for name, column in table.items()})
-        numbers = index._clusters["number"].tolist()
-        index._labels = dict(zip(numbers, map(_label, values["labels"]), strict=True))
-        index._forgotten, index._tally = list(values["forgotten"]), dict(values["tally"])
+        index._labels = dict(zip(tensors["cluster.number"].tolist(), map(_label, values["labels"]), strict=True))
+        index.forgotten, index._tally = list(values["forgotten"]), dict(values["tally"])
         return index
 
 
@@ -337,8 +291,8 @@ def _take(column: Tensor, place: Tensor, missing: float) -> Tensor:
 
 
 def _distances(left: Tensor, right: Tensor) -> Tensor:
-    """Return |left - right| over the last dimension, in float32."""
-    return _fold((left - right).square()).sqrt()
+    """Return |left - right| over the last dimension, in float32; its own root is not always rounded right on a CPU."""
+    return _fold((left - right).square()).double().sqrt().float()
 
 
 def _fold(values: Tensor) -> Tensor:

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .config import MeloConfig
-from .edit import Edit, Prompt, SourcedEdit, read_edits
 from .errors import EditError, MeloEditError, ModelError, StoreError
-from .opening import check_free, lasting_name, load, opened
+from .opening import check_free, lasting_name, load, open_store, opened
 from .options import Device, DtypeName, Json, ModelName, Reach, StorePath
 from .reporting import explained, show_check, show_reports
-from .store import Store
 from .terminal import count, line, progress, put, put_json, shell, some
-from .traffic import read_prompts
 
 if TYPE_CHECKING:
+    from .edit import Prompt, SourcedEdit
     from .editing import EditReport
 
 
@@ -146,7 +144,7 @@ def edit(
     Example: meloedit edit facts.melo edits.jsonl
     """
     wanted = _wanted(file, prompt, target, edit_id, variant, quiet)
-    before = {stored.record for stored in Store.open(store).edits()}
+    before = {stored.record for stored in open_store(store).edits()}
     reports: list[EditReport] = []
     try:
         with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
@@ -156,7 +154,7 @@ def edit(
     except EditError as error:
         raise _placed(error, wanted) from None
     except KeyboardInterrupt:
-        kept = sum(stored.record not in before for stored in Store.open(store).edits())
+        kept = sum(stored.record not in before for stored in open_store(store).edits())
         raise KeyboardInterrupt(
             f"{kept} of {count(len(wanted), 'edit')} stored in this run; run the same command again for the rest"
         ) from None
@@ -199,6 +197,8 @@ def ask(
 
     Example: meloedit ask facts.melo "Who leads Ohm?" --explain
     """
+    from .traffic import read_prompts
+
     asked: list[Prompt] = []
     for given in prompts or []:
         asked += read_prompts("-") if given == "-" else [given]
@@ -237,7 +237,7 @@ def check(
 
     Example: meloedit check facts.melo
     """
-    problems = Store.open(store).verify()  # first: a damaged store may not open on its model
+    problems = open_store(store).verify()  # first: a damaged store may not open on its model
     found: dict[str, Any] = {"checked": 0, "broken": [], "overlaps": [], "problems": problems}
     if not problems:
         with progress() as tell, opened(store, model, device, dtype, tell) as editor:
@@ -273,6 +273,8 @@ def calibrate(
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
     """
+    from .traffic import read_prompts
+
     traffic = read_prompts(prompts) if prompts else None
     source = "standard input" if prompts == "-" else str(prompts)
     with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
@@ -315,6 +317,8 @@ def _wanted(
     variant: list[str] | None,
     quiet: list[str] | None,
 ) -> list[SourcedEdit]:
+    from .edit import Edit, SourcedEdit, read_edits
+
     one = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant, "quiet": quiet}
     used = [f"--{name}" for name, value in one.items() if value]
     if file is not None:

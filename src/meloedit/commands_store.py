@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .opening import open_store
 from .options import EditIds, Json, StorePath
-from .store import Revision, Store, StoredEdit
 from .terminal import Column, count, line, put, put_json, shell, size, some, table
+
+if TYPE_CHECKING:
+    from .store import Revision, Store, StoredEdit
 
 
 def ls(
@@ -21,7 +24,7 @@ def ls(
 
     Example: meloedit ls facts.melo
     """
-    with Store.open(store) as opened:
+    with open_store(store) as opened:
         edits = opened.edits(at)
     if as_json:
         put_json([_as_dict(stored) for stored in edits])
@@ -49,7 +52,7 @@ def show(
 
     Example: meloedit show facts.melo 3f2a9c417d55
     """
-    with Store.open(store) as opened:
+    with open_store(store) as opened:
         if edit_id is None:
             facts = _store_facts(opened)
             changes = []
@@ -107,7 +110,7 @@ def history(
 
     Example: meloedit history facts.melo --limit 10
     """
-    with Store.open(store) as opened:
+    with open_store(store) as opened:
         revisions = opened.history(edit_id, limit)
     if as_json:
         put_json([_revision(item) for item in revisions])
@@ -122,7 +125,7 @@ def history(
 
 
 def _change(path: Path, as_json: bool, change: Any) -> None:
-    with Store.open(path) as opened:
+    with open_store(path) as opened:
         before = opened.revision
         after = change(opened)
         gone, come = opened.diff(before, after)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,13 +22,13 @@ from .terminal import console, line, make_table, note, put, shell, size
 from .zoo import DEMO_MODEL
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.table import Table
 
     from .asking import Answer
     from .calibration import Progress
     from .editor import Editor
 
-Kind = Literal["edit", "rephrasing", "unrelated"]
+Kind = Literal["edit", "rephrasing", "near", "far"]
 
 MADE_BY = {"made_by": "meloedit demo"}
 """Metadata of every edit of the demo: by them a later demo knows that it may replace the store."""
@@ -36,9 +39,9 @@ FAR = (
     "Explain photosynthesis in one sentence.",
     "Write a short poem about the sea.",
 )
+# What routing does not solve yet, said openly: one word away from an edit's prompt.
 NEAR_MISS = "Who won the Nobel Prize in Literature in 1954?"
 ANSWER_TOKENS = 24
-WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,21 @@ class Removal:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo did and what it cost; ``seconds`` are those of editing."""
+    """What the demo did and what it cost.
+
+    Attributes:
+        store: the store that it left.
+        lines: the table.
+        near_miss: a question so near to an edit's that the edit may fire.
+        removal: the edit that was taken back.
+        edits: how many were stored.
+        seconds: time taken by editing.
+        bytes_per_edit: growth of the store's file.
+    """
 
     store: str
     lines: list[Line]
+    near_miss: Line
     removal: Removal
     edits: int
     seconds: float
@@ -97,9 +111,9 @@ def run_demo(path: Path, tell: Progress) -> Demo:
     edits = [Edit.from_dict(fact | {"metadata": MADE_BY}) for fact in facts]
     questions: list[tuple[Kind, str, str | None]] = [("edit", fact["prompt"], fact["target"]) for fact in facts]
     questions += [("rephrasing", other, fact["target"]) for fact in facts for other in fact["rephrases"]]
-    questions += [("unrelated", other, None) for fact in facts for other in fact.get("near", [])]
-    questions += [("unrelated", other, None) for other in FAR]
-    asked = [question for _, question, _ in questions]
+    questions += [("near", other, None) for fact in facts for other in fact.get("near", [])]
+    questions += [("far", other, None) for other in FAR]
+    asked = [question for _, question, _ in questions] + [NEAR_MISS]
 
     model, tokenizer = load(DEMO_MODEL, None, None, tell)
     from .editor import Editor
@@ -113,8 +127,10 @@ def run_demo(path: Path, tell: Progress) -> Demo:
         after = _answers(editor, asked, tell, "asking, after")
         lines = [
             Line(kind, question, old.text, new.text, new.text == (old.text if target is None else target))
-            for (kind, question, target), old, new in zip(questions, before, after, strict=True)
+            for (kind, question, target), old, new in zip(questions, before, after, strict=False)
         ]
+        old, new = before[-1].text, after[-1].text
+        near_miss = Line("near", NEAR_MISS, old, new, old == new)
         # The edit that stands most alone: on the prompt of another one, the nearest that is left might fire.
         lone = max(reports, key=lambda report: report.nearest_distance or 0.0).id
         removal = _remove(editor, lone, lines, tell)
@@ -124,7 +140,7 @@ def run_demo(path: Path, tell: Progress) -> Demo:
                 path.unlink()
         editor.save(path)
     stored = sum(report.held for report in reports)
-    return Demo(str(path), lines, removal, stored, seconds, grown / max(1, stored))
+    return Demo(str(path), lines, near_miss, removal, stored, seconds, grown / max(1, stored))
 
 
 def _earlier_demo(path: Path) -> Store | None:
@@ -163,98 +179,92 @@ def _remove(editor: Editor, edit_id: str, lines: Sequence[Line], tell: Progress)
 
 HEADINGS: dict[Kind, str] = {
     "edit": "What it was taught",
-    "rephrasing": "Other wordings, which it never saw",
-    "unrelated": "Unrelated questions: the answer must stay as it was",
+    "rephrasing": "Other wordings, never seen",
+    "near": "Near questions: must not change",
+    "far": "Unrelated ones: must not change",
 }
+QUESTION, BEFORE, AFTER = 36, 37, 17
+"""Widths of the table's columns: 100 with what stands between them."""
 
 
 def show_demo(demo: Demo) -> None:
     """Print the table, the removal, the cost and what to try next."""
     screen = console()
-    screen.width = min(screen.width, WIDTH)
     put("")
     screen.print(_lines_table(demo.lines))
     put("")
-    kinds: list[Kind] = ["edit", "rephrasing", "unrelated"]
-    right = {kind: [item.right for item in demo.lines if item.kind == kind] for kind in kinds}
-    taught, reworded, kept = (f"{sum(right[kind])} of {len(right[kind])}" for kind in kinds)
-    put(f"{taught} edits answer, {reworded} other wordings do, {kept} unrelated answers are unchanged.")
+    right = {kind: [item.right for item in demo.lines if item.kind == kind] for kind in HEADINGS}
+    taught, reworded, near, far = (f"{sum(found)} of {len(found)}" for found in right.values())
+    put(f"{taught} edits and {reworded} unseen wordings give the new answer;")
+    put(f"{near} near and {far} unrelated questions keep the old one.")
+    if not demo.near_miss.right:
+        put(f'Not solved yet: "{demo.near_miss.question}" is now answered "{line(demo.near_miss.after)}".')
     removal = demo.removal
     back = "its old answer is back" if removal.after == removal.before else "but its old answer is NOT back"
     put(f"\nThen edit {removal.id!r} was removed, and {back}:\n")
-    answers = [("before", removal.before), ("edited", removal.edited), ("removed", removal.after)]
-    screen.print(
-        make_table([(removal.question, {"no_wrap": True}), ("", {"ratio": 1, "no_wrap": True})], _one_line(answers))
+    put(f"  {removal.question}")
+    for when, answer in (("before", removal.before), ("edited", removal.edited), ("removed", removal.after)):
+        put(f"  {when:<8} {line(answer)}")
+    put(
+        f"\nCost: {demo.edits} edits in {demo.seconds:.1f} s on {os.cpu_count()} cores, "
+        f"{demo.seconds / max(1, demo.edits):.1f} s and {size(demo.bytes_per_edit)} each."
     )
-    each = f"{demo.seconds / max(1, demo.edits):.1f} s and {size(demo.bytes_per_edit)} per edit"
-    put(f"\nCost: {demo.edits} edits in {demo.seconds:.1f} s: {each}, on {_cores()}; the base model's weights were not written.")
-    put("\nTry next:\n")
-    for text in next_commands(demo):
-        put(f"  {text}")
+    put("The model's weights were not written.\n\nTry next:\n")
+    for command in next_commands(demo):
+        put(f"  {command}")
     put("")
 
 
 def next_commands(demo: Demo) -> list[str]:
     """Return commands that work on the demo's store."""
     store = shell(Path(demo.store))
-    commands = [
+    return [
+        *_exports(),
         f"meloedit ls {store}",
         f'meloedit ask {store} "Which land joined NATO in the spring of 2023?" --explain',
-        f'meloedit ask {store} "{NEAR_MISS}" --explain  # a near miss: may fire wrongly',
-        f"meloedit rollback {store} {demo.removal.revision}  # brings {demo.removal.id!r} back",
-        f"meloedit history {store}",
+        f'meloedit ask {store} "{NEAR_MISS}" --explain',
         f'meloedit edit {store} --prompt "Who is the mayor of Ohm?" --target "Ada Volt"',
+        f"meloedit history {store}",
+        f"meloedit rollback {store} {demo.removal.revision}   # brings {demo.removal.id!r} back",
         f"meloedit check {store}",
     ]
-    return _settings() + commands
 
 
-def _settings() -> list[str]:
-    """Return what a shell must be told where ``make demo`` had set it."""
-    wanted = []
+def _exports() -> list[str]:
+    """Return what a shell must be told first, where ``make demo`` told it to this process alone."""
+    program = Path(sys.argv[0]).absolute()
+    values = {}
+    if program.name == "meloedit" and not shutil.which("meloedit"):
+        values["PATH"] = f'{shell(program.parent)}:"$PATH"'
     if folder := os.environ.get("MELOEDIT_CACHE"):
-        wanted.append(f"MELOEDIT_CACHE={_in_quotes(folder)}")
-    import shutil
-    import sys
-
-    program = Path(sys.argv[0])
-    if program.name == "meloedit" and shutil.which("meloedit") is None:
-        wanted.insert(0, f'PATH={_in_quotes(str(program.parent))}:"$PATH"')
-    return [f"export {' '.join(wanted)}"] if wanted else []
+        values["MELOEDIT_CACHE"] = shell(Path(folder).absolute())
+    return [f"export {' '.join(f'{name}={value}' for name, value in values.items())}"] if values else []
 
 
-def _in_quotes(folder: str) -> str:
-    return shell(Path(os.path.abspath(folder)))
+def _lines_table(lines: Sequence[Line]) -> Table:
+    from rich.text import Text
 
-
-def _cores() -> str:
-    return f"{os.cpu_count()} cores"
-
-
-def _one_line(answers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(when, line(answer)) for when, answer in answers]
-
-
-def _lines_table(lines: Sequence[Line]) -> Any:
-    cut = {"no_wrap": True, "overflow": "ellipsis"}
-    made = make_table([("question", cut | {"ratio": 5}), ("before", cut | {"ratio": 3}), ("after", cut | {"ratio": 2}), ""], [])
-    made.expand = True
+    made = make_table(
+        [("question", {"width": QUESTION}), ("before", {"width": BEFORE}), ("after", {"width": AFTER}), ""], []
+    )
     for kind, heading in HEADINGS.items():
-        made.add_row(_text(heading, "bold cyan"), end_section=False)
+        made.add_row(Text(heading, "bold cyan"))
         for item in lines:
             if item.kind == kind:
-                same = kind == "unrelated" and item.right
+                same = kind in ("near", "far") and item.right
                 made.add_row(
-                    _text(item.question),
-                    _text(line(item.before), "dim"),
-                    _text("the same", "dim") if same else _text(line(item.after), "" if item.right else "red"),
-                    _text("✓", "green") if item.right else _text("✗", "bold red"),
+                    Text(item.question),
+                    Text(_cut(line(item.before), BEFORE), "dim"),
+                    Text("the same", "dim") if same else Text(line(item.after), "" if item.right else "red"),
+                    Text("✓", "green") if item.right else Text("✗", "bold red"),
                 )
         made.add_section()
     return made
 
 
-def _text(text: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(text, style=style)
+def _cut(text: str, width: int) -> str:
+    """Return as much of a text as fits into two lines."""
+    first, *rest = textwrap.wrap(text, width) or [""]
+    if len(rest) < 2:
+        return text
+    return f"{first}\n{rest[0] if len(rest[0]) < width else rest[0][:-1]}…"

@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelError, StoreError
-from .store import Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from .calibration import Progress
     from .editor import Editor
+    from .store import Store
+
+
+def open_store(path: Path) -> Store:
+    """Open a store alone; imported here because `--help` needs none."""
+    from .store import Store
+
+    return Store.open(path)
 
 
 def load(
@@ -68,7 +75,7 @@ def opened(
         tell: told that the model is being loaded.
         writing: whether the store is to be changed.
     """
-    store = Store.open(path)
+    store = open_store(path)
     with store, store.writing() if writing else nullcontext():
         made_in = str(store.model.get("dtype") or "").removeprefix("torch.")
         try:

@@ -51,6 +51,7 @@ class PromptBatch:
     Attributes:
         length: columns of the prompt; the route is decided when this many have been seen.
         words: (B, length) true where the key is pooled.
+        fold: rows per prompt: its beams or samples.
         sums: (B, d) the sum of the states at ``words`` in the columns run so far; kept, since a cache that the batch
             travels with may be the beginning of another prompt.
         last_prompt: per row the column of the last prompt token.
@@ -64,6 +65,7 @@ class PromptBatch:
     boundary: Boundary
     words_known: list[bool]
     decided: bool = False
+    fold: int = 1
     sums: Tensor | None = None
     routes: list[Route] = field(default_factory=list)
     blocks: list[RowBlocks] = field(default_factory=list)

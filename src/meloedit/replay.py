@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from .batch import Batch
@@ -67,6 +69,23 @@ def opening_cache(backbone: Backbone, batch: Batch) -> DynamicCache:
     return cache
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Keep the base model out of autograd and free of dropout, and put both settings back."""
+    open_weights = [weight for weight in model.parameters() if weight.requires_grad]
+    was_training = [module for module in model.modules() if module.training]
+    for weight in open_weights:
+        weight.requires_grad_(False)
+    model.eval()
+    try:
+        yield
+    finally:
+        for weight in open_weights:
+            weight.requires_grad_(True)
+        for module in was_training:
+            module.training = True
+
+
 class _PromptCache(DynamicCache):
     """Keys and values of the prompts at the layers that are run again; handed out, never added to."""
 
@@ -116,9 +135,14 @@ class Prefix:
         layers = range(router.locations.first_edited_layer, len(backbone.layers))
         offset = batch.split if reach == "answer" else 0
         calls: list[Call] = []
+        thread = threading.get_ident()
 
         def note(number: int) -> Any:
-            return lambda module, args, kwargs: calls.append((number, args, dict(kwargs)))
+            def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                if threading.get_ident() == thread:  # others may be using the model
+                    calls.append((number, args, dict(kwargs)))
+
+            return hook
 
         with router.disabled():
             cache, kept = None, {}

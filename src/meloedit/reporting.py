@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .edit import Edit
 from .terminal import Column, count, line, put, some, table
 
 if TYPE_CHECKING:
     from .asking import Answer
+    from .edit import Edit
     from .editing import EditReport
 
 
@@ -17,7 +17,7 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
     """Print what became of edits: the remarkable ones, or all, and a summary."""
     shown = [report for report in reports if verbose or not report.held or report.overlaps]
     if shown:
-        columns = [
+        columns: list[Column] = [
             "id",
             ("prompt", {"ratio": 3, "no_wrap": True}),
             "status",

@@ -22,7 +22,7 @@ from .blocks import BlockBank, RowBlocks, Site
 from .calls import GenerateCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
 from .prompts import PromptBatch, Route
-from .replay import opening_cache, run_decoder
+from .replay import frozen, opening_cache, run_decoder
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -51,6 +51,7 @@ class _Thread(threading.local):
         self.frame: Frame | None = None
         self.last: PromptBatch | None = None
         self.fixed: list[RowBlocks] | None = None
+        self.keys_only = False
 
     @property
     def active(self) -> Frame | None:
@@ -129,7 +130,8 @@ class Router:
     @property
     def last_routes(self) -> list[Route]:
         """The routes of the prompts this thread asked last."""
-        return list(self._thread.last.routes) if self._thread.last else []
+        last = self._thread.last
+        return last.routes[:: last.fold] if last else []
 
     @property
     def key_device(self) -> torch.device:
@@ -203,7 +205,7 @@ class Router:
         rows, columns = tokens.shape[:2]
         if thread.call is not None:
             if thread.call.batch is None:
-                thread.call.batch = thread.call.open(rows, past, columns, tied)
+                thread.call.batch = thread.call.open(rows, past, tied)
             batch = thread.call.batch
         else:
             batch = open_plain(self.backbone, inputs, past, thread.lengths, tied)
@@ -231,10 +233,12 @@ class Router:
             setattr(cache, _TIE, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
+        hidden = output if isinstance(output, Tensor) else output[0]
+        if self._thread.keys_only:
+            raise _KeyLayerRan(hidden)
         frame = self._thread.active
         if frame is None or frame.batch.decided:
             return
-        hidden = output if isinstance(output, Tensor) else output[0]
         pooled = frame.batch.collect(hidden, frame.past)
         if pooled is not None:
             with self.lock:  # blocks are gathered before another thread can remove the edits that were found
@@ -259,30 +263,24 @@ class Router:
 
     def pooled(self, batch: Batch) -> Tensor:
         """Return the pooled key-layer states (R, d) of a batch of prompts; layers above the key layer do not run."""
-        grabbed: list[Tensor] = []
-
-        def grab(module: Any, args: Any, output: Any) -> None:
-            grabbed.append(output if isinstance(output, Tensor) else output[0])
-            if len(grabbed) == passes:
-                raise _Enough
-
-        # With a shared opening the key layer runs twice: on the opening alone, and on the rest.
-        passes = 2 if batch.shared else 1
-        handle = self.model.get_submodule(self.locations.key_layer).register_forward_hook(grab)
-        try:
-            with self.disabled(), torch.no_grad():
-                cache = opening_cache(self.backbone, batch)
+        with frozen(self.model), self.disabled(), torch.no_grad():
+            cache = opening_cache(self.backbone, batch)
+            self._thread.keys_only = True
+            try:
                 run_decoder(self.backbone, batch, batch.shared, None, cache)
-        except _Enough:
-            pass
-        finally:
-            handle.remove()
-        words = batch.words.to(grabbed[0].device)[:, batch.shared :, None]
-        return torch.where(words, grabbed[-1].float(), 0.0).sum(1) / words.sum(1).clamp(min=1)
+            except _KeyLayerRan as ran:
+                hidden = ran.hidden
+            finally:
+                self._thread.keys_only = False
+        words = batch.words.to(hidden.device)[:, batch.shared :, None]
+        return torch.where(words, hidden.float(), 0.0).sum(1) / words.sum(1).clamp(min=1)
 
 
-class _Enough(Exception):
+class _KeyLayerRan(Exception):
     """Stops a forward pass once the key layer has run."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
 
 
 def _probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.device]:

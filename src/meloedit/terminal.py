@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .edit import Prompt, prompt_text
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from .calibration import Progress
+    from .edit import Prompt
 
 PIPE_WIDTH = 100
 """Columns of a table that does not go to a terminal, where nothing else says how wide it may be."""
@@ -50,6 +49,8 @@ def put_json(value: Any) -> None:
 
 def line(prompt: Prompt) -> str:
     """Return the user's words of a prompt in one line, control characters replaced."""
+    from .edit import prompt_text
+
     words = " ".join(prompt_text(prompt).split())
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
 

