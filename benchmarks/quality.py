@@ -87,17 +87,18 @@ def main() -> None:
         editor.calibrate()
         empty = store.stat().st_size
         task = bar.add_task("editing", total=len(edits))
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         reports = editor.edit(edits, progress=lambda what, done, of: bar.update(task, completed=done, total=of))
-        seconds = time.perf_counter() - began
+        seconds, spent = time.perf_counter() - began, time.process_time() - spent
         result: dict[str, Any] = {
             "task": "edits, rephrasings and unrelated questions, scored after all edits",
             "model": args.model,
             "config": editor.config.to_dict(),
             "form": args.form,
-            "edits": len(edits),
+            "count": len(edits),
             "held": share([report.held for report in reports]),
             "seconds_editing": round(seconds, 1),
+            "cpu_seconds_editing": round(spent, 1),
             "steps_mean": round(sum(report.steps for report in reports) / len(reports), 1),
             "ranks": {str(rank): sum(report.rank == rank for report in reports) for rank in (2, 4, 8)},
             "bytes_per_edit": round((store.stat().st_size - empty) / len(edits)),

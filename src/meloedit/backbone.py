@@ -121,7 +121,6 @@ class Backbone:
         return ran
 
     # -- where things are
-    # ------------------------------------------------------------------------------------------------
 
     def locate(self, config: MeloConfig) -> Locations:
         """Choose the key layer and the edited modules: what ``config`` names is checked, the rest follows structure.
@@ -167,7 +166,6 @@ class Backbone:
             raise ModelError(f"no linear module {name!r} in {type(self.model).__name__}; it has: {', '.join(names)}")
 
     # -- text to tokens
-    # --------------------------------------------------------------------------------------------------
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
         """Return ``prompt`` as the model may be asked it: as written, and the same words raw or in the chat template.
@@ -226,7 +224,6 @@ class Backbone:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     # -- identity
-    # --------------------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
         """Return a digest of the base weights: names, shapes, and 64 values of each, rounded to bfloat16.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from .errors import MeloEditError
 
 Expand = Literal["paper", "reference"]
 Device = torch.device | str
+Numbers = Sequence[int]
 PIECE = 1 << 24  # numbers that the exact comparison holds at once
 
 
@@ -60,7 +61,7 @@ class ClusterIndex:
 
     Args:
         size: d, the length of a key.
-        radius: R0, the initial radius.
+        radius: R0.
         expand: which expand rule.
         device: where keys and centres lie (with ``mps``, which lacks float64, on the CPU).
         quirks: do as the released code does where it departs from the above (methods ``_quirk_*``).
@@ -83,30 +84,24 @@ class ClusterIndex:
         self._keys = {"key": vectors, "owner": whole, "block": whole, "cluster": whole}
         self._labels: dict[int, Hashable] = {}
         self._tally = {"born": 0, "conflicts": 0, "forgotten": 0}
-        self.forgotten: list[int] = []  # the owner of each key forgotten so far, in order; removal does not change it
+        self.forgotten: list[int] = []  # owner of each key forgotten, in order, also of removed ones (-1: a quirk's)
         self._wide: tuple[Tensor, Tensor] | None = None  # centres and their squared norms in float64, made when needed
 
     def add(self, owner: int, block: int, key: Tensor, label: Hashable) -> list[int]:
         """Insert an edit's key (d,), answered by a block; return the owners of the keys it makes the index forget."""
         return self.add_batch([owner], [block], key[None], [label])
 
-    def add_batch(
-        self, owners: Sequence[int], blocks: Sequence[int], keys: Tensor, labels: Sequence[Hashable]
-    ) -> list[int]:
+    def add_batch(self, owners: Numbers, blocks: Numbers, keys: Tensor, labels: Sequence[Hashable]) -> list[int]:
         """Insert keys (n, d) one after another, each seeing the earlier ones; else like ``add``."""
         if keys.shape != (len(owners), self._size) or not len(owners) == len(blocks) == len(labels):
-            sizes = f"{len(owners)} owners, {len(blocks)} blocks, {len(labels)} labels, keys {tuple(keys.shape)}"
-            raise MeloEditError(f"{sizes}: not the rows of an index with keys of {self._size}")
+            raise MeloEditError(f"each row needs an owner, a block, a label and a key of {self._size} numbers")
         keys = keys.detach().to(self._keys["key"])
         if not keys.isfinite().all() or any(number < 0 for number in (*owners, *blocks)):
             raise MeloEditError("keys must be finite (float32), and owners and blocks be numbered from 0")
         known, before = len(self.forgotten), self._quirk_search_once(keys) if self._quirks else None
-        for i, row in enumerate(zip(owners, blocks, keys, labels, strict=True)):
-            # One key is compared with every centre: they change at each step, so that no shortlist would pay.
-            every = torch.arange(len(self._labels), device=keys.device)
-            near = self._closest(keys[i : i + 1], torch.zeros_like(every), self._clusters["centre"], every)
-            place, distance = (column[i] for column in before) if before else near
-            self._insert(int(place), np.float32(distance.item()), *row)
+        for i, key in enumerate(keys):
+            place, distance = before[i] if before else self._nearest_to(key)
+            self._insert(place, distance, owners[i], blocks[i], key, labels[i])
         return self.forgotten[known:]
 
     def _insert(self, place: int, distance: np.float32, owner: int, block: int, key: Tensor, label: Hashable) -> None:
@@ -141,8 +136,7 @@ class ClusterIndex:
         """Let a conflict set a cluster's radius: its keys outside are forgotten."""
         self._clusters["radius"][place] = self._clusters["floor"][place] = float(radius)
         members, centre = self._members(place), self._clusters["centre"][place]
-        outside = members.clone()
-        outside[members] = _distances(self._keys["key"][members], centre) > float(radius)
+        outside = members.masked_scatter(members, _distances(self._keys["key"][members], centre) > float(radius))
         lost = self._keys["owner"][outside].tolist()
         self.forgotten += lost
         self._tally["forgotten"] += len(lost)
@@ -154,19 +148,18 @@ class ClusterIndex:
     def _drop_cluster(self, place: int) -> None:
         _drop(self._keys, self._members(place))
         del self._labels[int(self._clusters["number"][place])]
-        _drop(self._clusters, torch.arange(len(self._clusters["number"]), device=self._keys["owner"].device) == place)
+        _drop(self._clusters, self._clusters["number"] == self._clusters["number"][place])
         self._wide = None
 
-    def remove(self, owners: Iterable[int]) -> None:
+    def remove(self, owners: Numbers) -> None:
         """Remove the keys of some owners; those that are not here are passed over."""
-        gone = self._keys["owner"].new_tensor([owner for owner in owners if owner >= 0])
-        leaving = torch.isin(self._keys["owner"], gone)
+        leaving = torch.isin(self._keys["owner"], self._keys["owner"].new_tensor([n for n in owners if n >= 0]))
         touched = self._keys["cluster"][leaving].unique()
         _drop(self._keys, leaving)
         for number in touched:
             place = int(torch.searchsorted(self._clusters["number"], number))
-            alive = (self._keys["owner"][self._members(place)] >= 0).any()
-            (self._settle if alive else self._drop_cluster)(place)
+            left = self._keys["owner"][self._members(place)]
+            (self._settle if (left >= 0).any() else self._drop_cluster)(place)
 
     def search(self, queries: Tensor) -> Found:
         """Find for each query (B, d) its block: nearest cluster (Eq. 9), then its nearest key (Eq. 10)."""
@@ -203,19 +196,24 @@ class ClusterIndex:
         pieces = [slice(i, i + PIECE // self._size + 1) for i in range(0, len(row) or 1, PIECE // self._size + 1)]
         distance = torch.cat([_distances(queries[row[piece]], table[at[piece]]) for piece in pieces])
         best = queries.new_full((len(queries),), math.inf).scatter_reduce(0, row, distance, "amin")
-        wins, tie = distance == best[row], self._quirk_tie() if self._quirks else "amax"
-        none = at.new_full((len(queries),), -1)
+        wins, none = distance == best[row], at.new_full((len(queries),), -1)
+        tie = self._quirk_tie() if self._quirks else "amax"  # rows are in order of age: the newest
         return none.scatter_reduce(0, row[wins], at[wins], tie, include_self=False), best
+
+    def _nearest_to(self, key: Tensor) -> tuple[int, np.float32]:
+        """Compare a key (d,) with all centres: an insertion changes them, so that a shortlist would not pay."""
+        newest_first = _distances(self._clusters["centre"], key).cpu().numpy()[::-1]
+        distance = np.append(newest_first, np.float32(math.inf))
+        at = int(distance.argmin())
+        return len(newest_first) - 1 - at, distance[at]
 
     def _members(self, place: int) -> Tensor:
         return self._keys["cluster"] == self._clusters["number"][place]
 
-    def _quirk_search_once(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Search the nearest clusters of a batch before its first row is inserted, so that rows do not see each other.
-
-        Distances are those before the batch, radii are not. An empty index takes its first batch unchecked.
-        """
-        return self._nearest(keys)
+    def _quirk_search_once(self, keys: Tensor) -> list[tuple[int, np.float32]]:
+        """Search for all rows of a batch before inserting any: distances are stale then, a first batch is unchecked."""
+        place, distance = self._nearest(keys)
+        return list(zip(place.tolist(), distance.cpu().numpy(), strict=True))
 
     def _quirk_tie(self) -> str:
         """Of equally near clusters or keys take the oldest."""
@@ -226,11 +224,8 @@ class ClusterIndex:
         return half - np.float32(1e-5), half + np.float32(1e-5)
 
     def _quirk_placeholder(self, place: int) -> None:
-        """Keep an emptied cluster, with a point at its centre that answers with no block, and count one key less.
-
-        The list ``forgotten`` is complete, but names the point, too (owner -1), if a further conflict forgets it.
-        """
-        number, centre = self._clusters["number"][place], self._clusters["centre"][place]
+        """Keep an emptied cluster, with a point (owner -1) at its centre that answers with no block; count one less."""
+        number, centre = int(self._clusters["number"][place]), self._clusters["centre"][place]
         _append(self._keys, key=centre, owner=-1, block=-1, cluster=number)
         self._tally["forgotten"] -= 1
 
@@ -247,13 +242,12 @@ class ClusterIndex:
 
     def statistics(self) -> dict[str, list]:
         """Describe the clusters, oldest first: label, radius, how many keys."""
-        keys = Counter(self._keys["cluster"].tolist())
-        radius = self._clusters["radius"].tolist()
+        radius, keys = self._clusters["radius"].tolist(), Counter(self._keys["cluster"].tolist())
         return {"label": [*self._labels.values()], "radius": radius, "keys": [keys[n] for n in self._labels]}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors (on the CPU) and values (JSON-able if the labels are) from which an equal index is made."""
-        values = {"settings": self._settings, "labels": [*self._labels.values()], "forgotten": [*self.forgotten]}
+        values = {"settings": {**self._settings}, "labels": [*self._labels.values()], "forgotten": [*self.forgotten]}
         columns = {f"cluster.{name}": column for name, column in self._clusters.items()}
         columns |= {f"key.{name}": column for name, column in self._keys.items()}
         return {name: column.cpu().clone() for name, column in columns.items()}, values | {"tally": {**self._tally}}
@@ -277,7 +271,8 @@ def _label(value: Any) -> Hashable:
 def _append(table: dict[str, Tensor], **row: Tensor | float) -> None:
     """Append a row to the columns; copying them costs less than the search that each insertion does anyway."""
     for name, value in row.items():
-        table[name] = torch.cat([table[name], torch.as_tensor(value).to(table[name])[None]])
+        new = value[None] if isinstance(value, Tensor) else table[name].new_full((1,), value)
+        table[name] = torch.cat([table[name], new])
 
 
 def _drop(table: dict[str, Tensor], rows: Tensor) -> None:

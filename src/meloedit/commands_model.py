@@ -153,11 +153,12 @@ def edit(
             revision = editor.store.revision
     except EditError as error:
         raise _placed(error, wanted) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoreError) as error:
         kept = sum(stored.record not in before for stored in open_store(store).edits())
-        raise KeyboardInterrupt(
-            f"{kept} of {count(len(wanted), 'edit')} stored in this run; run the same command again for the rest"
-        ) from None
+        said = f"{kept} of {count(len(wanted), 'edit')} stored in this run; run the same command again for the rest"
+        if isinstance(error, StoreError):
+            raise StoreError(f"{error}; {said}" if kept else str(error)) from None
+        raise KeyboardInterrupt(said) from None
     if as_json:
         put_json({"revision": revision, "reports": [report.to_dict() for report in reports]})
     else:
@@ -290,7 +291,6 @@ def calibrate(
 
 
 # -- what the commands are made of
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:

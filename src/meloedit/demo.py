@@ -175,7 +175,6 @@ def _remove(editor: Editor, edit_id: str, lines: Sequence[Line], tell: Progress)
 
 
 # -- showing it
-# ---------------------------------------------------------------------------------------------------------------------
 
 HEADINGS: dict[Kind, str] = {
     "edit": "What it was taught",

@@ -144,7 +144,6 @@ class Editor:
         return Store.create(path, {"name": known, "fingerprint": fingerprint, "dtype": str(self.model.dtype)}, settings)
 
     # -- editing
-    # ---------------------------------------------------------------------------------------------------------
 
     def edit(
         self,
@@ -236,7 +235,6 @@ class Editor:
         return int(revision)
 
     # -- answering
-    # -------------------------------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -289,7 +287,6 @@ class Editor:
         return self._ids.get(nearest), None if nearest < 0 else distance, [self._ids[number] for number in overlaps]
 
     # -- the store
-    # -------------------------------------------------------------------------------------------------------
 
     def edits(self) -> list[StoredEdit]:
         """Return the edits, oldest first."""
@@ -318,7 +315,6 @@ class Editor:
         self.detach()
 
     # -- keeping bank and index in step
-    # ----------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
         """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""

@@ -58,7 +58,6 @@ class NeuronIndex:
         return len(self._rows)
 
     # -- scope
-    # -----------------------------------------------------------------------------------------------------------
 
     def calibrate(self, prompts: Tensor, false_activation: float, min_similarity: float) -> None:
         """Set the scope from the keys (n, k) of prompts that no edit should answer.
@@ -105,7 +104,6 @@ class NeuronIndex:
         return math.sqrt(max(0.0, 2 - 2 * self.similarity)) if self.similarity < math.inf else 0.0
 
     # -- contents
-    # --------------------------------------------------------------------------------------------------------
 
     def add(self, owner: int, keys: Tensor, quiet: Tensor | None = None) -> None:
         """Add an edit's keys (n, k) and the keys (m, k) of its quiet prompts; an edit already here is replaced."""
@@ -171,7 +169,6 @@ class NeuronIndex:
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
 
     # -- search
-    # ----------------------------------------------------------------------------------------------------------
 
     def search(self, queries: Tensor) -> Hits:
         """Find for each query (B, k) the edit with the nearest key, by direct float32 differences.

@@ -98,7 +98,6 @@ class Router:
         self._attach()
 
     # -- switches
-    # --------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -149,7 +148,6 @@ class Router:
         self._handles, self._patched = [], {}
 
     # -- hooks
-    # -----------------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
         model = self.model
