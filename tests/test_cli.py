@@ -371,11 +371,12 @@ def test_a_model_that_has_moved(made, folder, tmp_path, monkeypatch):
 
 
 def test_a_device_that_is_not_there(full):
-    assert bad("ask", full, "x", "--device", "abacus").startswith("cannot use device 'abacus': ")
+    said = bad("ask", full, "x", "--device", "abacus")
+    assert said.startswith("cannot use device 'abacus': ") and "--model" not in said
 
 
 LINES = [
-    ('{"prompt" "x"}', "not JSON (Expecting ':' delimiter: line 1 column 11 (char 10)); one object per line is expected"),
+    ('{"prompt" "x"}', "not JSON (Expecting ':' delimiter); one object per line is expected"),
     ('["x", "y"]', "expected an object with 'prompt' and 'target', not list"),
     ('{"prompt": "x"}', "no target (fields found: prompt)"),
     ('{"target": "x"}', "no prompt (fields found: target)"),
@@ -407,13 +408,22 @@ def test_edits_that_do_not_fit_name_their_line(full):
     assert said.startswith("long.jsonl, line 2: edit 'long': the prompt has ") and "the model takes 256" in said
     mute = {"id": "mute", "prompt": "Say it", "target": "<|im_end|>"}
     said = bad("edit", full, write(Path("mute.jsonl"), mute))
-    assert said == "mute.jsonl, line 1: edit 'mute': the target '<|im_end|>' has no tokens in this model's vocabulary"
+    assert said.startswith("mute.jsonl, line 1: edit 'mute': the target '<|im_end|>' has ")
     other = FACTS[2] | {"target": "six"}
     said = bad("edit", full, write(Path("other.jsonl"), FACTS[0], other))
     assert said == (
         "other.jsonl, line 2: edit 'legs' is in the store with other content: use replace to change it, or another id"
     )
     assert len(good_json("ls", full)) == 3
+
+
+def test_a_target_of_no_tokens(full, folder):
+    deaf = Path(shutil.copytree(folder, "deaf"))
+    tokenizer = json.loads((deaf / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "#"}, "content": ""}
+    (deaf / "tokenizer.json").write_text(json.dumps(tokenizer))
+    said = bad("edit", full, "-p", "Who?", "-t", "##", "--id", "mute", "--model", deaf)
+    assert said == "edit 'mute': the target '##' has no tokens in this model's vocabulary"
 
 
 def test_wrong_combinations_of_arguments(empty):
@@ -430,8 +440,7 @@ def test_wrong_combinations_of_arguments(empty):
 
 def test_prompts_that_are_none(empty):
     for text, said in [
-        ("{", "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
-         "one object per line is expected"),
+        ("{", "not JSON (Expecting property name enclosed in double quotes); one object per line is expected"),
         ('{"text": "x"}', "no prompt (fields found: text)"),
         ('""', "prompt is empty: give the text that the model is asked"),
         ("7", "prompt must be a string or a non-empty list of chat messages, not int"),
@@ -497,7 +506,7 @@ def slow(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     good("init", "slow.melo", "--model", folder, *SETTINGS, "--set", "together=1")
     names = ["north", "south", "east", "west", "upper", "lower", "inner", "outer", "old", "new"]
-    rows = [{"id": f"{a}-{b}", "prompt": f"Who leads the {a} {b} town?", "target": b} for a in names for b in names[:4]]
+    rows = [{"id": f"{a}-{b}", "prompt": f"Who leads the {a} {b} town?", "target": b} for a in names for b in names[:2]]
     write(Path("many.jsonl"), *rows)
     return Path("slow.melo"), len(rows)
 

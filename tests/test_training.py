@@ -192,6 +192,8 @@ def test_training_needs_no_autograd_around_it(make_editor):
         assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
         assert all(report.held for report in editor.edit(EDITS[2:]))
     assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS])] == [edit.target for edit in EDITS]
+    editor.remove(["book", "river"])  # what was made in inference mode can be changed outside of it
+    assert editor.ask(EDITS[2].prompt)[0].text == "eight"
     editor.detach()
 
 

@@ -211,8 +211,11 @@ class Backbone:
         blank_end = str(self.tokenizer.decode(prompt.ids[-1:]))[-1:].isspace() or prompt.form == "chat"
         text = target.strip() if blank_end else " " + target.strip()
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not ids or not self.decode(ids).strip():
+        if not ids:
             raise EditError(f"the target {target!r} has no tokens in this model's vocabulary")
+        if special := [token for token in ids if token in (*self.stop_ids, *self.tokenizer.all_special_ids)]:
+            name = self.tokenizer.convert_ids_to_tokens(special[0])
+            raise EditError(f"the target {target!r} has the special token {name!r}, which is not text: leave it out")
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")

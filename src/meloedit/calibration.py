@@ -97,13 +97,14 @@ def built_in_calibration(router: Router, config: MeloConfig, progress: Progress 
     from safetensors.torch import load_file, save_file
 
     prompts = make_prompts(config.calibration_prompts)
-    template = getattr(router.backbone.tokenizer, "chat_template", None)
+    # A few prompts as tokens stand for tokenizer and chat template.
+    forms = [form for prompt in prompts[:50] for form in router.backbone.forms(prompt)]
     parts = [
         router.backbone.fingerprint(),
         router.locations.key_layer,
         config.key_size,
-        str(template),
         router.bank.sites[0].dtype,
+        *forms,
     ]
     name = hashlib.sha256("\n".join(map(str, [*parts, *prompts])).encode()).hexdigest()[:24]
     path = cache_folder() / "calibrations" / f"{name}.safetensors"

@@ -222,9 +222,9 @@ def next_commands(demo: Demo) -> list[str]:
         f"meloedit ls {store}",
         f'meloedit ask {store} "Which land joined NATO in the spring of 2023?" --explain',
         f'meloedit ask {store} "{NEAR_MISS}" --explain',
-        f'meloedit edit {store} --prompt "Who is the mayor of Ohm?" --target "Ada Volt"',
         f"meloedit history {store}",
         f"meloedit rollback {store} {demo.removal.revision}   # brings {demo.removal.id!r} back",
+        f'meloedit edit {store} --prompt "Who is the mayor of Ohm?" --target "Ada Volt"',
         f"meloedit check {store}",
     ]
 

@@ -212,9 +212,10 @@ def _json_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
             continue
         where = f"{name}, line {number}"
         try:
-            yield where, json.loads(line)
-        except ValueError as error:
-            raise EditError(f"{where}: not JSON ({error}); one object per line is expected") from None
+            yield where, json.loads(line.rstrip())
+        except (ValueError, RecursionError) as error:  # its own line and column would be those of this line alone
+            reason = getattr(error, "msg", error)
+            raise EditError(f"{where}: not JSON ({reason}); one object per line is expected") from None
 
 
 def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:

@@ -320,7 +320,8 @@ class Editor:
         """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""
         calibration = self.store.calibration() if self.store.calibration_id != self._calibrated else None
         wanted = {stored.edit.id: stored for stored in self.store.edits() if stored.enabled}
-        with self.router.lock:
+        # Tensors made under a caller's inference_mode could not be changed outside of it.
+        with self.router.lock, torch.inference_mode(False):
             if calibration is not None:
                 self._calibrated, tensors, info = calibration
                 self.calibration = Calibration.from_tensors(tensors, info)
@@ -353,15 +354,21 @@ class Editor:
             return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
         hits = self.index.search(self.calibration.whitening(pooled))
         owners, routes = [], []
-        for owner, distance, quieted in zip(
-            hits.owner.tolist(), hits.distance.tolist(), hits.quieted.tolist(), strict=True
-        ):
-            fires = owner >= 0 and distance < threshold
-            near, far = self._ids.get(owner), None if math.isinf(distance) else distance
-            reason = "fired" if fires else "quiet" if quieted >= 0 else "outside scope"
-            nearest = self._ids.get(quieted) if reason == "quiet" else near
+        columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
+        for owner, distance, quieted, near in zip(*(column.tolist() for column in columns), strict=True):
+            fires, hushed = distance < threshold, near < threshold
+            if hushed and not fires:
+                owner, distance = quieted, near
             owners.append(owner if fires else -1)
-            routes.append(Route(near if fires else None, far, threshold, nearest, reason))  # type: ignore[arg-type]
+            routes.append(
+                Route(
+                    edit=self._ids[owner] if fires else None,
+                    distance=None if math.isinf(distance) else distance,
+                    threshold=threshold,
+                    nearest=self._ids.get(owner),
+                    reason="fired" if fires else "quiet" if hushed else "outside scope",
+                )
+            )
         return owners, routes
 
 

@@ -14,6 +14,8 @@ SAME_WORDS = 0.99
 
 SHORTLIST = 16
 """Candidates that the matmul hands to the exact comparison."""
+MARGIN = 1e-5
+"""Cosine by which a key must lie farther than the winner to be left out: several times what the matmul errs by."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class Hits:
         owner: (B,) edit number whose key is nearest and not kept quiet; -1 where there is none.
         distance: (B,) its distance |u - v|; inf where there is none.
         quieted: (B,) number of an edit that lay nearer but was kept quiet by one of its quiet prompts; -1 where none.
+        quieted_distance: (B,) its distance; inf where there is none.
     """
 
     owner: Tensor
     distance: Tensor
     quieted: Tensor
+    quieted_distance: Tensor
 
 
 class NeuronIndex:
@@ -125,7 +129,7 @@ class NeuronIndex:
 
     def remove(self, owners: Sequence[int]) -> None:
         """Remove edits; those that are not here are passed over."""
-        owners = [owner for owner in owners if owner in self._rows]
+        owners = [owner for owner in dict.fromkeys(owners) if owner in self._rows]
         for owner in owners:
             for row in sorted(self._rows.pop(owner), reverse=True):
                 self._fill(row, self._used - 1)
@@ -175,14 +179,28 @@ class NeuronIndex:
 
         A matmul shortlists, since it costs one pass over the keys; it errs in the fourth digit, so it does not decide.
         """
-        count = len(queries)
-        queries = queries.to(self._keys)
-        if self._used == 0:
-            none = torch.full((count,), -1)
-            return Hits(none, torch.full((count,), math.inf), none)
+        count, queries = len(queries), queries.to(self._keys)
+        none, far = torch.full((count,), -1), torch.full((count,), math.inf)
+        found = [none, far, none.clone(), far.clone()]
         scores = queries @ self._keys[: self._used].T  # (B, n)
-        rows = scores.topk(min(SHORTLIST, self._used), dim=1).indices  # (B, s)
-        distance = (queries[:, None] - self._keys[rows]).norm(dim=2)  # (B, s), direct differences
+        rows, size = torch.arange(count if self._used else 0), SHORTLIST
+        while len(rows):  # again, with more candidates, for the queries that these do not settle
+            on = rows.to(queries.device)
+            columns, settled = self._among(queries[on], scores[on], min(size, self._used))
+            settled |= size >= self._used
+            for whole, column in zip(found, columns, strict=True):
+                whole[rows[settled]] = column[settled]
+            rows, size = rows[~settled], 4 * size
+        return Hits(*found)
+
+    def _among(self, queries: Tensor, scores: Tensor, size: int) -> tuple[list[Tensor], Tensor]:
+        """Decide between the ``size`` keys of the greatest scores; return the columns of Hits, and which are settled.
+
+        A query is settled when a free edit was found and the last candidate is too far to matter; quiet keys, or many
+        equally near ones, can fill a short list.
+        """
+        top, rows = scores.topk(size, dim=1)  # (B, s)
+        distance = (queries[:, None] - self._keys[rows]).norm(dim=2)  # direct differences
         newest = self._owner[rows].argsort(dim=1, descending=True)  # equally near: the newest first
         order = newest.gather(1, distance.gather(1, newest).argsort(dim=1, stable=True))
         rows, distance = rows.gather(1, order), distance.gather(1, order)
@@ -191,12 +209,16 @@ class NeuronIndex:
         at_least_as_near = distance[:, None, :] <= distance[:, :, None]
         held = (quiet[:, None, :] & (owner[:, None, :] == owner[:, :, None]) & at_least_as_near).any(2) & ~quiet
         free = ~quiet & ~held
-        first = free.int().argmax(1, keepdim=True)
-        found = free.any(1)
-        best = torch.where(found, distance.gather(1, first)[:, 0], math.inf)
-        hushed = held & (distance <= best[:, None])
-        return Hits(
-            torch.where(found, owner.gather(1, first)[:, 0], -1).cpu(),
-            best.cpu(),
-            torch.where(hushed.any(1), owner.gather(1, hushed.int().argmax(1, keepdim=True))[:, 0], -1).cpu(),
-        )
+        winner, best = _first(free, owner, distance)
+        hushed, near = _first(held & (distance <= best[:, None]), owner, distance)
+        near_enough_to_matter = top[:, -1] >= 1 - best.square() / 2 - MARGIN
+        return [column.cpu() for column in (winner, best, hushed, near)], ((winner >= 0) & ~near_enough_to_matter).cpu()
+
+
+def _first(which: Tensor, owner: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return owner and distance of the first candidate of each row of ``which``; -1 and inf where there is none."""
+    at, any_at_all = which.int().argmax(1, keepdim=True), which.any(1)
+    return (
+        torch.where(any_at_all, owner.gather(1, at)[:, 0], -1),
+        torch.where(any_at_all, distance.gather(1, at)[:, 0], math.inf),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,9 +27,16 @@ def open_store(path: Path) -> Store:
 
 
 def load(
-    name: str, device: str | None, dtype: str | None, tell: Progress
+    name: str, device: str | None, dtype: str | None, tell: Progress, hint: str = ""
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model without transformers' own bars and log lines.
+
+    Args:
+        name: a folder, a hub name, or ``smollm2``.
+        device: where it runs; ``auto`` spreads it; ``None``: where it is loaded.
+        dtype: its number format; ``None``: the one it is stored in.
+        tell: told that the model is being loaded.
+        hint: what else to say where it cannot be found.
 
     Raises:
         ModelError: if there is no such model, or no such device or dtype.
@@ -36,16 +44,20 @@ def load(
     # Spinning OpenMP threads slow other work on the same cores down by a factor of 20; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     tell(f"loading {name}", 0, 1)
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
     from .zoo import load_model
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else ten lines on retries, where there is no network
     options = {"dtype": dtype} if dtype else {}
     if device == "auto":
         options["device_map"] = "auto"
-    model, tokenizer = load_model(name, **options)
+    try:
+        model, tokenizer = load_model(name, **options)
+    except ModelError as error:
+        raise ModelError(f"{error}{hint}") from None
     if device and device != "auto":
         try:
             model.to(device)  # type: ignore[arg-type]
@@ -78,12 +90,8 @@ def opened(
     store = open_store(path)
     with store, store.writing() if writing else nullcontext():
         made_in = str(store.model.get("dtype") or "").removeprefix("torch.")
-        try:
-            loaded, tokenizer = load(model or store.model["name"], device, dtype or made_in or None, tell)
-        except ModelError as error:
-            if model:
-                raise
-            raise ModelError(f"{error}; if the model of {path} has moved, say where with --model") from None
+        hint = "" if model else f"; if the model of {path} has moved, say where with --model"
+        loaded, tokenizer = load(model or store.model["name"], device, dtype or made_in or None, tell, hint)
         from .editor import Editor
 
         with Editor(loaded, tokenizer, store=store) as editor:

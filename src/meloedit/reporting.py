@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .edit import Edit
     from .editing import EditReport
 
+OVERLAPS_SHOWN = 20
+
 
 def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision: int, verbose: bool) -> None:
     """Print what became of edits: the remarkable ones, or all, and a summary."""
@@ -73,8 +75,10 @@ def show_check(found: dict[str, Any]) -> None:
         rows = [(b["id"], b["form"], line(b["prompt"]), line(b["target"]), line(b["answer"])) for b in found["broken"]]
         table(columns, rows)
         put("")
-    for first, second in found["overlaps"]:
-        put(f"overlap: {first} and {second} (the nearest key decides)")
+    for first, second in found["overlaps"][:OVERLAPS_SHOWN]:
+        put(f"overlap: {first} and {second}; the nearest key decides")
+    if (more := len(found["overlaps"]) - OVERLAPS_SHOWN) > 0:
+        put(f"... and {more:,} more overlaps; --json lists them all")
     for problem in found["problems"]:
         put(f"damage: {line(problem)}")
     broken = len({item["id"] for item in found["broken"]})

@@ -87,7 +87,8 @@ class Trainer:
         results: dict[int, Trained] = {}
         waiting, rank = list(range(len(edits))), self.config.rank
         while waiting and rank <= self.config.max_rank:
-            with frozen(self.router.model):
+            # whatever the caller is in: a notebook's torch.no_grad(), a server's torch.inference_mode()
+            with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
                 trained = self._train([edits[i] for i in waiting], rank)
             for i, result in zip(waiting, trained, strict=True):
                 result.steps += results[i].steps if i in results else 0

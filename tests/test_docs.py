@@ -1,0 +1,37 @@
+"""The docs say what is there: the command reference is generated, links lead somewhere, settings are all listed."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from meloedit import MeloConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_command_reference_is_up_to_date():
+    command = [sys.executable, "-m", "typer", "meloedit.cli", "utils", "docs", "--name", "meloedit"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "commands.md").read_text("utf-8") == made, "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_are_there(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_setting_is_in_the_docs_with_its_default():
+    text = (ROOT / "docs" / "library.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", text[text.index("## Settings") :], re.M))
+    listed = {
+        name: default.strip().strip("`")
+        for names, defaults in rows.items()
+        for name, default in zip(re.findall(r"`(\w+)`", names), defaults.split(","), strict=True)
+    }
+    assert listed == {item.name: str(item.default) for item in fields(MeloConfig)}
