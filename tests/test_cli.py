@@ -549,16 +549,16 @@ def test_kill_leaves_a_sound_store(slow):
 
 def test_a_full_disk_keeps_what_was_stored(slow):
     path, total = slow
-    room = path.stat().st_size + 100_000  # the largest file that the process may write stands in for the disk
-    done = subprocess.run(
-        [*MELOEDIT, "edit", str(path), "many.jsonl"],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
-    )
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The largest file that this process may write stands in for the disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40_000, most))
+    try:
+        done = run("edit", path, "many.jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     kept = len(Store.open(path).edits())
     said = f"; {kept} of {total} edits stored in this run; run the same command again for the rest"
-    assert (done.returncode, done.stdout) == (1, "") and 0 < kept < total
+    assert (done.exit_code, done.stdout) == (1, "") and 0 < kept < total
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {path} cannot ") and last.endswith(said), done.stderr
     assert Store.open(path).verify() == []
@@ -577,12 +577,10 @@ def test_a_closed_pipe_and_a_full_output_end_quietly(full):
     assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
 
 
-def test_json_stands_alone_on_stdout_beside_bars(full):
-    done = subprocess.run(
-        [*MELOEDIT, "edit", str(full), "-p", "Who leads Ohm?", "-t", "Ada", "--json"],
-        capture_output=True, text=True, env=os.environ | {"FORCE_COLOR": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_json_stands_alone_on_stdout_beside_bars(full, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
+    done = run("edit", full, "-p", "Who leads Ohm?", "-t", "Ada", "--json")
+    assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["reports"][0]["status"] == "stored"
     assert "\x1b[" in done.stderr and "editing" in done.stderr and "Loading weights" not in done.stderr
 

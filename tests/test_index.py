@@ -70,10 +70,10 @@ def test_search_is_exact():
 
 def test_small_distances_survive_a_common_offset():
     # Keys that differ by 1e-4 around one direction: the expanded formula would lose all of it in float32.
-    base = unit(1, 256)
-    keys = F.normalize(base + 1e-4 * torch.randn(400, 256, generator=torch.Generator().manual_seed(2)), dim=1)
-    queries = F.normalize(keys + 1e-5 * torch.randn(400, 256, generator=torch.Generator().manual_seed(3)), dim=1)
-    index = NeuronIndex(256)
+    base = unit(1, 64)
+    keys = F.normalize(base + 1e-4 * torch.randn(200, 64, generator=torch.Generator().manual_seed(2)), dim=1)
+    queries = F.normalize(keys + 1e-5 * torch.randn(200, 64, generator=torch.Generator().manual_seed(3)), dim=1)
+    index = NeuronIndex(64)
     for owner, key in enumerate(keys):
         index.add(owner, key[None])
     distances = torch.cdist(queries.double(), keys.double(), compute_mode="donot_use_mm_for_euclid_dist")

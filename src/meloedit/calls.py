@@ -42,9 +42,9 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 def refuse_packed(inputs: Mapping[str, Any]) -> None:
     """Refuse packed sequences: several prompts in one row cannot be routed row by row."""
     signs = [name for name in ("cu_seq_lens_q", "cu_seqlens", "seq_idx") if inputs.get(name) is not None]
-    positions = inputs.get("position_ids")
-    started = positions is not None and positions.shape[-1] > 1 and inputs.get("attention_mask") is None
-    if started and bool((positions.diff() < 0).any()):
+    positions: Any = inputs.get("position_ids")
+    several = isinstance(positions, Tensor) and positions.shape[-1] > 1 and inputs.get("attention_mask") is None
+    if several and bool((positions.diff() < 0).any()):
         signs.append("position_ids that start again")  # what transformers takes for packing
     if signs:
         raise RoutingError(f"packed sequences ({signs[0]}) cannot be routed: pass one prompt per row, padded")

@@ -17,7 +17,7 @@ from .errors import MeloEditError
 Expand = Literal["paper", "reference"]
 Device = torch.device | str
 Numbers = Sequence[int]
-PIECE = 1 << 24  # numbers that the exact comparison holds at once
+PIECE = 1 << 18  # numbers that the exact comparison holds at once: about as many as a cache does
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class ClusterIndex:
 
     Args:
         size: d, the length of a key.
-        radius: R0.
-        expand: which expand rule.
+        radius: R0 (``expand``: see above).
         device: where keys and centres lie (with ``mps``, which lacks float64, on the CPU).
         quirks: do as the released code does where it departs from the above (methods ``_quirk_*``).
     """
@@ -80,8 +79,9 @@ class ClusterIndex:
         floats = torch.zeros(0, device="cpu" if torch.device(device).type == "mps" else device)
         whole, vectors = floats.long(), floats.reshape(0, size)
         # Rows are in order of age; "floor" is the radius that birth or the last conflict gave.
-        self._clusters = {"number": whole, "centre": vectors, "radius": floats, "floor": floats}
-        self._keys = {"key": vectors, "owner": whole, "block": whole, "cluster": whole}
+        clusters = {"number": whole, "centre": vectors, "radius": floats, "floor": floats}
+        keys = {"key": vectors, "owner": whole, "block": whole, "cluster": whole}
+        self._clusters, self._keys = ({name: empty.clone() for name, empty in t.items()} for t in (clusters, keys))
         self._labels: dict[int, Hashable] = {}
         self._tally = {"born": 0, "conflicts": 0, "forgotten": 0}
         self.forgotten: list[int] = []  # owner of each key forgotten, in order, also of removed ones (-1: a quirk's)
@@ -139,8 +139,7 @@ class ClusterIndex:
         outside = members.masked_scatter(members, _distances(self._keys["key"][members], centre) > float(radius))
         lost = self._keys["owner"][outside].tolist()
         self.forgotten += lost
-        self._tally["forgotten"] += len(lost)
-        self._tally["conflicts"] += 1
+        self._tally.update(conflicts=self._tally["conflicts"] + 1, forgotten=self._tally["forgotten"] + len(lost))
         _drop(self._keys, outside)
         if len(lost) == members.sum():
             (self._quirk_placeholder if self._quirks else self._drop_cluster)(place)
@@ -158,8 +157,8 @@ class ClusterIndex:
         _drop(self._keys, leaving)
         for number in touched:
             place = int(torch.searchsorted(self._clusters["number"], number))
-            left = self._keys["owner"][self._members(place)]
-            (self._settle if (left >= 0).any() else self._drop_cluster)(place)
+            alive = (self._keys["owner"][self._members(place)] >= 0).any()
+            (self._settle if alive else self._drop_cluster)(place)
 
     def search(self, queries: Tensor) -> Found:
         """Find for each query (B, d) its block: nearest cluster (Eq. 9), then its nearest key (Eq. 10)."""
@@ -174,17 +173,15 @@ class ClusterIndex:
         return Found(*(column.cpu() for column in (block, owner, cluster, distance, radius)))
 
     def _nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return place (B,) and distance (B,) of the nearest centres; -1 and inf without any, or for a query with nan.
-
-        The shortlist keeps each centre that could be nearest: ``slip`` bounds the rounding of the expanded square,
-        ``spread`` that of the float32 distance which decides, the last term its underflow.
-        """
+        """Return place (B,) and distance (B,) of the nearest centres; -1 and inf where there is none (or a nan)."""
         if self._wide is None:
             wide = self._clusters["centre"].double()
             self._wide = wide, wide.square().sum(1)
         (wide, norm), double = self._wide, queries.double()
         own = double.square().sum(1, keepdim=True)
         square = torch.addmm(own + norm, double, wide.T, alpha=-2)  # (B, C)
+        # The shortlist keeps each centre that could be nearest: "slip" bounds the rounding of the expanded square,
+        # "spread" that of the float32 distance which decides, the last term its underflow.
         slip = (own.sqrt() + norm.sqrt()).square() * ((self._size + 4) * 2**-52)
         spread = (6 + math.log2(self._size)) * 2**-23
         most = (square + slip).amin(1, keepdim=True) * (1 + spread) + 1e-37 if len(wide) else own
@@ -202,18 +199,18 @@ class ClusterIndex:
 
     def _nearest_to(self, key: Tensor) -> tuple[int, np.float32]:
         """Compare a key (d,) with all centres: an insertion changes them, so that a shortlist would not pay."""
-        newest_first = _distances(self._clusters["centre"], key).cpu().numpy()[::-1]
-        distance = np.append(newest_first, np.float32(math.inf))
-        at = int(distance.argmin())
-        return len(newest_first) - 1 - at, distance[at]
+        pieces = self._clusters["centre"].split(PIECE // self._size + 1)
+        distance = torch.cat([_distances(piece, key) for piece in pieces]).cpu().numpy()
+        newest_first = np.append(distance[::-1], np.float32(math.inf))
+        return len(distance) - 1 - int(newest_first.argmin()), newest_first.min()
 
     def _members(self, place: int) -> Tensor:
         return self._keys["cluster"] == self._clusters["number"][place]
 
     def _quirk_search_once(self, keys: Tensor) -> list[tuple[int, np.float32]]:
         """Search for all rows of a batch before inserting any: distances are stale then, a first batch is unchecked."""
-        place, distance = self._nearest(keys)
-        return list(zip(place.tolist(), distance.cpu().numpy(), strict=True))
+        place, distance = (column.cpu().numpy() for column in self._nearest(keys))
+        return list(zip(place.tolist(), distance, strict=True))
 
     def _quirk_tie(self) -> str:
         """Of equally near clusters or keys take the oldest."""
@@ -225,7 +222,7 @@ class ClusterIndex:
 
     def _quirk_placeholder(self, place: int) -> None:
         """Keep an emptied cluster, with a point (owner -1) at its centre that answers with no block; count one less."""
-        number, centre = int(self._clusters["number"][place]), self._clusters["centre"][place]
+        number, centre = self._clusters["number"][place], self._clusters["centre"][place]
         _append(self._keys, key=centre, owner=-1, block=-1, cluster=number)
         self._tally["forgotten"] -= 1
 
@@ -248,9 +245,9 @@ class ClusterIndex:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors (on the CPU) and values (JSON-able if the labels are) from which an equal index is made."""
         values = {"settings": {**self._settings}, "labels": [*self._labels.values()], "forgotten": [*self.forgotten]}
-        columns = {f"cluster.{name}": column for name, column in self._clusters.items()}
-        columns |= {f"key.{name}": column for name, column in self._keys.items()}
-        return {name: column.cpu().clone() for name, column in columns.items()}, values | {"tally": {**self._tally}}
+        columns = [("cluster." + name, column) for name, column in self._clusters.items()]
+        columns += [("key." + name, column) for name, column in self._keys.items()]
+        return {name: column.cpu().clone() for name, column in columns}, values | {"tally": {**self._tally}}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], values: dict[str, Any], device: Device = "cpu") -> ClusterIndex:
@@ -269,25 +266,28 @@ def _label(value: Any) -> Hashable:
 
 
 def _append(table: dict[str, Tensor], **row: Tensor | float) -> None:
-    """Append a row to the columns; copying them costs less than the search that each insertion does anyway."""
+    """Append a row to the columns, in place; their storage doubles when it is full."""
     for name, value in row.items():
-        new = value[None] if isinstance(value, Tensor) else table[name].new_full((1,), value)
-        table[name] = torch.cat([table[name], new])
+        column, count, rest = table[name], len(table[name]), table[name].shape[1:]
+        if column.untyped_storage().nbytes() <= count * math.prod(rest) * column.element_size():
+            column.resize_(2 * count + 8, *rest)
+        column.resize_(count + 1, *rest)[count] = value
 
 
 def _drop(table: dict[str, Tensor], rows: Tensor) -> None:
     """Drop the rows where a mask (n,) is true; the others keep their order."""
-    table.update({name: column[~rows] for name, column in table.items()})
+    if rows.any():
+        table.update({name: column[~rows] for name, column in table.items()})
 
 
 def _take(column: Tensor, place: Tensor, missing: float) -> Tensor:
     """Return the rows of a column at some places, ``missing`` at place -1."""
-    return torch.cat([column, column.new_tensor([missing])])[place]
+    return torch.cat([column, column.new_full((1,), missing)])[place]
 
 
 def _distances(left: Tensor, right: Tensor) -> Tensor:
     """Return |left - right| over the last dimension, in float32; its own root is not always rounded right on a CPU."""
-    return _fold((left - right).square()).double().sqrt().float()
+    return _fold((left - right).square_()).double().sqrt().float()
 
 
 def _fold(values: Tensor) -> Tensor:

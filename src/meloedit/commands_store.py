@@ -121,7 +121,10 @@ def history(
         "action",
         ("edits", {"ratio": 1, "overflow": "fold"}),
     ]
-    table(columns, [(item.revision, item.time[:19], _action(item), _changes(item)) for item in revisions])
+    table(
+        columns,
+        [(item.revision, item.time[:19].replace("T", " "), _action(item), _changes(item)) for item in revisions],
+    )
 
 
 def _change(path: Path, as_json: bool, change: Any) -> None:

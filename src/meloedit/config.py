@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -55,32 +55,28 @@ class MeloConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.modules is not None:
+        if isinstance(self.modules, list):
             object.__setattr__(self, "modules", tuple(self.modules))
         problems = [
-            f"{name} must be {rule}, not {getattr(self, name)!r}" for name, rule, holds in self._rules() if not holds
+            f"{name} must be {words}, not {getattr(self, name)!r}"
+            for name, words, rule in self._rules()
+            if not _holds(rule, getattr(self, name))
         ]
         if problems:
             raise ModelError("; ".join(problems))
 
-    def _rules(self) -> list[tuple[str, str, bool]]:
+    def _rules(self) -> list[tuple[str, str, Callable[[Any], bool]]]:
         positive = ("layers", "key_size", "rank", "steps", "together")
-        return [
-            (name, "a positive integer", _whole(getattr(self, name)) and getattr(self, name) > 0) for name in positive
-        ] + [
-            ("modules", "None or a non-empty list of module names", self.modules is None or bool(self.modules)),
-            ("key_depth", "between 0 and 1", 0 < self.key_depth < 1),
-            ("max_rank", "at least rank", _whole(self.max_rank) and self.max_rank >= self.rank),
-            ("reach", "'answer' or 'all'", self.reach in ("answer", "all")),
-            ("lr", "positive", self.lr > 0),
-            ("confidence", "at least 0 and below 1", 0 <= self.confidence < 1),
-            ("false_activation", "above 0 and below 1", 0 < self.false_activation < 1),
-            ("min_similarity", "between -1 and 1", -1 <= self.min_similarity <= 1),
-            (
-                "calibration_prompts",
-                "at least 200",
-                _whole(self.calibration_prompts) and self.calibration_prompts >= 200,
-            ),
+        return [(name, "a positive integer", lambda value: _whole(value) and value > 0) for name in positive] + [
+            ("modules", "None or a non-empty list of module names", lambda value: value is None or _names(value)),
+            ("key_depth", "between 0 and 1", lambda value: 0 < value < 1),
+            ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
+            ("reach", "'answer' or 'all'", lambda value: value in ("answer", "all")),
+            ("lr", "positive", lambda value: value > 0),
+            ("confidence", "at least 0 and below 1", lambda value: 0 <= value < 1),
+            ("false_activation", "above 0 and below 1", lambda value: 0 < value < 1),
+            ("min_similarity", "between -1 and 1", lambda value: -1 <= value <= 1),
+            ("calibration_prompts", "at least 200", lambda value: _whole(value) and value >= 200),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +98,17 @@ class MeloConfig:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _holds(rule: Callable[[Any], bool], value: object) -> bool:
+    try:
+        return rule(value)
+    except TypeError:  # not even of a kind that can be compared
+        return False
 
 
 def last_layers(total: int, count: int) -> list[int]:

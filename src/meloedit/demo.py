@@ -18,7 +18,7 @@ from .edit import Edit
 from .errors import StoreError
 from .opening import check_free, load
 from .store import Store
-from .terminal import console, line, make_table, note, put, shell, size
+from .terminal import Column, console, line, make_table, note, put, shell, size
 from .zoo import DEMO_MODEL
 
 if TYPE_CHECKING:
@@ -243,9 +243,9 @@ def _exports() -> list[str]:
 def _lines_table(lines: Sequence[Line]) -> Table:
     from rich.text import Text
 
-    made = make_table(
-        [("question", {"width": QUESTION}), ("before", {"width": BEFORE}), ("after", {"width": AFTER}), ""], []
-    )
+    widths = {"question": QUESTION, "before": BEFORE, "after": AFTER}
+    columns: list[Column] = [(name, {"width": width}) for name, width in widths.items()]
+    made = make_table([*columns, ("", {"min_width": 1})], [])
     for kind, heading in HEADINGS.items():
         made.add_row(Text(heading, "bold cyan"))
         for item in lines:
@@ -266,4 +266,4 @@ def _cut(text: str, width: int) -> str:
     first, *rest = textwrap.wrap(text, width) or [""]
     if len(rest) < 2:
         return text
-    return f"{first}\n{rest[0] if len(rest[0]) < width else rest[0][:-1]}…"
+    return f"{first} {rest[0] if len(rest[0]) < width else rest[0][:-1]}…"

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,13 @@ def prompt_text(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]
 
 
+def _check_text(text: str, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EditError(f"{name} cannot be encoded: character {error.start + 1} is half of a pair") from None
+
+
 def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
     """Return ``prompt`` if it is a non-empty string or a list of chat messages that ends with the user's.
 
@@ -50,12 +58,14 @@ def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
     if isinstance(prompt, str):
         if not prompt.strip():
             raise EditError(f"{name} is empty: give the text that the model is asked")
+        _check_text(prompt, name)
         return prompt
     if not isinstance(prompt, list) or not prompt:
         raise EditError(f"{name} must be a string or a non-empty list of chat messages, not {type(prompt).__name__}")
     for message in prompt:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise EditError(f'{name}: a chat message is {{"role": "...", "content": "..."}}, not {message!r}')
+        _check_text(message["role"] + message["content"], name)
     if prompt[-1]["role"] != "user" or not prompt[-1]["content"].strip():
         raise EditError(f"{name}: the last chat message must be the user's, with some text")
     return [{"role": message["role"], "content": message["content"]} for message in prompt]
@@ -97,6 +107,8 @@ class Edit:
             raise EditError(f"target must be a non-empty string, not {self.target!r}")
         if not isinstance(self.id, str):
             raise EditError(f"id must be a string, not {self.id!r}")
+        _check_text(self.target, "target")
+        _check_text(self.id, "id")
         set_field(self, "variants", _check_prompts(self.variants, "variants"))
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.metadata, Mapping):
@@ -184,7 +196,7 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
                     raise EditError(f"{where}: {error}") from None
         except UnicodeDecodeError as error:
             raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise EditError(f"{name}: not a readable gzip file ({error})") from None
     if clash := contradiction(item.edit for item in sourced):
         first, second = (sourced[i] for i in clash)
@@ -198,9 +210,10 @@ def _suffix(path: str | Path) -> str:
 
 def _open_text(path: str | Path) -> TextIO:
     if str(path) == "-":
-        return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+        raw: Any = io.BytesIO(sys.stdin.buffer.read())  # closing it must not close standard input
+        return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
     try:
-        raw: Any = gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+        raw = gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
     except OSError as error:
         raise EditError(f"{path}: cannot be read ({error.strerror})") from None
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
@@ -219,10 +232,21 @@ def _json_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(stream, strict=True)
+    number = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal number  # the reader's own count leaves out the line it fails on
+        for line in stream:
+            number += 1
+            yield line
+
+    reader = csv.DictReader(lines(), strict=True)
     try:
+        columns = list(reader.fieldnames or ())
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise EditError(f"{name}, line 1: the column {twice[0]!r} comes twice")
         for row in reader:
-            where = f"{name}, line {reader.line_num}"
+            where = f"{name}, line {number}"
             if None in row:
                 raise EditError(f"{where}: more cells than the header has columns")
             values: dict[str, Any] = {column: cell for column, cell in row.items() if cell}
@@ -233,4 +257,4 @@ def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
                     raise EditError(f"{where}: column {column!r} must hold JSON ({error})") from None
             yield where, values
     except csv.Error as error:
-        raise EditError(f"{name}, line {reader.line_num}: not CSV ({error})") from None
+        raise EditError(f"{name}, line {number}: not CSV ({error})") from None

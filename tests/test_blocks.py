@@ -1,0 +1,168 @@
+"""The bank's deltas against W x + B A x by hand, and against PEFT."""
+
+import pytest
+import torch
+from conftest import EDITS
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from meloedit.blocks import BlockBank, Site
+
+IN, OUT, COLUMNS = 6, 10, 7
+
+
+def make_bank(dtype=torch.float32, names=("m",)):
+    return BlockBank([Site(name, IN, OUT, dtype, torch.device("cpu")) for name in names])
+
+
+def make_block(rank, seed, names=("m",)):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (torch.randn(rank, IN, generator=generator).half(), torch.randn(OUT, rank, generator=generator).half())
+        for name in names
+    }
+
+
+def apply(bank, owners, last, x, y, past=0, name="m"):
+    y = y.clone()
+    with torch.no_grad():
+        for group in bank.gather(owners, last):
+            y = group.apply(name, x, y, past)
+    return y
+
+
+def by_hand(blocks, starts, x, y, past=0):
+    """Token by token in float64."""
+    y = y.double().clone()
+    for row, (block, start) in enumerate(zip(blocks, starts, strict=True)):
+        for column in range(x.shape[1]):
+            if block is not None and past + column >= start:
+                a, b = (factor.double() for factor in block["m"])
+                y[row, column] += b @ (a @ x[row, column].double())
+    return y
+
+
+@pytest.fixture
+def states():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(5, COLUMNS, IN, generator=generator), torch.randn(5, COLUMNS, OUT, generator=generator)
+
+
+def test_deltas_are_those_by_hand(states):
+    x, y = states
+    bank, blocks = make_bank(), {owner: make_block(rank, owner) for owner, rank in [(3, 2), (4, 2), (7, 1), (9, 4)]}
+    for owner, block in blocks.items():
+        bank.add(owner, block, "all" if owner == 4 else "answer")
+    owners, last = [7, -1, 4, 3, 9], [2, 0, 5, 6, 0]
+    used, starts = [blocks.get(owner) for owner in owners], [2, 0, 0, 6, 0]
+    for past in (0, 4, 20):
+        for grad in (True, False):
+            found = y.clone()
+            with torch.set_grad_enabled(grad):
+                for group in bank.gather(owners, last):
+                    found = group.apply("m", x, found, past)
+            assert torch.allclose(found.double(), by_hand(used, starts, x, y, past), atol=1e-6)
+            assert torch.equal(found[1], y[1])
+            if past == 0:
+                assert torch.equal(found[0, :2], y[0, :2]) and torch.equal(found[3, :6], y[3, :6])
+                assert not torch.equal(found[3, 6], y[3, 6])
+
+
+def test_a_block_does_not_depend_on_its_batch(states):
+    x, y = states
+    bank = make_bank()
+    for owner in range(5):
+        bank.add(owner, make_block(2, owner), "answer")
+    whole = apply(bank, [0, 1, -1, 3, 4], [0, 3, 6, 2, 5], x, y)
+    for row, owner in enumerate([0, 1, -1, 3, 4]):
+        alone = apply(bank, [owner], [[0, 3, 6, 2, 5][row]], x[row : row + 1], y[row : row + 1])
+        assert torch.allclose(alone[0], whole[row], atol=1e-6)
+
+
+def test_autograd_keeps_the_modules_own_output(states):
+    x, y = states
+    bank = make_bank()
+    bank.add(0, make_block(2, 0), "all")
+    (group,) = bank.gather([0] * 5, [0] * 5)
+    before = y.clone()
+    group.apply("m", x.requires_grad_(), y, 0).sum().backward()
+    assert torch.equal(y, before) and x.grad.abs().sum() > 0
+
+
+def test_rows_grow_are_reused_and_replaced(states):
+    x, y = states
+    bank, blocks = make_bank(), {owner: make_block(2, owner) for owner in range(40)}
+    for owner, block in blocks.items():
+        bank.add(owner, block, "all")
+    assert len(bank) == 40
+    capacity = len(bank._slabs[2].tables["m"][0])
+    bank.remove([0, 1, 2, 39, 99])
+    assert len(bank) == 36
+    for owner in (50, 51, 52, 53):
+        blocks[owner] = make_block(2, owner)
+        bank.add(owner, blocks[owner], "all")
+    blocks[20] = make_block(8, 1000)
+    bank.add(20, blocks[20], "all")  # replaced, by another rank
+    bank.add(21, blocks[21], "answer")  # replaced, by another reach
+    assert len(bank) == 40 and len(bank._slabs[2].tables["m"][0]) == capacity
+    owners = [50, 20, 3, 38, 53]
+    assert torch.allclose(
+        apply(bank, owners, [6] * 5, x, y).double(),
+        by_hand([blocks[owner] for owner in owners], [0] * 5, x, y),
+        atol=1e-5,
+    )
+    assert torch.equal(apply(bank, [21] * 5, [99] * 5, x, y), y)
+    assert bank.reaches_all()
+    bank.remove([owner for owner in blocks if owner != 21])
+    assert not bank.reaches_all() and len(bank) == 1
+
+
+def test_gathered_blocks_outlive_their_removal(states):
+    x, y = states
+    bank, block = make_bank(), make_block(2, 0)
+    bank.add(0, block, "all")
+    groups = bank.gather([0] * 5, [0] * 5)
+    bank.remove([0])
+    bank.add(1, make_block(2, 1), "all")
+    with torch.no_grad():
+        found = groups[0].apply("m", x, y.clone(), 0)
+    assert torch.allclose(found.double(), by_hand([block] * 5, [0] * 5, x, y), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_sites(states, dtype):
+    x, y = (tensor.to(dtype) for tensor in states)
+    bank, block = make_bank(dtype), make_block(2, 0)
+    bank.add(0, block, "answer")
+    found = apply(bank, [-1, 0, 0, -1, 0], [0, 1, 2, 3, 4], x, y)
+    assert found.dtype == dtype
+    assert torch.equal(found[[0, 3]], y[[0, 3]])
+    expected = by_hand([None, block, block, None, block], [0, 1, 2, 3, 4], x, y)
+    scale = expected.abs().max()
+    assert (found.double() - expected).abs().max() < scale * (0.03 if dtype == torch.bfloat16 else 0.004)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_an_edited_model_is_a_peft_lora_with_the_same_factors(make_editor, make_model, family):
+    peft = pytest.importorskip("peft")
+    editor = make_editor(family, EDITS[:1], reach="all", rank=3)
+    rank, block = editor.edits()[0].rank, editor.store.tensors()["book"][0]
+    ids = torch.tensor([editor.backbone.encode(EDITS[0].prompt).ids])
+    with torch.no_grad():
+        ours = editor.model(ids).logits
+    assert editor.last_routes[0].edit == "book"
+    names = list(editor.config.modules)
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names, fan_in_fan_out=family == "gpt2")
+    wrapped = peft.get_peft_model(make_model(family), config)
+    for name in names:
+        layer = wrapped.base_model.model.get_submodule(name)
+        assert isinstance(layer.base_layer, Conv1D if family == "gpt2" else nn.Linear)
+        with torch.no_grad():
+            layer.lora_A["default"].weight.copy_(block[f"{name}.A"])
+            layer.lora_B["default"].weight.copy_(block[f"{name}.B"])
+    with torch.no_grad():
+        theirs = wrapped(ids).logits
+        with wrapped.disable_adapter():
+            base = wrapped(ids).logits
+    assert torch.allclose(ours, theirs, atol=1e-4) and not torch.allclose(ours, base, atol=0.1)
+    editor.detach()
