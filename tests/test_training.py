@@ -9,6 +9,7 @@ from meloedit import Edit
 from meloedit.batch import Row
 from meloedit.training import Trainer
 
+
 def rows_of(editor, edit):
     forms = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
     return [Row.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]

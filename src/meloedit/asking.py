@@ -15,7 +15,7 @@ from .prompts import Route
 
 if TYPE_CHECKING:
     from .backbone import Encoded, Form
-    from .editor import Editor
+    from .live import Live
 
 MAX_NEW_TOKENS = 32
 
@@ -68,7 +68,7 @@ class Check:
 
 
 def generate_answers(
-    editor: Editor,
+    live: Live,
     prompts: Sequence[Prompt],
     form: Form | None,
     batch_size: int,
@@ -76,13 +76,11 @@ def generate_answers(
     kwargs: Mapping[str, Any],
 ) -> list[Answer]:
     """Answer prompts in batches of similar length."""
-    return answer_encoded(
-        editor, prompts, [editor.backbone.encode(p, form) for p in prompts], batch_size, progress, kwargs
-    )
+    return answer_encoded(live, prompts, [live.backbone.encode(p, form) for p in prompts], batch_size, progress, kwargs)
 
 
 def answer_encoded(
-    editor: Editor,
+    live: Live,
     prompts: Sequence[Prompt],
     encoded: Sequence[Encoded],
     batch_size: int,
@@ -90,7 +88,7 @@ def answer_encoded(
     kwargs: Mapping[str, Any],
 ) -> list[Answer]:
     """Answer tokenised prompts in batches of similar length."""
-    backbone = editor.backbone
+    backbone = live.backbone
     settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "pad_token_id": backbone.pad_id} | dict(kwargs)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
     answers: dict[int, Answer] = {}
@@ -98,9 +96,9 @@ def answer_encoded(
         part = order[start : start + batch_size]
         batch = Batch.of([Row.of(encoded[i]) for i in part], backbone)
         with torch.no_grad():
-            generate: Any = editor.model.generate
+            generate: Any = live.backbone.model.generate
             sequences = generate(batch.ids, attention_mask=batch.mask, **settings)
-        routes = editor.last_routes or [Route(None, None, editor.index.threshold, None, "no edits")] * len(part)
+        routes = live.router.last_routes or [Route(None, None, live.index.threshold, None, "no edits")] * len(part)
         for i, row, route in zip(part, sequences[:, batch.ids.shape[1] :].tolist(), routes, strict=True):
             stop = next((k for k, token in enumerate(row) if token in backbone.stop_ids), len(row))
             answers[i] = Answer(prompts[i], backbone.decode(row[:stop]).strip(), route, stop)
@@ -109,22 +107,22 @@ def answer_encoded(
     return [answers[i] for i in range(len(encoded))]
 
 
-def check_edits(editor: Editor, batch_size: int, progress: Progress | None) -> Check:
+def check_edits(live: Live, batch_size: int, progress: Progress | None) -> Check:
     """Ask every enabled edit again, in every wording and form, and compare answer and target after strip."""
-    enabled = [stored.edit for stored in editor.store.edits() if stored.enabled]
+    enabled = [stored.edit for stored in live.store.edits() if stored.enabled]
     asked = [
-        (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in editor.backbone.forms(prompt)
+        (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in live.backbone.forms(prompt)
     ]
-    longest = max((len(editor.backbone.encode_target(edit.target, form)) for edit, _, form in asked), default=1)
+    longest = max((len(live.backbone.encode_target(edit.target, form)) for edit, _, form in asked), default=1)
     prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
-    answers = answer_encoded(editor, prompts, encoded, batch_size, progress, {"max_new_tokens": longest + 1})
+    answers = answer_encoded(live, prompts, encoded, batch_size, progress, {"max_new_tokens": longest + 1})
     broken = [
         Broken(edit.id, prompt, edit.target, answer.text, answer.route, form.form)
         for (edit, prompt, form), answer in zip(asked, answers, strict=True)
         if answer.text != edit.target.strip()
     ]
-    pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in editor.neighbours(edit.id)[2]}
-    return Check(len(enabled), broken, sorted(pairs), editor.store.verify())  # type: ignore[arg-type]
+    pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in live.neighbours(edit.id)[2]}
+    return Check(len(enabled), broken, sorted(pairs), live.store.verify())  # type: ignore[arg-type]
 
 
 def short(prompt: Prompt, width: int = 60) -> str:

@@ -17,7 +17,7 @@ from .training import Trained, Trainer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .editor import Editor
+    from .live import Live
 
 SAME_KEY = 1e-3
 """Distance below which two keys cannot be told apart."""
@@ -68,7 +68,7 @@ class Planned:
     replaced: list[str]
 
 
-def plan(editor: Editor, edits: Sequence[Edit], replace: bool) -> list[Planned]:
+def plan(live: Live, edits: Sequence[Edit], replace: bool) -> list[Planned]:
     """Decide what each edit means for the store, and tokenise it: every error that can be known is raised here.
 
     Raises:
@@ -80,11 +80,11 @@ def plan(editor: Editor, edits: Sequence[Edit], replace: bool) -> list[Planned]:
         raise EditError(
             f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them"
         )
-    live = {stored.edit.id: stored.edit for stored in editor.store.edits()}
-    asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in live.items()}
+    present = {stored.edit.id: stored.edit for stored in live.store.edits()}
+    asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in present.items()}
     planned: dict[str, Planned] = {}
     for edit in edits:
-        old = live.get(edit.id)
+        old = present.get(edit.id)
         if old is not None and old.content != edit.content and not replace:
             raise EditError(
                 f"edit {edit.id!r} is in the store with other content: use replace to change it, or another id"
@@ -95,24 +95,24 @@ def plan(editor: Editor, edits: Sequence[Edit], replace: bool) -> list[Planned]:
             planned[edit.id] = Planned(edit, [], [])
             continue
         asked = asks.get(prompt_key(edit.prompt))
-        planned[edit.id] = Planned(edit, _rows(editor, edit), [asked] if asked not in (None, edit.id) else [])
+        planned[edit.id] = Planned(edit, _rows(live, edit), [asked] if asked not in (None, edit.id) else [])
     return list(planned.values())
 
 
-def _rows(editor: Editor, edit: Edit) -> list[Row]:
+def _rows(live: Live, edit: Edit) -> list[Row]:
     try:
-        encoded = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
+        encoded = [form for prompt in edit.prompts for form in live.backbone.forms(prompt)]
         for prompt in edit.quiet:
-            editor.backbone.forms(prompt)
-        return [Row.of(form, editor.backbone.encode_target(edit.target, form)) for form in encoded]
+            live.backbone.forms(prompt)
+        return [Row.of(form, live.backbone.encode_target(edit.target, form)) for form in encoded]
     except EditError as error:
         raise EditError(f"edit {edit.id!r}: {error}") from None
 
 
-def train_in_parts(editor: Editor, planned: Sequence[Planned], progress: Progress | None) -> Iterator[list[EditReport]]:
+def train_in_parts(live: Live, planned: Sequence[Planned], progress: Progress | None) -> Iterator[list[EditReport]]:
     """Train ``config.together`` edits at a time, store those that hold, and hand out the reports of each part."""
-    trainer = Trainer(editor.router, editor.config)
-    done, size = 0, editor.config.together
+    trainer = Trainer(live.router, live.config)
+    done, size = 0, live.config.together
     fresh = [item for item in planned if item.rows]
     if skipped := [EditReport(item.edit.id, "skipped", True) for item in planned if not item.rows]:
         done += len(skipped)
@@ -124,17 +124,15 @@ def train_in_parts(editor: Editor, planned: Sequence[Planned], progress: Progres
         began = time.perf_counter()
         trained = trainer.train([(item.edit.id, item.rows) for item in part])
         seconds = (time.perf_counter() - began) / len(part)
-        yield _store(editor, part, trained, seconds)
+        yield _store(live, part, trained, seconds)
         done += len(part)
         if progress:
             progress("editing", done, len(planned))
 
 
-def _store(editor: Editor, part: Sequence[Planned], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
-    from .editor import keys_of
-
-    assert editor.calibration is not None  # the editor calibrates before it trains
-    keys = keys_of(editor, [item.edit for item in part], editor.calibration)
+def _store(live: Live, part: Sequence[Planned], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
+    assert live.calibration is not None  # the editor calibrates before it trains
+    keys = live.keys_of([item.edit for item in part], live.calibration)
     reports: dict[str, EditReport] = {}
     records: list[Record] = []
     removed: list[str] = []
@@ -156,13 +154,13 @@ def _store(editor: Editor, part: Sequence[Planned], trained: Sequence[Trained], 
                 for name, pair in result.block.items()
                 for factor, t in zip("AB", pair, strict=True)
             }
-            records.append(Record(item.edit, result.rank, editor.config.reach, facts, block, own))
+            records.append(Record(item.edit, result.rank, live.config.reach, facts, block, own))
             removed += item.replaced
-    live = {stored.edit.id for stored in editor.store.edits()}
-    removed = [edit_id for edit_id in dict.fromkeys(removed) if edit_id in live and edit_id not in reports]
+    present = {stored.edit.id for stored in live.store.edits()}
+    removed = [edit_id for edit_id in dict.fromkeys(removed) if edit_id in present and edit_id not in reports]
     if records:
-        editor._changed(lambda: editor.store.put(records, "edit", removed))
-    return [_with_neighbours(editor, report) for report in reports.values()]
+        live.change(lambda: live.store.put(records, "edit", removed))
+    return [_with_neighbours(live, report) for report in reports.values()]
 
 
 def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
@@ -173,6 +171,6 @@ def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
     return ""
 
 
-def _with_neighbours(editor: Editor, report: EditReport) -> EditReport:
-    nearest, distance, overlaps = editor.neighbours(report.id) if report.held else (None, None, [])
+def _with_neighbours(live: Live, report: EditReport) -> EditReport:
+    nearest, distance, overlaps = live.neighbours(report.id) if report.held else (None, None, [])
     return EditReport(**report.to_dict() | {"nearest": nearest, "nearest_distance": distance, "overlaps": overlaps})

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from .asking import Answer, Check, check_edits, generate_answers
-from .backbone import Backbone, Encoded, Form, Locations
+from .backbone import Backbone, Form, Locations
 from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_states
 from .config import MeloConfig
 from .edit import Edit, Prompt, check_prompt
 from .editing import EditReport, plan, train_in_parts
 from .errors import ModelError, StoreError
 from .index import NeuronIndex
+from .live import Live
 from .prompts import Route
 from .routing import Router
 from .store import Revision, Store, StoredEdit
@@ -67,22 +64,32 @@ class Editor:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         config = self._agreed(store, config, fingerprint) if isinstance(store, Store) else config or MeloConfig()
         locations = self.backbone.locate(config)
-        self.router = Router(self.backbone, locations, self._decide)
-        self.index = NeuronIndex(1)
-        self.calibration: Calibration | None = None
-        self._calibrated = -1
-        self._at: dict[str, int] = {}  # edit id -> its number in bank and index: the record's, greater for newer ones
-        self._ids: dict[int, str] = {}
+        self._live = Live(self.backbone, locations, config)
         try:
             # last of all: a model that cannot be edited leaves no store behind
             if not isinstance(store, Store):
                 store = self._new_store(store, locations, config, fingerprint, name)
             self.store = store
-            self.config = MeloConfig.from_dict(self.store.config)
-            self._refresh()
+            self.config = MeloConfig.from_dict(store.config)
+            self._live.follow(store)
         except BaseException:
-            self.router.detach()
+            self._live.router.detach()
             raise
+
+    @property
+    def router(self) -> Router:
+        """The hooks on the model."""
+        return self._live.router
+
+    @property
+    def index(self) -> NeuronIndex:
+        """The index of the edits that answer; ``index.threshold`` is the distance below which one fires."""
+        return self._live.index
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration in force."""
+        return self._live.calibration
 
     @classmethod
     def from_pretrained(
@@ -178,27 +185,27 @@ class Editor:
         progress: Progress | None = None,
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
-        planned = plan(self, _edit_list(edits), replace)
+        planned = plan(self._live, _edit_list(edits), replace)
         with self.store.writing():
             if self.calibration is None:
                 self.calibrate(progress=progress)
-            yield from train_in_parts(self, planned, progress)
+            yield from train_in_parts(self._live, planned, progress)
 
     def remove(self, ids: str | Sequence[str]) -> int:
         """Remove edits; their prompts get the base model's answers again, bit for bit. Return the new revision."""
-        return self._changed(lambda: self.store.remove([ids] if isinstance(ids, str) else ids))
+        return self._live.change(lambda: self.store.remove([ids] if isinstance(ids, str) else ids))
 
     def enable(self, ids: str | Sequence[str]) -> int:
         """Let disabled edits answer again. Return the new revision."""
-        return self._changed(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, True))
+        return self._live.change(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, True))
 
     def disable(self, ids: str | Sequence[str]) -> int:
         """Keep edits from answering without removing them. Return the new revision."""
-        return self._changed(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, False))
+        return self._live.change(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, False))
 
     def rollback(self, to: int) -> int:
         """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
-        return self._changed(lambda: self.store.rollback(to))
+        return self._live.change(lambda: self.store.rollback(to))
 
     def calibrate(
         self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None
@@ -220,19 +227,12 @@ class Editor:
                 checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
                 made = calibrate(self.router, self.config, checked, source, progress)
             live = self.store.edits()
-            keys = keys_of(self, [stored.edit for stored in live], made)
-            return self._changed(
+            keys = self._live.keys_of([stored.edit for stored in live], made)
+            return self._live.change(
                 lambda: self.store.calibrate(
                     made.to_tensors(), made.info, {stored.edit.id: own for stored, own in zip(live, keys, strict=True)}
                 )
             )
-
-    def _changed(self, change: Any) -> int:
-        before = self.store.revision
-        revision = change()
-        if revision != before:
-            self._refresh()
-        return int(revision)
 
     # -- answering
 
@@ -253,18 +253,18 @@ class Editor:
             progress: told how many prompts are done.
             kwargs: passed to ``generate``.
         """
-        return generate_answers(self, _prompt_list(prompts), form, batch_size, progress, kwargs)
+        return generate_answers(self._live, _prompt_list(prompts), form, batch_size, progress, kwargs)
 
     def route(
         self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, progress: Progress | None = None
     ) -> list[Route]:
         """Say which edit each prompt would reach, running only the layers up to the key layer."""
         encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
-        return self._decide(pooled_states(self.router, encoded, progress, "routing"))[1]
+        return self._live.decide(pooled_states(self.router, encoded, progress, "routing"))[1]
 
     def check(self, batch_size: int = 32, progress: Progress | None = None) -> Check:
         """Ask every edit again, in every wording and form, and look for edits whose scopes overlap."""
-        return check_edits(self, batch_size, progress)
+        return check_edits(self._live, batch_size, progress)
 
     def routing(self, prompt_lengths: Sequence[int]) -> AbstractContextManager[None]:
         """State how many real tokens of each row are prompt, for this thread's plain ``model(...)`` calls."""
@@ -281,10 +281,7 @@ class Editor:
 
     def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
         """Return the nearest other edit, its distance, and the edits whose scopes overlap its own; none if disabled."""
-        if edit_id not in self._at:
-            return None, None, []
-        nearest, distance, overlaps = self.index.neighbours(self._at[edit_id])
-        return self._ids.get(nearest), None if nearest < 0 else distance, [self._ids[number] for number in overlaps]
+        return self._live.neighbours(edit_id)
 
     # -- the store
 
@@ -313,79 +310,6 @@ class Editor:
 
     def __exit__(self, *raised: object) -> None:
         self.detach()
-
-    # -- keeping bank and index in step
-
-    def _refresh(self) -> None:
-        """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""
-        calibration = self.store.calibration() if self.store.calibration_id != self._calibrated else None
-        wanted = {stored.edit.id: stored for stored in self.store.edits() if stored.enabled}
-        # Tensors made under a caller's inference_mode could not be changed outside of it.
-        with self.router.lock, torch.inference_mode(False):
-            if calibration is not None:
-                self._calibrated, tensors, info = calibration
-                self.calibration = Calibration.from_tensors(tensors, info)
-                self.index = NeuronIndex(len(tensors["components"]), self.router.key_device)
-                self.router.bank.remove(list(self._ids))
-                self._at, self._ids = {}, {}
-            gone = [
-                number
-                for edit_id, number in self._at.items()
-                if edit_id not in wanted or wanted[edit_id].record != number
-            ]
-            self.router.bank.remove(gone)
-            self.index.remove(gone)
-            for number in gone:
-                del self._at[self._ids.pop(number)]
-            missing = [edit_id for edit_id in wanted if edit_id not in self._at]
-            for edit_id, (block, keys) in self.store.tensors(missing).items() if missing else ():
-                number = wanted[edit_id].record
-                pairs = {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.config.modules or ()}
-                self.router.bank.add(number, pairs, wanted[edit_id].reach)  # type: ignore[arg-type]
-                self.index.add(number, keys["keys"], keys.get("quiet"))
-                self._at[edit_id], self._ids[number] = number, edit_id
-            if calibration is not None and self.calibration is not None:
-                self.index.calibrate(self.calibration.prompts, self.config.false_activation, self.config.min_similarity)
-
-    def _decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
-        """Map pooled states (B, d) to edit numbers and routes."""
-        threshold = self.index.threshold
-        if self.calibration is None or not len(self.index):
-            return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
-        hits = self.index.search(self.calibration.whitening(pooled))
-        owners, routes = [], []
-        columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
-        for owner, distance, quieted, near in zip(*(column.tolist() for column in columns), strict=True):
-            fires, hushed = distance < threshold, near < threshold
-            if hushed and not fires:
-                owner, distance = quieted, near
-            owners.append(owner if fires else -1)
-            routes.append(
-                Route(
-                    edit=self._ids[owner] if fires else None,
-                    distance=None if math.isinf(distance) else distance,
-                    threshold=threshold,
-                    nearest=self._ids.get(owner),
-                    reason="fired" if fires else "quiet" if hushed else "outside scope",
-                )
-            )
-        return owners, routes
-
-
-def keys_of(editor: Editor, edits: Sequence[Edit], calibration: Calibration) -> list[dict[str, Tensor]]:
-    """Return, per edit, the keys (n, k) of its prompts in every form, and (m, k) of its quiet prompts."""
-    encoded: list[Encoded] = []
-    sizes: list[tuple[int, int]] = []
-    for edit in edits:
-        own = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
-        quiet = [form for prompt in edit.quiet for form in editor.backbone.forms(prompt)]
-        encoded += own + quiet
-        sizes.append((len(own), len(quiet)))
-    if not encoded:
-        return []
-    keys = calibration.whitening(pooled_states(editor.router, encoded))
-    parts = iter(torch.split(keys, [size for pair in sizes for size in pair]))
-    return [{"keys": next(parts).clone(), "quiet": next(parts).clone()} for _ in edits]
 
 
 def _edit_list(edits: Edits) -> list[Edit]:

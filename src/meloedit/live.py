@@ -1,0 +1,132 @@
+"""What answers: the bank and the index of one model, kept in step with its store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .calibration import Calibration, pooled_states
+from .index import NeuronIndex
+from .prompts import Route
+from .routing import Router
+
+if TYPE_CHECKING:
+    from .backbone import Backbone, Encoded, Locations
+    from .config import MeloConfig
+    from .edit import Edit
+    from .store import Store
+
+
+class Live:
+    """The edits that answer. It hooks the model at once; ``follow`` a store to have any edits.
+
+    Args:
+        backbone: the model.
+        locations: its key layer and edited modules.
+        config: settings.
+
+    Raises:
+        ModelError: if the modules do not run as hooks need them to.
+    """
+
+    def __init__(self, backbone: Backbone, locations: Locations, config: MeloConfig) -> None:
+        self.backbone = backbone
+        self.config = config
+        self.modules = locations.modules
+        self.router = Router(backbone, locations, self.decide)
+        self.index = NeuronIndex(1)
+        self.calibration: Calibration | None = None
+        self.store: Store
+        self._calibrated: int | None = None
+        self._number: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
+        self._id: dict[int, str] = {}
+
+    def follow(self, store: Store) -> None:
+        """Answer with the edits of ``store``."""
+        self.store = store
+        self._refresh()
+
+    def change(self, transaction: Callable[[], int]) -> int:
+        """Run a transaction of the store, answer with what it left there, and return the revision."""
+        before = self.store.revision
+        revision = transaction()
+        if revision != before:
+            self._refresh()
+        return revision
+
+    def _refresh(self) -> None:
+        """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""
+        store, bank = self.store, self.router.bank
+        calibration = store.calibration() if store.calibration_id != self._calibrated else None
+        wanted = {stored.edit.id: stored for stored in store.edits() if stored.enabled}
+        # Tensors made under a caller's inference_mode could not be changed outside of it.
+        with self.router.lock, torch.inference_mode(False):
+            if calibration is not None:
+                self._calibrated, tensors, info = calibration
+                self.calibration = Calibration.from_tensors(tensors, info)
+                self.index = NeuronIndex(len(tensors["components"]), self.router.key_device)
+                bank.remove(list(self._id))
+                self._number, self._id = {}, {}
+            gone = [n for name, n in self._number.items() if name not in wanted or wanted[name].record != n]
+            bank.remove(gone)
+            self.index.remove(gone)
+            for number in gone:
+                del self._number[self._id.pop(number)]
+            missing = [name for name in wanted if name not in self._number]
+            for name, (block, keys) in store.tensors(missing).items() if missing else ():
+                number = wanted[name].record
+                pairs = {module: (block[f"{module}.A"], block[f"{module}.B"]) for module in self.modules}
+                bank.add(number, pairs, wanted[name].reach)  # type: ignore[arg-type]
+                self.index.add(number, keys["keys"], keys["quiet"])
+                self._number[name], self._id[number] = number, name
+            if calibration is not None and self.calibration is not None:
+                self.index.calibrate(self.calibration.prompts, self.config.false_activation, self.config.min_similarity)
+
+    def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
+        """Map pooled states (B, d) to edit numbers (-1: none) and routes."""
+        threshold = self.index.threshold
+        if self.calibration is None or not len(self.index):
+            return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
+        hits = self.index.search(self.calibration.whitening(pooled))
+        owners, routes = [], []
+        columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
+        for owner, distance, quieted, near in zip(*(column.tolist() for column in columns), strict=True):
+            fires, hushed = distance < threshold, near < threshold
+            if hushed and not fires:
+                owner, distance = quieted, near
+            owners.append(owner if fires else -1)
+            routes.append(
+                Route(
+                    edit=self._id[owner] if fires else None,
+                    distance=None if math.isinf(distance) else distance,
+                    threshold=threshold,
+                    nearest=self._id.get(owner),
+                    reason="fired" if fires else "quiet" if hushed else "outside scope",
+                )
+            )
+        return owners, routes
+
+    def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
+        """Return the nearest other edit, its distance, and the edits whose scopes overlap its own; none if disabled."""
+        if edit_id not in self._number:
+            return None, None, []
+        nearest, distance, overlaps = self.index.neighbours(self._number[edit_id])
+        return self._id.get(nearest), None if nearest < 0 else distance, [self._id[number] for number in overlaps]
+
+    def keys_of(self, edits: Sequence[Edit], calibration: Calibration) -> list[dict[str, Tensor]]:
+        """Return, per edit, the ``keys`` (n, k) of its prompts in every form, and of its ``quiet`` ones."""
+        encoded: list[Encoded] = []
+        sizes: list[int] = []
+        for prompts in (prompts for edit in edits for prompts in (edit.prompts, edit.quiet)):
+            forms = [form for prompt in prompts for form in self.backbone.forms(prompt)]
+            encoded += forms
+            sizes.append(len(forms))
+        if not encoded:
+            return []
+        parts = torch.split(calibration.whitening(pooled_states(self.router, encoded)), sizes)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        return [{"keys": keys.clone(), "quiet": quiet.clone()} for keys, quiet in pairs]
