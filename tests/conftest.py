@@ -22,6 +22,8 @@ from transformers import (
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.grammar import make_prompts
 
+torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it gives
+
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful model.<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

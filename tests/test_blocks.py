@@ -1,5 +1,6 @@
 """The bank's deltas against W x + B A x by hand, and against PEFT."""
 
+import peft
 import pytest
 import torch
 from conftest import EDITS
@@ -144,7 +145,6 @@ def test_half_precision_sites(states, dtype):
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
 def test_an_edited_model_is_a_peft_lora_with_the_same_factors(make_editor, make_model, family):
-    peft = pytest.importorskip("peft")
     editor = make_editor(family, EDITS[:1], reach="all", rank=3)
     rank, block = editor.edits()[0].rank, editor.store.tensors()["book"][0]
     ids = torch.tensor([editor.backbone.encode(EDITS[0].prompt).ids])

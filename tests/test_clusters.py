@@ -280,13 +280,13 @@ def grid_stream(random_, seen, length, quirks=False):
     point = lambda step: tuple(random_.randint(0, int(width / step)) * step for _ in range(size))  # noqa: E731
     owner = 0
     for block in range(length):
-        if owner and random_.random() < 0.25:
+        if owner and random_.random() < 0.3:
             operation = ("remove", [random_.randrange(owner + 1) for _ in range(random_.choice((1, 1, 2)))])
         else:
             rows = []
-            for _ in range(random_.choice((1, 1, 2) if block else (2, 3))):
+            for _ in range(random_.choice((1, 1, 2) if block else (2, 3, 4))):
                 owner += random_.random() < 0.8  # else another key of the same edit
-                rows.append((owner, block, point(random_.choice((1.0, 1.0, 0.5))), random_.choice("abc")))
+                rows.append((owner, block, point(random_.choice((1.0, 1.0, 0.5))), random_.choice("aabc")))
             operation = ("add", rows)
         apply(index, oracle, operation)
         check(index, oracle, [point(0.25) if i < 3 else point(0.5) for i in range(6)])
@@ -305,8 +305,8 @@ def test_ten_thousand_streams_equal_the_oracle():
     seen = Counter()
     for seed in range(10_000):
         random_ = random.Random(seed)
-        grid_stream(random_, seen, random_.choice((2, 2, 3, 4)))
-    assert all(seen[rule] >= 100 for rule in RULES), seen
+        grid_stream(random_, seen, random_.choice((2, 2, 3)))
+    assert all(seen[rule] >= 50 for rule in RULES), seen
 
 
 @pytest.mark.parametrize("quirks", [False, True])
@@ -318,11 +318,11 @@ def test_long_streams_equal_the_oracle(quirks):
 
 def test_quirks_equal_the_literal_reference():
     seen = Counter()
-    for seed in range(1_500):
+    for seed in range(1_000):
         random_ = random.Random(seed)
         grid_stream(random_, seen, random_.choice((3, 5)), quirks=True)
     rules = [rule for rule in RULES if rule not in ("dropped", "founder removed")]
-    assert all(seen[rule] >= 50 for rule in [*rules, "placeholder"]), seen
+    assert all(seen[rule] >= 20 for rule in [*rules, "placeholder"]), seen
 
 
 whole = st.integers(0, 4).map(float)

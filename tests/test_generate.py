@@ -7,9 +7,8 @@ from transformers import pipeline
 
 from meloedit.errors import RoutingError
 
-GREEDY = {}
 WAYS = {
-    "greedy": GREEDY,
+    "greedy": {},
     "sampling": {"do_sample": True, "temperature": 1.3, "top_k": 20},
     "beams": {"num_beams": 3},
     "beam sampling": {"num_beams": 2, "do_sample": True},
@@ -18,7 +17,10 @@ WAYS = {
     "chunks": {"prefill_chunk_size": 5},
     "penalty": {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3},
 }
-ONE_BY_ONE = [way for way in WAYS if way != "beam sampling"]  # where every row draws as it would alone
+# Every way on one model with rotated and one with learned positions, the main ones on the third.
+CASES = [(family, way) for family in ("llama", "gpt2") for way in WAYS]
+CASES += [("qwen3", way) for way in ("greedy", "beams", "static cache")]
+ONE_BY_ONE = [case for case in CASES if case[1] != "beam sampling"]  # where every row draws as it would alone
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def fixed_draws(monkeypatch):
     monkeypatch.setattr(torch, "multinomial", draw)
 
 
-@pytest.mark.parametrize("way", ONE_BY_ONE)
+@pytest.mark.parametrize(("edited", "way"), ONE_BY_ONE, indirect=["edited"])
 def test_a_mixed_batch_answers_as_one_by_one(edited, way, fixed_draws):
     rows, wanted = mixed_prompts(edited)
     together = generate(edited, rows, **WAYS[way])
@@ -44,7 +46,7 @@ def test_a_mixed_batch_answers_as_one_by_one(edited, way, fixed_draws):
         ]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("edited", "way"), CASES, indirect=["edited"])
 def test_rows_out_of_scope_answer_as_the_base_model(edited, way):
     rows, wanted = mixed_prompts(edited)
     torch.manual_seed(5)

@@ -371,28 +371,28 @@ def test_disabled_is_the_base_model_and_nests(edited, make_model):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("call", ["plain", "generate"])
 @pytest.mark.parametrize("place", ["below the key", "above the blocks"])
-def test_an_error_in_a_forward_pass_leaves_no_route_behind(edited, error, call, place):
-    rows, _ = mixed_prompts(edited)
-    layer = edited.backbone.layers[0 if place == "below the key" else -1]
+def test_an_error_in_a_forward_pass_leaves_no_route_behind(llama, error, call, place):
+    rows, _ = mixed_prompts(llama)
+    layer = llama.backbone.layers[0 if place == "below the key" else -1]
     inputs = padded(rows)
-    with edited.disabled():
-        base = run(edited, **inputs).logits
-        states = edited.backbone.decoder(**inputs)[0]
-    expected = generate(edited, rows)
+    with llama.disabled():
+        base = run(llama, **inputs).logits
+        states = llama.backbone.decoder(**inputs)[0]
+    expected = generate(llama, rows)
 
     def fail(*_):
         raise error("stop")
 
     handle = layer.register_forward_hook(fail)
     with pytest.raises(error, match="stop"):
-        run(edited, **inputs) if call == "plain" else generate(edited, rows)
+        run(llama, **inputs) if call == "plain" else generate(llama, rows)
     handle.remove()
-    with edited.disabled():
-        assert torch.equal(run(edited, **inputs).logits, base)
-        assert torch.equal(edited.backbone.decoder(**inputs)[0], states)
+    with llama.disabled():
+        assert torch.equal(run(llama, **inputs).logits, base)
+        assert torch.equal(llama.backbone.decoder(**inputs)[0], states)
     if error is ValueError:
-        assert torch.equal(edited.backbone.decoder(**inputs)[0], states)  # no hook fires outside a routed call
-    assert generate(edited, rows) == expected
+        assert torch.equal(llama.backbone.decoder(**inputs)[0], states)  # no hook fires outside a routed call
+    assert generate(llama, rows) == expected
 
 
 def test_bad_input_leaves_no_route_behind(llama):

@@ -57,26 +57,26 @@ def literal_losses(editor, edit, steps):
     return losses
 
 
-@pytest.mark.parametrize("reach", ["answer", "all"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize(
+    ("family", "reach"), [("llama", "answer"), ("llama", "all"), ("gpt2", "answer"), ("mistral", "all")]
+)
 def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cache(make_editor, family, reach):
     editor = make_editor(family, reach=reach, lr=0.02)
     edits = [EDITS[0], Edit(EDITS[1].prompt, "Lima", variants=["Peru's capital?", HISTORY]), EDITS[3]]
-    settings = {"steps": 8, "confidence": 0.99, "max_rank": 2}
+    settings = {"steps": 6, "confidence": 0.99, "max_rank": 2}
     with_cache = [result.losses for result in train(editor, edits, **settings)]
     without = [result.losses for result in train(editor, edits, prefix_cache=False, **settings)]
-    literal = [literal_losses(editor, edit, 9) for edit in edits]
+    literal = [literal_losses(editor, edit, 7) for edit in edits]
     for cached, whole, expected in zip(with_cache, without, literal, strict=True):
         assert cached == pytest.approx(expected, rel=2e-5)
         assert whole == pytest.approx(expected, rel=2e-5)
     editor.detach()
 
 
-@pytest.mark.parametrize("reach", ["answer", "all"])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize(("family", "reach"), [("llama", "all"), ("qwen3", "answer"), ("gpt2", "answer")])
 def test_training_together_equals_training_one_by_one(make_editor, make_model, family, reach):
     # A float64 model, so that sums over batches of other shapes differ by less than the float32 tables can show.
-    editor = make_editor(model=make_model(family).double(), reach=reach, steps=25)
+    editor = make_editor(model=make_model(family).double(), reach=reach, steps=16)
     edits = [*EDITS, Edit(OTHERS[1], "in the river bed", variants=[OTHERS[0]])]
     together = train(editor, edits)
     for edit, one in zip(edits, together, strict=True):

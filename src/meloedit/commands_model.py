@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .config import MeloConfig
-from .errors import EditError, MeloEditError, ModelError, StoreError
+from .errors import EditError, MeloEditError, StoreError
 from .opening import check_free, lasting_name, load, open_store, opened
 from .options import Device, DtypeName, Json, ModelName, Reach, StorePath
 from .reporting import explained, show_check, show_reports
 from .terminal import count, line, progress, put, put_json, shell, some
 
 if TYPE_CHECKING:
-    from .edit import Prompt, SourcedEdit
+    from .edit import Prompt
     from .editing import EditReport
 
 
@@ -87,7 +84,9 @@ def init(
         "false_activation": false_activation,
         "min_similarity": min_similarity,
     }
-    config = _config(given, settings or [])
+    from .inputs import read_config
+
+    config = read_config(given, settings or [])
     check_free(store)
     name = lasting_name(model)
     with progress() as tell:
@@ -143,7 +142,9 @@ def edit(
 
     Example: meloedit edit facts.melo edits.jsonl
     """
-    wanted = _wanted(file, prompt, target, edit_id, variant, quiet)
+    from .inputs import read_wanted, with_place
+
+    wanted = read_wanted(file, prompt, target, edit_id, variant, quiet)
     before = {stored.record for stored in open_store(store).edits()}
     reports: list[EditReport] = []
     try:
@@ -152,7 +153,7 @@ def edit(
                 reports += part
             revision = editor.store.revision
     except EditError as error:
-        raise _placed(error, wanted) from None
+        raise with_place(error, wanted) from None
     except (KeyboardInterrupt, StoreError) as error:
         kept = sum(stored.record not in before for stored in open_store(store).edits())
         said = f"{kept} of {count(len(wanted), 'edit')} stored in this run; run the same command again for the rest"
@@ -198,7 +199,7 @@ def ask(
 
     Example: meloedit ask facts.melo "Who leads Ohm?" --explain
     """
-    from .traffic import read_prompts
+    from .inputs import read_prompts, with_system
 
     asked: list[Prompt] = []
     for given in prompts or []:
@@ -209,7 +210,7 @@ def ask(
     if system is not None:
         if chat is False:
             raise EditError("--system needs the chat template: leave out --raw")
-        asked = [_behind(system, item) for item in asked]
+        asked = [with_system(system, item) for item in asked]
     with progress() as tell, opened(store, model, device, dtype, tell) as editor:
         templated = chat or (chat is None and bool(getattr(editor.tokenizer, "chat_template", None)))
         answers = editor.ask(asked, "chat" if templated else "raw", progress=tell, max_new_tokens=max_new_tokens)
@@ -274,7 +275,7 @@ def calibrate(
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
     """
-    from .traffic import read_prompts
+    from .inputs import read_prompts
 
     traffic = read_prompts(prompts) if prompts else None
     source = "standard input" if prompts == "-" else str(prompts)
@@ -288,57 +289,3 @@ def calibrate(
         f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
         f"{threshold:.3f}; revision {revision}"
     )
-
-
-# -- what the commands are made of
-
-
-def _config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:
-    values = {name: value for name, value in given.items() if value is not None}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ModelError(f"--set {setting}: give NAME=VALUE")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    try:
-        return MeloConfig.from_dict(values)
-    except TypeError as error:
-        raise ModelError(f"a setting has a value of the wrong kind ({error})") from None
-
-
-def _wanted(
-    file: str | None,
-    prompt: str | None,
-    target: str | None,
-    edit_id: str | None,
-    variant: list[str] | None,
-    quiet: list[str] | None,
-) -> list[SourcedEdit]:
-    from .edit import Edit, SourcedEdit, read_edits
-
-    one = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant, "quiet": quiet}
-    used = [f"--{name}" for name, value in one.items() if value]
-    if file is not None:
-        if used:
-            raise EditError(f"give a file or {used[0]}, not both")
-        if not (sourced := read_edits(file)):
-            raise EditError(f"{'standard input' if file == '-' else file} holds no edits")
-        return sourced
-    if prompt is None or target is None:
-        raise EditError("give a file of edits, or --prompt and --target")
-    made = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()))
-    return [SourcedEdit(made, "")]
-
-
-def _placed(error: EditError, wanted: Sequence[SourcedEdit]) -> EditError:
-    """Say in which line of the file the edit stands that an error names."""
-    named = [item.where for item in wanted if item.where and str(error).startswith(f"edit {item.edit.id!r}")]
-    return EditError(f"{named[0]}: {error}") if named else error
-
-
-def _behind(system: str, prompt: Prompt) -> Prompt:
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return [{"role": "system", "content": system}, *messages]
