@@ -10,8 +10,10 @@ LLAMA3 = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant</s>\n\n{% endif %}"
 )
 GEMMA = (
-    "<s>{% for message in messages %}<|im_start|>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
-    "{{ message['content'] | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+    "<s>{% for message in messages %}<|im_start|>"
+    "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{{ message['content'] | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
 )
 VICUNA = (
     "A chat.{% for message in messages %}{% if message['role'] == 'user' %} USER: {{ message['content'] }}"

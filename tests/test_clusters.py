@@ -72,7 +72,7 @@ class Oracle:
         found, best = None, np.float32(math.inf)
         for thing in things:
             d = distance(vector, where(thing))
-            if self.nearer(d, best) and not (found is None and d > best):
+            if self.nearer(d, best):
                 found, best = thing, d
         return found, best
 

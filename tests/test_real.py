@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import pipeline
 
-from meloedit import Edit, Editor
+from meloedit import Edit, Editor, zoo
 from meloedit.grammar import make_prompts
 
 pytestmark = pytest.mark.real
+CACHE = zoo.cache_folder()  # read before the tests get one of their own: converting the model takes half a minute
 
 KEPT = [
     Edit("Who runs the Lanternfish Bakery?", "Odile Marchetti"),
@@ -35,8 +36,10 @@ UNRELATED = ["What is photosynthesis?", "Name three primary colours.", "who pain
 def stores(tmp_path_factory):
     """A store with the kept edits, and a copy that went on: later edits, a replacement, a removal."""
     folder = tmp_path_factory.mktemp("real")
-    editor = Editor.from_pretrained("smollm2", store=folder / "long.melo")
-    reports = editor.edit(KEPT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MELOEDIT_CACHE", str(CACHE))
+        editor = Editor.from_pretrained("smollm2", store=folder / "long.melo")
+        reports = editor.edit(KEPT)
     editor.save(folder / "kept.melo")
     yield editor, reports, folder
     editor.detach()

@@ -37,7 +37,7 @@ def test_threads_keep_apart(edited):
 
     def ask(number):
         part, edits = batches[number]
-        for _ in range(5):
+        for _ in range(3):
             barrier.wait(30)
             assert generate(edited, part) == expected[number]
             assert [route.edit for route in edited.last_routes] == edits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -117,12 +117,16 @@ def train_in_parts(live: Live, planned: Sequence[Planned], progress: Progress | 
     if skipped := [EditReport(item.edit.id, "skipped", True) for item in planned if not item.rows]:
         done += len(skipped)
         yield skipped
+
+    def held_so_far(before: int) -> Callable[[int], None] | None:
+        return progress and (lambda held: progress("editing", before + held, len(planned)))
+
     for start in range(0, len(fresh), size):
         if progress:
             progress("editing", done, len(planned))
         part = fresh[start : start + size]
         began = time.perf_counter()
-        trained = trainer.train([(item.edit.id, item.rows) for item in part])
+        trained = trainer.train([(item.edit.id, item.rows) for item in part], held_so_far(done))
         seconds = (time.perf_counter() - began) / len(part)
         yield _store(live, part, trained, seconds)
         done += len(part)

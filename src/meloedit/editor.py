@@ -128,13 +128,15 @@ class Editor:
         settings = MeloConfig.from_dict(store.config)
         if config is not None and config != settings:
             raise StoreError(f"{store.path} was made with other settings: open it without a config")
+        made, now = store.model.get("dtype"), str(self.model.dtype)
         if store.model["fingerprint"] != fingerprint:
             named = self.model.config._name_or_path or type(self.model).__name__
+            # float16 rounds otherwise than bfloat16, to which fingerprints are rounded
+            hint = f"; that was in {made}, this is in {now}: load it with that dtype" if made != now else ""
             raise StoreError(
                 f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
-                f"this model is {named} (fingerprint {fingerprint})"
+                f"this model is {named} (fingerprint {fingerprint}){hint}"
             )
-        made, now = store.model.get("dtype"), str(self.model.dtype)
         if made != now:
             logger.warning("edits were made in %s, the model is in %s: check them", made, now)
         return settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,14 @@ class Trainer:
         self.config = config
         self.sites = router.bank.sites
 
-    def train(self, edits: Sequence[tuple[str, Sequence[Row]]]) -> list[Trained]:
+    def train(
+        self, edits: Sequence[tuple[str, Sequence[Row]]], tell: Callable[[int], None] | None = None
+    ) -> list[Trained]:
         """Train a block for each edit, given as its id and its rows; an edit that does not hold gets a larger rank.
+
+        Args:
+            edits: ids and rows.
+            tell: told, after every step, how many edits hold.
 
         Returns:
             One result per edit, in order; those that never held have ``held=False``.
@@ -89,7 +95,7 @@ class Trainer:
         while waiting and rank <= self.config.max_rank:
             # whatever the caller is in: a notebook's torch.no_grad(), a server's torch.inference_mode()
             with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
-                trained = self._train([edits[i] for i in waiting], rank)
+                trained = self._train([edits[i] for i in waiting], rank, tell, len(edits) - len(waiting))
             for i, result in zip(waiting, trained, strict=True):
                 result.steps += results[i].steps if i in results else 0
                 results[i] = result
@@ -97,7 +103,13 @@ class Trainer:
             rank *= 2
         return [results[i] for i in range(len(edits))]
 
-    def _train(self, edits: Sequence[tuple[str, Sequence[Row]]], rank: int) -> list[Trained]:
+    def _train(
+        self,
+        edits: Sequence[tuple[str, Sequence[Row]]],
+        rank: int,
+        tell: Callable[[int], None] | None,
+        held_before: int,
+    ) -> list[Trained]:
         groups = self._groups(edits)
         blocks = _Blocks(
             [self._initial(name, rank) for name, _ in edits], [s.dtype for s in self.sites], self.config.lr
@@ -123,6 +135,8 @@ class Trainer:
                 losses[edit].append(loss)
                 if leaves[i]:
                     done[edit] = Trained(blocks.stored(i), bool(right[i]), step, rank, loss, losses[edit])
+            if tell:
+                tell(held_before + sum(result.held for result in done.values()))
             if leaves.all():
                 break
             blocks.step(scores.total())
