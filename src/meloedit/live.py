@@ -88,34 +88,36 @@ class Live:
 
     def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
         """Map pooled states (B, d) to edit numbers (-1: none) and routes."""
-        threshold = self.index.threshold
-        if self.calibration is None or not len(self.index):
-            return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
-        hits = self.index.search(self.calibration.whitening(pooled))
-        owners, routes = [], []
-        columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
-        for owner, distance, quieted, near in zip(*(column.tolist() for column in columns), strict=True):
-            fires, hushed = distance < threshold, near < threshold
-            if hushed and not fires:
-                owner, distance = quieted, near
-            owners.append(owner if fires else -1)
-            routes.append(
-                Route(
-                    edit=self._id[owner] if fires else None,
-                    distance=None if math.isinf(distance) else distance,
-                    threshold=threshold,
-                    nearest=self._id.get(owner),
-                    reason="fired" if fires else "quiet" if hushed else "outside scope",
+        with self.router.lock:  # another thread may be editing
+            threshold = self.index.threshold
+            if self.calibration is None or not len(self.index):
+                return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
+            hits = self.index.search(self.calibration.whitening(pooled))
+            owners, routes = [], []
+            columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
+            for owner, distance, quieted, near in zip(*(column.tolist() for column in columns), strict=True):
+                fires, hushed = distance < threshold, near < threshold
+                if hushed and not fires:
+                    owner, distance = quieted, near
+                owners.append(owner if fires else -1)
+                routes.append(
+                    Route(
+                        edit=self._id[owner] if fires else None,
+                        distance=None if math.isinf(distance) else distance,
+                        threshold=threshold,
+                        nearest=self._id.get(owner),
+                        reason="fired" if fires else "quiet" if hushed else "outside scope",
+                    )
                 )
-            )
-        return owners, routes
+            return owners, routes
 
     def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
         """Return the nearest other edit, its distance, and the edits whose scopes overlap its own; none if disabled."""
-        if edit_id not in self._number:
-            return None, None, []
-        nearest, distance, overlaps = self.index.neighbours(self._number[edit_id])
-        return self._id.get(nearest), None if nearest < 0 else distance, [self._id[number] for number in overlaps]
+        with self.router.lock:
+            if edit_id not in self._number:
+                return None, None, []
+            nearest, distance, overlaps = self.index.neighbours(self._number[edit_id])
+            return self._id.get(nearest), None if nearest < 0 else distance, [self._id[number] for number in overlaps]
 
     def keys_of(self, edits: Sequence[Edit], calibration: Calibration) -> list[dict[str, Tensor]]:
         """Return, per edit, the ``keys`` (n, k) of its prompts in every form, and of its ``quiet`` ones."""

@@ -166,15 +166,23 @@ class Router:
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate as the base model does, each prompt with the block its route names."""
-        if self._thread.off or not len(self.bank):
+        if self._thread.off or self._idle():
             with self.disabled():  # to its end, whatever another thread adds meanwhile
                 return self._generate(*args, **kwargs)
-        call = open_generate(self.backbone, args, kwargs, self.bank.reaches_all())
+        call = open_generate(self.backbone, args, kwargs, self._reaches_all())
         outer, self._thread.call = self._thread.call, call
         try:
             return self._generate(*args, **kwargs)
         finally:
             self._thread.call = outer
+
+    def _idle(self) -> bool:
+        with self.lock:  # another thread may be changing the bank
+            return not len(self.bank)
+
+    def _reaches_all(self) -> bool:
+        with self.lock:
+            return self.bank.reaches_all()
 
     def _patch(self, name: str, function: Callable[..., Any]) -> None:
         self._patched[name] = self.model.__dict__.get(name)
@@ -196,7 +204,7 @@ class Router:
             return  # the model's own error will say what is missing
         cache = inputs.get("past_key_values")
         tied: PromptBatch | None = getattr(cache, _TIE, None)
-        if thread.call is None and tied is None and not len(self.bank):
+        if thread.call is None and tied is None and self._idle():
             return  # but a route once decided is held, even if its edit is gone
         refuse_packed(inputs)
         past = int(cache.get_seq_length()) if cache is not None else 0
@@ -214,7 +222,7 @@ class Router:
                     "use editor.routing(prompt_lengths=[...]) or pass labels (said once)"
                 )
         batch.check_rows(rows)
-        if not batch.decided and past + columns < batch.length and self.bank.reaches_all():
+        if not batch.decided and past + columns < batch.length and self._reaches_all():
             raise RoutingError(
                 "a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'"
             )
