@@ -45,7 +45,9 @@ def test_values_that_do_not_fit_are_refused_by_name(name, values):
 
 
 def test_all_that_is_wrong_is_said_at_once():
-    with pytest.raises(ModelError, match="rank must be a positive integer, not 0; .*lr must be positive, not -1"):
+    with pytest.raises(
+        ModelError, match="rank must be a positive integer, not 0; .*lr must be positive and finite, not -1"
+    ):
         MeloConfig(rank=0, lr=-1)
 
 

@@ -244,7 +244,7 @@ def test_texts_that_do_not_fit_are_refused_before_training(llama, edit, message)
 
 def test_chat_messages_need_a_template(make_editor, make_tokenizer):
     editor = make_editor(tokenizer=make_tokenizer(None), edits=[BOOK])
-    with pytest.raises(EditError, match="no chat template"):
+    with pytest.raises(EditError, match="need a chat template"):
         editor.edit(RIVER)
     assert answers(editor, BOOK) == ["Jorge"]
     editor.detach()
@@ -269,8 +269,8 @@ def test_other_tokenizers(make_editor, make_model, make_tokenizer, kind):
 
 def test_too_few_prompts_to_calibrate_on(make_editor):
     editor = make_editor()
-    with pytest.raises(EditError, match="50 prompts cannot calibrate a .* rate of 0.02: give at least 51"):
-        editor.calibrate(make_prompts(50))
+    with pytest.raises(EditError, match="49 different prompts cannot calibrate a .* rate of 0.02: give at least 50"):
+        editor.calibrate(make_prompts(49) + make_prompts(49))
     with pytest.raises(EditError, match=r"prompts\[1\] is empty"):
         editor.calibrate(["fine", " "])
     assert editor.store.revision == 1
@@ -279,9 +279,11 @@ def test_too_few_prompts_to_calibrate_on(make_editor):
 
 def test_calibrating_anew_keeps_the_edits(make_editor):
     editor = make_editor(edits=EDITS)
-    traffic = [*make_prompts(60, seed=5), HISTORY]
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a lake."}]
+    own = [HISTORY, EDITS[0].prompt + " "]  # the edits' own prompts are to be answered: left out
+    traffic = [*make_prompts(60, seed=5), chat, *own]
     editor.calibrate(traffic, source="traffic")
-    assert editor.calibration.info == {"source": "traffic", "prompts": 61, "keys": 121}
+    assert editor.calibration.info == {"source": "traffic", "prompts": 61, "keys": 122}
     assert answers(editor, *EDITS) == [edit.target for edit in EDITS]
     assert editor.check().broken == []
     editor.detach()
@@ -417,6 +419,54 @@ def test_after_detach_nothing_can_be_changed(make_editor):
     editor = make_editor(edits=[BOOK])
     model = editor.detach()
     for change in (lambda: editor.edit(LEGS), lambda: editor.remove("book"), lambda: editor.rollback(1)):
-        with pytest.raises(StoreError, match="closed|no store"):
+        with pytest.raises(ModelError, match="was detached"):
             change()
     assert not model._forward_hooks
+
+
+def test_an_edit_that_moves_does_not_lose_the_one_that_takes_its_place(make_editor):
+    editor = make_editor(edits=[Edit("What is alpha?", "one", id="x")], together=1)
+    moved = [Edit("What is beta?", "two", id="x"), Edit("What is alpha?", "three", id="y")]
+    reports = editor.edit(moved, replace=True)
+    assert [(report.status, report.replaced) for report in reports] == [("stored", []), ("stored", [])]
+    assert sorted(stored.edit.id for stored in editor.edits()) == ["x", "y"]
+    editor.detach()
+
+
+def test_the_same_words_as_a_turn_or_with_a_blank_are_the_same_prompt(make_editor):
+    editor = make_editor()
+    for other in ([{"role": "user", "content": "Name a sea."}], " Name a sea. "):
+        with pytest.raises(EditError, match="edit 2 contradicts edit 1"):
+            editor.edit([Edit("Name a sea.", "Aral"), Edit(other, "Kara")])
+    editor.detach()
+
+
+def test_a_disabled_edit_says_so_and_metadata_can_be_replaced(make_editor):
+    editor = make_editor(edits=[BOOK])
+    editor.disable(BOOK.id)
+    assert "disabled" in editor.edit(BOOK)[0].reason
+    noted = Edit(BOOK.prompt, BOOK.target, id=BOOK.id, metadata={"source": "desk"})
+    assert editor.edit(noted)[0].status == "skipped"
+    report = editor.edit(noted, replace=True)[0]
+    assert (report.status, "disabled" in report.reason) == ("stored", True)
+    assert editor.edits()[0].edit.metadata == {"source": "desk"}
+    editor.detach()
+
+
+def test_editing_works_inside_disabled_and_wrong_arguments_are_one_line(make_editor):
+    editor = make_editor()
+    with editor.disabled():
+        assert editor.edit(BOOK)[0].held
+    assert answers(editor, BOOK) == ["Jorge"]
+    wrong = [
+        lambda: editor.edit(5),
+        lambda: editor.edit(None),
+        lambda: editor.ask(5),
+        lambda: editor.ask("x", "Chat"),
+        lambda: editor.ask("x", batch_size=0),
+        lambda: editor.ask("x", num_return_sequences=2),
+    ]
+    for call in wrong:
+        with pytest.raises(EditError):
+            call()
+    editor.detach()

@@ -177,6 +177,20 @@ def test_the_scope_is_the_literal_quantile():
     assert index.similarity == 0.99
 
 
+def test_calibration_prompts_that_ask_an_edit_do_not_count_against_it():
+    prompts, key = unit(100, SIZE), unit(1, SIZE, seed=1)
+    index = NeuronIndex(SIZE)
+    index.add(0, key)
+    index.calibrate(prompts, 0.05, 0.0)
+    alone = index.similarity
+    index.calibrate(torch.cat([prompts, key.expand(40, -1)]), 0.05, 0.0)
+    assert index.similarity == alone
+    index.remove([0])
+    index.add(1, prompts[:1])
+    best = (torch.cat([prompts[1:], key.expand(40, -1)]) @ prompts[0]).sort().values
+    assert index.similarity == pytest.approx(best[132].item(), abs=1e-6)  # the ceil(140 * 0.95) = 133rd smallest
+
+
 @pytest.mark.parametrize(("count", "fires"), [(18, False), (19, True)])
 def test_too_few_prompts_for_the_rate_let_nothing_fire(count, fires):
     index = NeuronIndex(SIZE)

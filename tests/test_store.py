@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -154,14 +155,14 @@ def test_any_dtype_view_and_shared_memory_is_stored(store):
 
 
 def test_odd_texts(store, path):
-    chat = [{"role": "system", "content": "é\x00\ud800"}, {"role": "user", "content": "日本?"}]
-    odd = Edit(chat, "東京 \ud83d", id="ñ'\"; DROP TABLE records; --\x00", quiet=("x\n",), metadata={"n": [1, None]})
+    chat = [{"role": "system", "content": "é\x00\x1b"}, {"role": "user", "content": "日本?"}]
+    odd = Edit(chat, "東京 \x7f", id="ñ'\"; DROP TABLE records; --\x00", quiet=("x\n",), metadata={"n": [1, None]})
     store.put([Record(odd, 2, "all", {"nan": float("inf")}, block(1), keys(1))])
     assert Store.open(path).get(odd.id).edit == odd
     assert store.history(odd.id)[-1].changes[0].edit_id == odd.id
     before = store.revision
     with pytest.raises(StoreError, match="no valid text"):
-        store.put([Record(Edit("p", "t", id="\ud800"), 2, "all", {}, block(1), keys(1))])
+        store.put([], action="\ud800", removed=["a"])
     for broken in (
         lambda: store.put([], detail={1: object()}, removed=["a"]),
         lambda: store.calibrate({}, {"x": {1}}, {}),
@@ -477,6 +478,42 @@ def test_replaced_or_deleted_file(store, path):
             call()
 
 
+@pytest.mark.parametrize("way", [shutil.copyfile, os.replace])
+def test_a_store_swapped_while_a_writer_trains(store, path, tmp_path, way):
+    other = Store.create(tmp_path / "other.melo", MODEL, CONFIG)
+    other.calibrate({}, {}, {})
+    other.put([record("x")])
+    other.put([record("y")])  # at the same revision as the store
+    before = (tmp_path / "other.melo").read_bytes()
+    words = "was replaced" if way is os.replace else "was overwritten"
+    with pytest.raises(StoreError, match=f"{words} since it was opened: open it again"), store.writing():
+        way(tmp_path / "other.melo", path)
+        store.put([record("d")])
+    assert path.read_bytes() == before and store.revision == 4
+    assert list(state(Store.open(path))) == ["x", "y"]
+
+
+def test_a_store_changed_by_a_program_that_takes_no_lock(store, path):
+    with pytest.raises(StoreError, match=r"changed since it was opened \(revision 4, now 5\)"), store.writing():
+        sql(path, "INSERT INTO revisions SELECT 5, time, action, detail, calibration, sha256 FROM revisions LIMIT 1")
+        store.put([record("d")])
+
+
+@pytest.mark.parametrize("ids", [None, [None], 5, [5], [["a"]], b"a"])
+def test_ids_that_are_none(store, ids):
+    for call in (store.remove, lambda ids: store.set_enabled(ids, False), lambda ids: store.put([], removed=ids)):
+        with pytest.raises(StoreError, match="give ids of edits, which are strings, not "):
+            call(ids)
+    assert store.revision == 4 and len(store.edits()) == 3
+
+
+def test_metadata_of_old_that_is_too_deep(store, path):
+    deep = json.dumps(record("a").edit.to_dict())[:-1] + ', "metadata": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    sql(path, f"UPDATE records SET edit = '{deep}' WHERE id = 1")
+    with pytest.raises(StoreError, match="edit 'a' cannot be read"):
+        Store.open(path)
+
+
 def test_links_meet_at_one_lock(store, path, tmp_path):
     (tmp_path / "link.melo").symlink_to(path)
     with store.writing(), pytest.raises(StoreError, match="link.melo is being written"):
@@ -597,7 +634,7 @@ def test_a_killed_writer_leaves_whole_edits(path):
 
     for _ in range(10):
         with child(work) as pid:
-            time.sleep(chance.uniform(0.01, 0.15))
+            time.sleep(chance.uniform(0.01, 0.5))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             store = Store.open(path)
@@ -622,7 +659,7 @@ def test_a_killed_maker_leaves_no_half_store(tmp_path):
 
     for _ in range(6):
         with child(work) as pid:
-            time.sleep(chance.uniform(0.005, 0.05))
+            time.sleep(chance.uniform(0.005, 0.25))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     made = list(tmp_path.glob("*.melo"))
@@ -708,7 +745,7 @@ def test_what_is_not_a_store(tmp_path):
         "empty": "empty is not a meloedit store (it is empty",
         "other": "other is not a meloedit store (it is empty, or another program's SQLite file)",
         "new": "new has format 7, this meloedit reads up to 1: upgrade meloedit",
-        "zero": "zero is damaged (format 0)",
+        "zero": "zero is damaged (its format is 0, the first one is 1)",
     }.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path)
@@ -719,6 +756,19 @@ def test_what_is_not_a_store(tmp_path):
             assert sorted(tmp_path.iterdir()) == before, "opening makes no file"
     with pytest.raises(StoreError, match="there is no folder .*; make it first"):
         Store.create(tmp_path / "sub" / "new", MODEL, CONFIG)
+
+
+@pytest.mark.parametrize("mode", ["WAL", "PERSIST"])
+def test_another_programs_database_is_left_as_it_is(tmp_path, mode):
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA journal_mode = {mode}")
+        db.execute("CREATE TABLE t (x)")
+        db.commit()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(StoreError, match="is not a meloedit store"):
+        Store.open(path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def limit_pages(monkeypatch, more):
@@ -737,7 +787,7 @@ def test_disk_full(store, path, monkeypatch):
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         limit_pages(patch, 5)
-        with pytest.raises(StoreError, match="disk is full: nothing of this change was stored") as error:
+        with pytest.raises(StoreError, match="disk is full: this change is not stored, those before are") as error:
             store.put([record(f"e{i}", size=500) for i in range(9)])
         one_line(error)
         assert store.revision == 4 and list(state(store)) == ["a", "b", "c"]

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from meloedit import Edit
 from meloedit.batch import Row
+from meloedit.grammar import make_prompts
 from meloedit.training import Trainer
 
 
@@ -152,7 +153,7 @@ def test_a_model_in_training_mode_is_edited_as_in_evaluation(make_editor, make_m
         tensors = editor.store.tensors()
         blocks.append([tensor for edit_id in sorted(tensors) for _, tensor in sorted(tensors[edit_id][0].items())])
         keys.append(tensors["book"][1]["keys"])
-        editor.calibrate(OTHERS * 20)
+        editor.calibrate(make_prompts(60))
         assert all(module.training == training for module in model.modules())
         open_weights = [name for name, weight in model.named_parameters() if not weight.requires_grad]
         assert open_weights == ["lm_head.weight"]

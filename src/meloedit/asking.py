@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .backbone import frozen
 from .batch import Batch, Row
 from .calibration import Progress
 from .edit import Prompt, prompt_text
+from .errors import EditError
 from .prompts import Route
 
 if TYPE_CHECKING:
@@ -89,13 +92,25 @@ def answer_encoded(
 ) -> list[Answer]:
     """Answer tokenised prompts in batches of similar length."""
     backbone = live.backbone
-    settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "pad_token_id": backbone.pad_id} | dict(kwargs)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise EditError(f"batch_size must be a positive integer, not {batch_size!r}")
+    if unfit := sorted({"num_return_sequences", "return_dict_in_generate"} & set(kwargs)):
+        raise EditError(
+            f"ask() gives one answer per prompt and no tensors: leave out {unfit[0]}, or use model.generate()"
+        )
+    settings: dict[str, Any] = {
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "do_sample": False,
+        "pad_token_id": backbone.pad_id,
+    } | dict(kwargs)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         batch = Batch.of([Row.of(encoded[i]) for i in part], backbone)
-        with torch.no_grad():
+        room = (backbone.max_length or math.inf) - batch.ids.shape[1]
+        settings |= {"max_new_tokens": min(settings["max_new_tokens"], room)}
+        with torch.no_grad(), frozen(backbone.model):  # without dropout, whatever the model is set to
             generate: Any = live.backbone.model.generate
             sequences = generate(batch.ids, attention_mask=batch.mask, **settings)
         routes = live.router.last_routes or [Route(None, None, live.index.threshold, None, "no edits")] * len(part)
@@ -113,13 +128,14 @@ def check_edits(live: Live, batch_size: int, progress: Progress | None) -> Check
     asked = [
         (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in live.backbone.forms(prompt)
     ]
-    longest = max((len(live.backbone.encode_target(edit.target, form)) for edit, _, form in asked), default=1)
+    targets = [live.backbone.encode_target(edit.target, form)[:-1] for edit, _, form in asked]
+    longest = max(map(len, targets), default=0) + 2  # room to stop, or to go on where it should have stopped
     prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
-    answers = answer_encoded(live, prompts, encoded, batch_size, progress, {"max_new_tokens": longest + 1})
+    answers = answer_encoded(live, prompts, encoded, batch_size, progress, {"max_new_tokens": longest})
     broken = [
         Broken(edit.id, prompt, edit.target, answer.text, answer.route, form.form)
-        for (edit, prompt, form), answer in zip(asked, answers, strict=True)
-        if answer.text != edit.target.strip()
+        for (edit, prompt, form), answer, target in zip(asked, answers, targets, strict=True)
+        if answer.text != live.backbone.decode(target).strip()
     ]
     pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in live.neighbours(edit.id)[2]}
     return Check(len(enabled), broken, sorted(pairs), live.store.verify())  # type: ignore[arg-type]

@@ -7,10 +7,12 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from .chat import ChatMarkers, Words, user_words
@@ -72,6 +74,7 @@ class Backbone:
         generate: Any = model.generate
         self.generate_names = [name for name in inspect.signature(generate).parameters if name != "self"]
         self.pad_id: int = self.stop_ids[0] if pad is None else pad
+        self._check_causal()
         self._after = self._find_after()
 
     @property
@@ -98,6 +101,15 @@ class Backbone:
         for module in self._after:
             hidden = module(hidden)
         return hidden
+
+    def _check_causal(self) -> None:
+        """Refuse a model in which a token sees later ones: an encoder loads as a causal model, too."""
+        ids = torch.full((2, 4), self.stop_ids[0], device=self.device)
+        ids[1, 3] = 0 if self.stop_ids[0] else 1
+        with torch.no_grad(), frozen(self.model):
+            one, other = self.model(input_ids=ids).logits[:, :3].float()
+        if not torch.allclose(one, other, atol=1e-2, rtol=1e-2):
+            raise ModelError(f"{type(self.model).__name__} is not a causal language model: its tokens see later ones")
 
     def _find_after(self) -> list[nn.Module]:
         """Return the decoder's children that run after its last layer, by watching them run."""
@@ -184,11 +196,18 @@ class Backbone:
         Raises:
             EditError: if it has no tokens or more than the model takes, or needs a chat template that is not there.
         """
+        if form not in ("raw", "chat", None):
+            raise EditError(f"form must be 'raw' or 'chat', not {form!r}")
         if form == "chat" or not isinstance(prompt, str):
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
             if not getattr(self.tokenizer, "chat_template", None):
-                raise EditError("the prompt is a list of chat messages, but the model's tokenizer has no chat template")
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                raise EditError(
+                    "chat messages, a system prompt or the chat form need a chat template; this model has none"
+                )
+            try:
+                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            except TemplateError as error:
+                raise EditError(f"the model's chat template refuses this prompt: {error}") from None
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             ids = self.tokenizer(prompt)["input_ids"]
@@ -216,6 +235,10 @@ class Backbone:
         if special := [token for token in ids if token in (*self.stop_ids, *self.tokenizer.all_special_ids)]:
             name = self.tokenizer.convert_ids_to_tokens(special[0])
             raise EditError(f"the target {target!r} has the special token {name!r}, which is not text: leave it out")
+        if self.decode(ids).split() != target.split():
+            raise EditError(
+                f"this model's vocabulary cannot write the target {target!r}: it comes out as {self.decode(ids)!r}"
+            )
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
@@ -254,6 +277,23 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in own]
         else:
             yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in own]
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Keep the base model out of autograd and free of dropout, and put both settings back."""
+    open_weights = [weight for weight in model.parameters() if weight.requires_grad]
+    was_training = [module for module in model.modules() if module.training]
+    for weight in open_weights:
+        weight.requires_grad_(False)
+    model.eval()
+    try:
+        yield
+    finally:
+        for weight in open_weights:
+            weight.requires_grad_(True)
+        for module in was_training:
+            module.training = True
 
 
 def linear_names(model: nn.Module) -> list[str]:

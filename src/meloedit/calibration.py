@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .batch import Row, batches
+from .edit import Prompt, prompt_key
 from .errors import EditError
 from .grammar import make_prompts
 from .keys import Whitening
@@ -20,8 +25,9 @@ from .zoo import cache_folder
 if TYPE_CHECKING:
     from .backbone import Encoded
     from .config import MeloConfig
-    from .edit import Prompt
     from .routing import Router
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
@@ -80,23 +86,26 @@ def calibrate(
     Raises:
         EditError: if there are fewer prompts than the false-activation rate needs, or one cannot be tokenised.
     """
-    least = int(1 / config.false_activation) + 1
-    if len(prompts) < least:
-        raise EditError(
-            f"{len(prompts)} prompts cannot calibrate a false-activation rate of {config.false_activation:g}: "
-            f"give at least {least} (2,000 or more make it steady)"
-        )
+    _check_enough(prompts, config)
     encoded = [form for prompt in prompts for form in router.backbone.forms(prompt)]
     states = pooled_states(router, encoded, progress, "calibrating")
     whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
     return Calibration(whitening, whitening(states), {"source": source, "prompts": len(prompts), "keys": len(states)})
 
 
+def _check_enough(prompts: Sequence[Prompt], config: MeloConfig) -> None:
+    distinct, least = len({prompt_key(prompt) for prompt in prompts}), math.ceil(1 / config.false_activation)
+    if distinct < least:
+        raise EditError(
+            f"{distinct} different prompts cannot calibrate a false-activation rate of {config.false_activation:g}: "
+            f"give at least {least} that no edit asks (2,000 or more make it steady)"
+        )
+
+
 def built_in_calibration(router: Router, config: MeloConfig, progress: Progress | None = None) -> Calibration:
     """Calibrate on prompts of the package's grammar; the result is kept in the cache folder for the next store."""
-    from safetensors.torch import load_file, save_file
-
     prompts = make_prompts(config.calibration_prompts)
+    _check_enough(prompts, config)
     # A few prompts as tokens stand for tokenizer and chat template.
     forms = [form for prompt in prompts[:50] for form in router.backbone.forms(prompt)]
     parts = [
@@ -107,16 +116,33 @@ def built_in_calibration(router: Router, config: MeloConfig, progress: Progress 
         *forms,
     ]
     name = hashlib.sha256("\n".join(map(str, [*parts, *prompts])).encode()).hexdigest()[:24]
-    path = cache_folder() / "calibrations" / f"{name}.safetensors"
+    path = cache_folder() / "calibrations" / f"{name}.calibration"
     source = "built-in grammar"
-    if path.is_file():
-        tensors = load_file(path)
-        return Calibration.from_tensors(
-            tensors, {"source": source, "prompts": len(prompts), "keys": len(tensors["prompts"])}
-        )
+    if (kept := _read(path)) is not None:
+        return Calibration.from_tensors(kept, {"source": source, "prompts": len(prompts), "keys": len(kept["prompts"])})
     made = calibrate(router, config, prompts, source, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(made.to_tensors(), scratch)
-    scratch.replace(path)
+    _write(path, made.to_tensors())
     return Calibration.from_tensors(made.to_tensors(), made.info)  # as the next call will read it
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """Return the tensors of a file that ``_write`` made; ``None`` if it is not there or not whole."""
+    try:
+        check, blob = path.read_bytes()[:32], path.read_bytes()[32:]
+    except OSError:
+        return None
+    return load(blob) if hashlib.sha256(blob).digest() == check else None
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Keep tensors behind their checksum; a folder that cannot be written costs the next store some time, no more."""
+    blob, scratch = save(tensors), path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(hashlib.sha256(blob).digest() + blob)
+        scratch.replace(path)
+    except OSError as error:
+        logger.warning(
+            "the calibration is not kept for the next store: %s cannot be written (%s)", path, error.strerror
+        )
+        scratch.unlink(missing_ok=True)

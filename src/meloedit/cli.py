@@ -13,7 +13,7 @@ from . import __version__
 from .commands_model import ask, calibrate, check, demo, edit, init
 from .commands_store import disable, enable, history, ls, rm, rollback, show
 from .errors import MeloEditError
-from .terminal import note, put, show_warnings
+from .terminal import note, open_streams, plain, put, show_warnings
 
 
 class Commands(TyperGroup):
@@ -24,7 +24,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except MeloEditError as error:
-            note(f"error: {error}")
+            note(f"error: {plain(str(error))}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt as stop:
             note(f"interrupted: {stop.args[0] if stop.args else 'nothing was changed'}")
@@ -65,8 +65,12 @@ for _command in (demo, init, edit, ask, ls, show, rm, enable, disable, history, 
 def main() -> None:
     """Run the command line."""
     try:
+        open_streams()
         app(prog_name="meloedit")
+    except KeyboardInterrupt:  # before the command began, or after it ended
+        note("interrupted")
+        sys.exit(130)
     except OSError as error:  # a full disk under stdout, say
-        note(f"error: {error}")
+        note(f"error: {plain(str(error))}")
         sys.stdout = open(os.devnull, "w")  # or the interpreter would try once more to print what is left
         sys.exit(1)

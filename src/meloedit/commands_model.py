@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import EditError, MeloEditError, StoreError
-from .opening import check_free, lasting_name, load, open_store, opened
+from .opening import change_since, check_new, lasting_name, load, open_store, opened
 from .options import Device, DtypeName, Json, ModelName, Reach, StorePath
 from .reporting import explained, show_check, show_reports
-from .terminal import count, line, progress, put, put_json, shell, some
+from .terminal import count, line, progress, put, put_json, saying, shell, some
 
 if TYPE_CHECKING:
-    from .edit import Prompt
+    from .backbone import Form
     from .editing import EditReport
 
 
@@ -87,24 +87,25 @@ def init(
     from .inputs import read_config
 
     config = read_config(given, settings or [])
-    check_free(store)
+    check_new(store)
     name = lasting_name(model)
-    with progress() as tell:
-        loaded, tokenizer = load(name, device, dtype, tell)
-        from .editor import Editor
+    with saying(lambda: f"made {store}" if store.exists() else "nothing was changed"):
+        with progress() as tell:
+            loaded, tokenizer = load(name, device, dtype, tell)
+            from .editor import Editor
 
-        with Editor(loaded, tokenizer, config, name=name) as editor:
-            editor.calibrate(progress=tell)
-            editor.save(store)  # at the end and whole, so that nothing half made is left behind
-            made, used = editor.calibration, editor.config
-    calibrated = made.info if made else {}
-    if as_json:
-        put_json({"store": str(store), "model": name, "config": used.to_dict(), "calibration": calibrated})
-        return
-    put(f"made {store} for {name}")
-    put(f"edited modules: {', '.join(used.modules or ())}; keys from: {used.key_layer}")
-    put(f"calibrated on {count(calibrated['prompts'], 'prompt')} ({calibrated['source']})")
-    put(f'next: meloedit edit {shell(store)} --prompt "..." --target "..."')
+            with Editor(loaded, tokenizer, config, name=name) as editor:
+                editor.calibrate(progress=tell)
+                editor.save(store)  # at the end and whole, so that nothing half made is left behind
+                made, used = editor.calibration, editor.config
+        calibrated = made.info if made else {}
+        if as_json:
+            put_json({"store": str(store), "model": name, "config": used.to_dict(), "calibration": calibrated})
+            return
+        put(f"made {store} for {name}")
+        put(f"edited modules: {', '.join(used.modules or ())}; keys from: {used.key_layer}")
+        put(f"calibrated on {count(calibrated['prompts'], 'prompt')} ({calibrated['source']})")
+        put(f'next: meloedit edit {shell(store)} --prompt "..." --target "..."')
 
 
 def edit(
@@ -147,23 +148,27 @@ def edit(
     wanted = read_wanted(file, prompt, target, edit_id, variant, quiet)
     before = {stored.record for stored in open_store(store).edits()}
     reports: list[EditReport] = []
-    try:
-        with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
-            for part in editor.edit_in_parts([item.edit for item in wanted], replace, tell):
-                reports += part
-            revision = editor.store.revision
-    except EditError as error:
-        raise with_place(error, wanted) from None
-    except (KeyboardInterrupt, StoreError) as error:
-        kept = sum(stored.record not in before for stored in open_store(store).edits())
-        said = f"{kept} of {count(len(wanted), 'edit')} stored in this run; run the same command again for the rest"
-        if isinstance(error, StoreError):
-            raise StoreError(f"{error}; {said}" if kept else str(error)) from None
-        raise KeyboardInterrupt(said) from None
-    if as_json:
-        put_json({"revision": revision, "reports": [report.to_dict() for report in reports]})
-    else:
-        show_reports(reports, {item.edit.id: item.edit for item in wanted}, revision, verbose)
+
+    def kept() -> tuple[int, str]:
+        number = sum(stored.record not in before for stored in open_store(store).edits())
+        more = "" if number == len(wanted) else "; run the same command again for the rest"
+        return number, f"{number} of {count(len(wanted), 'edit')} stored in this run{more}"
+
+    with saying(lambda: kept()[1]):
+        try:
+            with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
+                for part in editor.edit_in_parts([item.edit for item in wanted], replace, tell):
+                    reports += part
+                revision = editor.store.revision
+        except EditError as error:
+            raise with_place(error, wanted) from None
+        except StoreError as error:
+            number, said = kept()
+            raise StoreError(f"{error}; {said}" if number else str(error)) from None
+        if as_json:
+            put_json({"revision": revision, "reports": [report.to_dict() for report in reports]})
+        else:
+            show_reports(reports, {item.edit.id: item.edit for item in wanted}, revision, verbose)
     if failed := [report.id for report in reports if not report.held]:
         raise MeloEditError(
             f"{len(failed)} of {count(len(reports), 'edit')} not stored, as they do not hold: {some(failed)}"
@@ -199,21 +204,26 @@ def ask(
 
     Example: meloedit ask facts.melo "Who leads Ohm?" --explain
     """
-    from .inputs import read_prompts, with_system
+    from .edit import check_prompt
+    from .inputs import SourcedPrompt, read_prompts, with_line, with_system
 
-    asked: list[Prompt] = []
+    asked: list[SourcedPrompt] = []
     for given in prompts or []:
-        asked += read_prompts("-") if given == "-" else [given]
-    asked += read_prompts(file) if file else []
+        asked += read_prompts("-") if given == "-" else [("", check_prompt(given))]
+    asked += read_prompts(file) if file is not None else []
     if not asked:
         raise EditError("nothing to ask: give a prompt, - for prompts on stdin, or --file FILE")
     if system is not None:
         if chat is False:
             raise EditError("--system needs the chat template: leave out --raw")
-        asked = [with_system(system, item) for item in asked]
+        asked = [(where, with_system(system, item)) for where, item in asked]
     with progress() as tell, opened(store, model, device, dtype, tell) as editor:
         templated = chat or (chat is None and bool(getattr(editor.tokenizer, "chat_template", None)))
-        answers = editor.ask(asked, "chat" if templated else "raw", progress=tell, max_new_tokens=max_new_tokens)
+        form: Form = "chat" if templated else "raw"
+        try:
+            answers = editor.ask([item for _, item in asked], form, progress=tell, max_new_tokens=max_new_tokens)
+        except EditError as error:
+            raise with_line(error, asked, lambda item: editor.backbone.encode(item, form)) from None
         known = {stored.edit.id: stored.edit for stored in editor.edits()}
     if as_json:
         put_json([answer.to_dict() for answer in answers])
@@ -275,17 +285,23 @@ def calibrate(
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
     """
-    from .inputs import read_prompts
+    from .inputs import read_prompts, with_line
 
-    traffic = read_prompts(prompts) if prompts else None
+    sourced = read_prompts(prompts) if prompts is not None else []
+    traffic = [prompt for _, prompt in sourced] or None
     source = "standard input" if prompts == "-" else str(prompts)
-    with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
-        revision = editor.calibrate(traffic, source, tell)
-        info, threshold = editor.calibration.info if editor.calibration else {}, editor.index.threshold
-    if as_json:
-        put_json({"revision": revision, "threshold": threshold, "calibration": info})
-        return
-    put(
-        f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
-        f"{threshold:.3f}; revision {revision}"
-    )
+    before = open_store(store).revision
+    with saying(lambda: change_since(store, before)):
+        with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
+            try:
+                revision = editor.calibrate(traffic, source, tell)
+            except EditError as error:
+                raise with_line(error, sourced, editor.backbone.forms) from None
+            info, threshold = editor.calibration.info if editor.calibration else {}, editor.index.threshold
+        if as_json:
+            put_json({"revision": revision, "threshold": threshold, "calibration": info})
+            return
+        put(
+            f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
+            f"{threshold:.3f}; revision {revision}"
+        )

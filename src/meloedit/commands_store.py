@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .opening import open_store
+from .opening import change_since, open_store
 from .options import EditIds, Json, StorePath
-from .terminal import Column, count, line, put, put_json, shell, size, some, table
+from .terminal import Column, count, line, plain, put, put_json, saying, shell, size, some, table
 
 if TYPE_CHECKING:
     from .store import Revision, Store, StoredEdit
@@ -39,7 +39,9 @@ def ls(
             ("rank", {"justify": "right"}),
             ("revision", {"justify": "right"}),
         ]
-        rows = [(s.edit.id, line(s.edit.prompt), line(s.edit.target), _state(s), s.rank, s.revision) for s in edits]
+        rows = [
+            (plain(s.edit.id), line(s.edit.prompt), line(s.edit.target), _state(s), s.rank, s.revision) for s in edits
+        ]
         table(columns, rows)
 
 
@@ -63,7 +65,7 @@ def show(
         put_json(facts | ({"history": [_revision(item) for item in changes]} if edit_id else {}))
         return
     for name, value in _flat(facts):
-        put(f"{name:<16} {value}")
+        put(f"{plain(name):<16} {value}")
     for item in changes:
         put(f"{'revision ' + str(item.revision):<16} {item.time}  {item.action}")
 
@@ -130,8 +132,13 @@ def history(
 def _change(path: Path, as_json: bool, change: Any) -> None:
     with open_store(path) as opened:
         before = opened.revision
-        after = change(opened)
-        gone, come = opened.diff(before, after)
+        with saying(lambda: change_since(path, before)):
+            after = change(opened)
+            gone, come = opened.diff(before, after)
+            _show_change(path, as_json, before, after, gone, come)
+
+
+def _show_change(path: Path, as_json: bool, before: int, after: int, gone: list[str], come: list[str]) -> None:
     both = [edit_id for edit_id in gone if edit_id in come]
     removed = [edit_id for edit_id in gone if edit_id not in both]
     added = [edit_id for edit_id in come if edit_id not in both]

@@ -68,11 +68,17 @@ class MeloConfig:
     def _rules(self) -> list[tuple[str, str, Callable[[Any], bool]]]:
         positive = ("layers", "key_size", "rank", "steps", "together")
         return [(name, "a positive integer", lambda value: _whole(value) and value > 0) for name in positive] + [
-            ("modules", "None or a non-empty list of module names", lambda value: value is None or _names(value)),
+            (
+                "modules",
+                "None or a non-empty list of module names, each once",
+                lambda value: value is None or _names(value),
+            ),
+            ("prefix_cache", "true or false", lambda value: isinstance(value, bool)),
+            ("seed", "an integer", _whole),
             ("key_depth", "between 0 and 1", lambda value: 0 < value < 1),
             ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
             ("reach", "'answer' or 'all'", lambda value: value in ("answer", "all")),
-            ("lr", "positive", lambda value: value > 0),
+            ("lr", "positive and finite", lambda value: 0 < value < float("inf")),
             ("confidence", "at least 0 and below 1", lambda value: 0 <= value < 1),
             ("false_activation", "above 0 and below 1", lambda value: 0 < value < 1),
             ("min_similarity", "between -1 and 1", lambda value: -1 <= value <= 1),
@@ -101,7 +107,12 @@ def _whole(value: object) -> bool:
 
 
 def _names(value: object) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(isinstance(name, str) for name in value)
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(isinstance(name, str) for name in value)
+        and len(set(value)) == len(value)
+    )
 
 
 def _holds(rule: Callable[[Any], bool], value: object) -> bool:

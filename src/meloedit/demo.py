@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .edit import Edit
 from .errors import StoreError
-from .opening import check_free, load
+from .opening import check_new, load
 from .store import Store
 from .terminal import Column, console, line, make_table, note, put, shell, size
 from .zoo import DEMO_MODEL
@@ -146,7 +146,7 @@ def run_demo(path: Path, tell: Progress) -> Demo:
 def _earlier_demo(path: Path) -> Store | None:
     """Return the store at ``path`` if a demo made it and nobody else ever edited it."""
     if not os.path.lexists(path):
-        check_free(path)
+        check_new(path)
         return None
     store = Store.open(path)
     ever = [stored.edit for revision in range(1, store.revision + 1) for stored in store.edits(revision)]

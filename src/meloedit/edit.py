@@ -23,6 +23,25 @@ FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
 EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute"})
 """Fields of evaluation files that are no part of an edit; reading skips them, so such files can be edited from."""
 
+MAX_DEPTH = 64
+"""Levels of JSON inside each other: Python's own limit depends on who calls, so that a store might open or not."""
+MAX_LINE = 1_000_000
+"""Characters in one line of a file: more is no prompt of any model, and takes long to find out."""
+
+
+def _too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+    if not isinstance(value, (Mapping, list, tuple)):
+        return False
+    inside = value.values() if isinstance(value, Mapping) else value
+    return levels == 0 or any(_too_deep(item, levels - 1) for item in inside)
+
+
+def check_line(text: str, where: str) -> str:
+    """Return a line of a file if it is not too long to be a prompt."""
+    if len(text) > MAX_LINE:
+        raise EditError(f"{where}: {len(text):,} characters in one line, at most {MAX_LINE:,} are read: split it")
+    return text
+
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -33,8 +52,9 @@ def _digest(value: Any) -> str:
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """Return a string that is equal for equal prompts."""
-    return _canonical(prompt)
+    """Return a string that is equal for prompts that ask the same: a lone user turn is its words, ends are stripped."""
+    lone = prompt[0]["content"] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+    return _canonical(lone.strip() if isinstance(lone, str) else lone)
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -113,8 +133,10 @@ class Edit:
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.metadata, Mapping):
             raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
+        if _too_deep(self.metadata):
+            raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
         try:
-            set_field(self, "metadata", json.loads(_canonical(dict(self.metadata))))
+            set_field(self, "metadata", json.loads(json.dumps(dict(self.metadata), allow_nan=False)))
         except (TypeError, ValueError) as error:
             raise EditError(f"metadata must be JSON: {error}") from None
         if both := {prompt_key(p) for p in self.prompts} & {prompt_key(p) for p in self.quiet}:
@@ -185,8 +207,8 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
         EditError: naming file and line, if a line is not an edit or two lines contradict each other.
     """
     name = "standard input" if str(path) == "-" else str(path)
-    with _open_text(path) as stream:
-        rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else _json_rows(stream, name)
+    with open_text(path) as stream:
+        rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else json_rows(stream, name)
         sourced = []
         try:
             for where, values in rows:
@@ -208,7 +230,8 @@ def _suffix(path: str | Path) -> str:
     return Path(str(path).removesuffix(".gz")).suffix.lower()
 
 
-def _open_text(path: str | Path) -> TextIO:
+def open_text(path: str | Path) -> TextIO:
+    """Open a file of UTF-8 text (``.gz`` too), or standard input (``-``)."""
     if str(path) == "-":
         raw: Any = io.BytesIO(sys.stdin.buffer.read())  # closing it must not close standard input
         return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
@@ -219,16 +242,20 @@ def _open_text(path: str | Path) -> TextIO:
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
 
 
-def _json_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+def json_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the JSON values of a file, one a line, each with the words for where it stands."""
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
         try:
-            yield where, json.loads(line.rstrip())
+            value = json.loads(check_line(line, where).rstrip())
         except (ValueError, RecursionError) as error:  # its own line and column would be those of this line alone
             reason = getattr(error, "msg", error)
             raise EditError(f"{where}: not JSON ({reason}); one object per line is expected") from None
+        if _too_deep(value, MAX_DEPTH + 1):  # room for metadata's own depth, which has its own message
+            raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
+        yield where, value
 
 
 def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -251,10 +278,27 @@ def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
                 raise EditError(f"{where}: more cells than the header has columns")
             values: dict[str, Any] = {column: cell for column, cell in row.items() if cell}
             for column in values.keys() & {"variants", "quiet", "metadata"}:
-                try:
-                    values[column] = json.loads(values[column])
-                except ValueError as error:
-                    raise EditError(f"{where}: column {column!r} must hold JSON ({error})") from None
+                values[column] = _cell(values[column], f"{where}: column {column!r}")
             yield where, values
+        if number == 1:
+            _check_header(columns, f"{name}, line 1")
     except csv.Error as error:
         raise EditError(f"{name}, line {number}: not CSV ({error})") from None
+
+
+def _cell(text: str, where: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EditError(f'{where} must hold JSON, as in ["another wording"] ({error})') from None
+    if _too_deep(value):
+        raise EditError(f"{where} is nested more than {MAX_DEPTH} levels deep")
+    return value
+
+
+def _check_header(columns: list[str], where: str) -> None:
+    if missing := [column for column in ("prompt", "target") if columns and column not in columns]:
+        raise EditError(
+            f"{where}: the header has no column {' and no column '.join(map(repr, missing))} "
+            f"(columns found: {', '.join(map(repr, columns))})"
+        )

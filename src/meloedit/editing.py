@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .batch import Row
 from .calibration import Progress
 from .edit import Edit, contradiction, prompt_key
 from .errors import EditError
+from .index import SAME_KEY
 from .store import Record
 from .training import Trained, Trainer
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .live import Live
-
-SAME_KEY = 1e-3
-"""Distance below which two keys cannot be told apart."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class EditReport:
         nearest: id of the nearest other edit, and ``nearest_distance`` to it.
         overlaps: ids of edits whose scope holds one of its keys or the reverse: the nearest key decides between them.
         replaced: ids of edits that it took the place of.
-        reason: why it failed.
+        reason: why it failed, or that it is disabled.
     """
 
     id: str
@@ -68,7 +66,7 @@ class Planned:
     replaced: list[str]
 
 
-def plan(live: Live, edits: Sequence[Edit], replace: bool) -> list[Planned]:
+def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
     """Decide what each edit means for the store, and tokenise it: every error that can be known is raised here.
 
     Raises:
@@ -81,17 +79,19 @@ def plan(live: Live, edits: Sequence[Edit], replace: bool) -> list[Planned]:
             f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them"
         )
     present = {stored.edit.id: stored.edit for stored in live.store.edits()}
-    asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in present.items()}
+    # An edit that this call gives another prompt no longer asks its old one.
+    moving = {edit.id for edit in edits if edit.id in present and present[edit.id].content != edit.content}
+    asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in present.items() if edit_id not in moving}
     planned: dict[str, Planned] = {}
     for edit in edits:
         old = present.get(edit.id)
-        if old is not None and old.content != edit.content and not replace:
+        if old is not None and old.content != edit.content and not replacing:
             raise EditError(
                 f"edit {edit.id!r} is in the store with other content: use replace to change it, or another id"
             )
         if edit.id in planned:
             continue  # the same edit twice in one call
-        if old is not None and old.content == edit.content:
+        if old is not None and old.content == edit.content and not (replacing and old.metadata != edit.metadata):
             planned[edit.id] = Planned(edit, [], [])
             continue
         asked = asks.get(prompt_key(edit.prompt))
@@ -114,7 +114,11 @@ def train_in_parts(live: Live, planned: Sequence[Planned], progress: Progress | 
     trainer = Trainer(live.router, live.config)
     done, size = 0, live.config.together
     fresh = [item for item in planned if item.rows]
-    if skipped := [EditReport(item.edit.id, "skipped", True) for item in planned if not item.rows]:
+    if skipped := [
+        EditReport(item.edit.id, "skipped", True, reason=_silent(live, item.edit.id))
+        for item in planned
+        if not item.rows
+    ]:
         done += len(skipped)
         yield skipped
 
@@ -167,6 +171,11 @@ def _store(live: Live, part: Sequence[Planned], trained: Sequence[Trained], seco
     return [_with_neighbours(live, report) for report in reports.values()]
 
 
+def _silent(live: Live, edit_id: str) -> str:
+    """Say so if a stored edit does not answer."""
+    return "" if live.store.get(edit_id).enabled else "disabled: it does not answer until it is enabled"
+
+
 def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
     if not result.held:
         return f"does not hold after {result.steps} steps, up to rank {result.rank} (loss {result.loss:.3f})"
@@ -176,5 +185,8 @@ def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
 
 
 def _with_neighbours(live: Live, report: EditReport) -> EditReport:
-    nearest, distance, overlaps = live.neighbours(report.id) if report.held else (None, None, [])
-    return EditReport(**report.to_dict() | {"nearest": nearest, "nearest_distance": distance, "overlaps": overlaps})
+    if not report.held:
+        return report
+    nearest, distance, overlaps = live.neighbours(report.id)
+    silent = _silent(live, report.id)
+    return replace(report, nearest=nearest, nearest_distance=distance, overlaps=overlaps, reason=silent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,9 @@ from .asking import Answer, Check, check_edits, generate_answers
 from .backbone import Backbone, Form, Locations
 from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_states
 from .config import MeloConfig
-from .edit import Edit, Prompt, check_prompt
+from .edit import Edit, Prompt, check_prompt, prompt_key
 from .editing import EditReport, plan, train_in_parts
-from .errors import ModelError, StoreError
+from .errors import EditError, ModelError, StoreError
 from .index import NeuronIndex
 from .live import Live
 from .prompts import Route
@@ -188,26 +188,26 @@ class Editor:
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
         planned = plan(self._live, _edit_list(edits), replace)
-        with self.store.writing():
+        with self._live.store.writing():
             if self.calibration is None:
                 self.calibrate(progress=progress)
             yield from train_in_parts(self._live, planned, progress)
 
     def remove(self, ids: str | Sequence[str]) -> int:
         """Remove edits; their prompts get the base model's answers again, bit for bit. Return the new revision."""
-        return self._live.change(lambda: self.store.remove([ids] if isinstance(ids, str) else ids))
+        return self._live.change(lambda: self._live.store.remove([ids] if isinstance(ids, str) else ids))
 
     def enable(self, ids: str | Sequence[str]) -> int:
         """Let disabled edits answer again. Return the new revision."""
-        return self._live.change(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, True))
+        return self._live.change(lambda: self._live.store.set_enabled([ids] if isinstance(ids, str) else ids, True))
 
     def disable(self, ids: str | Sequence[str]) -> int:
         """Keep edits from answering without removing them. Return the new revision."""
-        return self._live.change(lambda: self.store.set_enabled([ids] if isinstance(ids, str) else ids, False))
+        return self._live.change(lambda: self._live.store.set_enabled([ids] if isinstance(ids, str) else ids, False))
 
     def rollback(self, to: int) -> int:
         """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
-        return self._live.change(lambda: self.store.rollback(to))
+        return self._live.change(lambda: self._live.store.rollback(to))
 
     def calibrate(
         self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None
@@ -222,16 +222,18 @@ class Editor:
         Returns:
             The new revision.
         """
-        with self.store.writing():
+        with self._live.store.writing():
             if prompts is None:
                 made = built_in_calibration(self.router, self.config, progress)
             else:
+                own = {prompt_key(prompt) for stored in self.edits() for prompt in stored.edit.prompts}
                 checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+                checked = [prompt for prompt in checked if prompt_key(prompt) not in own]  # these should be answered
                 made = calibrate(self.router, self.config, checked, source, progress)
-            live = self.store.edits()
+            live = self.edits()
             keys = self._live.keys_of([stored.edit for stored in live], made)
             return self._live.change(
-                lambda: self.store.calibrate(
+                lambda: self._live.store.calibrate(
                     made.to_tensors(), made.info, {stored.edit.id: own for stored, own in zip(live, keys, strict=True)}
                 )
             )
@@ -289,20 +291,23 @@ class Editor:
 
     def edits(self) -> list[StoredEdit]:
         """Return the edits, oldest first."""
-        return self.store.edits()
+        return self._live.store.edits()
 
     def history(self, edit_id: str | None = None, limit: int | None = None) -> list[Revision]:
         """Return every change, oldest first."""
-        return self.store.history(edit_id, limit)
+        return self._live.store.history(edit_id, limit)
 
     def save(self, path: str | Path) -> None:
         """Copy the store to a new file."""
-        self.store.copy(path)
+        self._live.store.copy(path)
 
     def detach(self) -> PreTrainedModel:
         """Take every hook off and return the model, untouched."""
-        self.router.detach()
+        if isinstance(self._live, _Detached):
+            return self.model
+        self._live.router.detach()
         self.store.close()
+        self._live = _Detached()  # type: ignore[assignment]
         if self._scratch:
             self._scratch.cleanup()
         return self.model
@@ -314,12 +319,23 @@ class Editor:
         self.detach()
 
 
+class _Detached:
+    """Stands where the live edits were."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModelError("this editor was detached from its model: make another with Editor.load")
+
+
 def _edit_list(edits: Edits) -> list[Edit]:
+    if not isinstance(edits, (Edit, Mapping, Iterable)) or isinstance(edits, (str, bytes)):
+        raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {edits!r}")
     many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
     return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in many]
 
 
 def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if not isinstance(prompts, (str, list, tuple)):
+        raise EditError(f"prompts must be a string, chat messages, or a list of these, not {type(prompts).__name__}")
     if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
         return [check_prompt(prompts)]
     return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]

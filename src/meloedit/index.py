@@ -12,6 +12,12 @@ from torch import Tensor
 SAME_WORDS = 0.99
 """Cosine from which two prompts are the same words, case and punctuation aside."""
 
+SAME_KEY = 1e-3
+"""Distance below which the model does not tell two prompts apart."""
+
+ROUNDING = 5e-5
+"""Distance below which a key is another one taken again, in a batch of another shape: rounding moves it so far."""
+
 SHORTLIST = 16
 """Candidates that the matmul hands to the exact comparison."""
 MARGIN = 1e-5
@@ -201,6 +207,7 @@ class NeuronIndex:
         """
         top, rows = scores.topk(size, dim=1)  # (B, s)
         distance = (queries[:, None] - self._keys[rows]).norm(dim=2)  # direct differences
+        distance = distance.masked_fill(distance < ROUNDING, 0.0)
         newest = self._owner[rows].argsort(dim=1, descending=True)  # equally near: the newest first
         order = newest.gather(1, distance.gather(1, newest).argsort(dim=1, stable=True))
         rows, distance = rows.gather(1, order), distance.gather(1, order)

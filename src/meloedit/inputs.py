@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .config import MeloConfig
-from .edit import Edit, Prompt, SourcedEdit, _json_rows, _open_text, check_prompt, read_edits
+from .edit import Edit, Prompt, SourcedEdit, check_line, check_prompt, json_rows, open_text, read_edits
 from .errors import EditError, ModelError
+
+SourcedPrompt = tuple[str, Prompt]
+"""Where a prompt was read (``traffic.txt, line 3``; empty for an argument), and the prompt."""
+
+LEAST_SHARE = 1e-9
+"""Least false activation that may be stated: it takes one prompt per share to calibrate it."""
 
 
 def read_config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:
@@ -27,6 +34,13 @@ def read_config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:
             values[name] = json.loads(text)
         except ValueError:
             values[name] = text
+        except RecursionError:
+            raise ModelError(f"--set {name}: the value is nested too deeply") from None
+    rank, share = values.get("rank"), values.get("false_activation")
+    if isinstance(rank, int):  # who asks for a rank above the largest tried wants that raised as well
+        values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
+    if isinstance(share, float) and 0 < share < LEAST_SHARE:
+        raise ModelError(f"false_activation must be at least {LEAST_SHARE:g}, not {share:g}")
     try:
         return MeloConfig.from_dict(values)
     except TypeError as error:
@@ -66,14 +80,24 @@ def with_place(error: EditError, wanted: Sequence[SourcedEdit]) -> EditError:
     return EditError(f"{named[0]}: {error}") if named else error
 
 
+def with_line(error: EditError, sourced: Sequence[SourcedPrompt], encode: Callable[[Prompt], object]) -> EditError:
+    """Return an error that says in which line the first prompt stands that cannot be encoded."""
+    for where, prompt in sourced:
+        try:
+            encode(prompt)
+        except EditError as own:
+            return EditError(f"{where}: {own}") if where else own
+    return error
+
+
 def with_system(system: str, prompt: Prompt) -> Prompt:
     """Return a prompt as chat messages behind a system prompt."""
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return [{"role": "system", "content": system}, *messages]
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
-    """Read prompts, one per line, from a file (``.gz`` too) or standard input (``-``).
+def read_prompts(path: str | Path) -> list[SourcedPrompt]:
+    """Read prompts, one per line, each with where it stands, from a file (``.gz`` too) or standard input (``-``).
 
     A line of a ``.txt`` file or of standard input is a prompt as it stands; of any other file, it is a JSON string, a
     list of chat messages, or an object with a ``prompt`` that is one of these.
@@ -83,16 +107,17 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     """
     plain = str(path) == "-" or str(path).removesuffix(".gz").lower().endswith(".txt")
     name = "standard input" if str(path) == "-" else str(path)
-    prompts: list[Prompt] = []
+    prompts: list[SourcedPrompt] = []
     try:
-        with _open_text(path) as stream:
+        with open_text(path) as stream:
             if plain:
-                prompts.extend(text.strip() for text in stream if text.strip())
+                lines = ((f"{name}, line {number}", text) for number, text in enumerate(stream, 1) if text.strip())
+                prompts.extend((where, check_line(text, where).strip()) for where, text in lines)
             else:
-                prompts.extend(_prompt(value, where) for where, value in _json_rows(stream, name))
+                prompts.extend((where, _prompt(value, where)) for where, value in json_rows(stream, name))
     except UnicodeDecodeError as error:
         raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise EditError(f"{name}: cannot be read ({error})") from None
     if not prompts:
         raise EditError(f"{name} holds no prompts: one per line is expected")

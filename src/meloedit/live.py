@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .config import MeloConfig
     from .edit import Edit
     from .store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Live:
@@ -85,6 +88,10 @@ class Live:
                 self._number[name], self._id[number] = number, name
             if calibration is not None and self.calibration is not None:
                 self.index.calibrate(self.calibration.prompts, self.config.false_activation, self.config.min_similarity)
+            if len(self.index) and self.index.threshold == 0:
+                logger.warning(
+                    "no edit can fire: too few calibration prompts ask something else; calibrate with others"
+                )
 
     def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
         """Map pooled states (B, d) to edit numbers (-1: none) and routes."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ModelError, StoreError
+from .errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,6 +51,8 @@ def load(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else ten lines on retries, where there is no network
+    if device and device.partition(":")[0] == "meta":
+        raise ModelError(f"cannot use device {device!r}: nothing is computed there")
     options = {"dtype": dtype} if dtype else {}
     if device == "auto":
         options["device_map"] = "auto"
@@ -61,7 +63,7 @@ def load(
     if device and device != "auto":
         try:
             model.to(device)  # type: ignore[arg-type]
-        except (RuntimeError, AssertionError) as error:  # torch's words for a device that is unknown or not there
+        except (RuntimeError, AssertionError, ValueError) as error:  # torch's words for a device that is not there
             raise ModelError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from None
     tell(f"loading {name}", 1, 1)
     return model, tokenizer
@@ -69,6 +71,8 @@ def load(
 
 def lasting_name(name: str) -> str:
     """Return the name by which a model is found again from any folder."""
+    if not name.strip():
+        raise ModelError("--model is empty: give a folder, a hub name, or smollm2")
     folder = Path(name).expanduser()
     return str(folder.resolve()) if folder.is_dir() else name
 
@@ -87,6 +91,8 @@ def opened(
         tell: told that the model is being loaded.
         writing: whether the store is to be changed.
     """
+    if model is not None and not model.strip():
+        raise ModelError("--model is empty: leave it out, or say where the model is")
     store = open_store(path)
     with store, store.writing() if writing else nullcontext():
         made_in = str(store.model.get("dtype") or "").removeprefix("torch.")
@@ -98,13 +104,18 @@ def opened(
             yield editor
 
 
-def check_free(path: Path) -> None:
+def change_since(path: Path, before: int) -> str:
+    """Say whether a store was changed since it was at revision ``before``."""
+    after = open_store(path).revision
+    return "nothing was changed" if after == before else f"the change is stored: {path} is at revision {after}"
+
+
+def check_new(path: Path) -> None:
     """Refuse a name for a new store before any work is done for it.
 
     Raises:
         StoreError: if something is there already, or no folder to put it in.
     """
-    if os.path.lexists(path):
-        raise StoreError(f"{path} exists already and is left as it is: choose another name, or delete it first")
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"{path} cannot be made: there is no folder {path.absolute().parent}; make it first")
+    from .schema import check_free
+
+    check_free(path.absolute(), path)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from .batch import Batch
@@ -67,23 +66,6 @@ def opening_cache(backbone: Backbone, batch: Batch) -> DynamicCache:
         run_decoder(backbone, one, 0, batch.shared, cache)
         cache.batch_repeat_interleave(len(batch.rows))
     return cache
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Keep the base model out of autograd and free of dropout, and put both settings back."""
-    open_weights = [weight for weight in model.parameters() if weight.requires_grad]
-    was_training = [module for module in model.modules() if module.training]
-    for weight in open_weights:
-        weight.requires_grad_(False)
-    model.eval()
-    try:
-        yield
-    finally:
-        for weight in open_weights:
-            weight.requires_grad_(True)
-        for module in was_training:
-            module.training = True
 
 
 class _PromptCache(DynamicCache):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .terminal import Column, count, line, put, some, table
+from .terminal import Column, count, line, plain, put, some, table
 
 if TYPE_CHECKING:
     from .asking import Answer
@@ -27,7 +27,9 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
             "rank",
             ("remarks", {"ratio": 2}),
         ]
-        rows = [(r.id, line(edits[r.id].prompt), r.status, r.steps, r.rank, "; ".join(_remarks(r))) for r in shown]
+        rows = [
+            (plain(r.id), line(edits[r.id].prompt), r.status, r.steps, r.rank, "; ".join(_remarks(r))) for r in shown
+        ]
         table(columns, rows)
         put("")
     counts = {name: sum(report.status == name for report in reports) for name in ("stored", "skipped", "failed")}
@@ -49,7 +51,7 @@ def _remarks(report: EditReport) -> list[str]:
 def explained(answer: Answer, edits: dict[str, Edit]) -> list[str]:
     """Return in words how a prompt was routed."""
     route = answer.route
-    nearest = f'{route.nearest} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
+    nearest = f'{plain(route.nearest)} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
     apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
     lines = {
         "fired": f"fired: {nearest}; {apart}",
@@ -72,11 +74,14 @@ def show_check(found: dict[str, Any]) -> None:
             ("target", {"ratio": 1}),
             ("answer", {"ratio": 1}),
         ]
-        rows = [(b["id"], b["form"], line(b["prompt"]), line(b["target"]), line(b["answer"])) for b in found["broken"]]
+        rows = [
+            (plain(b["id"]), b["form"], line(b["prompt"]), line(b["target"]), line(b["answer"]))
+            for b in found["broken"]
+        ]
         table(columns, rows)
         put("")
     for first, second in found["overlaps"][:OVERLAPS_SHOWN]:
-        put(f"overlap: {first} and {second}; the nearest key decides")
+        put(f"overlap: {plain(first)} and {plain(second)}; the nearest key decides")
     if (more := len(found["overlaps"]) - OVERLAPS_SHOWN) > 0:
         put(f"... and {more:,} more overlaps; --json lists them all")
     for problem in found["problems"]:

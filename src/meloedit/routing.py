@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .backbone import frozen
 from .batch import Batch
 from .blocks import BlockBank, RowBlocks, Site
 from .calls import GenerateCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
 from .prompts import PromptBatch, Route
-from .replay import frozen, opening_cache, run_decoder
+from .replay import opening_cache, run_decoder
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -97,6 +98,10 @@ class Router:
         self.bank = BlockBank(sites)
         self._attach()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied or pickled along with the model: the copy's calls would be routed for this one."""
+        raise ModelError("a model with an editor cannot be copied or pickled: detach the editor first")
+
     # -- switches
 
     @contextmanager
@@ -120,11 +125,12 @@ class Router:
     @contextmanager
     def fixed(self, blocks: list[RowBlocks]) -> Iterator[None]:
         """Use these blocks, whatever the index says, in this thread's forward calls without a cache (for training)."""
+        off, self._thread.off = self._thread.off, 0
         self._thread.fixed = blocks
         try:
             yield
         finally:
-            self._thread.fixed = None
+            self._thread.fixed, self._thread.off = None, off
 
     @property
     def last_routes(self) -> list[Route]:

@@ -75,12 +75,13 @@ class State:
     revision: int
     calibration: int | None
     live: dict[str, StoredEdit]
+    head: bytes  # checksum of the revision, which has its time in it: tells this store from another one
 
     @classmethod
     def load(cls, db: sqlite3.Connection, name: str | Path) -> State:
         """Return the newest state."""
-        revision, calibration = newest_revision(db, name)
-        return cls(revision, calibration, read_live(db, name, STATE_AT, revision, calibration))
+        revision, calibration, head = newest_revision(db, name)
+        return cls(revision, calibration, read_live(db, name, STATE_AT, revision, calibration), head)
 
     def after(
         self, db: sqlite3.Connection, name: str | Path, changes: Sequence[ChangeRow], calibration: int | None
@@ -92,7 +93,7 @@ class State:
         live = {edit_id: stored for edit_id, stored in self.live.items() if edit_id not in changed}
         live |= read_live(db, name, CHANGED_AT, self.revision + 1, calibration)
         live = dict(sorted(live.items(), key=lambda item: item[1].record))
-        return State(self.revision + 1, calibration, live)
+        return State(self.revision + 1, calibration, live, newest_revision(db, name)[2])
 
 
 def to_json(value: Mapping[str, Any], name: str) -> str:
@@ -103,7 +104,7 @@ def to_json(value: Mapping[str, Any], name: str) -> str:
     """
     try:
         return json.dumps(dict(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{name} must be JSON: {error}") from None
 
 
@@ -201,12 +202,12 @@ def read_meta(db: sqlite3.Connection, name: str | Path) -> dict[str, dict[str, A
     return {key: json.loads(value) for key, (value, _) in rows.items()}
 
 
-def newest_revision(db: sqlite3.Connection, name: str | Path) -> tuple[int, int | None]:
-    """Return the newest revision and the calibration in force after it."""
-    row = db.execute("SELECT revision, calibration FROM revisions ORDER BY revision DESC LIMIT 1").fetchone()
+def newest_revision(db: sqlite3.Connection, name: str | Path) -> tuple[int, int | None, bytes]:
+    """Return the newest revision, the calibration in force after it, and its checksum."""
+    row = db.execute("SELECT revision, calibration, sha256 FROM revisions ORDER BY revision DESC LIMIT 1").fetchone()
     if row is None:
         raise damaged(name, "it has no revisions")
-    return row[0], row[1]
+    return row[0], row[1], row[2]
 
 
 def calibration_at(db: sqlite3.Connection, name: str | Path, revision: int) -> int | None:
@@ -239,7 +240,7 @@ def read_live(
         try:
             edit = Edit.from_dict(json.loads(text))
             stored = StoredEdit(edit, bool(on), int(rank), reach, json.loads(report), changed, record, size)
-        except (ValueError, TypeError, EditError) as error:
+        except (ValueError, TypeError, RecursionError, EditError) as error:
             raise damaged(name, f"edit {edit_id!r} cannot be read: {error}") from None
         if size is None:
             raise damaged(name, f"edit {edit_id!r} has no keys under calibration {calibration}")
@@ -294,5 +295,5 @@ def read_history(
         changes.setdefault(revision, []).append(ChangeRow(changed, record, bool(on)))
     try:
         return [Revision(n, time, action, json.loads(detail), changes[n]) for n, time, action, detail in rows]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise damaged(name, f"a revision cannot be read: {error}") from None

@@ -80,7 +80,7 @@ def explain(name: str | Path, error: sqlite3.Error) -> StoreError:
         sqlite3.SQLITE_READONLY: protected,
         sqlite3.SQLITE_PERM: protected,
         sqlite3.SQLITE_CANTOPEN: f"cannot be opened: check the permissions of the file and its folder ({reason})",
-        sqlite3.SQLITE_FULL: "cannot grow: disk is full: nothing of this change was stored; free some space, try again",
+        sqlite3.SQLITE_FULL: "cannot grow: disk is full: this change is not stored, those before are; free some space",
         sqlite3.SQLITE_IOERR: f"cannot be read or written: the disk reports an error ({reason}); no change was stored",
         sqlite3.SQLITE_NOTADB: "is not a meloedit store (it is no SQLite file, or its head is damaged)",
         sqlite3.SQLITE_TOOBIG: "cannot hold a block or keys of more than 1 GB; nothing was stored",
@@ -136,6 +136,7 @@ def database(path: Path, name: str | Path) -> Iterator[sqlite3.Connection]:
     """
     identity(path, name)
     try:
+        _check_owner(path, name)
         db = connect(path, "rw")
         try:
             _check_format(db, name)
@@ -153,14 +154,25 @@ def database(path: Path, name: str | Path) -> Iterator[sqlite3.Connection]:
         raise damaged(name, error) from error
 
 
-def _check_format(db: sqlite3.Connection, name: str | Path) -> None:
-    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+def _check_owner(path: Path, name: str | Path) -> None:
+    """Refuse another program's database before ``connect`` changes it: its journal mode is kept in the file."""
+    try:
+        # Immutable: takes no lock and makes no file beside it, not even for a database in WAL mode.
+        uri = f"{path.as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as db:
+            number = db.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.Error:
+        return  # torn by a writer, perhaps: opening it with locks says what is wrong, if anything is
+    if number != APPLICATION_ID:
         raise StoreError(f"{name} is not a meloedit store (it is empty, or another program's SQLite file)")
+
+
+def _check_format(db: sqlite3.Connection, name: str | Path) -> None:
     number = db.execute("PRAGMA user_version").fetchone()[0]
     if number > FORMAT:
         raise StoreError(f"{name} has format {number}, this meloedit reads up to {FORMAT}: upgrade meloedit")
     if number < 1:
-        raise damaged(name, f"format {number}")
+        raise damaged(name, f"its format is {number}, the first one is 1")
 
 
 @contextmanager
@@ -186,17 +198,29 @@ def file_lock(path: Path, name: str | Path) -> Iterator[None]:
         lock.release()
 
 
+def check_free(path: Path, name: str | Path) -> None:
+    """Refuse a name for a new store.
+
+    Raises:
+        StoreError: if something is there already, or no folder to put it in.
+    """
+    if os.path.lexists(path):
+        raise _taken(name)
+    if not path.parent.is_dir():
+        raise StoreError(f"{name} cannot be made: there is no folder {path.parent}; make it first")
+
+
+def _taken(name: str | Path) -> StoreError:
+    return StoreError(f"{name} exists already and is left as it is: choose another name, or delete it first")
+
+
 def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], None]) -> None:
     """Make a store whole or not at all, and never in place of another file; ``fill`` writes what is in it.
 
     Raises:
         StoreError: if something is there already, or the folder is missing or cannot be written.
     """
-    if not path.parent.is_dir():
-        raise StoreError(f"{name} cannot be made: there is no folder {path.parent}; make it first")
-    there = StoreError(f"{name} exists already and is left as it is: choose another name, or delete it first")
-    if os.path.lexists(path):
-        raise there
+    check_free(path, name)
     with file_lock(path, name):
         draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         try:
@@ -207,7 +231,7 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
                 fill(db)
             _publish(draft, path)
         except FileExistsError:
-            raise there from None
+            raise _taken(name) from None
         except OSError as error:
             raise StoreError(f"{name} cannot be made ({error.strerror}): check the folder") from error
         except sqlite3.Error as error:

@@ -100,13 +100,8 @@ class Store:
             if self._depth == 0:
                 schema.identity(self._file, self.path)  # or the lock would make a file where no store is
                 held.enter_context(schema.file_lock(self._file, self.path))
-                if schema.identity(self._file, self.path) != self._identity:
-                    raise StoreError(f"{self.path} was replaced since it was opened: open it again")
                 with self._database() as db:
-                    newest, _ = rows.newest_revision(db, self.path)
-                if newest != self.revision:
-                    change = f"revision {self.revision}, now {newest}"
-                    raise StoreError(f"{self.path} changed since it was opened ({change}): open it again")
+                    self._check_unchanged(db)
             self._depth += 1
             try:
                 yield
@@ -218,7 +213,11 @@ class Store:
         Raises:
             StoreError: naming the edit, if one does not match its checksum.
         """
-        state, wanted = self._choose(ids)
+        state = self._state
+        if ids is None:
+            wanted = list(state.live)
+        else:
+            state, wanted = self._choose(ids)
         records = [state.live[edit_id].record for edit_id in wanted]
         with self._database() as db:
             found = rows.read_tensors(db, self.path, records, state.calibration)
@@ -268,6 +267,7 @@ class Store:
         revision = self.revision + 1
         with self._database() as db:
             db.execute("BEGIN IMMEDIATE")
+            self._check_unchanged(db)  # other programs do not heed the lock, and training takes long
             changes, calibration = work(db)
             rows.insert_revision(db, revision, action, detail, calibration, changes)
             state = self._state.after(db, self.path, changes, calibration)
@@ -275,15 +275,28 @@ class Store:
         self._state = state
         return revision
 
+    def _check_unchanged(self, db: sqlite3.Connection) -> None:
+        if schema.identity(self._file, self.path) != self._identity:
+            raise StoreError(f"{self.path} was replaced since it was opened: open it again")
+        newest, _, head = rows.newest_revision(db, self.path)
+        if newest != self.revision:
+            change = f"revision {self.revision}, now {newest}"
+            raise StoreError(f"{self.path} changed since it was opened ({change}): open it again")
+        if head != self._state.head:
+            raise StoreError(f"{self.path} was overwritten since it was opened: open it again")
+
     def _database(self) -> AbstractContextManager[sqlite3.Connection]:
         if self._closed:
             raise StoreError(f"{self.path} is closed: open it again")
         return schema.database(self._file, self.path)
 
-    def _choose(self, ids: Iterable[str] | None) -> tuple[State, list[str]]:
-        """Return the present state, and the ids once each, all of them live in it; None stands for all live ones."""
+    def _choose(self, ids: Iterable[str]) -> tuple[State, list[str]]:
+        """Return the present state, and the ids once each, all of them live in it."""
         state = self._state  # read once: another thread may be about to replace it
-        wanted = list(state.live) if ids is None else [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
+        given = [ids] if isinstance(ids, str) else list(ids) if isinstance(ids, Iterable) else [ids]
+        if wrong := [edit_id for edit_id in given if not isinstance(edit_id, str)]:
+            raise StoreError(f"{self.path}: give ids of edits, which are strings, not {wrong[0]!r}")
+        wanted = list(dict.fromkeys(given))
         if unknown := [edit_id for edit_id in wanted if edit_id not in state.live]:
             raise self._unknown(unknown[0], list(state.live))
         return state, wanted

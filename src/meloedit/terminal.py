@@ -5,12 +5,13 @@ rich is imported where it is used: loading it takes longer than most commands ru
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,13 @@ def line(prompt: Prompt) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
 
 
+def plain(text: str) -> str:
+    """Return a text in one line, control characters spelled out: a terminal would obey them."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
 def count(number: int, noun: str) -> str:
     """Return ``1 edit``, ``2 edits``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -63,7 +71,7 @@ def count(number: int, noun: str) -> str:
 def some(names: Sequence[str], limit: int = 5) -> str:
     """Return names in a row, the first few of many."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(plain, names[:limit])) + more
 
 
 def shell(path: Path) -> str:
@@ -139,6 +147,26 @@ def progress() -> Iterator[Progress]:
             shown.update(tasks[what], completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def saying(done: Callable[[], str]) -> Iterator[None]:
+    """Say after Ctrl-C, or where output cannot be written, what the command had done by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(done()) from None
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # its reader wants no more: not an error to speak of
+            raise
+        raise OSError(f"{done()}; then: {error}") from None
+
+
+def open_streams() -> None:
+    """Put an empty stream in place of each standard one that is closed (``>&-``), or a store would get its number."""
+    sys.stdin = sys.stdin or open(os.devnull)
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
 
 
 class _Messages(logging.Handler):

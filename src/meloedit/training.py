@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .backbone import frozen
 from .batch import Batch, Row, batches
 from .blocks import Block
 from .config import MeloConfig
-from .replay import Prefix, frozen, target_logits
+from .replay import Prefix, target_logits
 
 if TYPE_CHECKING:
     from .routing import Router

@@ -38,8 +38,10 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
         kwargs: passed to ``AutoModelForCausalLM.from_pretrained`` (``dtype``, ``device_map``, ...).
 
     Raises:
-        ModelError: if there is no such model, or its files cannot be read.
+        ModelError: if there is no such model, or its files cannot be read or lack some of its weights.
     """
+    if not name.strip():
+        raise ModelError(f"the model's name is empty: give a folder, a hub name, or {DEMO_MODEL!r}")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
@@ -51,13 +53,25 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     source = str(Path(source).expanduser()) if looks_like_path else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, **kwargs)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+        model, info = loaded
+    except Exception as error:  # tokenizers raises no narrower class, and each kind of file has errors of its own
+        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
         raise ModelError(
             f"cannot load model {name!r} ({reason}); give a folder, a hub name, or {DEMO_MODEL!r}"
         ) from None
+    # transformers fills in random weights for those that it does not find
+    if lacking := sorted(info["missing_keys"]):
+        raise ModelError(f"model {name!r} lacks {_first(lacking)}: its files are not whole, or those of another kind")
+    if wrong := sorted(key for key, *_ in info["mismatched_keys"]):
+        raise ModelError(f"model {name!r}: {_first(wrong)} has another shape than config.json says")
     return model, tokenizer
+
+
+def _first(names: list[str]) -> str:
+    return f"the weight {names[0]!r}" + (f" (and {len(names) - 1:,} more)" if len(names) > 1 else "")
 
 
 def demo_model_folder() -> Path:

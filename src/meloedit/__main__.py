@@ -1,0 +1,5 @@
+"""``python -m meloedit``."""
+
+from .cli import main
+
+main()
