@@ -110,6 +110,10 @@ def main() -> None:
             task = bar.add_task(f"asking {name}", total=len(prompts))
             told = editor.ask(prompts, args.form, progress=lambda what, done, of, t=task: bar.update(t, completed=done))
             result[name] = scores(told, ids, targets)
+        near = [prompt for row in rows for prompt in row.get("near", [])]
+        if near:  # same subject or same relation: no edit should answer, and nothing but the scope keeps it from it
+            fired = [route.edit is not None for route in editor.route(near, args.form)]
+            result["near"] = {"activation": share(fired)}
         if args.negatives:
             questions = [row["question"] for row in read_jsonl(args.negatives)]
             result["negatives_raw"] = compare_logits(editor, questions, 64, bar)
