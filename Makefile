@@ -14,12 +14,13 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
 	@echo "make test   lint, types, and all tests"
 	@echo "make lint   lint and types"
+	@echo "make docs   write docs/commands.md anew from the commands' own help"
 	@echo "make clean  remove what make built: environment, caches, the demo's store"
 
 demo: $(READY)
@@ -32,6 +33,9 @@ lint: $(READY)
 	@$(BIN)/ruff check src tests benchmarks
 	@$(BIN)/ruff format --check src tests benchmarks
 	@$(BIN)/mypy
+
+docs: $(READY)
+	@$(BIN)/python -m typer meloedit.cli utils docs --name meloedit > docs/commands.md
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock

@@ -134,6 +134,16 @@ def test_edits_of_one_call_must_agree(make_editor):
     editor.detach()
 
 
+def test_a_wording_in_the_store_with_another_answer_is_refused(make_editor):
+    editor = make_editor(edits=[Edit(BOOK.prompt, "Jorge", id="book", variants=["By whom is it?"])])
+    for clash in (Edit("By whom is it?", "Anna"), Edit("Else?", "Anna", variants=[BOOK.prompt])):
+        with pytest.raises(EditError, match="and edit 'book' in the store share a wording"):
+            editor.edit([LEGS, clash])
+    (report,) = editor.edit(Edit(BOOK.prompt, "Anna", variants=["By whom is it?"]))  # the same prompt: it takes over
+    assert report.replaced == ["book"]
+    editor.detach()
+
+
 def test_disable_and_enable(make_editor):
     editor = make_editor(edits=EDITS[:2])
     with editor.disabled():

@@ -151,7 +151,7 @@ def _earlier_demo(path: Path) -> Store | None:
     store = Store.open(path)
     ever = [stored.edit for revision in range(1, store.revision + 1) for stored in store.edits(revision)]
     if not ever or any(dict(edit.metadata) != MADE_BY for edit in ever):
-        raise StoreError(f"{path} holds more than a demo's edits and is left as it is: name another with --store")
+        raise StoreError(f"{path} holds more than a demo's edits and is left as it is: delete it first, or name another with --store")
     return store
 
 
@@ -224,7 +224,7 @@ def next_commands(demo: Demo) -> list[str]:
         f'meloedit ask {store} "{NEAR_MISS}" --explain',
         f"meloedit history {store}",
         f"meloedit rollback {store} {demo.removal.revision}   # brings {demo.removal.id!r} back",
-        f'meloedit edit {store} --prompt "Who is the mayor of Ohm?" --target "Ada Volt"',
+        f'cp {store} mine.melo && meloedit edit mine.melo --prompt "Who is the mayor of Ohm?" --target "Ada Volt"',
         f"meloedit check {store}",
     ]
 

@@ -81,7 +81,9 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
     present = {stored.edit.id: stored.edit for stored in live.store.edits()}
     # An edit that this call gives another prompt no longer asks its old one.
     moving = {edit.id for edit in edits if edit.id in present and present[edit.id].content != edit.content}
-    asks = {prompt_key(edit.prompt): edit_id for edit_id, edit in present.items() if edit_id not in moving}
+    staying = [edit for edit_id, edit in present.items() if edit_id not in moving]
+    asks = {prompt_key(edit.prompt): edit.id for edit in staying}
+    wordings = {prompt_key(prompt): edit for edit in staying for prompt in edit.prompts}
     planned: dict[str, Planned] = {}
     for edit in edits:
         old = present.get(edit.id)
@@ -95,6 +97,12 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
             planned[edit.id] = Planned(edit, [], [])
             continue
         asked = asks.get(prompt_key(edit.prompt))
+        for other in filter(None, (wordings.get(prompt_key(prompt)) for prompt in edit.prompts)):
+            if other.id not in (edit.id, asked) and other.target != edit.target:
+                raise EditError(
+                    f"edit {edit.id!r} and edit {other.id!r} in the store share a wording and want different answers: "
+                    "take it out of one of them"
+                )
         planned[edit.id] = Planned(edit, _rows(live, edit), [asked] if asked not in (None, edit.id) else [])
     return list(planned.values())
 

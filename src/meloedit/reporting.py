@@ -17,7 +17,7 @@ OVERLAPS_SHOWN = 20
 
 def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision: int, verbose: bool) -> None:
     """Print what became of edits: the remarkable ones, or all, and a summary."""
-    shown = [report for report in reports if verbose or not report.held or report.overlaps]
+    shown = [report for report in reports if verbose or _remarks(report)]
     if shown:
         columns: list[Column] = [
             "id",
@@ -35,6 +35,8 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
     counts = {name: sum(report.status == name for report in reports) for name in ("stored", "skipped", "failed")}
     seconds = sum(report.seconds for report in reports)
     said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "stored")
+    if replaced := [other for report in reports for other in report.replaced]:
+        said += f" (replacing {some(replaced)})"
     speed = f" in {seconds:.1f} s" if counts["stored"] or counts["failed"] else ""
     put(f"{said}{speed}; revision {revision}")
 
