@@ -91,8 +91,8 @@ def test_only_the_store_of_an_earlier_demo_is_replaced(make_editor, tmp_path, mo
     before = {name: Path(name).read_bytes() for name in os.listdir() if not name.endswith(".lock")}
     for name, said in [
         ("text.melo", "is not a meloedit store"),
-        ("empty.melo", "holds more than a demo's edits and is left as it is: delete it first, or name another with --store"),
-        ("used.melo", "holds more than a demo's edits and is left as it is: delete it first, or name another with --store"),
+        ("empty.melo", "holds more than a demo's edits and is left: delete it, or name another with --store"),
+        ("used.melo", "holds more than a demo's edits and is left: delete it, or name another with --store"),
         ("no/where.melo", "cannot be made: there is no folder"),
     ]:
         failed = CliRunner().invoke(app, ["demo", "--store", name])

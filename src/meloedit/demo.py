@@ -151,7 +151,7 @@ def _earlier_demo(path: Path) -> Store | None:
     store = Store.open(path)
     ever = [stored.edit for revision in range(1, store.revision + 1) for stored in store.edits(revision)]
     if not ever or any(dict(edit.metadata) != MADE_BY for edit in ever):
-        raise StoreError(f"{path} holds more than a demo's edits and is left as it is: delete it first, or name another with --store")
+        raise StoreError(f"{path} holds more than a demo's edits and is left: delete it, or name another with --store")
     return store
 
 
