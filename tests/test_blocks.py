@@ -118,6 +118,13 @@ def test_rows_grow_are_reused_and_replaced(states):
     assert not bank.reaches_all() and len(bank) == 1
 
 
+def test_a_replaced_block_gives_its_row_back():
+    bank = make_bank()
+    for seed in range(50):
+        bank.add(0, make_block(2, seed), "all")
+    assert len(bank) == 1 and len(bank._slabs[2].tables["m"][0]) == 8
+
+
 def test_gathered_blocks_outlive_their_removal(states):
     x, y = states
     bank, block = make_bank(), make_block(2, 0)

@@ -274,6 +274,16 @@ def test_other_tokenizers(make_editor, make_model, make_tokenizer, kind):
     editor.detach()
 
 
+def test_an_answer_ends_as_the_form_of_its_prompt_does(make_editor, make_model):
+    model = make_model()
+    model.generation_config.eos_token_id = [3, 1]  # </s> ends a text, <|im_end|> a turn
+    editor = make_editor(model=model, edits=[BOOK])
+    raw, chat = editor.backbone.forms(BOOK.prompt)
+    assert [editor.backbone.encode_target("Jorge", form)[-1] for form in (raw, chat)] == [3, 1]
+    assert editor.check().broken == []
+    editor.detach()
+
+
 # -- calibration
 
 

@@ -90,6 +90,9 @@ def test_other_architectures(make_editor, family):
         if edit:
             assert answer == target_ids(editor, edit, row)
             assert route.distance < 1e-3
+    prompts = [*OTHERS, *(edit.prompt for edit in EDITS[:3])]  # chats of several lengths behind one opening
+    alone = [editor.route(prompt, "chat")[0].distance for prompt in prompts]
+    assert [route.distance for route in editor.route(prompts, "chat")] == pytest.approx(alone, abs=1e-4)
     editor.detach()
 
 

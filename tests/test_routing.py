@@ -103,9 +103,12 @@ def test_a_chat_template_shows_where_the_prompt_ends(edited):
     chats = [edited.backbone.encode(edit.prompt, "chat").ids for edit in EDITS]
     expected = alone(edited, chats)
     answered = [row + target_ids(edited, edit.id, row) for row, edit in zip(chats, EDITS, strict=True)]
-    run(edited, **padded(answered))
+    logits = run(edited, **padded(answered)).logits
     assert_same(edited.last_routes, expected)
     assert {route.boundary for route in edited.last_routes} == {"template"}
+    for row, chat, edit in zip(logits, chats, EDITS, strict=True):
+        target = target_ids(edited, edit.id, chat)
+        assert row[-len(target) - 1 : -1].argmax(1).tolist() == target
     starts = [len(row) for row in chats]
     begun = [row[:-2] for row in answered]  # an answer that generate has to finish
     assert [len(row) > start for row, start in zip(begun, starts, strict=True)].count(True) >= 3
@@ -147,6 +150,8 @@ def test_a_route_is_decided_once_and_held(edited, monkeypatch):
 def test_embeddings_are_routed_as_raw_text(edited):
     ids = torch.tensor([_ids(edited, EDITS[1])])
     embeds = edited.model.get_input_embeddings()(ids).detach()
+    run(edited, inputs_embeds=embeds)
+    assert_same(edited.last_routes, alone(edited, ids.tolist()))
     run(edited, inputs_embeds=embeds)
     assert edited.last_routes[0].edit == "capital" and not edited.last_routes[0].words_known
     with torch.no_grad():
@@ -256,8 +261,9 @@ def test_a_cached_beginning_of_a_raw_prompt_counts_towards_its_key(edited, cache
     cache = run(edited, input_ids=ids[:, :cached], use_cache=True).past_key_values
     with torch.no_grad():
         made = edited.model.generate(ids, past_key_values=cache, max_new_tokens=4, pad_token_id=1, do_sample=False)
+        routes = edited.last_routes
         whole = edited.model.generate(ids, max_new_tokens=4, pad_token_id=1, do_sample=False)
-    assert_same(edited.last_routes, expected)
+    assert_same(routes, expected)
     assert torch.equal(made, whole)
 
 
@@ -281,40 +287,40 @@ def test_a_cache_of_other_rows_is_refused(llama):
 # -- what cannot be routed is refused
 
 
+REFUSED = [
+    ({"cache_implementation": "paged"}, ["argument", "config", "model"]),
+    ({"prompt_lookup_num_tokens": 2}, ["argument", "config", "model"]),
+    ({"assistant_early_exit": 2}, ["argument", "config", "model"]),
+    ({"use_mtp": True}, ["argument", "config", "model"]),
+    ({"guidance_scale": 1.5}, ["argument", "config", "model"]),
+    ({"token_healing": True}, ["argument", "config", "model"]),
+    ({"penalty_alpha": 0.6, "top_k": 4}, ["argument", "config", "model"]),
+    ({"num_beam_groups": 2, "num_beams": 4}, ["argument", "config", "model"]),
+    ({"dola_layers": "high"}, ["argument", "config", "model"]),
+    ({"force_words_ids": [[5]]}, ["argument", "config", "model"]),
+    ({"custom_generate": "someone/decoding"}, ["argument"]),
+    ({"custom_generate": lambda model, **kwargs: None}, ["argument"]),
+    ({"negative_prompt_ids": torch.tensor([[5]])}, ["argument"]),
+    ({"assistant_model": nn.Linear(1, 1)}, ["argument"]),
+]
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "where"),
     [
-        {"cache_implementation": "paged"},
-        {"prompt_lookup_num_tokens": 2},
-        {"assistant_early_exit": 2},
-        {"use_mtp": True},
-        {"custom_generate": "someone/decoding"},
-        {"custom_generate": lambda model, **kwargs: None},
-        {"negative_prompt_ids": torch.tensor([[5]])},
-        {"guidance_scale": 1.5},
-        {"token_healing": True},
-        {"penalty_alpha": 0.6, "top_k": 4},
-        {"num_beam_groups": 2, "num_beams": 4},
-        {"dola_layers": "high"},
-        {"force_words_ids": [[5]]},
-        {"assistant_model": nn.Linear(1, 1)},
+        pytest.param(settings, place, id=f"{next(iter(settings))}-{place}")
+        for settings, places in REFUSED
+        for place in places
     ],
-    ids=lambda settings: next(iter(settings)),
 )
-@pytest.mark.parametrize("where", ["argument", "config", "model"])
 def test_ways_of_decoding_that_cannot_be_routed_are_refused(llama, settings, where, monkeypatch):
-    name, value = next(iter(settings.items()))
-    if where != "argument" and not hasattr(llama.model.generation_config, name):
-        pytest.skip("no setting of a generation config")
-    if where == "config":
+    name = next(iter(settings))
+    if where != "argument":
         config = copy.deepcopy(llama.model.generation_config)
-        setattr(config, name, value)
-        settings = {"generation_config": config}
-    elif where == "model":
-        config = copy.deepcopy(llama.model.generation_config)
-        setattr(config, name, value)
-        monkeypatch.setattr(llama.model, "generation_config", config)
-        settings = {}
+        config.update(**settings)
+        settings = {"generation_config": config} if where == "config" else {}
+        if where == "model":
+            monkeypatch.setattr(llama.model, "generation_config", config)
     with pytest.raises(RoutingError, match=f"{name}=.*disabled"):
         llama.model.generate(torch.tensor([[5, 6, 7]]), **settings)
 

@@ -8,6 +8,8 @@ import torch
 from conftest import EDITS, OTHERS, generate, mixed_prompts, padded, target_ids
 from transformers import LogitsProcessor, TextIteratorStreamer
 
+from meloedit.grammar import make_prompts
+
 BOOK = EDITS[0]
 
 
@@ -134,7 +136,7 @@ def test_editing_while_another_thread_answers(make_editor):
         try:
             assert all(report.held for report in editor.edit(EDITS[1:]))
             editor.remove("legs")
-            editor.calibrate(OTHERS * 20)
+            editor.calibrate(make_prompts(60, seed=9))
         finally:
             stop.set()
         asking.result()

@@ -139,6 +139,8 @@ def test_an_edit_that_the_model_already_knows_holds_at_once(make_editor):
         (result,) = Trainer(editor.router, editor.config).train([("known", [known])])
         assert result.held and result.steps == 0
         assert all(not b.any() for _, b in result.block.values())
+    (report,) = editor.edit(EDITS[0])  # whatever little confidence is asked for, it must be the answer
+    assert report.held and report.steps > 0
     editor.detach()
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .backbone import frozen
 from .batch import Batch, Row
 from .calibration import Progress
 from .edit import Prompt, prompt_text
 from .errors import EditError
+from .modules import frozen
 from .prompts import Route
 
 if TYPE_CHECKING:

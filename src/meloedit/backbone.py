@@ -6,8 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +18,7 @@ from .chat import ChatMarkers, Words, user_words
 from .config import MeloConfig, key_layer_index, last_layers
 from .edit import Prompt
 from .errors import EditError, ModelError
+from .modules import compressed, decoder_layers, feed_forward_output, frozen, linear_names, weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,7 +59,7 @@ class Backbone:
         self.model = model
         self.tokenizer = tokenizer
         self.markers = ChatMarkers.of(tokenizer)
-        self.layer_prefix, self.layers = _decoder_layers(model)
+        self.layer_prefix, self.layers = decoder_layers(model)
         config = model.config.get_text_config()
         self.max_length: int | None = getattr(config, "max_position_embeddings", None)
         stops = model.generation_config.eos_token_id if model.generation_config else None
@@ -142,7 +142,7 @@ class Backbone:
         """
         if config.modules is None:
             chosen = [f"{self.layer_prefix}.{i}" for i in last_layers(len(self.layers), config.layers)]
-            modules = tuple(f"{name}.{_feed_forward_output(self.model.get_submodule(name), name)}" for name in chosen)
+            modules = tuple(f"{name}.{feed_forward_output(self.model.get_submodule(name), name)}" for name in chosen)
         else:
             modules = config.modules
             for name in modules:
@@ -174,7 +174,7 @@ class Backbone:
 
     def _check_linear(self, name: str) -> None:
         if name not in linear_names(self.model):
-            names = _compressed(linear_names(self.model))
+            names = compressed(linear_names(self.model))
             raise ModelError(f"no linear module {name!r} in {type(self.model).__name__}; it has: {', '.join(names)}")
 
     # -- text to tokens
@@ -257,86 +257,10 @@ class Backbone:
         Rounding lets one model loaded as float32 and as bfloat16 be the same; quantised bytes are sampled as they are.
         """
         digest = hashlib.sha256()
-        for name, weight in sorted(_weights(self.model)):
+        for name, weight in sorted(weights(self.model)):
             flat = weight.detach().reshape(-1)
             picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
             values = flat[picks.to(flat.device)].cpu()
             sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
             digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
-
-
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield all weights by name; those that accelerate has put off to the CPU or the disk are fetched."""
-    for prefix, module in model.named_modules():
-        own = [name for name, _ in module.named_parameters(recurse=False)]
-        if any(weight.device.type == "meta" for weight in module.parameters(recurse=False)):
-            from accelerate.utils import align_module_device
-
-            with align_module_device(module, "cpu"):
-                yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in own]
-        else:
-            yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in own]
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Keep the base model out of autograd and free of dropout, and put both settings back."""
-    open_weights = [weight for weight in model.parameters() if weight.requires_grad]
-    was_training = [module for module in model.modules() if module.training]
-    for weight in open_weights:
-        weight.requires_grad_(False)
-    model.eval()
-    try:
-        yield
-    finally:
-        for weight in open_weights:
-            weight.requires_grad_(True)
-        for module in was_training:
-            module.training = True
-
-
-def linear_names(model: nn.Module) -> list[str]:
-    """Return the names of all modules a block can act on: ``nn.Linear`` and its kin, and transformers' ``Conv1D``."""
-    return [name for name, module in model.named_modules() if _features(module)]
-
-
-def _features(module: nn.Module) -> tuple[int, int] | None:
-    """Return (in, out) of a linear module: ``nn.Linear`` and kin by attributes, Conv1D by ``nx`` and ``nf``."""
-    for names in (("in_features", "out_features"), ("nx", "nf")):
-        sizes = tuple(getattr(module, name, None) for name in names)
-        if all(isinstance(size, int) for size in sizes):
-            return sizes  # type: ignore[return-value]
-    return None
-
-
-def _decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    for name, module in lists:
-        if len(module) == count and any(_features(child) for child in module[0].modules()):
-            return name, module
-    raise ModelError(
-        f"cannot find the {count} layers of {type(model).__name__} (module lists: {[name for name, _ in lists]})"
-    )
-
-
-def _feed_forward_output(layer: nn.Module, name: str) -> str:
-    """Return the last linear of a layer that writes to the residual stream: the feed-forward's output projection."""
-    linears = [(path, size) for path, module in layer.named_modules() if (size := _features(module))]
-    if not linears:
-        raise ModelError(f"layer {name} has no linear module")
-    width = linears[0][1][0]  # a layer's first projection reads the residual stream
-    writers = [path for path, (_, out) in linears if out == width]
-    return (writers or [linears[-1][0]])[-1]
-
-
-def _compressed(names: Sequence[str]) -> list[str]:
-    """Fold the layers' numbers: ``h.0.mlp.c_fc`` ... ``h.11.mlp.c_fc`` become ``h.{0..11}.mlp.c_fc``."""
-    groups: dict[str, list[int]] = {}
-    for name in names:
-        match = re.search(r"\.(\d+)\.", name)
-        groups.setdefault(re.sub(r"\.\d+\.", ".{}.", name, count=1), []).extend([int(match.group(1))] if match else [])
-    return [
-        group.replace("{}", f"{{{min(found)}..{max(found)}}}", 1) if found else group for group, found in groups.items()
-    ]

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .backbone import frozen
 from .batch import Batch
-from .blocks import BlockBank, RowBlocks, Site
+from .blocks import BlockBank, RowBlocks
 from .calls import GenerateCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
+from .modules import frozen
+from .probe import probe
 from .prompts import PromptBatch, Route
 from .replay import opening_cache, run_decoder
 
@@ -34,9 +35,6 @@ logger = logging.getLogger(__name__)
 
 _TIE = "_meloedit_batch"
 """Attribute under which a cache object carries the routed batch of its rows."""
-
-PROBE = 4
-"""Tokens of the forward call that finds out what the modules see."""
 
 Decide = Callable[[Tensor], tuple[list[int], list[Route]]]
 """Maps pooled states (B, d) to each row's edit number (-1: none) and its route."""
@@ -94,7 +92,7 @@ class Router:
         self._warned = False
         self._handles: list[RemovableHandle] = []
         self._patched: dict[str, Any] = {}
-        sites, self._key_device = _probe(backbone, locations)
+        sites, self._key_device = probe(backbone, locations)
         self.bank = BlockBank(sites)
         self._attach()
 
@@ -293,41 +291,3 @@ class _KeyLayerRan(Exception):
 
     def __init__(self, hidden: Tensor) -> None:
         self.hidden = hidden
-
-
-def _probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.device]:
-    """Run the model on a few tokens and note, per target module, sizes, dtype and device of its activations.
-
-    Kernels and wrappers can replace a parent's forward and pass its children by; then hooks would never fire and edits
-    would silently do nothing.
-    """
-    ran: list[str] = []
-    sites: dict[str, Site] = {}
-    key_devices: list[torch.device] = []
-
-    def note(name: str) -> Callable[[Any, tuple[Any, ...], Any], None]:
-        def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
-            ran.append(name)
-            if name == locations.key_layer:
-                key_devices.append((output if isinstance(output, Tensor) else output[0]).device)
-            if name in locations.modules:
-                x = args[0]
-                if x.shape[:2] != (1, PROBE):
-                    raise ModelError(f"module {name!r} does not see its input row by row: choose another")
-                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device)
-
-        return hook
-
-    watched = [locations.key_layer, *locations.modules]
-    handles = [backbone.model.get_submodule(name).register_forward_hook(note(name)) for name in watched]
-    try:
-        with torch.no_grad():
-            backbone.model(input_ids=torch.full((1, PROBE), backbone.stop_ids[0], device=backbone.device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    if silent := [name for name in watched if name not in ran]:
-        raise ModelError(f"module {silent[0]!r} is never called by {type(backbone.model).__name__}: choose another")
-    if ran[0] != locations.key_layer:
-        raise ModelError(f"{ran[0]!r} runs before the key layer {locations.key_layer!r}: keys must be complete first")
-    return [sites[name] for name in locations.modules], key_devices[0]

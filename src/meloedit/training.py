@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .backbone import frozen
 from .batch import Batch, Row, batches
 from .blocks import Block
 from .config import MeloConfig
+from .modules import frozen
 from .replay import Prefix, target_logits
 
 if TYPE_CHECKING:

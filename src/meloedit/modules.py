@@ -1,0 +1,92 @@
+"""What a model is made of: its layers and linear modules, found by structure, and its weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield all weights by name; those that accelerate has put off to the CPU or the disk are fetched."""
+    for prefix, module in model.named_modules():
+        own = [name for name, _ in module.named_parameters(recurse=False)]
+        if any(weight.device.type == "meta" for weight in module.parameters(recurse=False)):
+            from accelerate.utils import align_module_device
+
+            with align_module_device(module, "cpu"):
+                yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in own]
+        else:
+            yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in own]
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Keep the base model out of autograd and free of dropout, and put both settings back."""
+    open_weights = [weight for weight in model.parameters() if weight.requires_grad]
+    was_training = [module for module in model.modules() if module.training]
+    for weight in open_weights:
+        weight.requires_grad_(False)
+    model.eval()
+    try:
+        yield
+    finally:
+        for weight in open_weights:
+            weight.requires_grad_(True)
+        for module in was_training:
+            module.training = True
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Return the names of all modules a block can act on: ``nn.Linear`` and its kin, and transformers' ``Conv1D``."""
+    return [name for name, module in model.named_modules() if features(module)]
+
+
+def features(module: nn.Module) -> tuple[int, int] | None:
+    """Return (in, out) of a linear module: ``nn.Linear`` and kin by attributes, Conv1D by ``nx`` and ``nf``."""
+    for names in (("in_features", "out_features"), ("nx", "nf")):
+        sizes = tuple(getattr(module, name, None) for name in names)
+        if all(isinstance(size, int) for size in sizes):
+            return sizes  # type: ignore[return-value]
+    return None
+
+
+def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """Return the name and the list of a model's layers: the module list as long as its configuration says."""
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    for name, module in lists:
+        if len(module) == count and any(features(child) for child in module[0].modules()):
+            return name, module
+    raise ModelError(
+        f"cannot find the {count} layers of {type(model).__name__} (module lists: {[name for name, _ in lists]})"
+    )
+
+
+def feed_forward_output(layer: nn.Module, name: str) -> str:
+    """Return the last linear of a layer that writes to the residual stream: the feed-forward's output projection."""
+    linears = [(path, size) for path, module in layer.named_modules() if (size := features(module))]
+    if not linears:
+        raise ModelError(f"layer {name} has no linear module")
+    width = linears[0][1][0]  # a layer's first projection reads the residual stream
+    writers = [path for path, (_, out) in linears if out == width]
+    return (writers or [linears[-1][0]])[-1]
+
+
+def compressed(names: Sequence[str]) -> list[str]:
+    """Fold the layers' numbers: ``h.0.mlp.c_fc`` ... ``h.11.mlp.c_fc`` become ``h.{0..11}.mlp.c_fc``."""
+    groups: dict[str, list[int]] = {}
+    for name in names:
+        match = re.search(r"\.(\d+)\.", name)
+        groups.setdefault(re.sub(r"\.\d+\.", ".{}.", name, count=1), []).extend([int(match.group(1))] if match else [])
+    return [
+        group.replace("{}", f"{{{min(found)}..{max(found)}}}", 1) if found else group for group, found in groups.items()
+    ]
