@@ -10,6 +10,7 @@ from transformers import pipeline
 
 from meloedit import Edit, Editor, zoo
 from meloedit.grammar import make_prompts
+from meloedit.store import Store
 
 pytestmark = pytest.mark.real
 CACHE = zoo.cache_folder()  # read before the tests get one of their own: converting the model takes half a minute
@@ -121,7 +122,7 @@ def test_removal_and_rollback_restore_the_logits_of_a_store_that_never_had_the_e
         clean = logits(never, prompts)
         never.detach()
     finally:
-        editor.__init__(model, tokenizer, store=folder / "long.melo")  # the other tests share it
+        editor.__init__(model, tokenizer, store=Store.open(folder / "long.melo"))  # the other tests share it
     assert torch.equal(removed, clean)
     assert torch.equal(rolled, clean)
     assert torch.equal(logits(editor, prompts), clean)  # and opening the long store again answers the same

@@ -203,6 +203,13 @@ def test_a_copied_cache_keeps_the_route(edited):
     assert not torch.allclose(both[0], base, atol=1e-2)
 
 
+def test_outputs_as_tuples_carry_the_route_too(edited):
+    ids = torch.tensor([_ids(edited, EDITS[0])])
+    logits, cache = run(edited, input_ids=ids, use_cache=True, return_dict=False)[:2]
+    run(edited, input_ids=logits[:, -1:].argmax(2), past_key_values=cache)
+    assert edited.last_routes[0].edit == "book"
+
+
 def test_a_new_user_turn_over_a_cache_is_routed_anew(edited):
     backbone = edited.backbone
     first = backbone.encode(HISTORY[:1], "chat").ids
@@ -218,9 +225,11 @@ def test_a_new_user_turn_over_a_cache_is_routed_anew(edited):
     run(edited, input_ids=new, past_key_values=cache)  # by plain calls
     assert_same(edited.last_routes, alone(edited, whole.tolist()))
     assert edited.last_routes[0].edit == "river"
-    with torch.no_grad():  # by generate
-        made = edited.model.generate(whole, past_key_values=again, max_new_tokens=8, pad_token_id=1, do_sample=False)
-    assert made[0, whole.shape[1] :].tolist() == target_ids(edited, "river", whole[0])
+    for ids in (whole, new):  # by generate, with all tokens or with the new ones only
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(whole), "past_key_values": copy.deepcopy(again)}
+        with torch.no_grad():
+            made = edited.model.generate(**inputs, max_new_tokens=8, pad_token_id=1, do_sample=False)
+        assert made[0, ids.shape[1] :].tolist() == target_ids(edited, "river", whole[0])
 
 
 def test_generating_on_over_a_full_cache_holds_the_route(edited):
@@ -265,6 +274,20 @@ def test_a_cached_beginning_of_a_raw_prompt_counts_towards_its_key(edited, cache
         whole = edited.model.generate(ids, max_new_tokens=4, pad_token_id=1, do_sample=False)
     assert_same(routes, expected)
     assert torch.equal(made, whole)
+
+
+def test_raw_text_that_goes_on_behind_an_answer_is_keyed_by_what_is_new(edited):
+    settings = {"max_new_tokens": 2, "pad_token_id": 1, "do_sample": False, "return_dict_in_generate": True}
+    with torch.no_grad():
+        start = edited.model.generate(torch.tensor([_ids(edited, EDITS[0])]), **settings)
+        more = torch.cat([start.sequences, torch.tensor([_ids(edited, EDITS[1])])], 1)
+        edited.model.generate(more, past_key_values=start.past_key_values, **settings)
+    (route,) = edited.last_routes
+    assert not route.words_known and route.boundary == "given"
+    with torch.no_grad():
+        edited.model.generate(more, **settings)
+    assert edited.last_routes[0].words_known
+    assert abs(edited.last_routes[0].distance - route.distance) > 1e-3  # the whole text is another prompt
 
 
 def test_a_cache_cut_back_to_its_prefix_is_routed_anew(edited):
