@@ -17,9 +17,9 @@ WAYS = {
     "chunks": {"prefill_chunk_size": 5},
     "penalty": {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3},
 }
-# Every way on one model with rotated and one with learned positions, the main ones on the third.
-CASES = [(family, way) for family in ("llama", "gpt2") for way in WAYS]
-CASES += [("qwen3", way) for way in ("greedy", "beams", "static cache")]
+CASES = [("llama", way) for way in WAYS]
+CASES += [("gpt2", way) for way in ("greedy", "beams", "static cache", "no cache", "chunks")]  # learned positions
+CASES += [("qwen3", way) for way in ("greedy", "beams")]
 ONE_BY_ONE = [case for case in CASES if case[1] != "beam sampling"]  # where every row draws as it would alone
 
 
@@ -51,9 +51,9 @@ def test_rows_out_of_scope_answer_as_the_base_model(edited, way):
     rows, wanted = mixed_prompts(edited)
     torch.manual_seed(5)
     with edited.disabled():
-        base = generate(edited, rows, min_new_tokens=8, **WAYS[way])
+        base = generate(edited, rows, min_new_tokens=4, max_new_tokens=4, **WAYS[way])
     torch.manual_seed(5)
-    answers = generate(edited, rows, min_new_tokens=8, **WAYS[way])
+    answers = generate(edited, rows, min_new_tokens=4, max_new_tokens=4, **WAYS[way])
     same = [one == other for one, other in zip(answers, base, strict=True)]
     assert all(equal for equal, edit in zip(same, wanted, strict=True) if edit is None)
     assert not any(equal for equal, edit in zip(same, wanted, strict=True) if edit)

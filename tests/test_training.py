@@ -75,7 +75,8 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
 
 
 @pytest.mark.parametrize(("family", "reach"), [("llama", "all"), ("qwen3", "answer"), ("gpt2", "answer")])
-def test_training_together_equals_training_one_by_one(make_editor, make_model, family, reach):
+def test_training_together_equals_training_one_by_one(make_editor, make_model, family, reach, monkeypatch):
+    monkeypatch.setattr("meloedit.training.ROWS", 4)  # so that an edit's rows are in several batches
     # A float64 model, so that sums over batches of other shapes differ by less than the float32 tables can show.
     editor = make_editor(model=make_model(family).double(), reach=reach, steps=16)
     edits = [*EDITS, Edit(OTHERS[1], "in the river bed", variants=[OTHERS[0]])]
@@ -185,6 +186,37 @@ def test_an_error_in_training_puts_the_model_back(make_editor, make_model):
     assert editor.edits() == []
     model.eval()
     assert all(report.held for report in editor.edit(EDITS))
+    editor.detach()
+
+
+def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_editor, make_model, caplog):
+    model = make_model()
+    forward = model.model.forward
+
+    def unusual(*args, **kwargs):  # something happens after the final norm that the layers do not show
+        output = forward(*args, **kwargs)
+        output.last_hidden_state = output.last_hidden_state * 0.5
+        return output
+
+    model.model.forward = unusual
+    editor = make_editor(model=model, edits=EDITS[:2])
+    assert "training runs the whole model instead" in caplog.text
+    assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS[:2]])] == ["Jorge", "Lima"]
+    editor.detach()
+
+
+def test_parts_are_stored_as_they_finish(make_editor):
+    editor = make_editor(together=2)
+    told = []
+    parts = editor.edit_in_parts(EDITS, progress=lambda what, done, total: told.append((what, done, total)))
+    assert [report.id for report in next(parts)] == ["book", "capital"]
+    assert [stored.edit.id for stored in editor.edits()] == ["book", "capital"]
+    parts.close()  # as when a run is interrupted
+    assert [stored.edit.id for stored in editor.edits()] == ["book", "capital"]
+    assert [report.status for report in editor.edit(EDITS)] == ["skipped", "skipped", "stored", "stored"]
+    assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS])] == [edit.target for edit in EDITS]
+    assert told[-1] == ("editing", 2, 4)
+    assert editor.edit([]) == []
     editor.detach()
 
 
