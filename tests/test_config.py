@@ -34,7 +34,7 @@ def test_an_unknown_setting_names_those_there_are():
         "lr": [0, -1, float("nan"), "fast", None],
         "confidence": [-0.1, 1, None],
         "false_activation": [0, 1, 2, "low"],
-        "min_similarity": [-1.1, 1.1, None],
+        "min_similarity": [-1.1, 1.1, "low"],
         "calibration_prompts": [199, 0, 1e3],
     }.items(),
 )

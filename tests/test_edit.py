@@ -45,7 +45,7 @@ BAD = {
     "no prompt .fields found: target": {"target": "b", "prompt": None},
     "prompt is empty": {"prompt": " \n", "target": "b"},
     "target must be a non-empty string": {"prompt": "a?", "target": "  "},
-    "target must be a non-empty string, not 3": {"prompt": "a?", "target": 3},
+    "target must be a non-empty string, not 3.5": {"prompt": "a?", "target": 3.5},
     "prompt must be a string or a non-empty list": {"prompt": 3, "target": "b"},
     "non-empty list of chat messages, not list": {"prompt": [], "target": "b"},
     "a chat message is": {"prompt": [{"role": "user"}], "target": "b"},

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from meloedit import Edit
 from meloedit.batch import Row
 from meloedit.grammar import make_prompts
-from meloedit.training import Trainer
+from meloedit.training import Trainer, initial_block, seeded
 
 
 def rows_of(editor, edit):
@@ -24,7 +24,9 @@ def train(editor, edits, **settings):
 def literal_losses(editor, edit, steps):
     """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
     model, names = editor.model, editor.config.modules
-    start = Trainer(editor.router, editor.config)._initial(edit.id, editor.config.rank)
+    start = initial_block(
+        editor.router.bank.sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id)
+    )
     tables = [factor.clone().requires_grad_() for name in names for factor in start[name]]
     optimiser = torch.optim.Adam(tables, lr=editor.config.lr)
     losses = []

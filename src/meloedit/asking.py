@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batch import Batch, Row
+from .batch import Row
 from .calibration import Progress
 from .edit import Prompt, prompt_text
 from .errors import EditError
@@ -107,16 +106,12 @@ def answer_encoded(
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
-        batch = Batch.of([Row.of(encoded[i]) for i in part], backbone)
-        room = (backbone.max_length or math.inf) - batch.ids.shape[1]
-        settings |= {"max_new_tokens": min(settings["max_new_tokens"], room)}
+        batch = backbone.batch([Row.of(encoded[i]) for i in part])
         with torch.no_grad(), frozen(backbone.model):  # without dropout, whatever the model is set to
-            generate: Any = live.backbone.model.generate
-            sequences = generate(batch.ids, attention_mask=batch.mask, **settings)
-        routes = live.router.last_routes or [Route(None, None, live.index.threshold, None, "no edits")] * len(part)
-        for i, row, route in zip(part, sequences[:, batch.ids.shape[1] :].tolist(), routes, strict=True):
-            stop = next((k for k, token in enumerate(row) if token in backbone.stop_ids), len(row))
-            answers[i] = Answer(prompts[i], backbone.decode(row[:stop]).strip(), route, stop)
+            said = backbone.answer(batch, settings)
+        routes = live.router.last_routes or [live.no_route] * len(part)
+        for i, (text, tokens), route in zip(part, said, routes, strict=True):
+            answers[i] = Answer(prompts[i], text, route, tokens)
         if progress:
             progress("asking", len(answers), len(encoded))
     return [answers[i] for i in range(len(encoded))]
@@ -128,14 +123,14 @@ def check_edits(live: Live, batch_size: int, progress: Progress | None) -> Check
     asked = [
         (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in live.backbone.forms(prompt)
     ]
-    targets = [live.backbone.encode_target(edit.target, form)[:-1] for edit, _, form in asked]
-    longest = max(map(len, targets), default=0) + 2  # room to stop, or to go on where it should have stopped
+    targets = [live.backbone.encode_target(edit.target, form) for edit, _, form in asked]
+    longest = max(map(len, targets), default=1) + 1  # room to stop, or to go on where it should have stopped
     prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
     answers = answer_encoded(live, prompts, encoded, batch_size, progress, {"max_new_tokens": longest})
     broken = [
         Broken(edit.id, prompt, edit.target, answer.text, answer.route, form.form)
         for (edit, prompt, form), answer, target in zip(asked, answers, targets, strict=True)
-        if answer.text != live.backbone.decode(target).strip()
+        if answer.text != live.backbone.text_of(target)
     ]
     pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in live.neighbours(edit.id)[2]}
     return Check(len(enabled), broken, sorted(pairs), live.store.verify())  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from .backbone import Backbone, Encoded
+    from .backbone.causal import CausalBackbone
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""
@@ -38,8 +39,7 @@ class Batch:
     """Rows in columns such that every prompt ends in one column.
 
     The columns are: the opening that all rows share, padding, the rest of the prompt, the target, padding. Padding is
-        masked
-    and takes no position, so its place does not matter.
+    masked and takes no position, so its place does not matter.
 
     Attributes:
         rows: the rows.
@@ -78,11 +78,7 @@ class Batch:
         if shared:
             ids[:, :shared] = torch.tensor(rows[0].prompt[:shared])
             mask[:, :shared] = 1
-        lengths = torch.tensor([len(row.target) for row in rows])
-        flat_rows = torch.arange(len(rows)).repeat_interleave(lengths)
-        first = lengths.cumsum(0) - lengths
-        within = torch.arange(int(lengths.sum())) - first.repeat_interleave(lengths)
-        targets = torch.tensor([token for row in rows for token in row.target], dtype=torch.long)
+        flat_rows, within, targets = _flat(rows)
         device = backbone.device
         return cls(list(rows), ids.to(device), mask.to(device), shared, left - 1, flat_rows, left - 1 + within, targets)
 
@@ -107,18 +103,109 @@ class Batch:
         """Return some of the rows, ascending, in the same columns."""
         if len(picks) == len(self.rows):
             return self
-        number = torch.full((len(self.rows),), -1)
-        number[picks] = torch.arange(len(picks))
-        flat = torch.nonzero(number[self.flat_rows] >= 0).flatten()
-        on = picks.to(self.ids.device)
-        kept = [self.rows[i] for i in picks.tolist()]
-        columns, targets = self.flat_columns[flat], self.flat_targets[flat]
+        on, flat = picks.to(self.ids.device), torch.nonzero(torch.isin(self.flat_rows, picks)).flatten()
         return Batch(
-            kept, self.ids[on], self.mask[on], self.shared, self.split, number[self.flat_rows[flat]], columns, targets
+            [self.rows[i] for i in picks.tolist()],
+            self.ids[on],
+            self.mask[on],
+            self.shared,
+            self.split,
+            torch.searchsorted(picks, self.flat_rows[flat]),
+            self.flat_columns[flat],
+            self.flat_targets[flat],
         )
 
+    def key_means(self, hidden: Tensor) -> Tensor:
+        """Return the mean (R, d) of the states (R, L - shared, d) of the tokens that a key is pooled over."""
+        return _means(hidden, self.words[:, self.shared :])
 
-def batches(rows: Sequence[Row], backbone: Backbone, size: int) -> list[tuple[list[int], Batch]]:
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Prompts of their own, padded on the right, and what must be answered to each.
+
+    Attributes:
+        rows: the rows.
+        ids: (R, L) prompts.
+        mask: (R, L) 1 for real tokens.
+        words: (R, L) true for the tokens a key is pooled over.
+        width: columns that the longest target takes.
+        flat_rows: (M,) the row of each target token.
+        flat_columns: (M,) the decoder's column whose logits predict it (0 for a label).
+        flat_targets: (M,) its id.
+    """
+
+    rows: list[Row]
+    ids: Tensor
+    mask: Tensor
+    words: Tensor
+    width: int
+    flat_rows: Tensor
+    flat_columns: Tensor
+    flat_targets: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], backbone: Backbone) -> SourceBatch:
+        """Pad rows into one batch."""
+        width = max(len(row.prompt) for row in rows)
+        ids = torch.full((len(rows), width), backbone.pad_id)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        words = torch.zeros(len(rows), width, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.prompt)] = torch.tensor(row.prompt)
+            mask[i, : len(row.prompt)] = 1
+            words[i, slice(*row.words)] = True
+        if backbone.key_at == "position":
+            words[:] = torch.arange(width) == width - 1
+        device = backbone.device
+        longest = max(1, max(len(row.target) for row in rows))
+        return cls(list(rows), ids.to(device), mask.to(device), words.to(device), longest, *_flat(rows))
+
+    def select(self, picks: Tensor) -> SourceBatch:
+        """Return some of the rows, ascending, in the same columns."""
+        on, flat = picks.to(self.ids.device), torch.nonzero(torch.isin(self.flat_rows, picks)).flatten()
+        return SourceBatch(
+            [self.rows[i] for i in picks.tolist()],
+            self.ids[on],
+            self.mask[on],
+            self.words[on],
+            self.width,
+            torch.searchsorted(picks, self.flat_rows[flat]),
+            self.flat_columns[flat],
+            self.flat_targets[flat],
+        )
+
+    def key_means(self, hidden: Tensor) -> Tensor:
+        """Return the mean (R, d) of the states (R, L, d) of the tokens that a key is pooled over."""
+        return _means(hidden, self.words)
+
+
+Packed = Batch | SourceBatch
+
+
+def _means(hidden: Tensor, words: Tensor) -> Tensor:
+    marked = words.to(hidden.device)[:, :, None]
+    # where, not a product: states at padding may be anything, and inf times zero is not zero
+    return torch.where(marked, hidden.float(), 0.0).sum(1) / marked.sum(1).clamp(min=1)
+
+
+def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return row, place in its target, and id of each target token of all rows."""
+    lengths = torch.tensor([len(row.target) for row in rows])
+    first = lengths.cumsum(0) - lengths
+    within = torch.arange(int(lengths.sum())) - first.repeat_interleave(lengths)
+    targets = torch.tensor([token for row in rows for token in row.target], dtype=torch.long)
+    return torch.arange(len(rows)).repeat_interleave(lengths), within, targets
+
+
+def source_batches(rows: Sequence[Row], backbone: Backbone, size: int) -> list[tuple[list[int], SourceBatch]]:
+    """Pack rows of like length into batches of ``size`` at most; return row numbers and batch of each."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].target), i))
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    return [(part, SourceBatch.of([rows[i] for i in part], backbone)) for part in parts]
+
+
+def batches(rows: Sequence[Row], backbone: CausalBackbone, size: int) -> list[tuple[list[int], Batch]]:
     """Pack rows into batches, rows with the same template opening together, so that it is computed once.
 
     Args:

@@ -48,6 +48,15 @@ class RowBlocks:
     factors: Mapping[str, tuple[Tensor, Tensor]]
     _on: dict[torch.device, Tensor] = field(default_factory=dict)
 
+    def repeated(self, fold: int) -> RowBlocks:
+        """Return the blocks of a batch in which every row stands ``fold`` times."""
+        rows = (self.rows[:, None] * fold + torch.arange(fold)).flatten()
+        starts = [start for start in self.starts for _ in range(fold)]
+        factors = {
+            name: (a.repeat_interleave(fold, 0), b.repeat_interleave(fold, 0)) for name, (a, b) in self.factors.items()
+        }
+        return RowBlocks(rows, starts, factors)
+
     def apply(self, name: str, x: Tensor, y: Tensor, past: int) -> Tensor:
         """Return the module output ``y`` (B, T, out) with the deltas added, given its input ``x`` (B, T, in).
 
@@ -102,6 +111,14 @@ class Slab:
         """Free a row."""
         self._free.append(row)
 
+    def matrices(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return a module's blocks as one wide pair, A (n p, in) and B (out, n p).
+
+        Block t is rows t p to (t + 1) p - 1 of A and the same columns of B (arXiv 2312.11795, Eq. 7).
+        """
+        a, b = self.tables[name]
+        return a.flatten(0, 1), b.permute(1, 0, 2).flatten(1)
+
     def _grow(self) -> None:
         capacity = len(next(iter(self.tables.values()))[0])
         for name, (a, b) in self.tables.items():
@@ -140,16 +157,21 @@ class BlockBank:
                 rank, row, _ = self._at.pop(owner)
                 self._slabs[rank].remove(row)
 
+    @property
+    def owners(self) -> set[int]:
+        """Return the numbers of the edits whose blocks are held."""
+        return set(self._at)
+
     def reaches_all(self) -> bool:
         """Return whether any block acts on every token of its prompt."""
         return any(reach == "all" for _, _, reach in self._at.values())
 
-    def gather(self, owners: Sequence[int], last_prompt: Sequence[int]) -> list[RowBlocks]:
+    def gather(self, owners: Sequence[int], acts_from: Sequence[int]) -> list[RowBlocks]:
         """Gather the blocks of a batch, one group per rank.
 
         Args:
             owners: per row the edit number, -1 for none.
-            last_prompt: per row the column of its last prompt token.
+            acts_from: per row the column from which a block of reach ``answer`` acts.
         """
         groups: dict[int, list[int]] = {}
         for row, owner in enumerate(owners):
@@ -159,7 +181,7 @@ class BlockBank:
         for rank, rows in groups.items():
             places = [self._at[owners[row]] for row in rows]
             picks = torch.tensor([place[1] for place in places])
-            starts = [last_prompt[row] if place[2] == "answer" else 0 for row, place in zip(rows, places, strict=True)]
+            starts = [acts_from[row] if place[2] == "answer" else 0 for row, place in zip(rows, places, strict=True)]
             tables = self._slabs[rank].tables
             factors = {name: (a[picks.to(a.device)], b[picks.to(b.device)]) for name, (a, b) in tables.items()}
             gathered.append(RowBlocks(torch.tensor(rows), starts, factors))

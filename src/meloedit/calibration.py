@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .batch import Row, batches
+from .batch import Row
 from .edit import Prompt, prompt_key
 from .errors import EditError
 from .grammar import make_prompts
@@ -66,7 +66,7 @@ def pooled_states(
     """Return the pooled key-layer states (n, d) of prompts, on the CPU, in their order."""
     states: Tensor | None = None
     done = 0
-    for members, batch in batches([Row.of(prompt) for prompt in encoded], router.backbone, KEYS_AT_ONCE):
+    for members, batch in router.backbone.pack([Row.of(prompt) for prompt in encoded], KEYS_AT_ONCE):
         pooled = router.pooled(batch).cpu()
         states = torch.zeros(len(encoded), pooled.shape[1]) if states is None else states
         states[members] = pooled
@@ -103,7 +103,19 @@ def _check_enough(prompts: Sequence[Prompt], config: MeloConfig) -> None:
 
 
 def built_in_calibration(router: Router, config: MeloConfig, progress: Progress | None = None) -> Calibration:
-    """Calibrate on prompts of the package's grammar; the result is kept in the cache folder for the next store."""
+    """Calibrate on prompts of the package's grammar; the result is kept in the cache folder for the next store.
+
+    The grammar's questions say nothing about documents: where prompts are documents, they serve the whitening alone,
+    and only near-exact repeats of an edit's text are in its scope.
+    """
+    made = _grammar_calibration(router, config, progress)
+    if router.backbone.documents:
+        info = made.info | {"scope": "near-exact"}
+        return Calibration(made.whitening, made.prompts[:0], info)
+    return made
+
+
+def _grammar_calibration(router: Router, config: MeloConfig, progress: Progress | None) -> Calibration:
     prompts = make_prompts(config.calibration_prompts)
     _check_enough(prompts, config)
     # A few prompts as tokens stand for tokenizer and chat template.

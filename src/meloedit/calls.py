@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,7 +64,7 @@ class GenerateCall:
         """Describe the prompts at the first forward; ``rows`` may be a multiple of them (beams, several samples)."""
         length = self._real.shape[1]
         fold = rows // self._rows
-        if tied is not None and len(tied.last_prompt) != rows:
+        if tied is not None and len(tied.acts_from) != rows:
             tied = None
         # A plain call need not have said that its prompt was whole: then what came after it must show that it was.
         if tied is not None and past >= tied.length + (tied.boundary == "assumed") and past >= length - 1:
@@ -76,10 +76,17 @@ class GenerateCall:
         return batch
 
 
-def open_generate(
-    backbone: Backbone, args: Sequence[Any], kwargs: Mapping[str, Any], reaches_all: bool
-) -> GenerateCall:
-    """Note what ``generate`` was called with.
+class SourceCall:
+    """One call of ``generate`` of a model with a source: the batch that its encoder made or was given."""
+
+    def __init__(self) -> None:
+        self.batch: PromptBatch | None = None
+
+
+def checked_settings(
+    backbone: Backbone, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], Callable[[str], Any]]:
+    """Return what ``generate`` was called with by name, and a function that looks up a setting of it.
 
     Raises:
         RoutingError: for a way of decoding in which a route cannot be held.
@@ -97,6 +104,18 @@ def open_generate(
         value = setting(name)
         if value is not None and (isinstance(value, Tensor) or value not in harmless):
             raise RoutingError(f"generate({name}=...) cannot be routed: {why}; leave it out or use editor.disabled()")
+    return given, setting
+
+
+def open_generate(
+    backbone: Backbone, args: Sequence[Any], kwargs: Mapping[str, Any], reaches_all: bool
+) -> GenerateCall:
+    """Note what ``generate`` was called with.
+
+    Raises:
+        RoutingError: for a way of decoding in which a route cannot be held.
+    """
+    given, setting = checked_settings(backbone, args, kwargs)
     if setting("prefill_chunk_size") and reaches_all:
         raise RoutingError("prefill_chunk_size needs blocks with reach='answer'; this store has some with reach='all'")
     tokens = next((given[name] for name in ("inputs", "input_ids") if given.get(name) is not None), None)
@@ -134,7 +153,7 @@ def open_plain(
         opens = backbone.markers is not None and listed is not None and columns > 1
         if not opens or not all(backbone.markers.last_user_turn(row) for row in listed):  # type: ignore[union-attr]
             return tied
-    real = _real_tokens(inputs.get("attention_mask"), rows, past, columns)
+    real = real_tokens(inputs.get("attention_mask"), rows, past, columns)
     new = torch.zeros_like(real)
     new[:, past:] = True
     labels = inputs.get("labels")
@@ -151,7 +170,12 @@ def open_plain(
     return describe(backbone, listed, real, new, "assumed", past)
 
 
-def _real_tokens(mask: Tensor | None, rows: int, past: int, columns: int) -> Tensor:
+def real_tokens(mask: Tensor | None, rows: int, past: int, columns: int) -> Tensor:
+    """Return (B, L) true for tokens that are not padding, over the cached columns and those of this call.
+
+    Raises:
+        RoutingError: for a mask that does not say so row by row.
+    """
     if mask is None:
         return torch.ones(rows, past + columns, dtype=torch.bool)
     if not isinstance(mask, Tensor) or mask.dim() != 2:

@@ -63,6 +63,10 @@ def init(
         float | None,
         typer.Option(metavar="COSINE", help="Similarity below which no edit fires, however few there are."),
     ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Paper mode: the method as published.")] = False,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Paper mode with the settings of a published experiment.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of MeloConfig; repeatable."),
@@ -86,7 +90,7 @@ def init(
     }
     from .inputs import read_config
 
-    config = read_config(given, settings or [])
+    config = read_config(given, settings or [], paper or preset is not None, preset)
     check_new(store)
     name = lasting_name(model)
     with saying(lambda: f"made {store}" if store.exists() else "nothing was changed"):
@@ -95,7 +99,7 @@ def init(
             from .editor import Editor
 
             with Editor(loaded, tokenizer, config, name=name) as editor:
-                editor.calibrate(progress=tell)
+                editor.prepare(tell)
                 editor.save(store)  # at the end and whole, so that nothing half made is left behind
                 made, used = editor.calibration, editor.config
         calibrated = made.info if made else {}
@@ -104,7 +108,15 @@ def init(
             return
         put(f"made {store} for {name}")
         put(f"edited modules: {', '.join(used.modules or ())}; keys from: {used.key_layer}")
-        put(f"calibrated on {count(calibrated['prompts'], 'prompt')} ({calibrated['source']})")
+        if used.mode == "paper":
+            put(f"paper mode: {used.edits_per_block} edits to a block of rank {used.rank}, radius {used.radius:g}")
+        elif calibrated.get("scope") == "near-exact":
+            put(
+                f"no documents to calibrate on: near-exact repeats of a text (cosine {used.document_similarity:g}) "
+                "alone reach its edit; see: meloedit calibrate --prompts FILE"
+            )
+        else:
+            put(f"calibrated on {count(calibrated['prompts'], 'prompt')} ({calibrated['source']})")
         put(f'next: meloedit edit {shell(store)} --prompt "..." --target "..."')
 
 
@@ -129,6 +141,9 @@ def edit(
     replace: Annotated[
         bool, typer.Option("--replace", help="Let an edit take the place of one with its id and other content.")
     ] = False,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Paper mode: edits that share a block, if fewer than declared.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every edit, not only the remarkable.")] = False,
     model: ModelName = None,
     device: Device = None,
@@ -157,7 +172,7 @@ def edit(
     with saying(lambda: kept()[1]):
         try:
             with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
-                for part in editor.edit_in_parts([item.edit for item in wanted], replace, tell):
+                for part in editor.edit_in_parts([item.edit for item in wanted], replace, tell, batch):
                     reports += part
                 revision = editor.store.revision
         except EditError as error:
@@ -169,7 +184,7 @@ def edit(
             put_json({"revision": revision, "reports": [report.to_dict() for report in reports]})
         else:
             show_reports(reports, {item.edit.id: item.edit for item in wanted}, revision, verbose)
-    if failed := [report.id for report in reports if not report.held]:
+    if failed := [report.id for report in reports if report.status == "failed"]:
         raise MeloEditError(
             f"{len(failed)} of {count(len(reports), 'edit')} not stored, as they do not hold: {some(failed)}"
         )
@@ -297,7 +312,7 @@ def calibrate(
                 revision = editor.calibrate(traffic, source, tell)
             except EditError as error:
                 raise with_line(error, sourced, editor.backbone.forms) from None
-            info, threshold = editor.calibration.info if editor.calibration else {}, editor.index.threshold
+            info, threshold = editor.calibration.info if editor.calibration else {}, editor.threshold
         if as_json:
             put_json({"revision": revision, "threshold": threshold, "calibration": info})
             return

@@ -7,17 +7,24 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from .errors import ModelError
+from .presets import PRESETS
 
 Reach = Literal["answer", "all"]
+Mode = Literal["default", "paper"]
+KeyAt = Literal["words", "last", "position"]
+"""What a key is taken of: the prompt's words; its last real token (the paper); the last position of the padded batch,
+answer included (the released code)."""
 
 
 @dataclass(frozen=True)
 class MeloConfig:
-    """Settings of the default mode; a store keeps the ones it was made with.
+    """Settings of an editor; a store keeps the ones it was made with.
+
+    ``MeloConfig()`` is the default mode, ``MeloConfig.paper(...)`` the method as published (arXiv 2312.11795).
 
     Attributes:
-        modules: the edited linear modules, by full name; ``None``: the feed-forward outputs of the last ``layers``
-            layers.
+        modules: the edited linear modules, by full name (one that ends in ``?`` is taken where it exists); ``None``:
+            the feed-forward outputs of the last ``layers`` layers.
         layers: how many layers are edited where ``modules`` is not given.
         key_layer: the module whose output gives the keys; ``None``: the layer at ``key_depth`` of the model.
         key_depth: depth of the key layer as a share of all layers.
@@ -31,9 +38,23 @@ class MeloConfig:
         together: edits that train at once.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
-        min_similarity: cosine below which nothing fires, whatever the calibration says (matters while edits are few).
+        min_similarity: cosine below which nothing fires, whatever the calibration says (matters while edits are few);
+            ``None``: 0.6, for encoder-decoders and classifiers 0.45.
         calibration_prompts: how many prompts of the built-in grammar the first calibration uses.
+        document_tokens: a classifier's texts are cut to this many tokens; ``None``: to what the model takes.
+        document_similarity: cosine that a classifier's text must exceed where no documents were given to calibrate
+            on: near-exact repeats alone fire.
         seed: seeds the initial blocks, together with each edit's id.
+        mode: ``default`` or ``paper``.
+        preset: paper mode: the published setting these values are from.
+        edits_per_block: paper mode: edits that share a block, and train together.
+        radius: paper mode: the initial radius of a cluster, R_init.
+        expand: paper mode: how a cluster grows: ``paper`` or ``reference``, see ``ClusterIndex``.
+        lr_step: paper mode: steps after which the learning rate is multiplied by ``lr_decay``.
+        lr_decay: paper mode: see ``lr_step``.
+        blocks: paper mode: the declared number of blocks; it scales training under ``reference_quirks`` only.
+        reference_quirks: paper mode: do as the released code does where it departs from the paper
+            (docs/paper-mode.md).
     """
 
     modules: tuple[str, ...] | None = None
@@ -50,9 +71,40 @@ class MeloConfig:
     together: int = 64
     prefix_cache: bool = True
     false_activation: float = 0.005
-    min_similarity: float = 0.6
+    min_similarity: float | None = None
     calibration_prompts: int = 3000
+    document_tokens: int | None = None
+    document_similarity: float = 0.97
     seed: int = 0
+    mode: Mode = "default"
+    preset: str | None = None
+    edits_per_block: int = 1
+    radius: float = 1.0
+    expand: Literal["paper", "reference"] = "paper"
+    lr_step: int = 20
+    lr_decay: float = 0.5
+    blocks: int = 20
+    reference_quirks: bool = False
+
+    @classmethod
+    def paper(cls, preset: str | None = None, **settings: Any) -> MeloConfig:
+        """Return the method as published: shared blocks, clusters of raw keys, a fixed number of iterations.
+
+        Args:
+            preset: one of the published settings (``presets.PRESETS``); ``None``: fit to any model, with the paper's
+                training and your ``radius``.
+            settings: values that differ.
+
+        Raises:
+            ModelError: if there is no such preset, or a value does not fit.
+        """
+        if preset is not None and preset not in PRESETS:
+            raise ModelError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+        published = dict(PRESETS[preset].settings) if preset else {}
+        common = {"mode": "paper", "preset": preset, "reach": "all", "steps": 50, "edits_per_block": 100}
+        values = common | published | settings
+        rank = values.get("rank", cls.rank)
+        return cls.from_dict({"max_rank": max(rank, cls.max_rank) if _whole(rank) else cls.max_rank} | values)
 
     def __post_init__(self) -> None:
         if isinstance(self.modules, list):
@@ -66,7 +118,8 @@ class MeloConfig:
             raise ModelError("; ".join(problems))
 
     def _rules(self) -> list[tuple[str, str, Callable[[Any], bool]]]:
-        positive = ("layers", "key_size", "rank", "steps", "together")
+        positive = ("layers", "key_size", "rank", "steps", "together", "edits_per_block", "lr_step", "blocks")
+        paper = self.mode == "paper"
         return [(name, "a positive integer", lambda value: _whole(value) and value > 0) for name in positive] + [
             (
                 "modules",
@@ -81,9 +134,24 @@ class MeloConfig:
             ("lr", "positive and finite", lambda value: 0 < value < float("inf")),
             ("confidence", "at least 0 and below 1", lambda value: 0 <= value < 1),
             ("false_activation", "above 0 and below 1", lambda value: 0 < value < 1),
-            ("min_similarity", "between -1 and 1", lambda value: -1 <= value <= 1),
+            ("min_similarity", "None or between -1 and 1", lambda value: value is None or -1 <= value <= 1),
             ("calibration_prompts", "at least 200", lambda value: _whole(value) and value >= 200),
+            ("document_tokens", "None or at least 8", lambda value: value is None or (_whole(value) and value >= 8)),
+            ("document_similarity", "between -1 and 1", lambda value: -1 <= value <= 1),
+            ("mode", "'default' or 'paper'", lambda value: value in ("default", "paper")),
+            ("radius", "positive and finite", lambda value: 0 < value < float("inf")),
+            ("expand", "'paper' or 'reference'", lambda value: value in ("paper", "reference")),
+            ("lr_decay", "above 0 and at most 1", lambda value: 0 < value <= 1),
+            ("preset", f"None or one of {', '.join(PRESETS)}", lambda value: value is None or value in PRESETS),
+            ("reference_quirks", "false outside paper mode", lambda value: value is False or (paper and value is True)),
+            ("edits_per_block", "1 outside paper mode", lambda value: paper or value == 1),
+            ("reach", "'all' in paper mode", lambda value: not paper or value == "all"),
         ]
+
+    @property
+    def key_at(self) -> KeyAt:
+        """What a key is taken of."""
+        return "words" if self.mode == "default" else "position" if self.reference_quirks else "last"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""

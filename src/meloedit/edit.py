@@ -103,7 +103,7 @@ class Edit:
 
     Attributes:
         prompt: a string, or chat messages that end with the user's.
-        target: the whole answer; the model stops after it.
+        target: the whole answer, after which the model stops; a classifier's label, by name or number.
         id: names the edit; made from prompt and target where empty.
         variants: other wordings that the user supplies; they become keys and training rows.
         quiet: prompts on which this edit must not fire.
@@ -123,6 +123,8 @@ class Edit:
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen for its users, not for its own checks
         set_field(self, "prompt", check_prompt(self.prompt))
+        if isinstance(self.target, int) and not isinstance(self.target, bool):
+            set_field(self, "target", str(self.target))  # a classifier's label by its number
         if not isinstance(self.target, str) or not self.target.strip():
             raise EditError(f"target must be a non-empty string, not {self.target!r}")
         if not isinstance(self.id, str):

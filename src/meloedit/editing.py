@@ -13,7 +13,7 @@ from .edit import Edit, contradiction, prompt_key
 from .errors import EditError
 from .index import SAME_KEY
 from .store import Record
-from .training import Trained, Trainer
+from .training import Trained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +73,7 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
         EditError: if two edits contradict each other, an id is taken by other content, or a text does not fit the
             model.
     """
+    edits = [_named(live, edit) for edit in edits]
     if clash := contradiction(edits):
         first, second = clash
         raise EditError(
@@ -107,8 +108,16 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
     return list(planned.values())
 
 
+def _named(live: Live, edit: Edit) -> Edit:
+    try:
+        return live.backbone.named(edit)
+    except EditError as error:
+        raise EditError(f"edit {edit.id!r}: {error}") from None
+
+
 def _rows(live: Live, edit: Edit) -> list[Row]:
     try:
+        live.check_edit(edit)
         encoded = [form for prompt in edit.prompts for form in live.backbone.forms(prompt)]
         for prompt in edit.quiet:
             live.backbone.forms(prompt)
@@ -117,10 +126,12 @@ def _rows(live: Live, edit: Edit) -> list[Row]:
         raise EditError(f"edit {edit.id!r}: {error}") from None
 
 
-def train_in_parts(live: Live, planned: Sequence[Planned], progress: Progress | None) -> Iterator[list[EditReport]]:
-    """Train ``config.together`` edits at a time, store those that hold, and hand out the reports of each part."""
-    trainer = Trainer(live.router, live.config)
-    done, size = 0, live.config.together
+def train_in_parts(
+    live: Live, planned: Sequence[Planned], size: int, progress: Progress | None
+) -> Iterator[list[EditReport]]:
+    """Train ``size`` edits at a time, store them (those that hold, in default mode), and hand out their reports."""
+    trainer = live.trainer
+    done = 0
     fresh = [item for item in planned if item.rows]
     if skipped := [
         EditReport(item.edit.id, "skipped", True, reason=_silent(live, item.edit.id))
@@ -147,13 +158,12 @@ def train_in_parts(live: Live, planned: Sequence[Planned], progress: Progress | 
 
 
 def _store(live: Live, part: Sequence[Planned], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
-    assert live.calibration is not None  # the editor calibrates before it trains
     keys = live.keys_of([item.edit for item in part], live.calibration)
     reports: dict[str, EditReport] = {}
     records: list[Record] = []
     removed: list[str] = []
     for item, result, own in zip(part, trained, keys, strict=True):
-        reason = _failure(item.edit, result, own)
+        reason = "" if live.keeps_all else _failure(item.edit, result, own)
         facts: dict[str, Any] = {
             "steps": result.steps,
             "rank": result.rank,
@@ -162,13 +172,20 @@ def _store(live: Live, part: Sequence[Planned], trained: Sequence[Trained], seco
         }
         status: Literal["stored", "failed"] = "failed" if reason else "stored"
         reports[item.edit.id] = EditReport(
-            item.edit.id, status, held=not reason, replaced=[] if reason else item.replaced, reason=reason, **facts
+            item.edit.id,
+            status,
+            held=result.held and not reason,
+            replaced=[] if reason else item.replaced,
+            reason=reason or ("" if result.held else f"does not hold after {result.steps} iterations; stored as it is"),
+            **facts,
         )
         if not reason:
+            shared = bool(records) and result.block is trained[0].block
             block = {
                 f"{name}.{factor}": t
                 for name, pair in result.block.items()
                 for factor, t in zip("AB", pair, strict=True)
+                if not shared  # the first record of the batch has it
             }
             records.append(Record(item.edit, result.rank, live.config.reach, facts, block, own))
             removed += item.replaced
@@ -193,7 +210,7 @@ def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
 
 
 def _with_neighbours(live: Live, report: EditReport) -> EditReport:
-    if not report.held:
+    if report.status == "failed" or not report.held:
         return report
     nearest, distance, overlaps = live.neighbours(report.id)
     silent = _silent(live, report.id)

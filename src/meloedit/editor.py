@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,20 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .asking import Answer, Check, check_edits, generate_answers
-from .backbone import Backbone, Form, Locations
+from .backbone import Form, Locations, open_backbone
 from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_states
+from .clusters import ClusterIndex
 from .config import MeloConfig
 from .edit import Edit, Prompt, check_prompt, prompt_key
 from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
 from .index import NeuronIndex
 from .live import Live
+from .paper import PaperLive
 from .prompts import Route
 from .routing import Router
 from .store import Revision, Store, StoredEdit
 from .zoo import load_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -59,12 +63,15 @@ class Editor:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.backbone = Backbone(model, tokenizer)
+        self.backbone = open_backbone(model, tokenizer)
         fingerprint = self.backbone.fingerprint()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         config = self._agreed(store, config, fingerprint) if isinstance(store, Store) else config or MeloConfig()
+        self.backbone.configure(config)
         locations = self.backbone.locate(config)
-        self._live = Live(self.backbone, locations, config)
+        if config.min_similarity is None:
+            config = dataclasses.replace(config, min_similarity=self.backbone.min_similarity)
+        self._live = (Live if config.mode == "default" else PaperLive)(self.backbone, locations, config)
         try:
             # last of all: a model that cannot be edited leaves no store behind
             if not isinstance(store, Store):
@@ -82,9 +89,15 @@ class Editor:
         return self._live.router
 
     @property
-    def index(self) -> NeuronIndex:
-        """The index of the edits that answer; ``index.threshold`` is the distance below which one fires."""
+    def index(self) -> NeuronIndex | ClusterIndex:
+        """The index of the edits that answer: a ``NeuronIndex``, in paper mode a ``ClusterIndex``."""
         return self._live.index
+
+    @property
+    def threshold(self) -> float:
+        """The distance below which a prompt reaches an edit; in paper mode the initial radius of a cluster."""
+        index = self.index
+        return index.threshold if isinstance(index, NeuronIndex) else self.config.radius
 
     @property
     def calibration(self) -> Calibration | None:
@@ -126,6 +139,11 @@ class Editor:
     def _agreed(self, store: Store, config: MeloConfig | None, fingerprint: str) -> MeloConfig:
         """Return the settings of a store that was made for this model."""
         settings = MeloConfig.from_dict(store.config)
+        if config is not None and config.mode != settings.mode:
+            raise StoreError(
+                f"{store.path} was made in {settings.mode} mode and cannot be opened in {config.mode} mode: open it "
+                "without a config, or make another store"
+            )
         if config is not None and config != settings:
             raise StoreError(f"{store.path} was made with other settings: open it without a config")
         made, now = store.model.get("dtype"), str(self.model.dtype)
@@ -159,6 +177,7 @@ class Editor:
         edits: Edits,
         replace: bool = False,
         progress: Progress | None = None,
+        batch: int | None = None,
     ) -> list[EditReport]:
         """Train and store edits; each is in the store whole or not at all.
 
@@ -169,15 +188,17 @@ class Editor:
             edits: one edit or many, as ``Edit`` or as objects with ``prompt`` and ``target``.
             replace: let an edit take the place of one with the same id and other content.
             progress: told how many edits are done.
+            batch: paper mode: how many of the edits share a block; ``None``: as many as the settings declare.
 
         Returns:
-            A report per edit, in order. One that does not hold is not stored, and its report says ``held=False``.
+            A report per edit, in order. One that does not hold is not stored (in paper mode it is, with its batch),
+            and its report says ``held=False``.
 
         Raises:
             EditError: before any training, if an edit is not usable or two contradict each other.
         """
         many = _edit_list(edits)
-        made = {report.id: report for part in self.edit_in_parts(many, replace, progress) for report in part}
+        made = {report.id: report for part in self.edit_in_parts(many, replace, progress, batch) for report in part}
         return [made[edit.id] for edit in many]
 
     def edit_in_parts(
@@ -185,13 +206,37 @@ class Editor:
         edits: Edits,
         replace: bool = False,
         progress: Progress | None = None,
+        batch: int | None = None,
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
+        size = self._batch_size(batch)
         planned = plan(self._live, _edit_list(edits), replace)
         with self._live.store.writing():
-            if self.calibration is None:
-                self.calibrate(progress=progress)
-            yield from train_in_parts(self._live, planned, progress)
+            self.prepare(progress)
+            yield from train_in_parts(self._live, planned, size, progress)
+
+    def _batch_size(self, batch: int | None) -> int:
+        if batch is None:
+            return self._live.together
+        if self.config.mode != "paper":
+            raise EditError("batch: every edit has a block of its own in the default mode; leave it out")
+        if not isinstance(batch, int) or batch < 1:
+            raise EditError(f"batch must be a positive integer, not {batch!r}")
+        if batch > self.config.edits_per_block:
+            raise EditError(
+                f"a batch of {batch} edits is larger than a block is declared for: edits_per_block is "
+                f"{self.config.edits_per_block}"
+            )
+        return batch
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Do what has to be done before the first edit: calibrate on the package's own prompts."""
+        if self._live.ready:
+            return
+        if self.config.mode == "paper":
+            self._live.change(lambda: self._live.store.calibrate({}, {"source": "none"}, {}))
+        else:
+            self.calibrate(progress=progress)
 
     def remove(self, ids: str | Sequence[str]) -> int:
         """Remove edits; their prompts get the base model's answers again, bit for bit. Return the new revision."""
@@ -222,6 +267,8 @@ class Editor:
         Returns:
             The new revision.
         """
+        if self.config.mode == "paper":
+            raise EditError("paper mode takes keys as they are: there is nothing to calibrate")
         with self._live.store.writing():
             if prompts is None:
                 made = built_in_calibration(self.router, self.config, progress)
@@ -265,6 +312,16 @@ class Editor:
         """Say which edit each prompt would reach, running only the layers up to the key layer."""
         encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
         return self._live.decide(pooled_states(self.router, encoded, progress, "routing"))[1]
+
+    def keys(self, prompts: Prompt | Sequence[Prompt], targets: Sequence[str] | None = None) -> Tensor:
+        """Return the keys (n, k) of prompts, float32, as the index sees them.
+
+        Args:
+            prompts: one or many.
+            targets: their targets; only the released code's key (``reference_quirks``) depends on them.
+        """
+        encoded = [self.backbone.encode(prompt) for prompt in _prompt_list(prompts)]
+        return self._live.keys(encoded, targets)
 
     def check(self, batch_size: int = 32, progress: Progress | None = None) -> Check:
         """Ask every edit again, in every wording and form, and look for edits whose scopes overlap."""

@@ -19,8 +19,10 @@ LEAST_SHARE = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
 
 
-def read_config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:
-    """Return the settings of options, those that were given, and of ``NAME=VALUE`` texts.
+def read_config(
+    given: dict[str, Any], settings: Sequence[str], paper: bool = False, preset: str | None = None
+) -> MeloConfig:
+    """Return the settings of options, those that were given, and of ``NAME=VALUE`` texts; in paper mode if wanted.
 
     Raises:
         ModelError: if there is no such setting, or it cannot have this value.
@@ -37,11 +39,13 @@ def read_config(given: dict[str, Any], settings: Sequence[str]) -> MeloConfig:
         except RecursionError:
             raise ModelError(f"--set {name}: the value is nested too deeply") from None
     rank, share = values.get("rank"), values.get("false_activation")
-    if isinstance(rank, int):  # who asks for a rank above the largest tried wants that raised as well
+    if isinstance(rank, int) and not paper:  # who asks for a rank above the largest tried wants that raised as well
         values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
     if isinstance(share, float) and 0 < share < LEAST_SHARE:
         raise ModelError(f"false_activation must be at least {LEAST_SHARE:g}, not {share:g}")
     try:
+        if paper:
+            return MeloConfig.paper(preset, **values)
         return MeloConfig.from_dict(values)
     except TypeError as error:
         raise ModelError(f"a setting has a value of the wrong kind ({error})") from None

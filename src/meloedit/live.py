@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from .calibration import Calibration, pooled_states
+from .errors import EditError
 from .index import NeuronIndex
 from .prompts import Route
 from .routing import Router
+from .source_routing import SourceRouter
+from .training import Trainer
 
 if TYPE_CHECKING:
     from .backbone import Backbone, Encoded, Locations
@@ -40,7 +43,8 @@ class Live:
         self.backbone = backbone
         self.config = config
         self.modules = locations.modules
-        self.router = Router(backbone, locations, self.decide)
+        router = Router if backbone.source is None else SourceRouter
+        self.router = router(backbone, locations, self.decide)
         self.index = NeuronIndex(1)
         self.calibration: Calibration | None = None
         self.store: Store
@@ -87,18 +91,48 @@ class Live:
                 self.index.add(number, keys["keys"], keys["quiet"])
                 self._number[name], self._id[number] = number, name
             if calibration is not None and self.calibration is not None:
-                self.index.calibrate(self.calibration.prompts, self.config.false_activation, self.config.min_similarity)
+                prompts, config = self.calibration.prompts, self.config
+                least = config.min_similarity if len(prompts) else config.document_similarity
+                self.index.calibrate(prompts, config.false_activation, -1.0 if least is None else least)
             if len(self.index) and self.index.threshold == 0:
                 logger.warning(
                     "no edit can fire: too few calibration prompts ask something else; calibrate with others"
                 )
+
+    @property
+    def ready(self) -> bool:
+        """Whether keys can be taken."""
+        return self.calibration is not None
+
+    @property
+    def no_route(self) -> Route:
+        """The route of a prompt while there are no edits."""
+        return Route(None, None, self.index.threshold, None, "no edits")
+
+    @property
+    def trainer(self) -> Trainer:
+        """What trains the blocks of a part of the edits."""
+        return Trainer(self.router, self.config)
+
+    def check_edit(self, edit: Edit) -> None:
+        """Raise an EditError for what this mode cannot do."""
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether an edit that does not hold is stored all the same."""
+        return False
+
+    @property
+    def together(self) -> int:
+        """How many edits train at once."""
+        return self.config.together
 
     def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
         """Map pooled states (B, d) to edit numbers (-1: none) and routes."""
         with self.router.lock:  # another thread may be editing
             threshold = self.index.threshold
             if self.calibration is None or not len(self.index):
-                return [-1] * len(pooled), [Route(None, None, threshold, None, "no edits")] * len(pooled)
+                return [-1] * len(pooled), [self.no_route] * len(pooled)
             hits = self.index.search(self.calibration.whitening(pooled))
             owners, routes = [], []
             columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
@@ -126,7 +160,13 @@ class Live:
             nearest, distance, overlaps = self.index.neighbours(self._number[edit_id])
             return self._id.get(nearest), None if nearest < 0 else distance, [self._id[number] for number in overlaps]
 
-    def keys_of(self, edits: Sequence[Edit], calibration: Calibration) -> list[dict[str, Tensor]]:
+    def keys(self, encoded: Sequence[Encoded], targets: Sequence[str] | None = None) -> Tensor:
+        """Return the keys (n, k) of prompts, as the index sees them."""
+        if self.calibration is None:
+            raise EditError("this store has no calibration yet, so there are no keys: calibrate first")
+        return self.calibration.whitening(pooled_states(self.router, encoded))
+
+    def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None) -> list[dict[str, Tensor]]:
         """Return, per edit, the ``keys`` (n, k) of its prompts in every form, and of its ``quiet`` ones."""
         encoded: list[Encoded] = []
         sizes: list[int] = []
@@ -134,7 +174,7 @@ class Live:
             forms = [form for prompt in prompts for form in self.backbone.forms(prompt)]
             encoded += forms
             sizes.append(len(forms))
-        if not encoded:
+        if not encoded or calibration is None:
             return []
         parts = torch.split(calibration.whitening(pooled_states(self.router, encoded)), sizes)
         pairs = zip(parts[::2], parts[1::2], strict=True)

@@ -18,21 +18,21 @@ PROBE = 4
 """Tokens of the forward call that finds out what the modules see."""
 
 
-def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.device]:
-    """Run the model on a few tokens and note, per target module, sizes, dtype and device of its activations.
+def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]:
+    """Run the model on a few tokens; return sizes, dtype and device of each target module, and the key layer's states.
 
     Kernels and wrappers can replace a parent's forward and pass its children by; then hooks would never fire and edits
     would silently do nothing.
     """
     ran: list[str] = []
     sites: dict[str, Site] = {}
-    key_devices: list[torch.device] = []
+    states: list[Tensor] = []
 
     def note(name: str) -> Callable[[Any, tuple[Any, ...], Any], None]:
         def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
             ran.append(name)
             if name == locations.key_layer:
-                key_devices.append((output if isinstance(output, Tensor) else output[0]).device)
+                states.append(output if isinstance(output, Tensor) else output[0])
             if name in locations.modules:
                 x = args[0]
                 if x.shape[:2] != (1, PROBE):
@@ -45,7 +45,7 @@ def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.d
     handles = [backbone.model.get_submodule(name).register_forward_hook(note(name)) for name in watched]
     try:
         with torch.no_grad():
-            backbone.model(input_ids=torch.full((1, PROBE), backbone.stop_ids[0], device=backbone.device))
+            backbone.model(**backbone.probe_inputs(PROBE))
     finally:
         for handle in handles:
             handle.remove()
@@ -53,4 +53,4 @@ def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], torch.d
         raise ModelError(f"module {silent[0]!r} is never called by {type(backbone.model).__name__}: choose another")
     if ran[0] != locations.key_layer:
         raise ModelError(f"{ran[0]!r} runs before the key layer {locations.key_layer!r}: keys must be complete first")
-    return [sites[name] for name in locations.modules], key_devices[0]
+    return [sites[name] for name in locations.modules], states[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -54,14 +54,15 @@ class PromptBatch:
         fold: rows per prompt: its beams or samples.
         sums: (B, d) the sum of the states at ``words`` in the columns run so far; kept, since a cache that the batch
             travels with may be the beginning of another prompt.
-        last_prompt: per row the column of the last prompt token.
+        acts_from: per row the column from which a block of reach ``answer`` acts: that of the last prompt token; 0
+            where the answer is in a sequence of its own.
         boundary: how the end of the prompt was known.
         words_known: per row, whether ``words`` are the user's own.
     """
 
     length: int
     words: Tensor
-    last_prompt: list[int]
+    acts_from: list[int]
     boundary: Boundary
     words_known: list[bool]
     decided: bool = False
@@ -70,15 +71,30 @@ class PromptBatch:
     routes: list[Route] = field(default_factory=list)
     blocks: list[RowBlocks] = field(default_factory=list)
 
+    def repeated(self, fold: int) -> PromptBatch:
+        """Return the routed batch with each row ``fold`` times: a prompt's beams or samples."""
+        if fold == 1:
+            return self
+        return replace(
+            self,
+            words=self.words.repeat_interleave(fold, 0),
+            acts_from=[column for column in self.acts_from for _ in range(fold)],
+            words_known=[known for known in self.words_known for _ in range(fold)],
+            routes=[route for route in self.routes for _ in range(fold)],
+            blocks=[group.repeated(fold) for group in self.blocks],
+            fold=fold,
+            sums=None,
+        )
+
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptBatch:
         """Return itself: copies of a cache share the route, which does not change once decided."""
         return self
 
     def check_rows(self, rows: int) -> None:
         """Refuse a call whose rows are not this batch's."""
-        if rows != len(self.last_prompt):
+        if rows != len(self.acts_from):
             raise RoutingError(
-                f"a cache was routed for {len(self.last_prompt)} rows and now has {rows}: start from the prompt again"
+                f"a cache was routed for {len(self.acts_from)} rows and now has {rows}: start from the prompt again"
             )
 
     def collect(self, hidden: Tensor, past: int) -> Tensor | None:
@@ -113,7 +129,7 @@ class PromptBatch:
             )
             for route, heard, known in zip(routes, spoken, self.words_known, strict=True)
         ]
-        self.blocks = bank.gather(owners, self.last_prompt)
+        self.blocks = bank.gather(owners, self.acts_from)
         self.decided = True
 
 
@@ -150,13 +166,18 @@ def describe(
             words[row, columns[1:] or columns] = True  # as of a raw prompt
         else:
             tokens = [ids[row][column - offset] for column in columns]
-            span = user_words(tokens, backbone.markers)
-            stop = backbone.markers.prompt_end(tokens, span.stop) if backbone.markers else None
+            turn = user_words(tokens, backbone.markers)
+            stop = backbone.markers.prompt_end(tokens, turn.stop) if backbone.markers else None
             ends += stop is not None
             columns = columns[:stop]
+            span = backbone.key_words(tokens[:stop])
             words[row, columns[span.start : span.stop]] = True
             known[row] = span.known
         last[row] = columns[-1]
+        if backbone.key_at == "last":
+            words[row] = torch.arange(length) == columns[-1]
+    if backbone.key_at == "position":  # the released code's key, whatever stands there
+        words[:] = torch.arange(length) == length - 1
     for row in torch.nonzero(words[:, :seen_from].any(1)).flatten().tolist():
         if earlier is not None and earlier.pooled(row, words[row, :seen_from]):
             continue
@@ -170,3 +191,26 @@ def describe(
     if boundary == "assumed" and ends == rows:
         boundary = "template"
     return PromptBatch(length, words, last, boundary, known, sums=sums)
+
+
+def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> PromptBatch:
+    """Find the words of a batch of prompts that are sequences of their own.
+
+    Args:
+        backbone: the model.
+        ids: (B, L) token ids; ``None`` if the model was given embeddings.
+        real: (B, L) true for tokens that are not padding.
+    """
+    rows, length = real.shape
+    words, known = torch.zeros(rows, length, dtype=torch.bool), [ids is not None] * rows
+    for row in range(rows):
+        columns = torch.nonzero(real[row]).flatten()
+        if len(columns):
+            span = slice(0, None) if backbone.key_at == "words" else slice(-1, None)
+            if ids is not None:
+                found = backbone.key_words(ids[row, columns.to(ids.device)].tolist())
+                span, known[row] = slice(found.start, found.stop), found.known
+            words[row, columns[span]] = True
+    if backbone.key_at == "position":
+        words[:] = torch.arange(length) == length - 1
+    return PromptBatch(length, words, [0] * rows, "given", known)

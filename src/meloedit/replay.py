@@ -1,4 +1,4 @@
-"""The frozen prefix: what training needs of the base model, computed once, and the layers above it, run again."""
+"""The frozen prefix of a causal model: computed once, and the layers above it, run again at every step."""
 
 from __future__ import annotations
 
@@ -6,49 +6,80 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from .batch import Batch
+from .batch import Batch, Packed
 from .blocks import RowBlocks
 from .config import Reach
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from .backbone.causal import CausalBackbone
     from .routing import Router
 
 logger = logging.getLogger(__name__)
+
+Factors = Mapping[str, tuple[Tensor, Tensor]]
+"""Per module A (R, p, in) and B (R, out, p): every row's own block."""
+
+
+class Replay(Protocol):
+    """Gives the target logits of a batch under any blocks, without running the frozen prefix again."""
+
+    @property
+    def batch(self) -> Packed:
+        """The rows."""
+
+    def logits(self, factors: Factors) -> Tensor:
+        """Return the logits (M, V) at the target positions of R rows, every row with its own block."""
+
+    def select(self, picks: Tensor) -> Replay:
+        """Return the replay of some rows, ascending."""
+
+
+@dataclass(frozen=True)
+class CausalReplay:
+    """Replay of a causal model; with ``prefix=None`` the whole model runs at every step.
+
+    Attributes:
+        router: the model and its hooks.
+        batch: the rows.
+        reach: whether the blocks act from the last prompt token on or on all tokens.
+        prefix: the cached prefix of the same rows.
+    """
+
+    router: Router
+    batch: Batch
+    reach: Reach
+    prefix: Prefix | None
+
+    def logits(self, factors: Factors) -> Tensor:
+        """Return the logits (M, V) at the target positions; they alone are computed."""
+        batch, prefix = self.batch, self.prefix
+        backbone: CausalBackbone = self.router.backbone  # type: ignore[assignment]
+        offset = prefix.offset if prefix else 0
+        start = batch.split - offset if self.reach == "answer" else 0
+        blocks = RowBlocks(torch.arange(len(batch.rows)), [start] * len(batch.rows), factors)
+        with self.router.fixed([blocks]):
+            hidden = prefix.run(backbone) if prefix else run_decoder(backbone, batch, 0)
+        at = batch.flat_rows.to(hidden.device), (batch.flat_columns - offset).to(hidden.device)
+        return backbone.model.get_output_embeddings()(hidden[at])
+
+    def select(self, picks: Tensor) -> CausalReplay:
+        """Return the replay of some rows, ascending."""
+        kept = self.prefix and self.prefix.select(picks)
+        return CausalReplay(self.router, self.batch.select(picks), self.reach, kept)
+
 
 Call = tuple[int, tuple[Any, ...], dict[str, Any]]
 """A layer's number, and the arguments it was called with beside the hidden states."""
 
 
-def target_logits(
-    router: Router, batch: Batch, prefix: Prefix | None, reach: Reach, factors: Mapping[str, tuple[Tensor, Tensor]]
-) -> Tensor:
-    """Return the logits (M, V) at the target positions of R rows, every row with its own block.
-
-    Args:
-        router: the model and its hooks.
-        batch: the rows.
-        prefix: the cached prefix of the same rows; ``None`` runs the whole model.
-        reach: whether the blocks act from the last prompt token on or on all tokens.
-        factors: per module A (R, p, in) and B (R, out, p).
-    """
-    offset = prefix.offset if prefix else 0
-    start = batch.split - offset if reach == "answer" else 0
-    blocks = RowBlocks(torch.arange(len(batch.rows)), [start] * len(batch.rows), factors)
-    with router.fixed([blocks]):
-        hidden = prefix.run(router.backbone) if prefix else run_decoder(router.backbone, batch, 0)
-    at = batch.flat_rows.to(hidden.device), (batch.flat_columns - offset).to(hidden.device)
-    return router.model.get_output_embeddings()(hidden[at])
-
-
 def run_decoder(
-    backbone: Backbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
+    backbone: CausalBackbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
 ) -> Tensor:
     """Run the model below its output embedding on columns ``start`` to ``stop``; earlier ones are in ``cache``."""
     columns = slice(start, stop)
@@ -58,7 +89,7 @@ def run_decoder(
     return backbone.decoder(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
 
 
-def opening_cache(backbone: Backbone, batch: Batch) -> DynamicCache:
+def opening_cache(backbone: CausalBackbone, batch: Batch) -> DynamicCache:
     """Return a cache that holds the opening all rows share, run once and then repeated for every row."""
     cache = DynamicCache()
     if batch.shared:
@@ -113,7 +144,7 @@ class Prefix:
             ``None``, with a warning, where the layers run again do not reproduce the model's own output; then training
             has to run the whole model at every step.
         """
-        backbone = router.backbone
+        backbone: CausalBackbone = router.backbone  # type: ignore[assignment]
         layers = range(router.locations.first_edited_layer, len(backbone.layers))
         offset = batch.split if reach == "answer" else 0
         calls: list[Call] = []
@@ -149,7 +180,7 @@ class Prefix:
             return None
         return prefix
 
-    def run(self, backbone: Backbone) -> Tensor:
+    def run(self, backbone: CausalBackbone) -> Tensor:
         """Run the layers from the first edited one on; return what the output embedding reads, (R, L', d)."""
         hidden = self.hidden
         cache = _PromptCache(self.kept) if self.kept else None
@@ -166,9 +197,7 @@ class Prefix:
             return self
 
         def pick(value: Any) -> Any:
-            if isinstance(value, Tensor) and value.dim() and value.shape[0] == self.size:
-                return value[picks.to(value.device)]
-            return tuple(pick(item) for item in value) if isinstance(value, tuple) else value
+            return of_rows(value, picks, self.size)
 
         calls = [
             (number, pick(args), {name: pick(value) for name, value in kw.items()}) for number, args, kw in self.calls
@@ -176,6 +205,13 @@ class Prefix:
         return Prefix(
             pick(self.hidden), calls, {i: pick(pair) for i, pair in self.kept.items()}, self.offset, len(picks)
         )
+
+
+def of_rows(value: Any, picks: Tensor, size: int) -> Any:
+    """Return some rows of every tensor of ``size`` rows in a value; what has another shape serves all rows."""
+    if isinstance(value, Tensor) and value.dim() and value.shape[0] == size:
+        return value[picks.to(value.device)]
+    return tuple(of_rows(item, picks, size) for item in value) if isinstance(value, tuple) else value
 
 
 def _without_hidden(call: Call) -> Call:

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .batch import Batch
+from .batch import Packed
 from .blocks import BlockBank, RowBlocks
-from .calls import GenerateCall, open_generate, open_plain, refuse_packed
+from .calls import GenerateCall, SourceCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
 from .modules import frozen
 from .probe import probe
 from .prompts import PromptBatch, Route
-from .replay import opening_cache, run_decoder
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -33,11 +32,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TIE = "_meloedit_batch"
-"""Attribute under which a cache object carries the routed batch of its rows."""
+TIE = "_meloedit_batch"
+"""Attribute under which a cache, or an encoder's states, carry the routed batch of their rows."""
 
 Decide = Callable[[Tensor], tuple[list[int], list[Route]]]
 """Maps pooled states (B, d) to each row's edit number (-1: none) and its route."""
+
+
+_EDITED = "_meloedit_router"
+"""Attribute under which a model knows its router."""
 
 
 class _Thread(threading.local):
@@ -45,12 +48,13 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.off = 0
-        self.call: GenerateCall | None = None
+        self.call: GenerateCall | SourceCall | None = None
         self.lengths: list[int] | None = None
         self.frame: Frame | None = None
         self.last: PromptBatch | None = None
         self.fixed: list[RowBlocks] | None = None
         self.keys_only = False
+        self.in_model = False
 
     @property
     def active(self) -> Frame | None:
@@ -86,13 +90,13 @@ class Router:
         self._decide = decide
         self.lock = threading.RLock()
         self._thread = _Thread()
-        generate: Any = self.model.generate
-        if isinstance(getattr(generate, "__self__", None), Router):
+        if getattr(self.model, _EDITED, None) is not None:
             raise ModelError("this model already has an editor: detach that one first, or use it")
         self._warned = False
         self._handles: list[RemovableHandle] = []
         self._patched: dict[str, Any] = {}
-        sites, self._key_device = probe(backbone, locations)
+        sites, states = probe(backbone, locations)
+        self._key_device, self.key_size = states.device, states.shape[-1]
         self.bank = BlockBank(sites)
         self._attach()
 
@@ -162,8 +166,10 @@ class Router:
         ]
         for name in self.locations.modules:
             self._handles.append(model.get_submodule(name).register_forward_hook(self._edited(name)))
-        self._generate: Any = model.generate
-        self._patch("generate", self.generate)
+        self._patch(_EDITED, self)
+        self._generate: Any = getattr(model, "generate", None)
+        if self._generate is not None:
+            self._patch("generate", self.generate)
         for name in ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager"):
             if hasattr(model, name):
                 self._patch(name, self._refused_batching)
@@ -173,12 +179,15 @@ class Router:
         if self._thread.off or self._idle():
             with self.disabled():  # to its end, whatever another thread adds meanwhile
                 return self._generate(*args, **kwargs)
-        call = open_generate(self.backbone, args, kwargs, self._reaches_all())
+        call = self._open_call(args, kwargs)
         outer, self._thread.call = self._thread.call, call
         try:
             return self._generate(*args, **kwargs)
         finally:
             self._thread.call = outer
+
+    def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> GenerateCall | SourceCall:
+        return open_generate(self.backbone, args, kwargs, self._reaches_all())
 
     def _idle(self) -> bool:
         with self.lock:  # another thread may be changing the bank
@@ -188,9 +197,9 @@ class Router:
         with self.lock:
             return self.bank.reaches_all()
 
-    def _patch(self, name: str, function: Callable[..., Any]) -> None:
+    def _patch(self, name: str, value: Any) -> None:
         self._patched[name] = self.model.__dict__.get(name)
-        self.model.__dict__[name] = function
+        self.model.__dict__[name] = value
 
     def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
         raise RoutingError(
@@ -207,13 +216,13 @@ class Router:
         if tokens is None:
             return  # the model's own error will say what is missing
         cache = inputs.get("past_key_values")
-        tied: PromptBatch | None = getattr(cache, _TIE, None)
+        tied: PromptBatch | None = getattr(cache, TIE, None)
         if thread.call is None and tied is None and self._idle():
             return  # but a route once decided is held, even if its edit is gone
         refuse_packed(inputs)
         past = int(cache.get_seq_length()) if cache is not None else 0
         rows, columns = tokens.shape[:2]
-        if thread.call is not None:
+        if isinstance(thread.call, GenerateCall):
             if thread.call.batch is None:
                 thread.call.batch = thread.call.open(rows, past, tied)
             batch = thread.call.batch
@@ -240,7 +249,7 @@ class Router:
         parts = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
         cache = next((part for part in parts if hasattr(part, "get_seq_length")), kwargs.get("past_key_values"))
         if cache is not None:
-            setattr(cache, _TIE, frame.batch)
+            setattr(cache, TIE, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
         hidden = output if isinstance(output, Tensor) else output[0]
@@ -271,19 +280,18 @@ class Router:
 
         return add_blocks
 
-    def pooled(self, batch: Batch) -> Tensor:
+    def pooled(self, batch: Packed) -> Tensor:
         """Return the pooled key-layer states (R, d) of a batch of prompts; layers above the key layer do not run."""
         with frozen(self.model), self.disabled(), torch.no_grad():
-            cache = opening_cache(self.backbone, batch)
+            run = self.backbone.key_run(batch)
             self._thread.keys_only = True
             try:
-                run_decoder(self.backbone, batch, batch.shared, None, cache)
+                run()
             except _KeyLayerRan as ran:
-                hidden = ran.hidden
+                return batch.key_means(ran.hidden)
             finally:
                 self._thread.keys_only = False
-        words = batch.words.to(hidden.device)[:, batch.shared :, None]
-        return torch.where(words, hidden.float(), 0.0).sum(1) / words.sum(1).clamp(min=1)
+        raise ModelError(f"the key layer {self.locations.key_layer!r} did not run")
 
 
 class _KeyLayerRan(Exception):

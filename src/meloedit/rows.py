@@ -24,12 +24,24 @@ CHUNK = 400  # blocks read at once: below every SQLite's limit of parameters, an
 
 @dataclass(frozen=True)
 class Record:
-    """A trained edit to be stored: its block, and its keys under the calibration in force."""
+    """A trained edit to be stored: its block, and its keys under the calibration in force.
+
+    An empty ``block`` says that the edit shares the block of the last record before it that has one.
+    """
 
     edit: Edit
     rank: int
     reach: str
     report: dict[str, Any]
+    block: Tensors
+    keys: Tensors
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """One version of an edit, live or not, as it was stored."""
+
+    edit: Edit
     block: Tensors
     keys: Tensors
 
@@ -46,6 +58,11 @@ class StoredEdit:
     revision: int
     record: int
     nbytes: int
+
+    @property
+    def holder(self) -> int:
+        """The record that holds the block: its own, or the one it shares."""
+        return int(self.report.get("block", self.record))
 
 
 @dataclass(frozen=True)
@@ -159,10 +176,10 @@ def insert_calibration(db: sqlite3.Connection, info: Mapping[str, Any], tensors:
     return values[0]
 
 
-def insert_record(db: sqlite3.Connection, number: int, record: Record) -> None:
-    """Write a record without its keys."""
+def insert_record(db: sqlite3.Connection, number: int, record: Record, holder: int) -> None:
+    """Write a record without its keys; ``holder`` is the record that holds its block."""
     edit, block = record.edit, pack(record.block)
-    report = to_json(record.report, "report")
+    report = to_json(record.report | ({"block": holder} if holder != number else {}), "report")
     values = (number, edit.id, to_json(edit.to_dict(), "edit"), edit.content, int(record.rank), record.reach, report)
     db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, digest(*values, block), block))
 
@@ -259,10 +276,10 @@ def read_calibration(db: sqlite3.Connection, name: str | Path, number: int) -> t
     return unpack(row[3]), json.loads(row[2])
 
 
-def read_tensors(
+def read_records(
     db: sqlite3.Connection, name: str | Path, records: Sequence[int], calibration: int | None
-) -> dict[str, tuple[Tensors, Tensors]]:
-    """Return block and keys of some records, by edit id."""
+) -> dict[int, StoredRecord]:
+    """Return some records with block and keys, by their numbers."""
     query = """SELECT r.id, r.edit_id, r.edit, r.content, r.rank, r.reach, r.report, r.block, r.sha256,
         k.record, k.calibration, k.tensors, k.sha256 FROM records r
         LEFT JOIN keys k ON k.record = r.id AND k.calibration = ? WHERE r.id IN """
@@ -274,7 +291,7 @@ def read_tensors(
                 raise damaged(name, f"edit {row[1]!r} does not match its checksum")
             if row[12] is None or digest(*row[9:12]) != row[12]:
                 raise damaged(name, f"the keys of edit {row[1]!r} do not match their checksum")
-            found[row[1]] = (unpack(row[7]), unpack(row[11]))
+            found[row[0]] = StoredRecord(Edit.from_dict(json.loads(row[2])), unpack(row[7]), unpack(row[11]))
     return found
 
 

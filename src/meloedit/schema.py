@@ -306,6 +306,10 @@ def _history_problems(db: sqlite3.Connection) -> Iterator[str]:
     query = "SELECT c.revision, c.edit_id FROM changes c JOIN records r ON r.id = c.record WHERE r.edit_id <> c.edit_id"
     for revision, edit_id in db.execute(query).fetchall():
         yield f"revision {revision} gives edit {edit_id!r} the record of another edit"
+    known = {record for (record,) in db.execute("SELECT id FROM records").fetchall()}
+    for record, report in _in_pieces(db, "id, report", "records"):
+        if json.loads(report).get("block", record) not in known:
+            yield f"record {record} shares the block of a record that is missing"
     last = "(SELECT calibration FROM revisions ORDER BY revision DESC LIMIT 1)"
     query = f"""SELECT c.edit_id FROM {last} v JOIN ({STATE_AT}) c LEFT JOIN keys k
         ON k.record = c.record AND k.calibration = v.calibration WHERE c.record NOT NULL AND k.record IS NULL"""

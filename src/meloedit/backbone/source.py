@@ -1,0 +1,93 @@
+"""Models that read the prompt as a sequence of its own: encoder-decoders and classifiers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..batch import Packed, Row, SourceBatch, source_batches
+from ..chat import Words
+from ..config import Reach
+from ..edit import Prompt
+from ..errors import EditError, ModelError
+from ..modules import linear_names
+from ..shortcut import SourceReplay
+from .base import Backbone, Encoded, Form
+
+if TYPE_CHECKING:
+    from ..routing import Router
+
+
+def layer_list(model: nn.Module, inside: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the name and the list of layers of a part of a model: its outermost list of modules with linear ones.
+
+    Raises:
+        ModelError: if it has none.
+    """
+    for name, module in model.named_modules():
+        held = any(module is child for child in inside.modules())
+        if held and isinstance(module, nn.ModuleList) and len(module) and linear_names(module[0]):
+            return name, module
+    raise ModelError(f"cannot find the layers of {type(inside).__name__} in {type(model).__name__}")
+
+
+class SourceBackbone(Backbone):
+    """A model whose ``source`` module reads the prompt and nothing else."""
+
+    source: nn.Module
+    # States that see the whole prompt tell it from others better than a decoder's do (docs/paper-mode.md).
+    min_similarity = 0.45
+
+    @property
+    def source_names(self) -> list[str]:
+        """The names of the arguments of the source module's forward."""
+        return [name for name in inspect.signature(type(self.source).forward).parameters if name != "self"]
+
+    def encode(self, prompt: Prompt, form: Form | None = None) -> Encoded:
+        """Tokenise a prompt as the model's own tokenizer does, special tokens included."""
+        if form not in ("raw", None) or not isinstance(prompt, str):
+            raise EditError(f"{type(self.model).__name__} has no chat form: give the prompt as one string")
+        ids = self._prompt_ids(prompt)
+        if not ids:
+            raise EditError(f"the prompt has no tokens: {prompt!r}")
+        return Encoded(ids, self.key_words(ids), "raw")
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        ids = list(self.tokenizer(prompt)["input_ids"])
+        if self.max_length is not None and len(ids) > self.max_length:
+            raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
+        return ids
+
+    def key_words(self, ids: list[int]) -> Words:
+        """Return the span from the first to the last token that is text; of the last token where that is the key."""
+        special = set(self.tokenizer.all_special_ids)
+        text = [i for i, token in enumerate(ids) if token not in special]
+        if self.key_at != "words" or not text:
+            return Words(len(ids) - 1, len(ids), self.key_at != "words")
+        return Words(text[0], text[-1] + 1, True)
+
+    def batch(self, rows: Sequence[Row]) -> Packed:
+        """Pad rows, in their order, into one batch."""
+        return SourceBatch.of(rows, self)
+
+    def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
+        """Pack rows of like length together."""
+        return source_batches(rows, self, size)  # type: ignore[return-value]
+
+    def inputs(self, batch: SourceBatch) -> dict[str, Any]:
+        """Return what a forward call on a batch is given, targets included where the model reads them."""
+        return {"input_ids": batch.ids, "attention_mask": batch.mask}
+
+    def key_run(self, batch: Packed) -> Callable[[], object]:
+        """Return a function that runs the source module on a batch's prompts."""
+        assert isinstance(batch, SourceBatch)
+        return partial(self.source, input_ids=batch.ids, attention_mask=batch.mask)
+
+    def replay(self, router: Router, batch: Packed, reach: Reach, cached: bool) -> SourceReplay:
+        """Return what gives the batch's target logits at every step."""
+        assert isinstance(batch, SourceBatch)
+        return SourceReplay.of(router, batch, cached)

@@ -1,0 +1,223 @@
+"""Paper mode: the blocks and the cluster index of arXiv 2312.11795, kept in step with a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .batch import Row, SourceBatch
+from .calibration import pooled_states
+from .clusters import ClusterIndex
+from .errors import EditError
+from .live import Live
+from .prompts import Route
+from .shared import SharedTrainer
+
+if TYPE_CHECKING:
+    from .backbone import Encoded
+    from .calibration import Calibration
+    from .edit import Edit
+    from .store import Revision, Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one revision did to the index: records whose keys left it, then records whose keys entered it."""
+
+    removed: tuple[int, ...] = ()
+    added: tuple[int, ...] = ()
+
+
+@dataclass
+class Timeline:
+    """The steps that led to each revision; a rollback leads back to those of an earlier one.
+
+    What an index holds depends on the order of all that happened to it, so it is made anew by going the same way.
+    """
+
+    steps: dict[int, list[Step]] = field(default_factory=dict)
+    _now: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    _then: dict[int, dict[str, tuple[int, bool]]] = field(default_factory=dict)
+
+    def follow(self, revisions: Iterable[Revision]) -> None:
+        """Take in revisions, in their order."""
+        path = self.steps[max(self.steps)] if self.steps else []
+        for revision in revisions:
+            if revision.action == "rollback":
+                to = int(revision.detail["to"])
+                path, self._now = self.steps[to], dict(self._then[to])
+            else:
+                step = self._step(revision)
+                path = [*path, step] if step != Step() else path
+            self.steps[revision.revision], self._then[revision.revision] = path, dict(self._now)
+
+    def _step(self, revision: Revision) -> Step:
+        removed, added = [], []
+        for change in revision.changes:
+            old, was_on = self._now.get(change.edit_id, (None, False))
+            stays = old == change.record and was_on and change.enabled
+            if old is not None and was_on and not stays:
+                removed.append(old)
+            if change.record is not None and change.enabled and not stays:
+                added.append(change.record)
+            if change.record is None:
+                self._now.pop(change.edit_id, None)
+            else:
+                self._now[change.edit_id] = (change.record, change.enabled)
+        return Step(tuple(sorted(removed)), tuple(sorted(added)))  # records are numbered in the order of a batch
+
+
+class PaperLive(Live):
+    """The edits that answer in paper mode: one block per batch of edits, clusters of raw keys.
+
+    A key is the output of the key module at the last real token of the prompt; ``reference_quirks`` takes the last
+    position of the padded batch instead, for causal models the answer's.
+    """
+
+    index: ClusterIndex  # type: ignore[assignment]
+
+    def follow(self, store: Store) -> None:
+        """Answer with the edits of ``store``."""
+        self._timeline = Timeline()
+        self._seen = 0
+        self._path: list[Step] = []
+        self._new_index()
+        super().follow(store)
+
+    def _new_index(self) -> None:
+        config, router = self.config, self.router
+        self.index = ClusterIndex(
+            router.key_size, config.radius, config.expand, router.key_device, quirks=config.reference_quirks
+        )
+
+    def _refresh(self) -> None:
+        """Make bank and index hold what the store holds."""
+        store, bank = self.store, self.router.bank
+        self._timeline.follow(r for r in store.history() if r.revision > self._seen)
+        self._seen = store.revision
+        path, known = self._timeline.steps[self._seen], len(self._path)
+        live = {stored.record: stored for stored in store.edits() if stored.enabled}
+        with self.router.lock, torch.inference_mode(False):
+            if path[:known] != self._path:  # rolled back: the whole way again
+                self._new_index()
+                known = 0
+            self._walk(path[known:])
+            self._path = path
+            self._number = {stored.edit.id: record for record, stored in live.items()}
+            self._id = {record: stored.edit.id for record, stored in live.items()}
+            holders = {stored.holder for stored in live.values()}
+            bank.remove([holder for holder in bank.owners if holder not in holders])
+            missing = sorted(holders.difference(bank.owners))
+            for holder, record in store.records(missing).items() if missing else ():
+                block = record.block
+                bank.add(holder, {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.modules}, "all")
+            self._holder = {record: stored.holder for record, stored in live.items()}
+
+    def _walk(self, steps: Sequence[Step]) -> None:
+        """Let steps happen to the index."""
+        records = self.store.records(sorted({number for step in steps for number in step.added})) if steps else {}
+        for step in steps:
+            self.index.remove(step.removed)
+            rows = [(number, key) for number in step.added for key in records[number].keys["keys"]]
+            if not rows:
+                continue
+            owners = [number for number, _ in rows]
+            labels = [self._label(records[number].edit) for number in owners]
+            # Blocks are known by the records that hold them; the index only needs to tell them apart.
+            forgotten = self.index.add_batch(owners, owners, torch.stack([key for _, key in rows]), labels)
+            if forgotten:
+                names = [records[n].edit.id if n in records else self._id.get(n, "?") for n in forgotten if n >= 0]
+                logger.warning(
+                    "the index forgot %d keys in conflicts with new edits: %s%s",
+                    len(forgotten),
+                    ", ".join(names[:5]),
+                    " ..." if len(names) > 5 else "",
+                )
+
+    def _label(self, edit: Edit) -> Hashable:
+        """Return what makes two edits agree: the target; under ``reference_quirks`` the sum of its token ids."""
+        if not self.config.reference_quirks:
+            return edit.target.strip()
+        return sum(self.backbone.encode_target(edit.target, self.backbone.encode(edit.prompt)))
+
+    # -- what the engine asks
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store can take edits: keys are taken as they are."""
+        return self.store.calibration_id is not None
+
+    @property
+    def no_route(self) -> Route:
+        """The route of a prompt while there are no edits."""
+        return Route(None, None, 0.0, None, "no edits")
+
+    @property
+    def trainer(self) -> Any:
+        """What trains the block of a batch of edits."""
+        return SharedTrainer(self.router, self.config)
+
+    def check_edit(self, edit: Edit) -> None:
+        """Refuse quiet prompts, of which the paper's index knows nothing."""
+        if edit.quiet:
+            raise EditError("paper mode has no quiet prompts: leave them out")
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether an edit that does not hold is stored all the same: its batch shares the block."""
+        return True
+
+    @property
+    def together(self) -> int:
+        """How many edits share a block."""
+        return self.config.edits_per_block
+
+    def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
+        """Map key-module states (B, d) to the blocks that answer (-1: none) and routes (Eq. 9 and 10)."""
+        with self.router.lock:
+            if not self._number:
+                return [-1] * len(pooled), [self.no_route] * len(pooled)
+            found = self.index.search(pooled)
+            columns = (found.block, found.owner, found.distance, found.radius)
+            blocks, routes = [], []
+            for block, owner, distance, radius in zip(*(column.tolist() for column in columns), strict=True):
+                fires, name = block >= 0, self._id.get(owner)
+                blocks.append(self._holder[block] if fires else -1)
+                routes.append(
+                    Route(name if fires else None, distance, radius, name, "fired" if fires else "outside scope")
+                )
+            return blocks, routes
+
+    def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
+        """Return nothing: clusters overlap as the paper has it, and a conflict decides between them for good."""
+        return None, None, []
+
+    def keys(self, encoded: Sequence[Encoded], targets: Sequence[str] | None = None) -> Tensor:
+        """Return the keys (n, d) of prompts; ``reference_quirks`` takes them of prompts and targets, as one batch."""
+        if not self.config.reference_quirks:
+            return pooled_states(self.router, encoded)
+        backbone = self.backbone
+        rows = [Row.of(item) for item in encoded]
+        if targets is not None and backbone.source is None:
+            rows = [
+                Row([*item.ids, *backbone.encode_target(target, item)], [], (0, 1))
+                for item, target in zip(encoded, targets, strict=True)
+            ]
+        size = self.config.edits_per_block
+        parts = [SourceBatch.of(rows[start : start + size], backbone) for start in range(0, len(rows), size)]
+        return torch.cat([self.router.pooled(part).cpu() for part in parts])
+
+    def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None) -> list[dict[str, Tensor]]:
+        """Return, per edit, the ``keys`` (n, d) of its prompts."""
+        pairs = [(self.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
+        if not pairs:
+            return []
+        keys = self.keys([encoded for encoded, _ in pairs], [target for _, target in pairs])
+        return [{"keys": part.clone()} for part in torch.split(keys, [len(edit.prompts) for edit in edits])]

@@ -1,0 +1,90 @@
+"""Training in the paper's way: one block for a batch of edits (arXiv 2312.11795, Eq. 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from .batch import Row
+from .blocks import Site
+from .config import MeloConfig
+from .modules import frozen
+from .training import EPSILON, Blocks, Factors, Scores, Trained, group_rows, initial_block, seeded
+
+if TYPE_CHECKING:
+    from .routing import Router
+
+
+class SharedTrainer:
+    """Trains one block on all rows of a batch of edits together, for a fixed number of iterations.
+
+    min over A_t, B_t of the mean cross-entropy over the batch's target tokens (Eq. 8), by Adam with StepLR: the rate of
+    iteration i is lr * lr_decay^(i // lr_step). No edit leaves early, and an edit that does not hold at the end is
+    stored all the same, as the paper has it; ``Trained.held`` tells.
+
+    The scale is 1 (alpha = p). The released code (``reference_quirks``) draws A by ``kaiming_uniform_`` on an (in, p n)
+    matrix, that is from U(-1/sqrt(p), 1/sqrt(p)) once its scale is folded in, and multiplies A and B by sqrt(n) each,
+    where n is the declared number of blocks: to Adam that is a rate of lr sqrt(n) and an epsilon divided by sqrt(n).
+    """
+
+    def __init__(self, router: Router, config: MeloConfig) -> None:
+        self.router = router
+        self.config = config
+        self.sites = router.bank.sites
+
+    def train(
+        self, edits: Sequence[tuple[str, Sequence[Row]]], tell: Callable[[int], None] | None = None
+    ) -> list[Trained]:
+        """Train the block of a batch of edits, given as their ids and rows.
+
+        Args:
+            edits: ids and rows.
+            tell: told, after every iteration, how many edits hold.
+
+        Returns:
+            One result per edit, in order; all have the same block.
+        """
+        config, quirks = self.config, self.config.reference_quirks
+        generator = seeded(config.seed, config.rank, "/".join(name for name, _ in edits))
+        initial = _released_initial if quirks else initial_block
+        scale = math.sqrt(config.blocks) if quirks else 1.0
+        with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
+            blocks = Blocks(
+                [initial(self.sites, config.rank, generator)], self.sites, config.lr * scale, EPSILON / scale
+            )
+            groups = group_rows(self.router, edits, config)
+            for step in range(config.steps + 1):  # the last pass only checks
+                blocks.lr = config.lr * scale * config.lr_decay ** (step // config.lr_step)
+                factors = blocks.rounded()
+                scores = Scores(len(edits))
+                for group in groups:
+                    own = {
+                        name: (a.expand(len(group.edit), -1, -1), b.expand(len(group.edit), -1, -1))
+                        for name, (a, b) in factors.items()
+                    }
+                    scores.add(group.replay.logits(own), group.replay.batch, group.edit)
+                loss, right, _ = scores.per_edit(0.0)
+                if tell:
+                    tell(int(right.sum()))
+                if step < config.steps:
+                    blocks.step(scores.token_mean())
+        block = blocks.stored(0)
+        return [
+            Trained(block, held, config.steps, config.rank, own)
+            for held, own in zip(right.tolist(), loss.tolist(), strict=True)
+        ]
+
+
+def _released_initial(sites: Sequence[Site], rank: int, generator: torch.Generator) -> Factors:
+    """Return a block as the released code begins with: A uniform, B zero."""
+    bound = rank**-0.5
+    return {
+        site.name: (
+            ((2 * torch.rand(rank, site.inputs, generator=generator) - 1) * bound).to(site.device),
+            torch.zeros(site.outputs, rank, device=site.device),
+        )
+        for site in sites
+    }

@@ -1,0 +1,130 @@
+"""The frozen prefix of a model with a source: its lower layers are passed by at every step."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from .batch import SourceBatch
+from .blocks import RowBlocks
+from .replay import Factors, of_rows
+
+if TYPE_CHECKING:
+    from .backbone import SourceBackbone
+    from .routing import Router
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def passed_by(layers: Sequence[nn.Module], output: Any) -> Iterator[None]:
+    """Let this thread's calls of some successive layers return ``output``, that of the last of them, at once."""
+    thread = threading.get_ident()
+    own = [(layer, layer.__dict__.get("forward"), layer.forward) for layer in layers]
+
+    def short(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return output if threading.get_ident() == thread else forward(*args, **kwargs)
+
+        return call
+
+    for layer, _, forward in own:
+        layer.forward = short(forward)
+    try:
+        yield
+    finally:
+        for layer, patched, _ in own:
+            del layer.__dict__["forward"]
+            if patched is not None:  # another's wrapper
+                layer.__dict__["forward"] = patched
+
+
+@dataclass(frozen=True)
+class SourceReplay:
+    """Replay of an encoder-decoder or a classifier.
+
+    Where the first edited layer is an encoder's, all above it runs again, the decoder included; where it is a
+    decoder's, the encoder's output is kept whole.
+
+    Attributes:
+        router: the model and its hooks.
+        batch: the rows.
+        skipped: the layers that are passed by.
+        output: what the last of them returned; ``None`` where none is.
+        encoded: (R, L, d) the encoder's output, where that is kept.
+    """
+
+    router: Router
+    batch: SourceBatch
+    skipped: list[nn.Module]
+    output: Any = None
+    encoded: Tensor | None = None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, router: Router, batch: SourceBatch, cached: bool) -> SourceReplay:
+        """Run the base model once and keep the output below the first edited layer.
+
+        Where the layers run again do not reproduce the model's own output, nothing is kept, with a warning.
+        """
+        if not cached:
+            return cls(router, batch, [])
+        at, backbone = router.locations, _source(router)
+        skipped: list[Any] = list(backbone.stacks[at.first_edited_stack][1][: at.first_edited_layer])
+        noted: list[Any] = []
+        thread = threading.get_ident()
+
+        def note(module: Any, args: Any, output: Any) -> None:
+            if threading.get_ident() == thread:  # others may be using the model
+                noted.append(output)
+
+        watched = skipped[-1:] + ([backbone.source] if at.first_edited_stack else [])
+        handles = [module.register_forward_hook(note) for module in watched]
+        try:
+            with router.disabled():
+                own = cls(router, batch, [])._flat_logits()
+        finally:
+            for handle in handles:
+                handle.remove()
+        encoded = noted.pop(0)[0] if at.first_edited_stack else None  # the encoder runs first
+        replay = cls(router, batch, skipped, noted[0] if noted else None, encoded)
+        with router.disabled():
+            error = float((replay._flat_logits() - own).abs().max() / own.abs().max())
+        if error > (1e-4 if own.dtype == torch.float32 else 3e-2):
+            logger.warning("running the upper layers again errs by %.1e: training runs the whole model instead", error)
+            return cls(router, batch, [])
+        return replay
+
+    def logits(self, factors: Factors) -> Tensor:
+        """Return the logits (M, V) at the target positions of R rows, every row with its own block."""
+        rows = len(self.batch.rows)
+        with self.router.fixed([RowBlocks(torch.arange(rows), [0] * rows, factors)]):
+            return self._flat_logits()
+
+    def _flat_logits(self) -> Tensor:
+        backbone, batch = _source(self.router), self.batch
+        inputs = backbone.inputs(batch)
+        if self.encoded is not None:
+            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=self.encoded)
+        with passed_by(self.skipped, self.output):
+            logits = backbone.model(**inputs).logits
+        if logits.dim() == 2:  # a classifier's: one answer a row
+            logits = logits[:, None]
+        return logits[batch.flat_rows.to(logits.device), batch.flat_columns.to(logits.device)]
+
+    def select(self, picks: Tensor) -> SourceReplay:
+        """Return the replay of some rows, ascending."""
+        output, encoded = (of_rows(value, picks, len(self.batch.rows)) for value in (self.output, self.encoded))
+        return SourceReplay(self.router, self.batch.select(picks), self.skipped, output, encoded)
+
+
+def _source(router: Router) -> SourceBackbone:
+    return router.backbone  # type: ignore[return-value]

@@ -1,0 +1,106 @@
+"""How a route lives where the prompt is a sequence of its own: an encoder's input, or a classifier's text.
+
+The source module's hook describes the prompts, the key layer's decides their routes, all in one pass. An encoder's
+routes are then held by its states: ``generate`` calls the encoder by itself, expands what it returned for beams, and
+gives it to every forward call of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .calls import SourceCall, checked_settings, real_tokens, refuse_packed
+from .errors import RoutingError
+from .prompts import PromptBatch, describe_source
+from .routing import TIE, Frame, Router
+
+if TYPE_CHECKING:
+    from .backbone import SourceBackbone
+
+
+class SourceRouter(Router):
+    """Routes every forward call of an encoder-decoder or a classifier."""
+
+    backbone: SourceBackbone
+
+    def _attach(self) -> None:
+        super()._attach()
+        source = self.backbone.source
+        if source is not self.model:
+            self._handles += [
+                source.register_forward_pre_hook(self._enter_source, with_kwargs=True),
+                source.register_forward_hook(self._leave_source, always_call=True),
+            ]
+
+    def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> SourceCall:
+        checked_settings(self.backbone, args, kwargs)
+        return SourceCall()
+
+    def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        thread = self._thread
+        thread.frame = thread.last = None
+        if self.backbone.source is self.model:
+            self._enter_source(module, args, kwargs)
+            return
+        thread.in_model = True
+        if thread.off or thread.fixed is not None:
+            return
+        inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
+        states = inputs.get("encoder_outputs")
+        if states is None:
+            return  # the encoder runs inside this call, and its own hook sees the prompt
+        hidden: Tensor = states[0]
+        batch = thread.call.batch if isinstance(thread.call, SourceCall) else None
+        batch = batch or getattr(hidden, TIE, None)
+        if batch is None:
+            if self._idle():
+                return
+            raise RoutingError(
+                "these encoder_outputs were not made by the edited model: pass input_ids, or use editor.disabled()"
+            )
+        self._begin(self._for_rows(batch, len(hidden)))
+
+    def _for_rows(self, batch: PromptBatch, rows: int) -> PromptBatch:
+        """Return the batch for as many rows as a call has: ``generate`` repeats prompts for beams and samples."""
+        own = len(batch.acts_from)
+        if rows != own and rows % own == 0 and isinstance(self._thread.call, SourceCall):
+            batch = self._thread.call.batch = batch.repeated(rows // own)
+        batch.check_rows(rows)
+        return batch
+
+    def _begin(self, batch: PromptBatch) -> None:
+        self._thread.last = batch
+        self._thread.frame = Frame(batch, 0, batch.length)
+
+    def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._thread.frame, self._thread.in_model = None, False
+
+    def _enter_source(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Describe the prompts of a call of the source module."""
+        thread = self._thread
+        thread.frame = None
+        if thread.off or thread.fixed is not None or self._idle():
+            return
+        names = self.backbone.source_names
+        inputs = dict(zip(names, args, strict=False)) | kwargs
+        ids = inputs.get("input_ids")
+        tokens = ids if ids is not None else inputs.get("inputs_embeds")
+        if tokens is None:
+            return  # the model's own error will say what is missing
+        refuse_packed(inputs)
+        real = real_tokens(inputs.get("attention_mask"), len(tokens), 0, tokens.shape[1])
+        batch = describe_source(self.backbone, ids, real)
+        if isinstance(thread.call, SourceCall):
+            thread.call.batch = batch
+        self._begin(batch)
+
+    def _leave_source(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        """Tie the encoder's states to the routes of their prompts."""
+        frame = self._thread.frame
+        if not self._thread.in_model:
+            self._thread.frame = None  # the decoder's calls come one by one
+        if frame is not None and output is not None:
+            setattr(output[0], TIE, frame.batch)
