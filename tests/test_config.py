@@ -32,7 +32,7 @@ def test_an_unknown_setting_names_those_there_are():
         "max_rank": [1, 2.5],
         "reach": ["both", None],
         "lr": [0, -1, float("nan"), "fast", None],
-        "confidence": [-0.1, 1, None],
+        "confidence": [-0.1, 1, "sure"],
         "false_activation": [0, 1, 2, "low"],
         "min_similarity": [-1.1, 1.1, "low"],
         "calibration_prompts": [199, 0, 1e3],

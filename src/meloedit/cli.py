@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
+from .commands_ablate import ablate
 from .commands_model import ask, calibrate, check, demo, edit, init
 from .commands_store import disable, enable, history, ls, rm, rollback, show
 from .errors import MeloEditError
@@ -60,6 +61,7 @@ def _start(
 
 for _command in (demo, init, edit, ask, ls, show, rm, enable, disable, history, rollback, check, calibrate):
     app.command()(_command)
+app.add_typer(ablate, name="ablate")
 
 
 def main() -> None:

@@ -34,7 +34,8 @@ class MeloConfig:
         reach: ``answer``: a block acts from the last prompt token on; ``all``: on every token.
         steps: optimiser steps per rank; an edit leaves as soon as it holds.
         lr: Adam's learning rate (scale of a block is 1: alpha = rank).
-        confidence: least probability of every target token before an edit counts as held.
+        confidence: least probability of every target token before an edit leaves the optimiser; ``None``: 0.98, for
+            encoder-decoders 0.9999.
         together: edits that train at once.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
@@ -67,7 +68,7 @@ class MeloConfig:
     reach: Reach = "answer"
     steps: int = 60
     lr: float = 1e-2
-    confidence: float = 0.98
+    confidence: float | None = None
     together: int = 64
     prefix_cache: bool = True
     false_activation: float = 0.005
@@ -132,7 +133,7 @@ class MeloConfig:
             ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
             ("reach", "'answer' or 'all'", lambda value: value in ("answer", "all")),
             ("lr", "positive and finite", lambda value: 0 < value < float("inf")),
-            ("confidence", "at least 0 and below 1", lambda value: 0 <= value < 1),
+            ("confidence", "None or at least 0 and below 1", lambda value: value is None or 0 <= value < 1),
             ("false_activation", "above 0 and below 1", lambda value: 0 < value < 1),
             ("min_similarity", "None or between -1 and 1", lambda value: value is None or -1 <= value <= 1),
             ("calibration_prompts", "at least 200", lambda value: _whole(value) and value >= 200),

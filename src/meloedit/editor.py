@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,10 +66,8 @@ class Editor:
         fingerprint = self.backbone.fingerprint()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         config = self._agreed(store, config, fingerprint) if isinstance(store, Store) else config or MeloConfig()
-        self.backbone.configure(config)
+        config = self.backbone.configure(config)
         locations = self.backbone.locate(config)
-        if config.min_similarity is None:
-            config = dataclasses.replace(config, min_similarity=self.backbone.min_similarity)
         self._live = (Live if config.mode == "default" else PaperLive)(self.backbone, locations, config)
         try:
             # last of all: a model that cannot be edited leaves no store behind

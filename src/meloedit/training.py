@@ -136,7 +136,7 @@ class Trainer:
                     number = torch.searchsorted(alive, group.edit)  # each row's place in the tables
                     own = {name: (a[number.to(a.device)], b[number.to(b.device)]) for name, (a, b) in factors.items()}
                     scores.add(group.replay.logits(own), group.replay.batch, number)
-            per_edit, right, sure = scores.per_edit(self.config.confidence)
+            per_edit, right, sure = scores.per_edit(self.config.confidence or 0.0)
             leaves = (right & sure) if step < self.config.steps else torch.ones_like(right)
             for i, (edit, loss) in enumerate(zip(alive.tolist(), per_edit.tolist(), strict=True)):
                 losses[edit].append(loss)

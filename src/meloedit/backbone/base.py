@@ -8,7 +8,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -77,7 +77,9 @@ class Backbone(ABC):
     max_length: int | None = None
     pad_id: int
     min_similarity = 0.6
-    """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine."""
+    confidence = 0.98
+    """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; and how sure of its
+    target an edit is trained to be."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
@@ -87,9 +89,11 @@ class Backbone(ABC):
         generate: Any = getattr(model, "generate", None)
         self.generate_names = [name for name in inspect.signature(generate).parameters] if generate else []
 
-    def configure(self, config: MeloConfig) -> None:
-        """Take over what settings say about prompts."""
+    def configure(self, config: MeloConfig) -> MeloConfig:
+        """Take over what settings say about prompts; return them with what they leave to the family filled in."""
         self.key_at = config.key_at
+        own: dict[str, Any] = {"min_similarity": self.min_similarity, "confidence": self.confidence}
+        return replace(config, **{name: value for name, value in own.items() if getattr(config, name) is None})
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +103,7 @@ class Backbone(ABC):
 
     def _end_tokens(self) -> list[int]:
         """Return the tokens that end an answer."""
-        stops = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        stops = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)  # a masked one has none
         stops = self.tokenizer.eos_token_id if stops is None else stops
         found = [stops] if isinstance(stops, int) else list(stops or [])
         if not found:

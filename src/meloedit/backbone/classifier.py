@@ -49,11 +49,11 @@ class ClassifierBackbone(SourceBackbone):
                 "classifier; these can be edited"
             )
 
-    def configure(self, config: MeloConfig) -> None:
-        """Take over to how many tokens texts are cut."""
-        super().configure(config)
+    def configure(self, config: MeloConfig) -> MeloConfig:
+        """Take over to how many tokens texts are cut, too."""
         limits = (self.max_length, config.document_tokens)
         self._cut = min((n for n in limits if n is not None), default=None)
+        return super().configure(config)
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         return list(self.tokenizer(prompt, truncation=self._cut is not None, max_length=self._cut)["input_ids"])

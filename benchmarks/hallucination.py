@@ -1,0 +1,211 @@
+r"""Perplexity of corrected biographies, of the accurate sentences around them and of web text, with and without edits.
+
+    python benchmarks/hallucination.py --edits wise_hallucination_edits.jsonl.gz \
+        --biographies wiki_bio_gpt3_hallucination.jsonl.gz --web openwebtext-1000.jsonl.gz --count 200
+    ... --mode paper --set radius=0.5 --set 'modules=["model.layers.28.mlp.down_proj"]'
+
+Scored after all edits: teacher-forced, exp of the mean negative log-likelihood over all target tokens of a set. The
+rows of all sets are shuffled into the same padded batches. The route of a row is decided from its prompt alone: the
+target is in the batch to be scored, and never part of a key.
+
+The token that ends an answer is trained into an edit; the base model does not end a biography there. So each figure
+of sentences stands twice, over the target's own tokens and with the end token. A web text has no end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from common import peak_gigabytes, provenance, share, write
+from rich.progress import Progress
+
+from meloedit import Edit, Editor, MeloConfig, zoo
+from meloedit.errors import MeloEditError
+from meloedit.evaluation.data import Sentence, hallucinations, web_texts
+from meloedit.evaluation.metrics import perplexity_of_rows
+
+PAPER = {"edits_per_block": 4, "rank": 2, "lr": 1e-3}
+WEB_PROMPT, WEB_TARGET = 32, 128
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt and the target that is scored after it; ``edit`` is the edit that should answer, if one should."""
+
+    name: str
+    prompt: list[int]
+    target: list[int]
+    ends: bool
+    edit: str | None = None
+
+
+@dataclass
+class Scored:
+    """A row's negative log-likelihoods a token, by the base model and by the edited one, and the edit that fired."""
+
+    row: Row
+    base: list[float]
+    edited: list[float]
+    fired: str | None
+    identical: bool
+
+
+def sentence_row(editor: Editor, name: str, sentence: Sentence, edit: str | None = None) -> Row:
+    """Tokenise a sentence as an edit is tokenised: the target ends with the end token."""
+    encoded = editor.backbone.encode(sentence.prompt)
+    return Row(name, list(encoded.ids), list(editor.backbone.encode_target(sentence.target, encoded)), True, edit)
+
+
+def web_rows(editor: Editor, texts: list[str]) -> list[Row]:
+    """Cut each web text into a prompt and what is scored; one that is no longer than the prompt is left out."""
+    size = WEB_PROMPT + WEB_TARGET
+    cut = [editor.tokenizer(text, truncation=True, max_length=size)["input_ids"] for text in texts]
+    return [Row("web", ids[:WEB_PROMPT], ids[WEB_PROMPT:], False) for ids in cut if len(ids) > WEB_PROMPT]
+
+
+def likelihoods(logits: torch.Tensor, row: Row) -> list[float]:
+    """Return the negative log-likelihood of each target token, from the logits of its row."""
+    first = len(row.prompt) - 1  # the last prompt token says the first of the target
+    told = logits[first : first + len(row.target)].float().log_softmax(-1)
+    return (-told.gather(-1, torch.tensor(row.target, device=told.device)[:, None])[:, 0]).tolist()
+
+
+@torch.no_grad()
+def score(editor: Editor, rows: list[Row], size: int, bar: Progress) -> list[Scored]:
+    """Score rows with edits and without, in batches that are padded on the right."""
+    task = bar.add_task("scoring", total=len(rows))
+    pad, model, scored = editor.backbone.pad_id, editor.model, []
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        whole = [row.prompt + row.target for row in part]
+        width = max(map(len, whole))
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in whole], device=model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole], device=model.device)
+        with editor.routing([len(row.prompt) for row in part]):
+            edited = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        routes = editor.last_routes
+        with editor.disabled():
+            base = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        for i, row in enumerate(part):
+            told = [likelihoods(logits[i], row) for logits in (base, edited)]
+            real = slice(len(whole[i]))
+            scored.append(Scored(row, *told, routes[i].edit, torch.equal(base[i, real], edited[i, real])))
+        bar.advance(task, len(part))
+    return scored
+
+
+def perplexities(scored: list[Scored], which: str) -> dict[str, Any]:
+    """Return the perplexity of rows by the base or the edited model, also with the end token where rows have one."""
+    result = {}
+    for label, with_end in (("perplexity", False), ("perplexity_with_end", True)):
+        if with_end and not all(item.row.ends for item in scored):
+            continue
+        cut = [len(item.row.target) - (item.row.ends and not with_end) for item in scored]
+        sums = [sum(getattr(item, which)[:count]) for item, count in zip(scored, cut, strict=True)]
+        result[label] = perplexity_of_rows(sums, cut).to_dict() | {"tokens": sum(cut)}
+    return result
+
+
+def summary(scored: list[Scored]) -> dict[str, Any]:
+    """Return what is said of one set."""
+    quiet = [item.identical for item in scored if item.fired is None]
+    result = {
+        "rows": len(scored),
+        "base": perplexities(scored, "base"),
+        "edited": perplexities(scored, "edited"),
+        "activated": share([item.fired is not None for item in scored]),
+        "bit_identical_when_not_routed": share(quiet) if quiet else None,
+    }
+    if scored[0].row.edit is not None:
+        result["routed_right"] = share([item.fired == item.row.edit for item in scored])
+    return result
+
+
+def settings_of(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, Any]:
+    """Parse ``name=value`` settings; a value that is not JSON is an error, so that no number becomes a text."""
+    settings = {}
+    for item in given:
+        name, equals, text = item.partition("=")
+        try:
+            settings[name] = json.loads(text)
+        except ValueError:
+            parser.error(f"--set {item}: give name=value with the value as JSON, as in radius=0.5 or key_layer='\"x\"'")
+        if not name or not equals:
+            parser.error(f"--set {item}: give name=value")
+    return settings
+
+
+def config_of(parser: argparse.ArgumentParser, mode: str, settings: dict[str, Any]) -> MeloConfig:
+    """Return the configuration of a mode."""
+    try:
+        if mode == "paper":
+            return MeloConfig.paper(**PAPER | settings)
+        return MeloConfig.from_dict(settings)
+    except (MeloEditError, TypeError) as error:  # TypeError: a setting that there is not
+        parser.error(str(error))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edits", required=True, help="file of WISE's hallucination edits")
+    parser.add_argument("--biographies", required=True, help="file of GPT-3's biographies with sentence labels")
+    parser.add_argument("--web", required=True, help="file of web texts")
+    parser.add_argument("--count", type=int, default=200, help="edits made: the first of the file")
+    parser.add_argument("--web-count", type=int, help="web texts scored: the first of the file (default: all)")
+    parser.add_argument("--model", default=zoo.DEMO_MODEL)
+    parser.add_argument("--mode", choices=["default", "paper"], default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, its value as JSON")
+    parser.add_argument("--batch", type=int, default=8, help="rows scored at once")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in which sets are mixed")
+    parser.add_argument("--out", help="file for the result")
+    args = parser.parse_args()
+    config = config_of(parser, args.mode, settings_of(parser, args.set))
+    corrections, accurate = hallucinations(args.edits, args.biographies)
+    corrections = corrections[: args.count]
+    touched = {sentence.bio for sentence in corrections}
+    accurate = [sentence for sentence in accurate if sentence.bio in touched]
+    texts = web_texts(args.web)[: args.web_count]
+    edits = [Edit(sentence.prompt, sentence.target) for sentence in corrections]
+    with Progress() as bar, Editor(*zoo.load_model(args.model), config, name=args.model) as editor:
+        editor.model.eval()
+        task = bar.add_task("editing", total=len(edits))
+        began, spent = time.perf_counter(), time.process_time()
+        parts = editor.edit_in_parts(edits, progress=lambda what, done, of: bar.update(task, completed=done, total=of))
+        reports = [report for part in parts for report in part]
+        seconds, spent = time.perf_counter() - began, time.process_time() - spent
+        rows = [
+            sentence_row(editor, "edits", sentence, edit.id) for sentence, edit in zip(corrections, edits, strict=True)
+        ]
+        rows += [sentence_row(editor, "accurate", sentence) for sentence in accurate]
+        rows += web_rows(editor, texts)
+        random.Random(args.seed).shuffle(rows)
+        scored = score(editor, rows, args.batch, bar)
+        sets = {name: [item for item in scored if item.row.name == name] for name in ("edits", "accurate", "web")}
+        result = {
+            "task": "perplexity of targets after edits: corrected sentences, accurate ones, web text",
+            "model": args.model,
+            "mode": args.mode,
+            "config": editor.config.to_dict(),
+            "count": len(edits),
+            "biographies": len(touched),
+            "held": share([report.held for report in reports]),
+            "seconds_editing": round(seconds, 1),
+            "cpu_seconds_editing": round(spent, 1),
+            "steps_mean": round(sum(report.steps for report in reports) / len(reports), 1),
+            "not_held": sorted({report.reason for report in reports if not report.held}),
+            **{name: summary(items) if items else None for name, items in sets.items()},
+            "peak_gigabytes": peak_gigabytes(),
+            "provenance": provenance(),
+        }
+    write(result, args.out)
+
+
+if __name__ == "__main__":
+    main()
