@@ -4,6 +4,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -17,6 +23,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from meloedit import Edit, Editor, MeloConfig
@@ -197,3 +207,127 @@ def generate(editor, rows, **kwargs):
 
 def _until_end(row, end=1):
     return row[: row.index(end) + 1] if end in row else row
+
+
+# -- models that read the prompt as a sequence of its own
+
+SOURCES = ("t5", "t5-gated", "bert")
+LABELS = ("civil rights", "crime", "economy", "labour", "tax")
+FACTS = EDITS[:3]
+CASES = [Edit(edit.prompt, label, id=edit.id) for edit, label in zip(FACTS, ("tax", "economy", "labour"), strict=True)]
+END = 3  # the token that ends what an encoder-decoder says; 1 is padding and begins it
+
+
+def source_edits(family):
+    """Return the edits of a family: facts for an encoder-decoder, labels for a classifier."""
+    return FACTS if family in ("t5", "t5-gated", "bart") else CASES
+
+
+def build_source(family, vocabulary, **changes):
+    """Return a tiny encoder-decoder or classifier of seeded random weights."""
+    ends = {"vocab_size": vocabulary, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": END}
+    t5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 4, "num_decoder_layers": 4, "num_heads": 4}
+    t5 |= ends | {"decoder_start_token_id": 1, "tie_word_embeddings": False}
+    bart = {"d_model": 32, "encoder_layers": 4, "decoder_layers": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+    bart |= ends | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 64}
+    bart |= {"init_std": 0.1, "decoder_start_token_id": END, "tie_word_embeddings": False}
+    names = ends | {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    names |= {"initializer_range": 0.4, "max_position_embeddings": 64}
+    bert = names | {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 4, "intermediate_size": 48}
+    small = names | {"dim": 32, "n_layers": 5, "n_heads": 4, "hidden_dim": 48}
+    kinds = {
+        "t5": (T5ForConditionalGeneration, T5Config, t5 | {"feed_forward_proj": "relu"}),
+        "t5-gated": (T5ForConditionalGeneration, T5Config, t5 | {"feed_forward_proj": "gated-gelu"}),
+        "bart": (BartForConditionalGeneration, BartConfig, bart),
+        "bert": (BertForSequenceClassification, BertConfig, bert),
+        "roberta": (RobertaForSequenceClassification, RobertaConfig, bert),
+        "distilbert": (DistilBertForSequenceClassification, DistilBertConfig, small),
+    }
+    model_class, config_class, settings = kinds[family]
+    torch.manual_seed(0)
+    return model_class(config_class(**settings | changes)).eval()
+
+
+@pytest.fixture(scope="session")
+def make_source():
+    """Make a fresh encoder-decoder or classifier and its tokenizer; keyword arguments change the model's config."""
+    plain = _bpe().to_str()
+
+    def make(family, **changes):
+        core = Tokenizer.from_str(plain)
+        template = "$A </s>" if family in ("t5", "t5-gated") else "<s> $A </s>"
+        core.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", 2), ("</s>", END)])
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<|im_end|>"
+        )
+        return build_source(family, len(tokenizer), **changes), tokenizer
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_source_editor(make_source, make_editor):
+    """Make an editor on a tiny encoder-decoder or classifier; keyword arguments change its settings."""
+
+    def make(family, edits=(), model=None, **settings):
+        own, tokenizer = make_source(family)
+        return make_editor(edits=edits, model=model or own, tokenizer=tokenizer, **{"min_similarity": None} | settings)
+
+    return make
+
+
+@pytest.fixture(scope="session", params=SOURCES)
+def sourced(request, make_source_editor):
+    """An editor that knows its family's three edits, one per family; shared by tests that leave it as it is."""
+    editor = make_source_editor(request.param, source_edits(request.param))
+    yield editor
+    editor.detach()
+
+
+@pytest.fixture(scope="session")
+def t5(make_source_editor):
+    """As ``sourced``, for what concerns encoder-decoders alone."""
+    editor = make_source_editor("t5-gated", FACTS)
+    yield editor
+    editor.detach()
+
+
+def source_prompts(editor):
+    """Return prompts as tokens, some in scope and some not, and the edit that each must reach."""
+    encode = editor.backbone.encode
+    prompts = [(encode(edit.prompt).ids, edit.id) for edit in FACTS] + [(encode(text).ids, None) for text in OTHERS]
+    order = [3, 0, 4, 2, 1, 5]
+    return [prompts[i][0] for i in order], [prompts[i][1] for i in order]
+
+
+def source_target(editor, edit_id):
+    """Return the tokens (or the label) that an edit must say."""
+    stored = editor.store.get(edit_id).edit
+    return editor.backbone.encode_target(stored.target, editor.backbone.encode(stored.prompt))
+
+
+def source_inputs(editor, rows, side="right", extra=0):
+    """Return what a plain forward call on rows of token ids is given; a decoder sees the same few tokens in each."""
+    inputs = padded(rows, side, extra)
+    return inputs | ({"decoder_input_ids": torch.tensor([[1, 40, 41]] * len(rows))} if editor.backbone.stop_ids else {})
+
+
+def source_answers(editor, rows, side="right", extra=0, **kwargs):
+    """Return what is said to rows of token ids in one batch: new tokens up to the end token, or the label."""
+    inputs = padded(rows, side, extra)
+    with torch.no_grad():
+        if not editor.backbone.stop_ids:
+            return editor.model(**inputs).logits.argmax(1, keepdim=True).tolist()
+        made = editor.model.generate(**inputs, **{"max_new_tokens": 8, "do_sample": False} | kwargs)
+    return [_until_end(row[1:], END) for row in made.tolist()]
+
+
+def body(model):
+    """Describe all that an editor must leave as it is: attributes, hooks, weights, gradients, modes."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+    return (
+        [(name, sorted(vars(m)), [len(getattr(m, hook)) for hook in hooks]) for name, m in model.named_modules()],
+        {name: weight.clone().view(torch.int32).sum().item() for name, weight in model.state_dict().items()},
+        {name: weight.requires_grad for name, weight in model.named_parameters()},
+        [module.training for module in model.modules()],
+    )
