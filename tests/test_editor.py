@@ -116,6 +116,16 @@ def test_a_new_target_for_a_prompt_takes_the_place_of_the_old_edit(make_editor):
     editor.detach()
 
 
+def test_a_new_target_replaces_every_edit_of_its_prompt(make_editor):
+    editor = make_editor()
+    editor.edit([Edit("Is it late?", "no", id="1"), Edit(" Is it late? ", "no", id="2")])
+    report = editor.edit(Edit("Is it late?", "very", id="3"))[0]
+    assert sorted(report.replaced) == ["1", "2"]
+    assert [stored.edit.id for stored in editor.edits()] == ["3"]
+    assert editor.check().broken == []
+    editor.detach()
+
+
 def test_a_failed_replacement_keeps_the_old_edit(make_editor):
     editor = make_editor(edits=[BOOK], steps=20, max_rank=2)
     (report,) = editor.edit(Edit(BOOK.prompt, "a very long answer that twenty steps of rank two cannot teach it, no"))

@@ -874,3 +874,29 @@ def test_models_of_other_kinds_are_refused(make_source):
     t5.config.decoder_start_token_id = t5.generation_config.decoder_start_token_id = None
     with pytest.raises(ModelError, match="no decoder_start_token_id"):
         Editor(t5, tokenizer, MeloConfig(**SETTINGS))
+
+
+def test_a_forced_first_token_is_part_of_the_target(make_source, make_source_editor):
+    model, _ = make_source("bart")
+    model.generation_config.forced_bos_token_id = 2
+    editor = make_source_editor("bart", model=model)
+    reports = editor.edit([Edit("Is it late?", "very late")])
+    assert [report.held for report in reports] == [editor.ask("Is it late?")[0].text == "very late"] == [True]
+    with pytest.raises(EditError, match="the target has 83 tokens, the model takes 64"):
+        editor.edit(Edit("Why?", "yes " * 80))
+
+
+def test_own_encoder_outputs_may_be_repeated_for_beams(t5):
+    inputs = {"input_ids": torch.tensor([t5.backbone.encode(str(t5.edits()[0].edit.prompt)).ids])}
+    with torch.no_grad():
+        states = t5.model.get_encoder()(**inputs)
+        own = t5.model.generate(encoder_outputs=states, num_beams=3, num_return_sequences=2, max_new_tokens=8)
+        assert torch.equal(own, t5.model.generate(**inputs, num_beams=3, num_return_sequences=2, max_new_tokens=8))
+    assert t5.last_routes[0].edit == t5.edits()[0].edit.id
+
+
+def test_positions_that_stand_for_padding_are_not_counted(make_source_editor):
+    editor = make_source_editor("roberta")
+    config = editor.model.config
+    assert editor.backbone.max_length == config.max_position_embeddings - 1 - config.pad_token_id
+    assert editor.ask("word " * 200)[0].text in editor.backbone.labels

@@ -83,8 +83,12 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
     # An edit that this call gives another prompt no longer asks its old one.
     moving = {edit.id for edit in edits if edit.id in present and present[edit.id].content != edit.content}
     staying = [edit for edit_id, edit in present.items() if edit_id not in moving]
-    asks = {prompt_key(edit.prompt): edit.id for edit in staying}
-    wordings = {prompt_key(prompt): edit for edit in staying for prompt in edit.prompts}
+    asks: dict[str, list[str]] = {}
+    wordings: dict[str, list[Edit]] = {}
+    for edit in staying:
+        asks.setdefault(prompt_key(edit.prompt), []).append(edit.id)
+        for prompt in edit.prompts:
+            wordings.setdefault(prompt_key(prompt), []).append(edit)
     planned: dict[str, Planned] = {}
     for edit in edits:
         old = present.get(edit.id)
@@ -97,14 +101,14 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
         if old is not None and old.content == edit.content and not (replacing and old.metadata != edit.metadata):
             planned[edit.id] = Planned(edit, [], [])
             continue
-        asked = asks.get(prompt_key(edit.prompt))
-        for other in filter(None, (wordings.get(prompt_key(prompt)) for prompt in edit.prompts)):
-            if other.id not in (edit.id, asked) and other.target != edit.target:
+        asked = [other for other in asks.get(prompt_key(edit.prompt), []) if other != edit.id]
+        for other in (other for prompt in edit.prompts for other in wordings.get(prompt_key(prompt), [])):
+            if other.id not in (edit.id, *asked) and other.target != edit.target:
                 raise EditError(
                     f"edit {edit.id!r} and edit {other.id!r} in the store share a wording and want different answers: "
                     "take it out of one of them"
                 )
-        planned[edit.id] = Planned(edit, _rows(live, edit), [asked] if asked not in (None, edit.id) else [])
+        planned[edit.id] = Planned(edit, _rows(live, edit), asked)
     return list(planned.values())
 
 

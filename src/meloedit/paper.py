@@ -100,6 +100,7 @@ class PaperLive(Live):
     def _refresh(self) -> None:
         """Make bank and index hold what the store holds."""
         store, bank = self.store, self.router.bank
+        opening = self._seen == 0
         self._timeline.follow(r for r in store.history() if r.revision > self._seen)
         self._seen = store.revision
         path, known = self._timeline.steps[self._seen], len(self._path)
@@ -107,8 +108,8 @@ class PaperLive(Live):
         with self.router.lock, torch.inference_mode(False):
             if path[:known] != self._path:  # rolled back: the whole way again
                 self._new_index()
-                known = 0
-            self._walk(path[known:])
+                known, opening = 0, True
+            self._walk(path[known:], tell=not opening)
             self._path = path
             self._number = {stored.edit.id: record for record, stored in live.items()}
             self._id = {record: stored.edit.id for record, stored in live.items()}
@@ -120,8 +121,8 @@ class PaperLive(Live):
                 bank.add(holder, {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.modules}, "all")
             self._holder = {record: stored.holder for record, stored in live.items()}
 
-    def _walk(self, steps: Sequence[Step]) -> None:
-        """Let steps happen to the index."""
+    def _walk(self, steps: Sequence[Step], tell: bool) -> None:
+        """Let steps happen to the index; ``tell`` what they make it forget, unless that was told before."""
         records = self.store.records(sorted({number for step in steps for number in step.added})) if steps else {}
         for step in steps:
             self.index.remove(step.removed)
@@ -132,7 +133,7 @@ class PaperLive(Live):
             labels = [self._label(records[number].edit) for number in owners]
             # Blocks are known by the records that hold them; the index only needs to tell them apart.
             forgotten = self.index.add_batch(owners, owners, torch.stack([key for _, key in rows]), labels)
-            if forgotten:
+            if forgotten and tell:
                 names = [records[n].edit.id if n in records else self._id.get(n, "?") for n in forgotten if n >= 0]
                 logger.warning(
                     "the index forgot %d keys in conflicts with new edits: %s%s",

@@ -36,8 +36,11 @@ class SourceRouter(Router):
             ]
 
     def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> SourceCall:
-        checked_settings(self.backbone, args, kwargs)
-        return SourceCall()
+        given, _ = checked_settings(self.backbone, args, kwargs)
+        call = SourceCall()
+        if given.get("encoder_outputs") is not None:  # generate repeats its states for beams, in tensors of its own
+            call.batch = getattr(given["encoder_outputs"][0], TIE, None)
+        return call
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = self._thread
@@ -96,6 +99,13 @@ class SourceRouter(Router):
         if isinstance(thread.call, SourceCall):
             thread.call.batch = batch
         self._begin(batch)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate as the base model does, each prompt with the block its route names."""
+        try:
+            return super().generate(*args, **kwargs)
+        finally:  # hooks do not run after Ctrl-C
+            self._thread.frame, self._thread.in_model = None, False
 
     def _leave_source(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         """Tie the encoder's states to the routes of their prompts."""

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+def _positions(model: PreTrainedModel) -> int | None:
+    """Return how many tokens have a position; tables with a row for padding (RoBERTa's) begin after that row."""
+    total = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    offsets = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return total if total is None else total - max(offsets, default=0)
+
+
 class ClassifierBackbone(SourceBackbone):
     """A sequence classifier and its tokenizer; ``labels`` are the names of its classes, in their order."""
 
@@ -33,7 +41,7 @@ class ClassifierBackbone(SourceBackbone):
         pad = tokenizer.pad_token_id
         self.pad_id = 0 if pad is None else pad
         config = model.config
-        limits = (getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
+        limits = (_positions(model), tokenizer.model_max_length)
         self.max_length = min((n for n in limits if n is not None and n < 10**9), default=None)
         self._cut = self.max_length
         names: Any = config.id2label

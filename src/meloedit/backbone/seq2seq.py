@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Packed, SourceBatch
-from ..errors import ModelError
+from ..errors import EditError, ModelError
 from .base import Encoded
 from .source import SourceBackbone, layer_list
 
@@ -37,6 +37,8 @@ class Seq2SeqBackbone(SourceBackbone):
         if start is None:
             raise ModelError("the model has no decoder_start_token_id, so an answer cannot begin: set it in its config")
         self.start_id = int(start)
+        forced = model.generation_config.forced_bos_token_id if model.generation_config else None
+        self._first = [] if forced is None else [int(forced)]  # what generate puts before every answer
         self.pad_id = self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         # Relative positions have no end; learned ones do.
         self.max_length = getattr(model.config, "max_position_embeddings", None)
@@ -48,7 +50,10 @@ class Seq2SeqBackbone(SourceBackbone):
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
         """Tokenise a target as the decoder's whole output."""
-        return [*self._target_ids(target, target.strip()), self.stop_ids[0]]
+        ids = [*self._first, *self._target_ids(target, target.strip()), self.stop_ids[0]]
+        if self.max_length is not None and len(ids) > self.max_length:
+            raise EditError(f"the target has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
+        return ids
 
     def inputs(self, batch: SourceBatch) -> dict[str, Any]:
         """Return prompts for the encoder, and for the decoder the start token and the targets but their last token."""
