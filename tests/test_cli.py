@@ -106,6 +106,26 @@ def test_init_makes_a_calibrated_store(folder, tmp_path):
     assert good("ls", path) == f'no edits; add one with: meloedit edit {path} --prompt "..." --target "..."\n'
 
 
+def test_paper_mode_shares_blocks_and_counts_clusters(folder, tmp_path):
+    path, file = tmp_path / "paper.melo", write(tmp_path / "facts.jsonl", *FACTS)
+    quick = ("--set", "edits_per_block=2", "--set", "radius=0.5", "--set", "lr=0.1", "--rank", 4)
+    out = good("init", path, "--model", folder, "--paper", *quick)
+    assert "paper mode: 2 edits to a block of rank 4, radius 0.5" in out
+    assert bad("edit", path, file, "--batch", 3).startswith("a batch of 3 edits is larger than a block is declared for")
+    assert bad("calibrate", path) == "paper mode takes keys as they are: there is nothing to calibrate"
+    facts = [{name: value for name, value in fact.items() if name != "quiet"} for fact in FACTS]
+    made = good_json("edit", path, write(tmp_path / "plain.jsonl", *facts))
+    keys = sum(1 + len(fact.get("variants", [])) for fact in facts)
+    assert made["index"] == {"clusters": keys, "keys": keys, "conflicts": 0, "forgotten": 0}
+    assert made["revision"] == 4  # init, keys taken as they are, two batches
+    assert good("edit", path, tmp_path / "plain.jsonl").splitlines()[-1].startswith(f"index: {keys} clusters, ")
+    assert good("ask", path, facts[0]["prompt"], "--raw").strip() == facts[0]["target"]
+    line = bad("init", tmp_path / "x.melo", "--model", folder, "--preset", "no")
+    assert line.startswith("no preset 'no'; there are: ")
+    line = bad("init", tmp_path / "x.melo", "--model", folder, "--preset", "scotus-bert")
+    assert line.startswith("preset 'scotus-bert' does not fit LlamaForCausalLM: no linear module 'bert.encoder.")
+
+
 def test_init_knows_a_relative_folder_from_everywhere(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder.parent)
     good("init", tmp_path / "new.melo", "--model", folder.name, *SETTINGS)

@@ -174,16 +174,18 @@ def edit(
             with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
                 for part in editor.edit_in_parts([item.edit for item in wanted], replace, tell, batch):
                     reports += part
-                revision = editor.store.revision
+                revision, state = editor.store.revision, editor.index_counts
         except EditError as error:
             raise with_place(error, wanted) from None
         except StoreError as error:
             number, said = kept()
             raise StoreError(f"{error}; {said}" if number else str(error)) from None
         if as_json:
-            put_json({"revision": revision, "reports": [report.to_dict() for report in reports]})
+            put_json({"revision": revision, "index": state, "reports": [report.to_dict() for report in reports]})
         else:
             show_reports(reports, {item.edit.id: item.edit for item in wanted}, revision, verbose)
+            if "clusters" in state:
+                put("index: " + ", ".join(f"{number} {name}" for name, number in state.items()))
     if failed := [report.id for report in reports if report.status == "failed"]:
         raise MeloEditError(
             f"{len(failed)} of {count(len(reports), 'edit')} not stored, as they do not hold: {some(failed)}"

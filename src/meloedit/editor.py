@@ -91,6 +91,12 @@ class Editor:
         return self._live.index
 
     @property
+    def index_counts(self) -> dict[str, int]:
+        """How much the index holds: edits; in paper mode clusters and keys, and conflicts and forgotten keys so far."""
+        index = self.index
+        return {"edits": len(index)} if isinstance(index, NeuronIndex) else index.counts
+
+    @property
     def threshold(self) -> float:
         """The distance below which a prompt reaches an edit; in paper mode the initial radius of a cluster."""
         index = self.index

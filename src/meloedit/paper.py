@@ -85,6 +85,8 @@ class PaperLive(Live):
 
     def follow(self, store: Store) -> None:
         """Answer with the edits of ``store``."""
+        if self.config.reference_quirks:
+            logger.warning("reference_quirks is on: results repeat what the released code does, not the paper")
         self._timeline = Timeline()
         self._seen = 0
         self._path: list[Step] = []

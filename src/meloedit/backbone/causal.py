@@ -64,6 +64,8 @@ class CausalBackbone(Backbone):
         ids[1, 3] = 0 if self.stop_ids[0] else 1
         with torch.no_grad(), frozen(self.model):
             one, other = self.model(input_ids=ids).logits[:, :3].float()
+        if one.is_meta:  # nothing was computed that could be compared
+            return
         if not torch.allclose(one, other, atol=1e-2, rtol=1e-2):
             raise ModelError(f"{type(self.model).__name__} is not a causal language model: its tokens see later ones")
 
