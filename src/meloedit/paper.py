@@ -27,38 +27,47 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
-    """What one revision did to the index: records whose keys left it, then records whose keys entered it."""
+    """What one revision did to the index: first the records in ``removed`` left it, then those in ``added`` entered it.
 
-    removed: tuple[int, ...] = ()
-    added: tuple[int, ...] = ()
+    ``before`` is the step it came after: a rollback goes on from an earlier one, so that steps form a tree.
+    """
+
+    before: Step | None
+    removed: tuple[int, ...]
+    added: tuple[int, ...]
+
+    def since(self, earlier: Step | None) -> list[Step] | None:
+        """Return the steps after an earlier one up to this, oldest first; ``None`` if that is not on the way here."""
+        way: list[Step] = []
+        step: Step | None = self
+        while step is not None and step is not earlier:
+            way.append(step)
+            step = step.before
+        return way[::-1] if step is earlier else None
 
 
 @dataclass
 class Timeline:
-    """The steps that led to each revision; a rollback leads back to those of an earlier one.
+    """The last step before each revision.
 
     What an index holds depends on the order of all that happened to it, so it is made anew by going the same way.
     """
 
-    steps: dict[int, list[Step]] = field(default_factory=dict)
+    last: dict[int, Step] = field(default_factory=dict)
     _now: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    _then: dict[int, dict[str, tuple[int, bool]]] = field(default_factory=dict)
 
-    def follow(self, revisions: Iterable[Revision]) -> None:
-        """Take in revisions, in their order."""
-        path = self.steps[max(self.steps)] if self.steps else []
+    def follow(self, revisions: Iterable[Revision]) -> Step:
+        """Take in revisions, in their order; return the last step."""
+        step = self.last[max(self.last)] if self.last else Step(None, (), ())
         for revision in revisions:
-            if revision.action == "rollback":
-                to = int(revision.detail["to"])
-                path, self._now = self.steps[to], dict(self._then[to])
-            else:
-                step = self._step(revision)
-                path = [*path, step] if step != Step() else path
-            self.steps[revision.revision], self._then[revision.revision] = path, dict(self._now)
+            own = self._step(revision, step)
+            step = self.last[int(revision.detail["to"])] if revision.action == "rollback" else own
+            self.last[revision.revision] = step
+        return step
 
-    def _step(self, revision: Revision) -> Step:
+    def _step(self, revision: Revision, before: Step) -> Step:
         removed, added = [], []
         for change in revision.changes:
             old, was_on = self._now.get(change.edit_id, (None, False))
@@ -71,7 +80,8 @@ class Timeline:
                 self._now.pop(change.edit_id, None)
             else:
                 self._now[change.edit_id] = (change.record, change.enabled)
-        return Step(tuple(sorted(removed)), tuple(sorted(added)))  # records are numbered in the order of a batch
+        # records are numbered in the order of a batch
+        return Step(before, tuple(sorted(removed)), tuple(sorted(added))) if removed or added else before
 
 
 class PaperLive(Live):
@@ -89,7 +99,7 @@ class PaperLive(Live):
             logger.warning("reference_quirks is on: results repeat what the released code does, not the paper")
         self._timeline = Timeline()
         self._seen = 0
-        self._path: list[Step] = []
+        self._at: Step | None = None
         self._new_index()
         super().follow(store)
 
@@ -103,16 +113,16 @@ class PaperLive(Live):
         """Make bank and index hold what the store holds."""
         store, bank = self.store, self.router.bank
         opening = self._seen == 0
-        self._timeline.follow(r for r in store.history() if r.revision > self._seen)
+        last = self._timeline.follow(r for r in store.history() if r.revision > self._seen)
         self._seen = store.revision
-        path, known = self._timeline.steps[self._seen], len(self._path)
         live = {stored.record: stored for stored in store.edits() if stored.enabled}
         with self.router.lock, torch.inference_mode(False):
-            if path[:known] != self._path:  # rolled back: the whole way again
+            steps = last.since(self._at)
+            if steps is None:  # rolled back: the whole way again
                 self._new_index()
-                known, opening = 0, True
-            self._walk(path[known:], tell=not opening)
-            self._path = path
+                steps, opening = last.since(None) or [], True
+            self._walk(steps, tell=not opening)
+            self._at = last
             self._number = {stored.edit.id: record for record, stored in live.items()}
             self._id = {record: stored.edit.id for record, stored in live.items()}
             holders = {stored.holder for stored in live.values()}

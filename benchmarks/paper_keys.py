@@ -1,0 +1,102 @@
+"""What the paper's index can reach on an encoder-decoder: key modules, initial radii and expand rules; no training.
+
+    python benchmarks/paper_keys.py --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
+        --upstream nq_open_dev.jsonl.gz --out docs/results/paper-keys.json
+
+Every question is an edit toward its first true answer, inserted in batches of a hundred. Said for each key module: the
+share of unseen rephrasings whose nearest key has the right answer (no radius), and the share that lies nearer to its
+own key than half way to the nearest key of another answer, which is how far a conflict lets a cluster reach. Said for
+each radius and rule: the shares of edits and of rephrasings routed to the right answer, and of upstream questions
+routed at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from common import provenance, write
+from rich.progress import track
+
+from meloedit import Editor, MeloConfig
+from meloedit.clusters import ClusterIndex
+from meloedit.evaluation.data import nq_questions, zsre_questions
+from meloedit.zoo import load_model
+
+QUANTILES = (0.03, 0.08, 0.15, 0.3, 0.6)
+"""Initial radii: half of these quantiles of the distance from a key to the nearest one of another answer."""
+PARTS = (
+    "",
+    ".layer.0",
+    ".layer.1.layer_norm",
+    ".layer.1.DenseReluDense.wi_0",
+    ".layer.1.DenseReluDense.wo",
+)
+
+
+def reach(index: ClusterIndex, keys: torch.Tensor, answers: list[str]) -> float:
+    """Return the share of keys routed to an edit with the right answer."""
+    found = index.search(keys)
+    pairs = zip(found.block.tolist(), found.owner.tolist(), answers, strict=True)
+    return round(sum(block >= 0 and answers[owner] == answer for block, owner, answer in pairs) / len(answers), 4)
+
+
+def measure(keys: Any, rephrased: Any, upstream: Any, answers: list[str]) -> dict[str, Any]:
+    """Measure one key module."""
+    number = {answer: i for i, answer in enumerate(dict.fromkeys(answers))}
+    label = torch.tensor([number[answer] for answer in answers])
+    same = label[:, None] == label
+    other = torch.cdist(keys, keys).masked_fill(same, torch.inf).min(1).values
+    nearest = label[torch.cdist(rephrased, keys).argmin(1)] == label
+    result: dict[str, Any] = {
+        "nearest_right": round(float(nearest.float().mean()), 4),
+        "nearer_than_half_way": round(float(((rephrased - keys).norm(dim=1) < other / 2).float().mean()), 4),
+        "runs": [],
+    }
+    for quantile in QUANTILES:
+        for expand in ("paper", "reference"):
+            index = ClusterIndex(keys.shape[1], float(other.quantile(quantile)) / 2, expand)  # type: ignore[arg-type]
+            for start in range(0, len(answers), 100):
+                part = list(range(start, min(start + 100, len(answers))))
+                index.add_batch(part, part, keys[part], [answers[i] for i in part])
+            activated = float((index.search(upstream).block >= 0).float().mean())
+            result["runs"].append(
+                {
+                    "radius": round(float(other.quantile(quantile)) / 2, 3),
+                    "expand": expand,
+                    "edits_right": reach(index, keys, answers),
+                    "rephrasings_right": reach(index, rephrased, answers),
+                    "upstream_activated": round(activated, 4),
+                }
+                | index.counts
+            )
+    return result
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--edits", required=True)
+    parser.add_argument("--upstream", required=True)
+    parser.add_argument("--out")
+    args = parser.parse_args()
+    questions = zsre_questions(args.edits)
+    answers = [question.answer for question in questions]
+    upstream = [question.prompt for question in nq_questions(args.upstream)][:1000]
+    model, tokenizer = load_model(args.model, dtype="float32")
+    last = f"decoder.block.{model.config.num_decoder_layers - 1}.layer.2.DenseReluDense.wo"
+    names = [f"encoder.block.{i}{part}" for i in range(model.config.num_layers) for part in PARTS]
+    modules = {}
+    for name in track(names):
+        config = MeloConfig.paper(radius=1.0, key_layer=name, modules=(last,))
+        with Editor(model, tokenizer, config) as editor:
+            texts = ([q.prompt for q in questions], [q.rephrases[0] for q in questions], upstream)
+            modules[name] = measure(*(editor.keys(part) for part in texts), answers)
+    best = max((run["rephrasings_right"], name) for name, module in modules.items() for run in module["runs"])
+    write({"questions": len(questions), "best": best, "modules": modules, "provenance": provenance()}, args.out)
+
+
+if __name__ == "__main__":
+    main()
