@@ -241,7 +241,7 @@ def ask(
             answers = editor.ask([item for _, item in asked], form, progress=tell, max_new_tokens=max_new_tokens)
         except EditError as error:
             raise with_line(error, asked, lambda item: editor.backbone.encode(item, form)) from None
-        known = {stored.edit.id: stored.edit for stored in editor.edits()}
+        known, key_at = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_at
     if as_json:
         put_json([answer.to_dict() for answer in answers])
         return
@@ -250,7 +250,7 @@ def ask(
             put(f"{'' if number == 0 else chr(10)}> {line(answer.prompt)}")
         put(answer.text)
         if explain:
-            put("\n".join(f"  {text}" for text in explained(answer, known)))
+            put("\n".join(f"  {text}" for text in explained(answer, known, key_at)))
 
 
 def check(

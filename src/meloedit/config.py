@@ -99,8 +99,10 @@ class MeloConfig:
         Raises:
             ModelError: if there is no such preset, or a value does not fit.
         """
-        if preset is not None and preset not in PRESETS:
+        if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
             raise ModelError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+        if settings.get("mode", "paper") != "paper":
+            raise ModelError("paper mode is a mode already: leave the setting 'mode' out")
         published = dict(PRESETS[preset].settings) if preset else {}
         common = {"mode": "paper", "preset": preset, "reach": "all", "steps": 50, "edits_per_block": 100}
         values = common | published | settings
@@ -132,19 +134,26 @@ class MeloConfig:
             ("key_depth", "between 0 and 1", lambda value: 0 < value < 1),
             ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
             ("reach", "'answer' or 'all'", lambda value: value in ("answer", "all")),
-            ("lr", "positive and finite", lambda value: 0 < value < float("inf")),
+            ("lr", "positive and finite", lambda value: _number(value) and 0 < value < float("inf")),
+            ("key_layer", "None or a module's name", lambda value: value is None or isinstance(value, str)),
             ("confidence", "None or at least 0 and below 1", lambda value: value is None or 0 <= value < 1),
             ("false_activation", "above 0 and below 1", lambda value: 0 < value < 1),
-            ("min_similarity", "None or between -1 and 1", lambda value: value is None or -1 <= value <= 1),
+            (
+                "min_similarity",
+                "None or between -1 and 1",
+                lambda value: value is None or (_number(value) and -1 <= value <= 1),
+            ),
             ("calibration_prompts", "at least 200", lambda value: _whole(value) and value >= 200),
             ("document_tokens", "None or at least 8", lambda value: value is None or (_whole(value) and value >= 8)),
-            ("document_similarity", "between -1 and 1", lambda value: -1 <= value <= 1),
+            ("document_similarity", "between -1 and 1", lambda value: _number(value) and -1 <= value <= 1),
             ("mode", "'default' or 'paper'", lambda value: value in ("default", "paper")),
-            ("radius", "positive and finite", lambda value: 0 < value < float("inf")),
+            # 1e-30 and 1e30: what float32 can hold and compare
+            ("radius", "positive and finite", lambda value: _number(value) and 1e-30 <= value <= 1e30),
             ("expand", "'paper' or 'reference'", lambda value: value in ("paper", "reference")),
-            ("lr_decay", "above 0 and at most 1", lambda value: 0 < value <= 1),
-            ("preset", f"None or one of {', '.join(PRESETS)}", lambda value: value is None or value in PRESETS),
-            ("reference_quirks", "false outside paper mode", lambda value: value is False or (paper and value is True)),
+            ("lr_decay", "above 0 and at most 1", lambda value: _number(value) and 0 < value <= 1),
+            ("preset", "None outside paper mode (MeloConfig.paper, --preset)", lambda value: paper or value is None),
+            ("reference_quirks", "true or false", lambda value: isinstance(value, bool)),
+            ("reference_quirks", "false outside paper mode", lambda value: paper or value is not True),
             ("edits_per_block", "1 outside paper mode", lambda value: paper or value == 1),
             ("reach", "'all' in paper mode", lambda value: not paper or value == "all"),
         ]
@@ -173,6 +182,10 @@ class MeloConfig:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _names(value: object) -> bool:

@@ -153,7 +153,7 @@ class Editor:
         if store.model["fingerprint"] != fingerprint:
             named = self.model.config._name_or_path or type(self.model).__name__
             # float16 rounds otherwise than bfloat16, to which fingerprints are rounded
-            hint = f"; that was in {made}, this is in {now}: load it with that dtype" if made != now else ""
+            hint = f"; if it is the same model, load it in {made}, not in {now}" if made != now else ""
             raise StoreError(
                 f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
                 f"this model is {named} (fingerprint {fingerprint}){hint}"
@@ -223,7 +223,7 @@ class Editor:
             return self._live.together
         if self.config.mode != "paper":
             raise EditError("batch: every edit has a block of its own in the default mode; leave it out")
-        if not isinstance(batch, int) or batch < 1:
+        if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
             raise EditError(f"batch must be a positive integer, not {batch!r}")
         if batch > self.config.edits_per_block:
             raise EditError(
@@ -255,6 +255,8 @@ class Editor:
 
     def rollback(self, to: int) -> int:
         """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
+        if not isinstance(to, int) or isinstance(to, bool):
+            raise StoreError(f"a revision is a whole number, not {to!r}")
         return self._live.change(lambda: self._live.store.rollback(to))
 
     def calibrate(

@@ -44,11 +44,19 @@ def read_config(
     if isinstance(share, float) and 0 < share < LEAST_SHARE:
         raise ModelError(f"false_activation must be at least {LEAST_SHARE:g}, not {share:g}")
     try:
-        if paper:
-            return MeloConfig.paper(preset, **values)
-        return MeloConfig.from_dict(values)
+        if not paper:
+            _refuse_paper(values)
+            return MeloConfig.from_dict(values)
+        if "preset" in values:
+            raise ModelError("--set preset: use --preset NAME")
+        return MeloConfig.paper(preset, **values)
     except TypeError as error:
         raise ModelError(f"a setting has a value of the wrong kind ({error})") from None
+
+
+def _refuse_paper(values: dict[str, Any]) -> None:
+    if values.get("mode") == "paper" or values.get("preset") is not None:
+        raise ModelError("paper mode is chosen with --paper or --preset NAME, not with --set")
 
 
 def read_wanted(

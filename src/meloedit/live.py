@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .calibration import Calibration, pooled_states
-from .errors import EditError
+from .errors import EditError, ModelError
 from .index import NeuronIndex
 from .prompts import Route
 from .routing import Router
@@ -45,6 +45,12 @@ class Live:
         self.modules = locations.modules
         router = Router if backbone.source is None else SourceRouter
         self.router = router(backbone, locations, self.decide)
+        narrow = min(self.router.bank.sites, key=lambda site: min(site.inputs, site.outputs))
+        if config.rank > min(narrow.inputs, narrow.outputs):
+            self.router.detach()
+            raise ModelError(
+                f"rank {config.rank} is more than {narrow.name} has: {narrow.inputs} in, {narrow.outputs} out"
+            )
         self.index = NeuronIndex(1)
         self.calibration: Calibration | None = None
         self.store: Store

@@ -32,7 +32,10 @@ def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]
         def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
             ran.append(name)
             if name == locations.key_layer:
-                states.append(output if isinstance(output, Tensor) else output[0])
+                state = output if isinstance(output, Tensor) else output[0]
+                if state.dim() != 3 or state.shape[:2] != (1, PROBE):
+                    raise ModelError(f"key layer {name!r} does not give one state a token: choose another")
+                states.append(state)
             if name in locations.modules:
                 x = args[0]
                 if x.shape[:2] != (1, PROBE):

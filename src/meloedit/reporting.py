@@ -50,7 +50,7 @@ def _remarks(report: EditReport) -> list[str]:
     return remarks
 
 
-def explained(answer: Answer, edits: dict[str, Edit]) -> list[str]:
+def explained(answer: Answer, edits: dict[str, Edit], key_at: str = "words") -> list[str]:
     """Return in words how a prompt was routed."""
     route = answer.route
     nearest = f'{plain(route.nearest)} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
@@ -63,7 +63,7 @@ def explained(answer: Answer, edits: dict[str, Edit]) -> list[str]:
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
     words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
-    return [lines] + ([f"key: {words}"] if route.nearest else [])
+    return [lines] + ([f"key: {words}"] if route.nearest and key_at == "words" else [])
 
 
 def show_check(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from .batch import Row
 from .blocks import Site
 from .config import MeloConfig
+from .errors import EditError
 from .modules import frozen
 from .training import EPSILON, Blocks, Factors, Scores, Trained, group_rows, initial_block, seeded
 
@@ -72,6 +73,8 @@ class SharedTrainer:
                 if step < config.steps:
                     blocks.step(scores.token_mean())
         block = blocks.stored(0)
+        if not all(factor.isfinite().all() for pair in block.values() for factor in pair):
+            raise EditError(f"training diverged at lr {config.lr:g}: this batch is not stored; take a smaller lr")
         return [
             Trained(block, held, config.steps, config.rank, own)
             for held, own in zip(right.tolist(), loss.tolist(), strict=True)

@@ -40,8 +40,9 @@ class Seq2SeqBackbone(SourceBackbone):
         forced = model.generation_config.forced_bos_token_id if model.generation_config else None
         self._first = [] if forced is None else [int(forced)]  # what generate puts before every answer
         self.pad_id = self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        # Relative positions have no end; learned ones do.
-        self.max_length = getattr(model.config, "max_position_embeddings", None)
+        # Relative positions have no end, learned ones do; the tokenizer knows how long prompts were in training.
+        limits = (getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length)
+        self.max_length = min((n for n in limits if n is not None and n < 10**9), default=None)
 
     def probe_inputs(self, count: int) -> dict[str, Tensor]:
         """Return arbitrary tokens for the encoder and for the decoder."""

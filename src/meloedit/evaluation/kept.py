@@ -196,14 +196,13 @@ class Runs:
         path, text = self._place(kind, settings, "json")
         try:
             held = json.loads(path.read_bytes())
-            if _canonical(held["settings"]) == text:
-                result = dict(held["result"])
+            if _canonical(held["settings"]) == text and held["sha256"] == _check(held["result"]):
                 self.read += 1
-                return result
-        except (OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one: made anew
+                return dict(held["result"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or a damaged one: made anew
             pass
         result = json.loads(json.dumps(make()))  # what a later call will read
-        write_json(path, {"settings": json.loads(text), "result": result})
+        write_json(path, {"settings": json.loads(text), "sha256": _check(result), "result": result})
         self.made += 1
         return result
 
@@ -215,17 +214,22 @@ class Runs:
         path, text = self._place("keys", settings, "safetensors")
         try:
             with safe_open(str(path), "pt") as held:
-                if (held.metadata() or {}).get("settings") == text:
-                    return held.get_tensor("keys")
+                noted, keys = held.metadata() or {}, held.get_tensor("keys")
+                if noted.get("settings") == text and noted.get("sha256") == _check(keys.tolist()):
+                    return keys
         except (OSError, SafetensorError):
             pass
         keys = make().detach().float().cpu().contiguous()
-        write_bytes(path, save({"keys": keys}, {"settings": text}))
+        write_bytes(path, save({"keys": keys}, {"settings": text, "sha256": _check(keys.tolist())}))
         return keys
 
     def _place(self, kind: str, settings: Mapping[str, Any], suffix: str) -> tuple[Path, str]:
         text = _canonical({"kind": kind, **self._shared, **settings})
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.{suffix}", text
+
+
+def _check(result: Any) -> str:
+    return hashlib.sha256(_canonical(result).encode()).hexdigest()
 
 
 def _canonical(value: Any) -> str:
