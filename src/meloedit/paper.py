@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -173,7 +173,7 @@ class PaperLive(Live):
         return Route(None, None, 0.0, None, "no edits")
 
     @property
-    def trainer(self) -> Any:
+    def trainer(self) -> SharedTrainer:
         """What trains the block of a batch of edits."""
         return SharedTrainer(self.router, self.config)
 

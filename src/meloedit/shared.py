@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from .batch import Row
 from .blocks import Site
-from .config import MeloConfig
 from .errors import EditError
 from .modules import frozen
-from .training import EPSILON, Blocks, Factors, Scores, Trained, group_rows, initial_block, seeded
-
-if TYPE_CHECKING:
-    from .routing import Router
+from .training import EPSILON, Blocks, Factors, Scores, Trained, Trainer, group_rows, initial_block, seeded
 
 
-class SharedTrainer:
+class SharedTrainer(Trainer):
     """Trains one block on all rows of a batch of edits together, for a fixed number of iterations.
 
     min over A_t, B_t of the mean cross-entropy over the batch's target tokens (Eq. 8), by Adam with StepLR: the rate of
@@ -30,11 +25,6 @@ class SharedTrainer:
     matrix, that is from U(-1/sqrt(p), 1/sqrt(p)) once its scale is folded in, and multiplies A and B by sqrt(n) each,
     where n is the declared number of blocks: to Adam that is a rate of lr sqrt(n) and an epsilon divided by sqrt(n).
     """
-
-    def __init__(self, router: Router, config: MeloConfig) -> None:
-        self.router = router
-        self.config = config
-        self.sites = router.bank.sites
 
     def train(
         self, edits: Sequence[tuple[str, Sequence[Row]]], tell: Callable[[int], None] | None = None
