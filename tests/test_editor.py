@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import EDITS, HISTORY, OTHERS, SETTINGS, mixed_prompts, padded
 
-from meloedit import Edit, Editor, MeloConfig
+from meloedit import Edit, Editor, MeloConfig, read_edits
 from meloedit.batch import Row, batches
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.grammar import make_prompts
@@ -499,4 +499,12 @@ def test_editing_works_inside_disabled_and_wrong_arguments_are_one_line(make_edi
     for call in wrong:
         with pytest.raises(EditError):
             call()
+    editor.detach()
+
+
+def test_what_read_edits_gives_can_be_edited(make_editor, tmp_path):
+    (tmp_path / "facts.jsonl").write_text('{"prompt": "Is it late?", "target": "no", "id": "late"}\n')
+    editor = make_editor()
+    assert [report.held for report in editor.edit(read_edits(tmp_path / "facts.jsonl"))] == [True]
+    assert [stored.edit.id for stored in editor.edits()] == ["late"]
     editor.detach()

@@ -322,3 +322,5 @@ def calibrate(
             f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
             f"{threshold:.3f}; revision {revision}"
         )
+        if info.get("scope") == "near-exact":
+            put("no documents were given: near-exact repeats of a text alone reach its edit; see --prompts")

@@ -14,7 +14,7 @@ from .backbone import Form, Locations, open_backbone
 from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_states
 from .clusters import ClusterIndex
 from .config import MeloConfig
-from .edit import Edit, Prompt, check_prompt, prompt_key
+from .edit import Edit, Prompt, SourcedEdit, check_prompt, prompt_key
 from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
 from .index import NeuronIndex
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Edits = Edit | Mapping[str, Any] | Sequence[Edit | Mapping[str, Any]]
-"""One edit or many, each as an ``Edit`` or an object with ``prompt`` and ``target``."""
+Edits = Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, Any]]
+"""One edit or many, each as an ``Edit``, as ``read_edits`` gives it, or an object with ``prompt`` and ``target``."""
 
 
 class Editor:
@@ -392,7 +392,8 @@ def _edit_list(edits: Edits) -> list[Edit]:
     if not isinstance(edits, (Edit, Mapping, Iterable)) or isinstance(edits, (str, bytes)):
         raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {edits!r}")
     many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
-    return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in many]
+    plain = [edit.edit if isinstance(edit, SourcedEdit) else edit for edit in many]  # as read_edits gives them
+    return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in plain]
 
 
 def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -21,14 +21,15 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
     if shown:
         columns: list[Column] = [
             "id",
-            ("prompt", {"ratio": 3, "no_wrap": True}),
+            ("prompt", {"ratio": 3}),
             "status",
             "steps",
             "rank",
             ("remarks", {"ratio": 2}),
         ]
         rows = [
-            (plain(r.id), line(edits[r.id].prompt), r.status, r.steps, r.rank, "; ".join(_remarks(r))) for r in shown
+            (plain(r.id), _cut(line(edits[r.id].prompt)), r.status, r.steps, r.rank, "; ".join(_remarks(r)))
+            for r in shown
         ]
         table(columns, rows)
         put("")
@@ -39,6 +40,11 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
         said += f" (replacing {some(replaced)})"
     speed = f" in {seconds:.1f} s" if counts["stored"] or counts["failed"] else ""
     put(f"{said}{speed}; revision {revision}")
+
+
+def _cut(text: str, width: int = 100) -> str:
+    """Shorten a document: a column of its own would push out all others."""
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _remarks(report: EditReport) -> list[str]:
