@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
@@ -26,6 +29,21 @@ def weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in own]
         else:
             yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in own]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a digest of a model's weights: names, shapes, and 64 values of each, rounded to bfloat16.
+
+    Rounding lets one model loaded as float32 and as bfloat16 be the same; quantised bytes are sampled as they are.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights(model)):
+        flat = weight.detach().reshape(-1)
+        picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
+        values = flat[picks.to(flat.device)].cpu()
+        sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
+        digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,7 @@ from ..chat import ChatMarkers, Words
 from ..config import KeyAt, MeloConfig, Reach, key_layer_index, last_layers
 from ..edit import Edit, Prompt
 from ..errors import EditError, ModelError
-from ..modules import compressed, feed_forward_output, linear_names, weights
+from ..modules import compressed, feed_forward_output, fingerprint, linear_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -262,15 +260,5 @@ class Backbone(ABC):
     # -- identity
 
     def fingerprint(self) -> str:
-        """Return a digest of the base weights: names, shapes, and 64 values of each, rounded to bfloat16.
-
-        Rounding lets one model loaded as float32 and as bfloat16 be the same; quantised bytes are sampled as they are.
-        """
-        digest = hashlib.sha256()
-        for name, weight in sorted(weights(self.model)):
-            flat = weight.detach().reshape(-1)
-            picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
-            values = flat[picks.to(flat.device)].cpu()
-            sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
-            digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Return a digest of the base weights, the same for one model loaded as float32 and as bfloat16."""
+        return fingerprint(self.model)

@@ -18,7 +18,7 @@ import torch
 from ..clusters import ClusterIndex
 from ..edit import Prompt
 from ..errors import MeloEditError
-from ..modules import weights
+from ..modules import fingerprint
 from .kept import Fact, Facts, Runs
 
 if TYPE_CHECKING:
@@ -71,13 +71,8 @@ class Bench:
 
 def identity(model: torch.nn.Module) -> dict[str, str]:
     """Return what tells a model's runs from another's: a digest of its weights, their format, where it runs."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(weights(model)):
-        flat = weight.detach().reshape(-1)
-        picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
-        digest.update(json.dumps([name, list(weight.shape), flat[picks.to(flat.device)].double().tolist()]).encode())
     some = next(model.parameters())
-    return {"weights": digest.hexdigest()[:16], "dtype": str(some.dtype), "device": some.device.type}
+    return {"weights": fingerprint(model), "dtype": str(some.dtype), "device": some.device.type}
 
 
 def take_keys(bench: Bench, config: MeloConfig, prompts: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
