@@ -5,7 +5,8 @@ r"""Perplexity of corrected biographies, of the accurate sentences around them a
     ... --mode paper --set radius=0.5 --set 'modules=["model.layers.28.mlp.down_proj"]'
 
 Scored after all edits: teacher-forced, exp of the mean negative log-likelihood over all target tokens of a set. The
-rows of all sets are shuffled into the same padded batches. The route of a row is decided from its prompt alone: the
+rows of all sets are shuffled into the same padded batches (--as-edited: edits stand in the batches they were made in,
+then the other sets follow). The route of a row is decided from its prompt alone: the
 target is in the batch to be scored, and never part of a key.
 
 The token that ends an answer is trained into an edit; the base model does not end a biography there. So each figure
@@ -164,6 +165,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, its value as JSON")
     parser.add_argument("--batch", type=int, default=8, help="rows scored at once")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which sets are mixed")
+    parser.add_argument(
+        "--as-edited", action="store_true", help="score edits in the batches they were made in, as the released code"
+    )
     parser.add_argument("--out", help="file for the result")
     args = parser.parse_args()
     config = config_of(parser, args.mode, settings_of(parser, args.set))
@@ -185,13 +189,15 @@ def main() -> None:
         ]
         rows += [sentence_row(editor, "accurate", sentence) for sentence in accurate]
         rows += web_rows(editor, texts)
-        random.Random(args.seed).shuffle(rows)
-        scored = score(editor, rows, args.batch, bar)
+        if not args.as_edited:
+            random.Random(args.seed).shuffle(rows)
+        scored = score(editor, rows, config.edits_per_block if args.as_edited else args.batch, bar)
         sets = {name: [item for item in scored if item.row.name == name] for name in ("edits", "accurate", "web")}
         result = {
             "task": "perplexity of targets after edits: corrected sentences, accurate ones, web text",
             "model": args.model,
             "mode": args.mode,
+            "scored_as_edited": args.as_edited,
             "config": editor.config.to_dict(),
             "count": len(edits),
             "biographies": len(touched),

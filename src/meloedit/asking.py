@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batch import Row
+from .batch import Packed, Row
 from .calibration import Progress
 from .edit import Prompt, prompt_text
 from .errors import EditError
@@ -16,7 +17,7 @@ from .modules import frozen
 from .prompts import Route
 
 if TYPE_CHECKING:
-    from .backbone import Encoded, Form
+    from .backbone import Backbone, Encoded, Form
     from .live import Live
 
 MAX_NEW_TOKENS = 32
@@ -97,24 +98,41 @@ def answer_encoded(
         raise EditError(
             f"ask() gives one answer per prompt and no tensors: leave out {unfit[0]}, or use model.generate()"
         )
-    settings: dict[str, Any] = {
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "do_sample": False,
-        "pad_token_id": backbone.pad_id,
-    } | dict(kwargs)
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
+    settings = greedy(backbone) | dict(kwargs)
     answers: dict[int, Answer] = {}
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        batch = backbone.batch([Row.of(encoded[i]) for i in part])
-        with torch.no_grad(), frozen(backbone.model):  # without dropout, whatever the model is set to
-            said = backbone.answer(batch, settings)
+    for part, said in said_in_batches(backbone, encoded, batch_size, settings):
         routes = live.router.last_routes or [live.no_route] * len(part)
         for i, (text, tokens), route in zip(part, said, routes, strict=True):
             answers[i] = Answer(prompts[i], text, route, tokens)
         if progress:
             progress("asking", len(answers), len(encoded))
     return [answers[i] for i in range(len(encoded))]
+
+
+def greedy(backbone: Backbone) -> dict[str, Any]:
+    """Return what ``generate`` is given unless something else is wanted."""
+    return {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "pad_token_id": backbone.pad_id}
+
+
+def said_in_batches(
+    backbone: Backbone,
+    encoded: Sequence[Encoded],
+    batch_size: int,
+    settings: Mapping[str, Any],
+    around: Callable[[Packed], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[tuple[list[int], list[tuple[str, int]]]]:
+    """Answer tokenised prompts in batches of similar length, each inside of ``around(batch)``.
+
+    Yields:
+        The numbers of a batch's prompts, and per prompt the answer and how many tokens it has.
+    """
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        batch = backbone.batch([Row.of(encoded[i]) for i in part])
+        with torch.no_grad(), frozen(backbone.model), around(batch):  # without dropout, whatever the model is set to
+            said = backbone.answer(batch, settings)
+        yield part, said
 
 
 def check_edits(live: Live, batch_size: int, progress: Progress | None) -> Check:

@@ -83,6 +83,11 @@ class Batch:
         return cls(list(rows), ids.to(device), mask.to(device), shared, left - 1, flat_rows, left - 1 + within, targets)
 
     @property
+    def last(self) -> Tensor:
+        """(R,) column of each row's last prompt token."""
+        return torch.full((len(self.rows),), self.split, device=self.ids.device)
+
+    @property
     def positions(self) -> Tensor:
         """(R, L) position of each real token in its row."""
         return (self.mask.cumsum(1) - 1).clamp(min=0)
@@ -160,6 +165,11 @@ class SourceBatch:
         device = backbone.device
         longest = max(1, max(len(row.target) for row in rows))
         return cls(list(rows), ids.to(device), mask.to(device), words.to(device), longest, *_flat(rows))
+
+    @property
+    def last(self) -> Tensor:
+        """(R,) column of each row's last prompt token."""
+        return self.mask.sum(1) - 1
 
     def select(self, picks: Tensor) -> SourceBatch:
         """Return some of the rows, ascending, in the same columns."""

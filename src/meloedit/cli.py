@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 
 from . import __version__
 from .commands_ablate import ablate
+from .commands_eval import evaluate
 from .commands_model import ask, calibrate, check, demo, edit, init
+from .commands_report import report
 from .commands_store import disable, enable, history, ls, rm, rollback, show
 from .errors import MeloEditError
 from .terminal import note, open_streams, plain, put, show_warnings
@@ -59,8 +61,9 @@ def _start(
     show_warnings()
 
 
-for _command in (demo, init, edit, ask, ls, show, rm, enable, disable, history, rollback, check, calibrate):
+for _command in (demo, init, edit, ask, ls, show, rm, enable, disable, history, rollback, check, calibrate, report):
     app.command()(_command)
+app.command("eval")(evaluate)
 app.add_typer(ablate, name="ablate")
 
 

@@ -233,6 +233,11 @@ class ClusterIndex:
         return now | {name: self._tally[name] for name in ("conflicts", "forgotten")}
 
     @property
+    def numbers(self) -> int:
+        """How many numbers keys, centres and radii are made of."""
+        return self._size * len(self._keys["owner"]) + (self._size + 1) * len(self._labels)
+
+    @property
     def owners(self) -> set[int]:
         """The owners that have keys here; a live edit that is not among them cannot answer any more."""
         return set(self._keys["owner"].tolist()) - {-1}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import files
 from .errors import ModelError
 from .evaluation import kept, plots
 from .opening import load
@@ -226,7 +227,7 @@ def _bench(
     """Read, check and load what an ablation works with, and say after Ctrl-C what is finished."""
     plots.check_plots()
     configure, facts = kept.paper_settings(preset, settings or []), kept.read_facts(edits, count)
-    kept.make_folder(out)
+    files.make_folder(out)
     opened: list[kept.Runs] = []
 
     def finished() -> str:
@@ -249,8 +250,8 @@ def _write(out: Path, data: dict[str, Any], model: str, columns: Sequence[str], 
     """Write an ablation's data, and draw it."""
     data["model"] = model
     name = data["ablation"]
-    kept.write_json(out / f"{name}.json", data)
-    kept.write_csv(out / f"{name}.csv", columns, rows)
+    files.write_json(out / f"{name}.json", data)
+    files.write_csv(out / f"{name}.csv", columns, rows)
     plots.draw(data, out / f"{name}.png")
 
 

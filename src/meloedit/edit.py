@@ -20,7 +20,7 @@ Prompt = str | list[dict[str, str]]
 """A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``."""
 
 FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
-EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute"})
+EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute", "portability"})
 """Fields of evaluation files that are no part of an edit; reading skips them, so such files can be edited from."""
 
 MAX_DEPTH = 64

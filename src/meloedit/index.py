@@ -67,6 +67,11 @@ class NeuronIndex:
         """Return how many edits have keys here."""
         return len(self._rows)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers the keys are made of."""
+        return self._used * self._keys.shape[1]
+
     # -- scope
 
     def calibrate(self, prompts: Tensor, false_activation: float, min_similarity: float) -> None:

@@ -252,6 +252,10 @@ class Backbone(ABC):
     def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Return, per row, the answer's text and how many tokens were generated (the end token aside)."""
 
+    @abstractmethod
+    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
+
     def _until_stop(self, made: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
         """Return text and length of generated rows, each up to its end token."""
         ends = [next((k for k, token in enumerate(row) if token in self.stop_ids), len(row)) for row in made]

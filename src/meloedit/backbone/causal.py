@@ -184,3 +184,17 @@ class CausalBackbone(Backbone):
         limits = {"max_new_tokens": min(settings["max_new_tokens"], room)}
         made = generate(batch.ids, attention_mask=batch.mask, **dict(settings) | limits)
         return self._until_stop(made[:, width:].tolist())
+
+    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
+        width = max(len(row.prompt) + len(row.target) - 1 for row in rows)
+        ids, mask = torch.full((len(rows), width), self.pad_id), torch.zeros(len(rows), width, dtype=torch.long)
+        for i, row in enumerate(rows):
+            tokens = torch.tensor([*row.prompt, *row.target[:-1]])
+            ids[i, : len(tokens)], mask[i, : len(tokens)] = tokens, 1
+        first = min(len(row.prompt) for row in rows) - 1
+        kept = {"logits_to_keep": torch.arange(first, width)} if "logits_to_keep" in self.forward_names else {}
+        inputs: dict[str, Any] = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        logits = self.model(**inputs, **kept, use_cache=False).logits
+        starts = [len(row.prompt) - 1 - (first if kept else 0) for row in rows]
+        return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]

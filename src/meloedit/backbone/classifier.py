@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from ..batch import Packed, SourceBatch
+from ..batch import Packed, Row, SourceBatch
 from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
@@ -98,3 +99,7 @@ class ClassifierBackbone(SourceBackbone):
         assert isinstance(batch, SourceBatch)
         logits = self.model(**self.inputs(batch)).logits
         return [(self.labels[number], 0) for number in logits.argmax(1).tolist()]
+
+    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Run rows, padded on the right, and return the logits (1, labels) of each."""
+        return list(self.model(**self.inputs(SourceBatch.of(rows, self))).logits[:, None])

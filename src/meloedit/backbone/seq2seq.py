@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..batch import Packed, SourceBatch
+from ..batch import Packed, Row, SourceBatch
 from ..errors import EditError, ModelError
 from .base import Encoded
 from .source import SourceBackbone, layer_list
@@ -70,3 +70,8 @@ class Seq2SeqBackbone(SourceBackbone):
         generate: Any = self.model.generate
         made = generate(batch.ids, attention_mask=batch.mask, **settings)
         return self._until_stop(made[:, 1:].tolist())
+
+    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
+        logits = self.model(**self.inputs(SourceBatch.of(rows, self))).logits
+        return [logits[i, : len(row.target)] for i, row in enumerate(rows)]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from ..edit import json_rows, open_text
+from ..edit import MAX_DEPTH, _too_deep, json_rows, open_text
 from ..errors import EditError
 
 TOPICS = (
@@ -141,7 +143,8 @@ def _rows(path: str | Path) -> Iterator[_Row]:
     found = False
     with open_text(path) as stream:
         try:
-            for where, values in json_rows(stream, name):
+            listed = name.removesuffix(".gz").endswith(".json")
+            for where, values in _listed(stream, name) if listed else json_rows(stream, name):
                 found = True
                 yield _Row(where, values)
         except UnicodeDecodeError as error:
@@ -150,6 +153,21 @@ def _rows(path: str | Path) -> Iterator[_Row]:
             raise EditError(f"{name}: not a readable gzip file ({error})") from None
     if not found:  # every figure over no rows would be a division by zero later
         raise EditError(f"{name}: no rows in it")
+
+
+def _listed(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+    text = stream.read()
+    if not text.lstrip().startswith("["):  # lines of JSON under this name
+        yield from json_rows(io.StringIO(text), name)
+        return
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EditError(f"{name}: not JSON ({error})") from None
+    for number, value in enumerate(values, 1):
+        if _too_deep(value):
+            raise EditError(f"{name}, row {number}: nested more than {MAX_DEPTH} levels deep")
+        yield f"{name}, row {number}", value
 
 
 def zsre_questions(path: str | Path) -> list[Question]:

@@ -30,7 +30,12 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as JSON-ready values, rounded to what the interval is good for."""
-        return {"value": round(self.value, 4), "ci": [round(self.low, 4), round(self.high, 4)], "n": self.n}
+        return {"value": _short(self.value), "ci": [_short(self.low), _short(self.high)], "n": self.n}
+
+
+def _short(value: float) -> float:
+    """Round to four decimals, a small number (a divergence) to four digits."""
+    return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.4g}")
 
 
 def without_special(ids: Sequence[int], special: Collection[int]) -> list[int]:
@@ -111,6 +116,20 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     data = np.asarray(values, dtype=float)
     low, high = _bootstrap((data,), lambda rows, axis: rows.mean(axis=axis), seed)
     return Estimate(float(data.mean()), low, high, len(data))
+
+
+def pooled(sums: Sequence[float], counts: Sequence[float], seed: int = 0) -> Estimate:
+    """Return a mean over all rows of groups with its bootstrap interval, whole groups drawn with replacement.
+
+    Args:
+        sums: the sum of each group's rows.
+        counts: how many rows each group has.
+        seed: of the draws.
+    """
+    _same_length(sums, counts, "sums", "counts")
+    totals, numbers = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
+    low, high = _bootstrap((totals, numbers), lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis), seed)
+    return Estimate(float(totals.sum() / numbers.sum()), low, high, int(numbers.sum()))
 
 
 def perplexity_of_rows(nll_sums: Sequence[float], tokens: Sequence[int], seed: int = 0) -> Estimate:

@@ -1,0 +1,58 @@
+"""The command that makes a page of runs; what draws it is imported once it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Json
+from .terminal import note, plain, put, put_json, shell, table
+
+if TYPE_CHECKING:
+    from .evaluation.report_read import Run
+
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as `meloedit eval --out DIR` makes them.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where page and drawings go.", show_default="the first RUN"),
+]
+
+
+def report(runs: Runs, out: Out = None, as_json: Json = False) -> None:
+    """Make one HTML page of evaluation runs: tables, curves, routing, worst cases.
+
+    The page needs nothing beside it; its drawings are written as PNG files as well.
+
+    Example: meloedit report runs/zsre runs/scotus --out page
+    """
+    from .evaluation.report import write_report
+
+    made = write_report(runs, out)
+    for run in made.runs:
+        if not run.finished:
+            note(f"{shell(run.folder)} is {plain(run.progress())}")
+    if as_json:
+        put_json({"html": str(made.html), "figures": [str(path) for path in made.figures]})
+        return
+    for run in made.runs:
+        _show(run)
+    names = ", ".join(path.name for path in (made.html, *made.figures))
+    put(f"in {shell(made.html.parent)}: {names}")
+
+
+def _show(run: Run) -> None:
+    """Print the main metrics of a run as a table."""
+    from .evaluation.report_table import MAIN, MISSING, metric, show
+
+    names = [name for name in MAIN if any(name in figures for figures in run.methods.values())][:6]
+    rows = [
+        [plain(method), *(show(figures[n].value, metric(n).share) if n in figures else MISSING for n in names)]
+        for method, figures in run.methods.items()
+    ]
+    put(f"{run.text('task')}, {run.text('model')}, {run.text('protocol')}")
+    table(["method", *((metric(name).label, {"justify": "right"}) for name in names)], rows)
+    put("")

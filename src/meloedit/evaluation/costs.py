@@ -1,0 +1,55 @@
+"""What edits cost: editing time, the time of an answer beside the unedited model's, size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .metrics import Estimate, pooled
+
+if TYPE_CHECKING:
+    from ..edit import Prompt
+    from ..methods.base import Method
+
+TOKENS = 16
+"""Tokens of each answer that is timed, whatever the model would say."""
+
+
+@dataclass
+class Cost:
+    """Figures of cost, and what is told beside them."""
+
+    figures: dict[str, Estimate] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def exact(self, name: str, value: float, count: int) -> None:
+        """Add a figure that was counted, not sampled: its interval is itself."""
+        self.figures[name] = Estimate(value, value, value, count)
+
+
+def editing_speed(parts: Sequence[Mapping[str, Any]]) -> Estimate:
+    """Return edits per minute over all parts, by the clock; the interval draws parts."""
+    edits, seconds = [float(part["edits"]) for part in parts], [max(float(part["seconds"]), 1e-9) for part in parts]
+    speed = pooled([60 * n for n in edits], seconds)
+    return Estimate(speed.value, speed.low, speed.high, int(sum(edits)))
+
+
+def answer_time(method: Method, base: Method, prompts: Sequence[Prompt]) -> Estimate:
+    """Return the median ratio of the times to answer one prompt, the two models taking turns; prompts are drawn."""
+    ratios = []
+    for i, prompt in enumerate([prompts[0], *prompts]):
+        times = {}
+        for one in (method, base) if i % 2 else (base, method):
+            began = time.perf_counter()
+            one.answer([prompt], TOKENS, min_new_tokens=TOKENS)
+            times[one] = time.perf_counter() - began
+        ratios.append(times[method] / times[base])
+    ratios = ratios[1:]  # the first call of each warms up
+    drawn = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return Estimate(median(ratios), float(low), float(high), len(ratios))

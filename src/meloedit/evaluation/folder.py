@@ -1,0 +1,127 @@
+"""The folder of a run: what was asked for, what is done already, and what came out.
+
+``run.json`` says what the run is of: a folder of another configuration is refused. ``result.json`` has the figures,
+``observations/METHOD.jsonl`` one line for every prompt that was scored. ``parts`` holds observations as they were made,
+after which a run that was killed goes on, and ``states/METHOD`` the edited state and how far editing is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import MeloEditError
+from ..files import make_folder, write_bytes, write_json
+from .observe import Observation
+
+
+def digest(value: Any) -> str:
+    """Return a short digest of JSON-ready values."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: the folder; made if it is not there.
+        asked: what the run is of, JSON-ready.
+        states: where edited states are kept; runs of several protocols share them.
+
+    Raises:
+        MeloEditError: if the folder holds a run of something else, or other files, or cannot be written.
+    """
+
+    def __init__(self, path: Path, asked: Mapping[str, Any], states: Path | None = None) -> None:
+        self.path = make_folder(path)
+        self.states = make_folder(states or path / "states")
+        wanted = json.loads(json.dumps(asked))
+        held = read_json(path / "run.json")
+        if held is None:
+            if any(name.name != "states" for name in path.iterdir()):
+                raise MeloEditError(f"{path} is not empty and holds no run: choose another folder for --out")
+            write_json(path / "run.json", wanted)
+        elif held != wanted:
+            other = [name for name in wanted if held.get(name) != wanted[name]] or ["another version's settings"]
+            said = f"{other[0]} is {held.get(other[0])!r} there, {wanted.get(other[0])!r} here"
+            raise MeloEditError(f"{path} holds a run of another configuration ({said}): choose another --out")
+
+    def part(self, name: str, make: Callable[[], list[Observation]]) -> list[Observation]:
+        """Return observations that were made before under a name, or make them."""
+        path = self.path / "parts" / f"{name}.json"
+        held = read_json(path)
+        if isinstance(held, list):
+            return held
+        rows = make()
+        make_folder(path.parent)
+        write_bytes(path, json.dumps(rows).encode())
+        held = json.loads(json.dumps(rows))
+        return list(held)
+
+    def shared(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what was made before under a name by a run with these states, or make it."""
+        path = self.states / f"{name}.json"
+        held = read_json(path)
+        if held is None:
+            held = make()
+            make_folder(path.parent)
+            write_bytes(path, json.dumps(held).encode())
+        return held
+
+    def write_observations(self, method: str, rows: Sequence[Observation]) -> None:
+        """Write all observations of a method."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_bytes(make_folder(self.path / "observations") / f"{method}.jsonl", text.encode())
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write the figures."""
+        write_json(self.path / "result.json", result)
+
+
+class Progressed:
+    """How far a method's editing is, kept beside its state.
+
+    Args:
+        folder: the method's folder.
+        identity: digest of what the state depends on.
+
+    Raises:
+        MeloEditError: if the folder holds the state of something else.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = make_folder(folder)
+        self._path = folder / "progress.json"
+        held = read_json(self._path)
+        if held is not None and held.get("identity") != identity:
+            raise MeloEditError(f"{folder} holds edits made with other settings: choose another --out, or remove it")
+        self.held: dict[str, Any] = held or {"identity": identity, "done": 0, "state": None, "parts": []}
+
+    @property
+    def done(self) -> int:
+        """How many edits are made."""
+        return int(self.held["done"])
+
+    def note(self, done: int, state: Mapping[str, Any], seconds: float, processor: float) -> None:
+        """Note that so many edits are made, and what the last part of them took."""
+        part = {"edits": done - self.done, "seconds": seconds, "processor": processor}
+        self.held = self.held | {"done": done, "state": dict(state), "parts": [*self.held["parts"], part]}
+        write_json(self._path, self.held)
+
+
+def read_json(path: Path) -> Any:
+    """Return a file's values; ``None`` where there is none.
+
+    Raises:
+        MeloEditError: if it cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise MeloEditError(f"{path} cannot be read ({error}): remove it, and the run makes it anew") from None

@@ -1,0 +1,231 @@
+"""A report: one page that needs nothing else, and its drawings as files beside it.
+
+jinja2 and matplotlib are imported once there is something to show.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..errors import MeloEditError
+from ..files import make_folder, write_bytes
+from .plots import check_plots
+from .report_plots import draw_run
+from .report_read import Run, Seen, finite, number, read_run, short
+from .report_table import MISSING, UNEDITED, Row, make_table
+
+PAGE = "report.html"
+KINDS = {
+    "edits": "Edits that failed",
+    "rephrases": "Rephrases answered wrongly",
+    "near": "Near prompts whose answer changed",
+    "far": "Far prompts whose answer changed",
+    "upstream": "Upstream prompts whose answer changed",
+}
+LONGEST_VALUE = 4000
+"""Characters of a value among the provenance; result.json holds the whole of it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and of which runs."""
+
+    html: Path
+    figures: list[Path]
+    runs: list[Run]
+
+
+def check_report() -> None:
+    """Raise an error if what a report is made with is not there.
+
+    Raises:
+        MeloEditError: naming the extra that brings it.
+    """
+    try:
+        import jinja2  # noqa: F401
+    except ImportError:
+        raise MeloEditError("a report needs the extra 'eval': pip install 'meloedit[eval]'") from None
+    check_plots()
+
+
+def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
+    """Write the page of one or several run folders, and its drawings.
+
+    Args:
+        folders: the runs, in the order of the page; one that is named twice is shown once.
+        out: where to write; the first run's folder if it is not given.
+
+    Raises:
+        MeloEditError: if a folder is no run, a file in it is damaged, or the page cannot be written.
+    """
+    check_report()
+    runs = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    out = make_folder(out if out is not None else folders[0])
+    labels = _labels(runs)
+    sections, files = [], {}
+    for at, (run, label) in enumerate(zip(runs, labels, strict=True), 1):
+        prefix = "" if len(runs) == 1 else f"{at}-{_slug(label)}-"
+        figures = draw_run(run)
+        for figure in figures:
+            files[f"{prefix}{figure['name']}.png"] = figure["png"]
+            figure["file"] = f"{prefix}{figure['name']}.png"
+        sections.append(_section(run, label, f"run-{at}", figures))
+    page = _render(sections=sections, combined=_combined(runs, labels), several=len(runs) > 1)
+    for name, png in files.items():
+        write_bytes(out / name, png)
+    write_bytes(out / PAGE, page.encode("utf-8", "backslashreplace"))
+    return Report(out / PAGE, [out / name for name in files], runs)
+
+
+def _render(**values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    template = resources.files("meloedit").joinpath("data/report.html.jinja").read_text(encoding="utf-8")
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.from_string(template).render(values)
+
+
+def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -> dict[str, Any]:
+    torn = [f"{short(name)}: the last observation is cut off and left out" for name, s in run.seen.items() if s.torn]
+    notes = run.result.get("notes")
+    details = run.result.get("details")
+    rest = [
+        {
+            "title": figure["title"],
+            "words": figure["words"],
+            "alt": figure["alt"],
+            "file": figure["file"],
+            "data": base64.b64encode(figure["png"]).decode(),
+        }
+        for figure in figures
+    ]
+    return {
+        "anchor": anchor,
+        "label": label,
+        "progress": "" if run.finished else run.progress(),
+        "sentence": _sentence(run),
+        "notes": [short(str(note), 2000) for note in (notes if isinstance(notes, list) else [])] + torn,
+        "files": _files(run),
+        "provenance": _flat(run.result.get("provenance")),
+        "details": _flat(details),
+        "table": make_table([Row(name, figures) for name, figures in run.methods.items()]) if run.methods else None,
+        "figures": rest,
+        "cases": [_cases(name, seen) for name, seen in run.seen.items()],
+    }
+
+
+def _sentence(run: Run) -> str:
+    names = [short(name) for name in run.names() if name != UNEDITED]
+    count = f"{len(names)} methods" if len(names) != 1 else "1 method"
+    who = f"{count} ({', '.join(names)})" if names else "No method yet"
+    edits = f"{run.edits:,.0f} edits" if run.edits is not None and finite(run.edits) else "edits"
+    each = " each" if len(names) > 1 else ""
+    beside = ", beside the unedited model" if UNEDITED in run.names() else ""
+    verb = "made" if run.finished else "is to make" if len(names) == 1 else "are to make"
+    where = f"the model {run.text('model')}, from the task {run.text('task')}"
+    return f"{who} {verb} {edits}{each} on {where}, scored by the protocol {run.text('protocol')}{beside}."
+
+
+def _files(run: Run) -> list[dict[str, str]]:
+    given = run.result.get("data")
+    rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
+    return [{name: _words(row.get(name)) for name in ("name", "role", "rows", "sha256")} for row in rows]
+
+
+def _cases(name: str, seen: Seen) -> dict[str, Any]:
+    kinds = [
+        {"title": title, "total": seen.worst[where].total, "cases": seen.worst[where].cases()}
+        for where, title in KINDS.items()
+        if where in seen.worst
+    ]
+    return {"method": short(name), "rows": seen.rows, "kinds": kinds}
+
+
+def _flat(value: Any, name: str = "", depth: int = 0) -> list[tuple[str, str]]:
+    """Return nested values as rows of a name with dots and a text."""
+    if isinstance(value, dict) and value and depth < 8:
+        rows = [_flat(item, f"{name}.{key}" if name else str(key), depth + 1) for key, item in value.items()]
+        return [row for part in rows for row in part]
+    return [(short(name), _words(value))] if name else []
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
+        return short(", ".join(_words(item) for item in value), LONGEST_VALUE)
+    if isinstance(value, (dict, list, bool)):
+        return short(json.dumps(value, ensure_ascii=False), LONGEST_VALUE)
+    return short(str(value), LONGEST_VALUE)
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Return a name for each run, as long as it must be to tell it from the others."""
+
+    def plain(run: Run) -> str:
+        return f"{run.text('task')}, {run.text('model')}, {run.text('protocol')}"
+
+    def folder(run: Run) -> str:
+        return f"{plain(run)}, {short(run.folder.resolve().name)}"
+
+    def path(run: Run) -> str:
+        return f"{plain(run)}, {short(str(run.folder), 1000)}"
+
+    for way in (plain, folder):
+        if len({way(run) for run in runs}) == len(runs):
+            return [way(run) for run in runs]
+    return [path(run) for run in runs]
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:60].rstrip("-") or "run"
+
+
+def _combined(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a table for each task and protocol that several runs share, and in what these runs differ."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for at, run in enumerate(runs):
+        groups.setdefault((run.text("task"), run.text("protocol")), []).append(at)
+    tables = []
+    for (task, protocol), members in groups.items():
+        shared = [runs[at] for at in members]
+        rows = [
+            Row(name, figures, _without(labels[at], task, protocol))
+            for at in members
+            for name, figures in runs[at].methods.items()
+        ]
+        if len(members) > 1 and rows:
+            title = f"{task}, {protocol}"
+            tables.append({"title": title, "table": make_table(rows), "differ": _differ(shared)})
+    return tables
+
+
+def _without(label: str, task: str, protocol: str) -> str:
+    """Return what a label says beside what the whole table shares."""
+    return label.removeprefix(f"{task}, ").replace(f", {protocol}", "", 1)
+
+
+def _differ(runs: Sequence[Run]) -> list[str]:
+    """Return in words what makes these runs no like for like."""
+    ways: dict[str, Callable[[Run], str]] = {
+        "model": lambda run: run.text("model"),
+        "number of edits": lambda run: _words(number(run.result.get("edits"))),
+        "seeds": partial(_provenance, names=("seed", "seeds")),
+        "machine": partial(_provenance, names=("machine", "device", "processor")),
+        "data": lambda run: json.dumps(sorted(row["sha256"] for row in _files(run))),
+    }
+    return [name for name, way in ways.items() if any(way(a) != way(b) for a, b in combinations(runs, 2))]
+
+
+def _provenance(run: Run, names: Sequence[str]) -> str:
+    given = run.result.get("provenance")
+    return json.dumps([given.get(name) for name in names], sort_keys=True) if isinstance(given, dict) else ""

@@ -1,0 +1,333 @@
+"""Running methods on a task: edits in parts, scores where the protocol says, all of it resumable after a kill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EditError
+from ..methods import method_class
+from ..methods.none import Unedited
+from .asks import Ask, Set, fitted, item_asks, other_asks
+from .costs import Cost, answer_time, editing_speed
+from .figures import figures, ready
+from .folder import Progressed, RunFolder, digest
+from .metrics import without_special
+from .observe import Observation, answered, observe
+from .prefixes import PREFIXES, prefixed
+from .provenance import forget_peak, peak_gigabytes, provenance
+from .task import Item, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..calibration import Progress
+    from ..edit import Prompt
+    from ..methods.base import Method
+
+PROTOCOLS = {
+    "retention": "all edits first, then every prompt is answered by free generation, until the model stops by itself",
+    "teacher-forced": "all edits first, then the share of target tokens that argmax gives after the right ones",
+    "immediate": "as retention, but the prompts of each part of the edits are scored as soon as it is made",
+    "paper": "all edits first, then F1, accuracy or perplexity, as in the paper's Table 2",
+}
+CHUNK = 128
+"""Prompts that are scored before they are written down."""
+LEAST_TOKENS = 20
+"""Tokens that an answer may have at least; more where a target is longer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        task: the task.
+        protocol: one of ``PROTOCOLS``.
+        model: what the model is called.
+        methods: each method's settings that differ from its defaults.
+        edits: how many edits; ``None``: all.
+        seed: of the order of edits.
+        limit: most far, upstream and accurate prompts (far ones: of each kind).
+        every: score all sets also after so many edits each, for growth curves.
+        prefixes: score edits and rephrasings behind the five prefixes too.
+    """
+
+    task: Task
+    protocol: str
+    model: str
+    methods: Mapping[str, Mapping[str, Any]]
+    edits: int | None = None
+    seed: int = 0
+    limit: int | None = 500
+    every: int | None = None
+    prefixes: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this run from others but for its methods, JSON-ready."""
+        files = [[item["name"], item["role"], item["sha256"]] for item in self.task.files]
+        values = {"protocol": self.protocol, "task": self.task.name, "model": self.model, "edits": self.edits}
+        values |= {"seed": self.seed, "limit": self.limit, "every": self.every, "prefixes": self.prefixes}
+        return values | {"data": files, **self.asked}
+
+
+class Runner:
+    """Runs a plan in a folder.
+
+    Args:
+        plan: what to do.
+        folder: where it is kept.
+        load: loads a fresh model and its tokenizer.
+        tell: told what is being done.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        load: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+        tell: Progress,
+    ) -> None:
+        self.plan, self.folder, self._load, self._tell = plan, folder, load, tell
+        self.base = Unedited(*load())
+        backbone = self.base.backbone
+        self.fingerprint = backbone.fingerprint()
+        items = self._chosen()
+        self.task = fitted(plan.task, items, backbone)
+        self.items = self.task.items
+        longest = max((len(self.base.rows([item.edit])[0].target) for item in self.items), default=0)
+        self.longest = max(LEAST_TOKENS, longest + 1)
+        self.growth: dict[str, list[dict[str, Any]]] = {}
+        self.details: dict[str, dict[str, Any]] = {}
+        self.found: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Run every method; return the result, which is written after each of them."""
+        for name in self.plan.methods:
+            self._method(name)
+            self.folder.write_result(self.result(finished=name == list(self.plan.methods)[-1]))
+        return self.result(finished=True)
+
+    def result(self, finished: bool) -> dict[str, Any]:
+        """Return the figures so far."""
+        plan, task = self.plan, self.task
+        asked = {"settings": {name: dict(own) for name, own in plan.methods.items()}, **plan.identity()}
+        told = provenance() | {"fingerprint": self.fingerprint, "cleaning": dict(task.cleaning), "configuration": asked}
+        return {
+            "protocol": plan.protocol,
+            "task": task.name,
+            "model": plan.model,
+            "data": [dict(item) for item in task.files],
+            "edits": len(self.items),
+            "provenance": told,
+            "methods": self.found,
+            "growth": self.growth,
+            "details": self.details,
+            "notes": self._notes(),
+            "finished": finished,
+        }
+
+    def _notes(self) -> list[str]:
+        said = [f"{self.plan.protocol}: {PROTOCOLS[self.plan.protocol]}"]
+        if self.task.only_wrong:
+            said.append("edits are those that the unedited model answers wrongly")
+        if self.unwritable:
+            said.append(f"{self.unwritable} edits were left out: the model's vocabulary or length does not hold them")
+        if not self.task.far and self.task.kind == "question":
+            said.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
+        return said
+
+    # -- what is asked
+
+    def _chosen(self) -> tuple[Item, ...]:
+        """Return the items to edit; where only errors are edited, those that the model answers wrongly."""
+        task, count = self._writable(self.plan.task), self.plan.edits
+        if not task.only_wrong:
+            return task.take(count)
+        wrong: list[Item] = []
+        longest = max((len(self.base.rows([item.edit])[0].target) for item in task.items), default=0) + 1
+        for start in range(0, len(task.items), CHUNK):
+            if count is not None and len(wrong) >= count:
+                break
+            part = task.items[start : start + CHUNK]
+            self._tell("finding what the model errs on", min(start + CHUNK, len(task.items)), len(task.items))
+            said = self._said([item.edit.prompt for item in part], max(LEAST_TOKENS, longest))
+            wrong += [i for i, text in zip(part, said, strict=True) if not answered(text, self._named(i))]
+        return replace(task, items=tuple(wrong)).take(count)
+
+    def _writable(self, task: Task) -> Task:
+        """Return a task without edits that the model has no tokens for."""
+        kept = tuple(item for item in task.items if self._can_be_made(item))
+        self.unwritable = len(task.items) - len(kept)
+        return replace(task, items=kept)
+
+    def _can_be_made(self, item: Item) -> bool:
+        try:
+            self.base.rows([item.edit])
+        except EditError:
+            return False
+        return True
+
+    def _named(self, item: Item) -> tuple[str]:
+        return (self.base.backbone.named(item.edit).target,)
+
+    def _said(self, prompts: Sequence[Prompt], longest: int) -> list[str]:
+        """Return what the unedited model answers; asked once for all methods and protocols."""
+        name = f"base/{digest([self.fingerprint, list(prompts), longest])}"
+        made: list[str] = self.folder.shared(name, lambda: [said.text for said in self.base.answer(prompts, longest)])
+        return made
+
+    def _wanted(self, set_: Set) -> bool:
+        return self.plan.protocol != "paper" or set_ not in ("near", "portability")
+
+    def _score(self, method: Method, point: str, asks: Mapping[Set, Sequence[Ask]]) -> list[Observation]:
+        """Ask a method what a protocol asks at a point of its editing."""
+        protocol, kind = self.plan.protocol, self.task.kind
+        rows: list[Observation] = []
+        for name, wanted in asks.items():
+            if not self._wanted(name):
+                continue
+            generate = protocol != "teacher-forced" and (kind != "passage" or (name == "edits" and protocol != "paper"))
+            likelihood = protocol == "teacher-forced" or kind == "passage"
+            for start in range(0, len(wanted), CHUNK):
+                part = wanted[start : start + CHUNK]
+
+                def make(part: Sequence[Ask] = part, generate: bool = generate, also: bool = likelihood) -> Any:
+                    open_ = [i for i, ask in enumerate(part) if ask.kept and (not ask.answers or kind == "document")]
+                    texts = self._said([part[i].prompt for i in open_], self.longest) if open_ else []
+                    said = dict(zip(open_, texts, strict=True))
+                    return observe(method, self.base, part, said, self.longest, generate, also)
+
+                rows += self.folder.part(f"{method.name}/{point}/{name}-{start:06d}", make)
+                self._tell(f"{method.name}: {name}", min(start + CHUNK, len(wanted)), len(wanted))
+        return rows
+
+    # -- one method
+
+    def _method(self, name: str) -> None:
+        kind = method_class(name)
+        settings = self.plan.methods[name]
+        edits = [item.edit for item in self.items]
+        depends = [self.fingerprint, dict(settings), [edit.to_dict() for edit in edits], self.plan.task.name]
+        progressed = Progressed(self.folder.states / name, digest(depends))
+        forget_peak()
+        method = kind(*self._load(), settings, progressed.folder)
+        try:
+            rows = self._grouped(method) if self._groups() else self._edited(method, progressed)
+            own = figures(rows, self.task.kind, self.plan.protocol, method.routes, self._ids)
+            cost = Cost() if self._groups() else self._cost(method, progressed)
+            if self.plan.prefixes and not self._groups():
+                own |= self._behind_prefixes(method)
+            self.found[name] = ready(own | cost.figures)
+            self.details[name] = cost.details | {"peak_gigabytes": peak_gigabytes()}
+            self.folder.write_observations(name, rows)
+        finally:
+            method.close()
+
+    def _parts(self, together: int) -> Iterator[tuple[int, int]]:
+        """Yield first and last number of the edits made at once; a part ends where scores are due."""
+        start, every = 0, self.plan.every or len(self.items)
+        while start < len(self.items):
+            stop = min(start + together, len(self.items), (start // every + 1) * every)
+            yield start, stop
+            start = stop
+
+    def _due(self, stop: int) -> bool:
+        every = self.plan.every
+        return self.plan.protocol == "immediate" or (every is not None and stop % every == 0 and stop < len(self.items))
+
+    def _edited(self, method: Method, progressed: Progressed) -> list[Observation]:
+        """Make all edits, go on where a former run stopped, and score them as the protocol says."""
+        edits = [item.edit for item in self.items]
+        if progressed.done:
+            method.restore(progressed.held["state"], edits[: progressed.done])
+        else:
+            method.prepare(self.task.documents)
+        rows: list[Observation] = []
+        growth = self.growth.setdefault(method.name, [])
+        for start, stop in self._parts(method.settings.together):
+            if stop > progressed.done:
+                began, processor = time.perf_counter(), time.process_time()
+                method.edit(edits[start:stop])
+                spent = time.perf_counter() - began, time.process_time() - processor
+                progressed.note(stop, method.checkpoint(), *spent)
+                self._tell(f"{method.name}: editing", stop, len(edits))
+            if self.plan.protocol == "immediate":
+                rows += self._score(method, f"{stop:06d}", item_asks(self.items[start:stop], start))
+            elif self._due(stop):
+                so_far = item_asks(self.items[:stop]) | other_asks(self.task, self.plan.limit)
+                growth.append(self._point(method, stop, self._score(method, f"{stop:06d}", so_far)))
+        last = other_asks(self.task, self.plan.limit)
+        if self.plan.protocol != "immediate":
+            last = item_asks(self.items) | last
+        rows += self._score(method, "all", last)
+        if growth:
+            growth.append(self._point(method, len(edits), rows))
+        return rows
+
+    def _point(self, method: Method, edits: int, rows: Sequence[Observation]) -> dict[str, Any]:
+        own = figures(rows, self.task.kind, self.plan.protocol, method.routes, self._ids)
+        return {"edits": edits, **ready(own)}
+
+    def _groups(self) -> bool:
+        return any(item.group is not None for item in self.items)
+
+    def _grouped(self, method: Method) -> list[Observation]:
+        """Edit each group alone, score it, and forget it."""
+        numbers: dict[int | None, list[int]] = {}
+        for i, item in enumerate(self.items):
+            numbers.setdefault(item.group, []).append(i)
+        method.prepare(self.task.documents)
+        rows: list[Observation] = []
+        for done, (group, own) in enumerate(numbers.items(), 1):
+
+            def make(own: Sequence[int] = own) -> list[Observation]:
+                method.reset()
+                method.edit([self.items[i].edit for i in own])
+                asks = item_asks([self.items[i] for i in own], own[0])
+                likelihood = self.plan.protocol == "teacher-forced"
+                kept = [ask for set_, found in asks.items() if self._wanted(set_) for ask in found]
+                said = dict(enumerate(self._said([ask.prompt for ask in kept], self.longest)))
+                return observe(method, self.base, kept, said, self.longest, not likelihood, likelihood)
+
+            rows += self.folder.part(f"{method.name}/groups/{group}", make)
+            self._tell(f"{method.name}: cases", done, len(numbers))
+        return rows
+
+    def _cost(self, method: Method, progressed: Progressed) -> Cost:
+        cost = Cost()
+        if method.name != "none":
+            size, count = method.size(), len(self.items)
+            cost.exact("parameters_per_edit", size.parameters / count, count)
+            cost.exact("bytes_per_edit", size.nbytes / count, count)
+            cost.figures["edits_per_minute"] = editing_speed(progressed.held["parts"])
+            cost.details["processor_seconds_editing"] = round(sum(p["processor"] for p in progressed.held["parts"]), 1)
+        if self.task.kind == "question":
+            prompts = [item.edit.prompt for item in self.items[:6]] + [far.prompt for far in self.task.far[:6]]
+            cost.figures["answer_time_ratio"] = answer_time(method, self.base, prompts)
+        return cost
+
+    def _behind_prefixes(self, method: Method) -> dict[str, Any]:
+        """Score edits, one rephrasing each, and far prompts behind every prefix; names end in ``@PREFIX``."""
+        chat = self.base.backbone.markers is not None
+        asks = item_asks(self.items) | other_asks(self.task, self.plan.limit)
+        found: dict[str, Any] = {}
+        for name in PREFIXES:
+            behind = {
+                set_: [replace(a, prompt=prefixed(name, a.prompt, chat)) for a in asks[set_] if a.k == 0]
+                for set_ in ("edits", "rephrases", "far")
+                if set_ in asks
+            }
+            rows = self._score(method, f"behind-{name}", behind)  # type: ignore[arg-type]
+            own = figures(rows, self.task.kind, self.plan.protocol, method.routes, self._ids)
+            found |= {f"{metric}@{name}": value for metric, value in own.items()}
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        tokenizer = self.base.backbone.tokenizer
+        return without_special(
+            tokenizer(text.strip(), add_special_tokens=False)["input_ids"], tokenizer.all_special_ids
+        )

@@ -1,0 +1,130 @@
+"""Vanilla LoRA: one adapter for all edits, trained on one after another (EasyEdit, ``models/lora/lora_main.py``).
+
+The adapter is PEFT's, on the modules that PEFT names for the model (query and value projections). Adam, a fresh
+optimiser for each call, cross-entropy on the target tokens alone. EasyEdit's own configuration file asks for AdaLoRA;
+this is plain LoRA of the same rank, alpha, dropout and rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import MeloEditError
+from .base import Method, Settings, Size, only_trains
+from .state import read_state, write_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..edit import Edit
+
+ADAPTER = "edits"
+
+
+@dataclass(frozen=True)
+class LoraSettings(Settings):
+    """Settings of the adapter.
+
+    Attributes:
+        rank: rank of A and B.
+        alpha: the adapter is scaled by alpha / rank.
+        dropout: share of inputs dropped while training.
+        lr: Adam's rate.
+        steps: most steps for the edits given at once.
+        enough: loss in nats at which training ends before; 0: never, as EasyEdit.
+    """
+
+    rank: int = 8
+    alpha: float = 32.0
+    dropout: float = 0.1
+    lr: float = 5e-3
+    steps: int = 70
+    enough: float = 0.0
+
+
+class Lora(Method):
+    """Trains one low-rank adapter for all edits."""
+
+    name = "lora"
+    Settings = LoraSettings
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+            from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
+        except ImportError:
+            raise MeloEditError("method lora needs the extra 'eval': pip install 'meloedit[eval]'") from None
+        kind = self.model.config.model_type
+        if kind not in TARGETS:
+            raise MeloEditError(f"method lora: PEFT knows no modules to adapt in a model of type {kind!r}")
+        settings = self.settings
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=list(TARGETS[kind]),
+        )
+        self._open = [weight for weight in self.model.parameters() if weight.requires_grad]
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            inject_adapter_in_model(config, self.model, ADAPTER)
+        named = [(name, weight) for name, weight in self.model.named_parameters() if "lora_" in name]
+        self._weights: dict[str, Tensor] = dict(named)
+        self._initial = {name: weight.detach().clone() for name, weight in named}
+        self._dropouts = [
+            module for name, module in self.model.named_modules() if name.endswith(f"lora_dropout.{ADAPTER}")
+        ]
+
+    def _edit(self, edits: Sequence[Edit]) -> None:
+        settings, rows, weights = self.settings, self.rows(edits), list(self._weights.values())
+        with torch.random.fork_rng(), only_trains(self.model, weights):
+            torch.manual_seed(settings.seed + 1 + len(self.edits))  # a resumed run drops what an unbroken one does
+            for dropout in self._dropouts:
+                dropout.train()
+            optimizer = torch.optim.Adam(weights, lr=settings.lr)
+            for _ in range(settings.steps):
+                loss = self.loss(rows)
+                if loss.item() <= settings.enough:
+                    break
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            for dropout in self._dropouts:
+                dropout.eval()
+
+    def _reset(self) -> None:
+        self._put(self._initial)
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(values[name])
+
+    def size(self) -> Size:
+        """Return the adapter."""
+        weights = list(self._weights.values()) if self.edits else []
+        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Write the adapter."""
+        return write_state(self.folder, self._weights, len(self.edits))
+
+    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
+        """Bring back the adapter."""
+        self._put(read_state(self.folder, noted))
+        super().restore(noted, edits)
+
+    def close(self) -> None:
+        """Take the adapter out of the model."""
+        from peft.tuners.lora import LoraLayer
+
+        for name, module in [(n, m) for n, m in self.model.named_modules() if isinstance(m, LoraLayer)]:
+            parent, _, leaf = name.rpartition(".")
+            setattr(self.model.get_submodule(parent), leaf, module.get_base_layer())
+        for weight in self._open:
+            weight.requires_grad_(True)

@@ -1,0 +1,163 @@
+"""Retrieval: the edits nearest to a prompt are written before it, and the model reads them.
+
+The retriever is an encoder: the mean over its last states, at unit length, compared by cosine. The answer is the first
+line that the model writes, since nothing else has taught it to stop there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..edit import prompt_text
+from ..errors import MeloEditError
+from ..prompts import Route
+from ..zoo import ENCODER, encoder_folder
+from .base import Method, Settings, Size
+
+if TYPE_CHECKING:
+    from ..backbone import Encoded
+    from ..edit import Edit, Prompt
+
+
+@dataclass(frozen=True)
+class RagSettings(Settings):
+    """Settings of retrieval.
+
+    Attributes:
+        encoder: ``minilm``, a folder or a hub name of an encoder.
+        top: how many edits are written before a prompt.
+        min_similarity: cosine below which an edit is left out; a prompt with none is asked as it is.
+        fact: how an edit is written, with ``{prompt}`` and ``{target}``.
+        form: how facts and prompt are put together, with ``{facts}`` and ``{prompt}``.
+    """
+
+    together: int = 64
+    encoder: str = ENCODER
+    top: int = 1
+    min_similarity: float = 0.0
+    fact: str = "{prompt} {target}"
+    form: str = "{facts}\n{prompt}"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, parts in (("fact", ("{prompt}", "{target}")), ("form", ("{facts}", "{prompt}"))):
+            if not all(part in getattr(self, name) for part in parts):
+                raise MeloEditError(f"{name} must contain {' and '.join(parts)}, not {getattr(self, name)!r}")
+        if self.top < 1:
+            raise MeloEditError(f"top must be at least 1, not {self.top}")
+
+
+class Rag(Method):
+    """Puts retrieved edits into the prompt; the model itself is not changed."""
+
+    name = "rag"
+    Settings = RagSettings
+    routes = True
+    removes = True
+    unfit = {"document": "a classifier reads no facts before a document"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.backbone.documents:
+            raise MeloEditError(f"method rag cannot serve {type(self.model).__name__}: {self.unfit['document']}")
+        from transformers import AutoModel, AutoTokenizer
+
+        name = str(encoder_folder()) if self.settings.encoder == ENCODER else self.settings.encoder
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+            self._encoder: Any = AutoModel.from_pretrained(name).eval().to(self.backbone.device)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split("\n\n")[0].split())
+            raise MeloEditError(f"method rag: cannot load the encoder {name!r} ({reason})") from None
+        self._routes: list[Route | None] = []
+        self._keys = torch.zeros(0, self._encoder.config.hidden_size, device=self._encoder.device)
+        self._owners: list[str] = []  # the edit of each key
+        self._facts: dict[str, str] = {}
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Return the vectors (n, d) of texts, of unit length."""
+        parts = []
+        for start in range(0, len(texts), 64):
+            inputs = self._tokenizer(
+                list(texts[start : start + 64]), padding=True, truncation=True, max_length=256, return_tensors="pt"
+            ).to(self._encoder.device)
+            states = self._encoder(**inputs).last_hidden_state
+            mask = inputs["attention_mask"][..., None]
+            parts.append((states * mask).sum(1) / mask.sum(1))
+        return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+
+    def _edit(self, edits: Sequence[Edit]) -> None:
+        wordings = [(edit.id, prompt_text(prompt)) for edit in edits for prompt in edit.prompts]
+        self._keys = torch.cat([self._keys, self.embed([text for _, text in wordings])])
+        self._owners += [name for name, _ in wordings]
+        self._facts |= {
+            edit.id: self.settings.fact.replace("{prompt}", prompt_text(edit.prompt).strip()).replace(
+                "{target}", edit.target.strip()
+            )
+            for edit in edits
+        }
+
+    def _remove(self, ids: Sequence[str]) -> None:
+        kept = [i for i, name in enumerate(self._owners) if name not in ids]
+        self._keys, self._owners = self._keys[kept], [self._owners[i] for i in kept]
+        self._facts = {name: fact for name, fact in self._facts.items() if name not in ids}
+
+    def _reset(self) -> None:
+        self._keys, self._owners, self._facts = self._keys[:0], [], {}
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Encoded]:
+        """Write the nearest facts before each prompt, and tokenise it."""
+        self._routes = [None] * len(prompts)
+        if not self._owners:
+            return super().encode(prompts)
+        texts = [prompt_text(prompt) for prompt in prompts]
+        found = (self.embed(texts) @ self._keys.T).topk(min(self.settings.top, len(self._owners)))
+        read: list[Prompt] = []
+        for i, (near, rows) in enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True)):
+            names = [self._owners[k] for cosine, k in zip(near, rows, strict=True) if cosine >= self._least]
+            self._routes[i] = Route(
+                names[0] if names else None,
+                1 - near[0],
+                1 - self._least,
+                self._owners[rows[0]],
+                "fired" if names else "outside scope",
+            )
+            read.append(self._before(prompts[i], list(dict.fromkeys(names))))
+        return super().encode(read)
+
+    @property
+    def _least(self) -> float:
+        return float(self.settings.min_similarity)
+
+    def _before(self, prompt: Prompt, names: Sequence[str]) -> Prompt:
+        """Return a prompt with facts before the user's own words, the nearest last."""
+        if not names:
+            return prompt
+        facts = "\n".join(self._facts[name] for name in reversed(names))
+        text = self.settings.form.replace("{prompt}", prompt_text(prompt)).replace("{facts}", facts)
+        return text if isinstance(prompt, str) else [*prompt[:-1], {"role": "user", "content": text}]
+
+    def finish(self, text: str) -> str:
+        """Return the first line."""
+        return text.strip().split("\n")[0].strip()
+
+    def routed(self, part: Sequence[int]) -> list[Route | None]:
+        """Return which fact was read with each prompt."""
+        return [self._routes[i] for i in part]
+
+    def size(self) -> Size:
+        """Return the vectors and the bytes of the facts; the encoder is not counted."""
+        text = sum(len(fact.encode()) for fact in self._facts.values())
+        return Size(self._keys.numel(), self._keys.numel() * 4 + text)
+
+    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
+        """Read the edits again: their vectors take less time than a file would."""
+        self.reset()
+        for start in range(0, len(edits), self.settings.together):
+            self.edit(edits[start : start + self.settings.together])
