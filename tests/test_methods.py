@@ -15,7 +15,7 @@ QUICK = {
     "melo-paper": {"radius": 1e-3, "edits_per_block": 2, "lr": 0.1, "rank": 4},
     "grace": {"eps": 1e-3, "n_iter": 30, "replacement": "replace_last"},
     "lora": {"steps": 40, "lr": 0.02, "dropout": 0.1},
-    "ft": {"layer": -1, "lr": 0.05, "passes": 60},
+    "ft": {"depth": 1.0, "lr": 0.05, "passes": 60},
     "none": {},
 }
 QUESTIONS = [
@@ -190,8 +190,8 @@ def test_rag_says_that_it_cannot_serve_documents():
     method_class("rag").check_task("zsre", "question")
 
 
-def test_ft_and_grace_name_the_layers_there_are(opened):
-    with pytest.raises(MeloEditError, match=r"layer 9 is none of model.layers.0 to .4"):
-        opened("ft", layer=9)
+def test_ft_and_grace_refuse_layers_that_there_are_not(opened):
+    with pytest.raises(MeloEditError, match=r"depth must lie between 0 and 1, not 9"):
+        opened("ft", depth=9.0)
     with pytest.raises(MeloEditError, match="no linear module 'x'"):
         opened("grace", layer="x")

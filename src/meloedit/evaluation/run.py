@@ -95,6 +95,12 @@ class Runner:
         self.base = Unedited(*load())
         backbone = self.base.backbone
         self.fingerprint = backbone.fingerprint()
+        for name, settings in plan.methods.items():  # before any work
+            method = method_class(name)(self.base.model, backbone.tokenizer, settings)
+            try:
+                method.check()
+            finally:
+                method.close()
         items = self._chosen()
         self.task = fitted(plan.task, items, backbone)
         self.items = self.task.items

@@ -131,6 +131,9 @@ class Method(ABC):
         if kind in cls.unfit:
             raise MeloEditError(f"method {cls.name} cannot serve task {task}: {cls.unfit[kind]}")
 
+    def check(self) -> None:  # noqa: B027
+        """Raise a MeloEditError if the settings do not fit the model, where that was not found out already."""
+
     # -- editing
 
     def edit(self, edits: Sequence[Edit]) -> None:

@@ -30,14 +30,14 @@ class FtSettings(Settings):
     """Settings of fine-tuning.
 
     Attributes:
-        layer: number of the layer, from the end of the last stack where negative; its last matrix is trained.
+        depth: how far up the last stack the layer lies whose last matrix is trained, from 0 to 1.
         lr: Adam's rate.
         passes: most passes over the edits given at once.
         batch: edits in one step.
         enough: loss in nats below which a step is left out.
     """
 
-    layer: int = -9
+    depth: float = 0.7
     lr: float = 5e-4
     passes: int = 25
     batch: int = 100
@@ -53,10 +53,9 @@ class FineTuning(Method):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         prefix, layers = self.backbone.stacks[-1]
-        number = self.settings.layer
-        if not -len(layers) <= number < len(layers):
-            raise MeloEditError(f"method ft: layer {number} is none of {prefix}.0 to .{len(layers) - 1}")
-        place = f"{prefix}.{number % len(layers)}"
+        if not 0 <= self.settings.depth <= 1:
+            raise MeloEditError(f"method ft: depth must lie between 0 and 1, not {self.settings.depth:g}")
+        place = f"{prefix}.{min(int(self.settings.depth * len(layers)), len(layers) - 1)}"
         module: Any = self.model.get_submodule(f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}")
         self.weight: Any = module.weight
         self._original = self.weight.detach().clone()

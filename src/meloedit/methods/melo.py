@@ -58,6 +58,10 @@ class Melo(Method):
         self._made: Editor | None = None
         self._empty = 0
 
+    def check(self) -> None:
+        """Raise a ModelError if the settings do not fit the model."""
+        self.backbone.locate(self.backbone.configure(self.settings.config))
+
     @property
     def editor(self) -> Editor:
         """The editor; a new one, on a new store, where no state was restored."""
