@@ -10,10 +10,10 @@ from ...errors import EditError
 from ..task import Far, Item
 
 RULE = (
-    "An edit goes that an earlier one already makes (duplicates), whose target is true already (no_op), or that asks "
-    "an earlier one's prompt, or has its subject and true answer, with another target (contradictory). A rephrasing "
-    "goes that another target's edit is asked with (ambiguous_rephrases) or that says its own edit's words again "
-    "(repeated_rephrases), and a near or far prompt that is also the prompt or a rephrasing of an edit "
+    "An edit goes that an earlier one already makes (duplicates), whose target is true already or empty (no_op), or "
+    "that asks an earlier one's prompt, or has its subject and true answer, with another target (contradictory). A "
+    "rephrasing goes that another target's edit is asked with (ambiguous_rephrases) or that says its own edit's words "
+    "again (repeated_rephrases), and a near or far prompt that is also the prompt or a rephrasing of an edit "
     "(ambiguous_near, ambiguous_far); items of different groups are not compared as edits."
 )
 FAULTS = (

@@ -68,7 +68,8 @@ def _canonical(row: _Row, paper: bool) -> Fact:
 
 def _mend(row: _Row, paper: bool) -> Fact:
     true = row.some("answers")
-    target = true[0] if paper else row.text("alt")
+    empty = "alt" in row and row.values["alt"] == ""  # a handful of MEND's rows: nothing to edit toward
+    target = true[0] if paper or empty else row.text("alt")
     own = tuple(LEAD_IN.sub("", text.strip()) for text in _leaves(row, "loc"))
     rephrases, follows = _leaves(row, "rephrase"), _portability(row)
     return _toward(paper, Fact(row.text("src"), target, true, rephrases, (), follows, own))

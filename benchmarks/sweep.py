@@ -1,0 +1,79 @@
+r"""Settings for the rivals of `meloedit eval`, swept on data that nothing is scored on.
+
+    python benchmarks/sweep.py --task zsre --data zsre_mend_train_1000.jsonl.gz --data nq_open_dev.jsonl.gz \
+        --method grace --edits 20 --out DIR --result docs/results/sweep-zsre-grace.json
+
+Each setting of a grid is one run of `meloedit eval` (retention). The best has the largest mean of edit success,
+generality, and far and near locality, as far as the data has them. Finished runs in DIR are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any
+
+from common import provenance, write
+from rich.progress import Progress
+
+from meloedit.evaluation.folder import RunFolder, digest
+from meloedit.evaluation.run import Plan, Runner
+from meloedit.evaluation.tasks import load_task
+from meloedit.zoo import DEMO_MODEL, load_model
+
+QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "grace": {"replacement": ["replace_prompt", "replace_last"], "eps": [1.0, 10.0, 50.0]},
+    "ft": {"together": [1, 1000], "lr": [1e-4, 5e-4, 1e-3]},
+    "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.0, 0.01]},
+    "rag": {"prompt": [{}, QA], "min_similarity": [0.0, 0.5, 0.7, 0.8], "top": [1, 3]},
+}
+SCORES = ("edit_success", "generality", "locality_far", "locality_near")
+
+
+def settings_of(method: str) -> list[dict[str, Any]]:
+    """Return the grid of a method; a value that is a dictionary stands for several settings."""
+    names, values = list(GRIDS[method]), GRIDS[method].values()
+    found = []
+    for chosen in itertools.product(*values):
+        own: dict[str, Any] = {}
+        for name, value in zip(names, chosen, strict=True):
+            own |= value if isinstance(value, dict) else {name: value}
+        found.append(own)
+    return found
+
+
+def main() -> None:
+    """Run the sweep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--data", action="append", required=True)
+    parser.add_argument("--model", default=DEMO_MODEL)
+    parser.add_argument("--method", required=True, choices=list(GRIDS))
+    parser.add_argument("--edits", type=int, default=20)
+    parser.add_argument("--rephrases", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--result", help="file for the result")
+    args = parser.parse_args()
+    task = load_task(args.task, args.data, rephrases=args.rephrases)
+    runs = []
+    with Progress() as bar:
+        grid = settings_of(args.method)
+        for settings in bar.track(grid, description=args.method):
+            plan = Plan(task, "retention", args.model, {args.method: settings}, args.edits, limit=args.limit)
+            folder = RunFolder(args.out / f"{args.task}-{args.method}-{digest(settings)}", plan.identity())
+            result = Runner(plan, folder, lambda: load_model(args.model), lambda *_: None).run()
+            figures = result["methods"][args.method]
+            scores = [figures[name]["value"] for name in SCORES if name in figures]
+            runs.append({"settings": settings, "mean": round(sum(scores) / len(scores), 4), "figures": figures})
+            print(runs[-1]["mean"], settings, {n: figures[n]["value"] for n in SCORES if n in figures}, flush=True)
+    best = max(runs, key=lambda run: run["mean"])
+    files = [{key: item[key] for key in ("name", "sha256")} for item in task.files]
+    what = {"task": args.task, "model": args.model, "method": args.method, "edits": args.edits, "data": files}
+    write(what | {"best": best["settings"], "runs": runs, "provenance": provenance()}, args.result)
+
+
+if __name__ == "__main__":
+    main()
