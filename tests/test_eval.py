@@ -259,7 +259,8 @@ def test_a_configuration_file_says_the_same(files, tmp_path):
 )
 def test_bad_input_is_one_line(files, tmp_path, more, words):
     options = {"--task": "zsre", "--data": files["zsre"], "--model": files["llama"], "--method": "none"}
-    options |= {"--out": str(tmp_path / "run"), "--edits": "2"} | dict(zip(more[::2], map(str, more[1::2]), strict=True))
+    options |= {"--out": str(tmp_path / "run"), "--edits": "2"}
+    options |= dict(zip(more[::2], map(str, more[1::2]), strict=True))
     result = run(*[part for pair in options.items() for part in pair])
     assert result.exit_code == 1 and words in result.output
     assert result.output.count("error:") == 1 and "Traceback" not in result.output
