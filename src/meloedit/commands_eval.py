@@ -45,6 +45,7 @@ class Asked:
     edits: int | None = None
     seed: int = 0
     rephrases: int | None = None
+    near: int | None = None
     limit: int | None = 500
     every: int | None = None
     prefixes: bool = False
@@ -71,6 +72,9 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of the order of the edits; default: 0.")] = None,
     rephrases: Annotated[
         int | None, typer.Option(metavar="K", min=1, help="Rephrasings of each edit that are scored; default: all.")
+    ] = None,
+    near: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="Near prompts of each edit that are scored; default: all.")
     ] = None,
     limit: Annotated[
         int | None,
@@ -101,7 +105,8 @@ def evaluate(
     Example: meloedit eval --task zsre --data facts.jsonl --model smollm2 --method melo,grace --edits 100 --out run
     """
     given = {"task": task, "data": data, "model": model, "method": _names(method), "edits": edits, "out": out}
-    given |= {"protocol": _names(protocol), "seed": seed, "rephrases": rephrases, "limit": limit, "every": every}
+    given |= {"protocol": _names(protocol), "seed": seed, "rephrases": rephrases, "limit": limit}
+    given |= {"near": near, "every": every}
     given |= {"prefixes": prefixes or None}
     asked = read_asked(config, given, settings or [])
     from .evaluation.folder import RunFolder
@@ -176,7 +181,9 @@ def _check_kind(where: str, name: str, value: Any) -> None:
         raise MeloEditError(f"{where} must be a text, not {value!r}")
     if name == "prefixes" and not isinstance(value, bool):
         raise MeloEditError(f"{where} must be true or false, not {value!r}")
-    if name in ("edits", "rephrases", "limit", "every", "seed") and (not whole or (value < 1 and name != "seed")):
+    if name in ("edits", "rephrases", "near", "limit", "every", "seed") and (
+        not whole or (value < 1 and name != "seed")
+    ):
         raise MeloEditError(f"{where} must be a positive whole number, not {value!r}")
     if name == "settings" and not (isinstance(value, dict) and all(isinstance(own, dict) for own in value.values())):
         raise MeloEditError(f"{where} must be tables by method, as in [settings.grace]")
@@ -211,12 +218,17 @@ def _plans(asked: Asked, device: str | None, dtype: str | None) -> list[Any]:
         kind.read_settings(settings[kind.name])
     plans = []
     for protocol in asked.protocol:
-        task = load_task(asked.task, asked.data, asked.seed, protocol, asked.rephrases)
+        task = load_task(asked.task, asked.data, asked.seed, protocol, asked.rephrases, asked.near)
         if not task.only_wrong:
             task.take(asked.edits)
         for kind in methods:
             kind.check_task(task.name, task.kind)
-        more = {"rephrases": asked.rephrases, "device": device, "dtype": str(dtype) if dtype else None}
+        more = {
+            "rephrases": asked.rephrases,
+            "near": asked.near,
+            "device": device,
+            "dtype": str(dtype) if dtype else None,
+        }
         own = (asked.edits, asked.seed, asked.limit, asked.every, asked.prefixes)
         plans.append(Plan(task, protocol, asked.model, settings, *own, more))
     return plans

@@ -32,7 +32,12 @@ T = TypeVar("T")
 
 
 def load_task(
-    name: str, data: Sequence[str], seed: int = 0, protocol: str = "retention", rephrases: int | None = None
+    name: str,
+    data: Sequence[str],
+    seed: int = 0,
+    protocol: str = "retention",
+    rephrases: int | None = None,
+    near: int | None = None,
 ) -> Task:
     """Read a task from its files.
 
@@ -42,14 +47,16 @@ def load_task(
         seed: of the order of the edits, the far prompts and the upstream probes.
         protocol: under ``paper`` zsRE is edited toward the true answer, and only where the model errs.
         rephrases: how many rephrasings of an edit are kept at most; all of them where None.
+        near: how many near prompts of an edit are kept at most.
 
     Raises:
         EditError: if there is no such task, a file cannot be read or is none of this task's, or no edit is left.
     """
     if name not in TASKS:
         raise EditError(f"no task {name!r} (known: {', '.join(TASKS)})")
-    if rephrases is not None and rephrases < 1:
-        raise EditError(f"rephrases must be at least 1, not {rephrases}")
+    for what, number in (("rephrases", rephrases), ("near", near)):
+        if number is not None and number < 1:
+            raise EditError(f"{what} must be at least 1, not {number}")
     sources = [open_source(path, name) for path in data]
     edits = [source for source in sources if source.shape.role == "edits"]
     if not edits:
@@ -72,7 +79,7 @@ def load_task(
     items, far, counts = clean(drafts, far, paper)
     if not items:
         raise EditError(f"task {name}: no edit is left of {len(drafts):,} ({', '.join(s.name for s in edits)})")
-    items = [replace(item, rephrases=item.rephrases[:rephrases]) for item in items]
+    items = [replace(item, rephrases=item.rephrases[:rephrases], near=item.near[:near]) for item in items]
     if probes:  # what follows from all the edits of a group is asked once, of the first that is left
         items = [replace(item, portability=probes.pop(item.group, ())) for item in items]
     return Task(
