@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from . import __version__
 from .commands_ablate import ablate
 from .commands_eval import evaluate
+from .commands_harness import harness
 from .commands_model import ask, calibrate, check, demo, edit, init
 from .commands_report import report
 from .commands_store import disable, enable, history, ls, rm, rollback, show
@@ -61,7 +62,23 @@ def _start(
     show_warnings()
 
 
-for _command in (demo, init, edit, ask, ls, show, rm, enable, disable, history, rollback, check, calibrate, report):
+for _command in (
+    demo,
+    init,
+    edit,
+    ask,
+    ls,
+    show,
+    rm,
+    enable,
+    disable,
+    history,
+    rollback,
+    check,
+    calibrate,
+    report,
+    harness,
+):
     app.command()(_command)
 app.command("eval")(evaluate)
 app.add_typer(ablate, name="ablate")
