@@ -8,6 +8,10 @@ share of unseen rephrasings whose nearest key has the right answer (no radius), 
 own key than half way to the nearest key of another answer, which is how far a conflict lets a cluster reach. Said for
 each radius and rule: the shares of edits and of rephrasings routed to the right answer, and of upstream questions
 routed at all.
+
+With ``--wordings FILE`` (KnowEdit's rows with their rephrasings) the questions that the file has are taken, and so many
+other wordings of each (``--wordings-count``) are edits too, as in the published experiments; the hold-out is not among
+them.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import argparse
 from typing import Any
 
 import torch
-from common import provenance, write
+from common import provenance, read_jsonl, write
 from rich.progress import track
 
 from meloedit import Editor, MeloConfig
@@ -35,23 +39,23 @@ PARTS = (
 )
 
 
-def reach(index: ClusterIndex, keys: torch.Tensor, answers: list[str]) -> float:
+def reach(index: ClusterIndex, keys: torch.Tensor, wanted: list[str], answers: list[str]) -> float:
     """Return the share of keys routed to an edit with the right answer."""
     found = index.search(keys)
-    pairs = zip(found.block.tolist(), found.owner.tolist(), answers, strict=True)
-    return round(sum(block >= 0 and answers[owner] == answer for block, owner, answer in pairs) / len(answers), 4)
+    pairs = zip(found.block.tolist(), found.owner.tolist(), wanted, strict=True)
+    return round(sum(block >= 0 and answers[owner] == answer for block, owner, answer in pairs) / len(wanted), 4)
 
 
-def measure(keys: Any, rephrased: Any, upstream: Any, answers: list[str]) -> dict[str, Any]:
-    """Measure one key module."""
+def measure(keys: Any, answers: list[str], rephrased: Any, wanted: list[str], upstream: Any) -> dict[str, Any]:
+    """Measure one key module: edits' keys and answers, those of unseen rephrasings, and upstream keys."""
     number = {answer: i for i, answer in enumerate(dict.fromkeys(answers))}
-    label = torch.tensor([number[answer] for answer in answers])
-    same = label[:, None] == label
-    other = torch.cdist(keys, keys).masked_fill(same, torch.inf).min(1).values
-    nearest = label[torch.cdist(rephrased, keys).argmin(1)] == label
+    label, held = (torch.tensor([number[answer] for answer in part]) for part in (answers, wanted))
+    other = torch.cdist(keys, keys).masked_fill(label[:, None] == label, torch.inf).min(1).values
+    apart = torch.cdist(rephrased, keys)
+    own = apart.masked_fill(held[:, None] != label, torch.inf)
     result: dict[str, Any] = {
-        "nearest_right": round(float(nearest.float().mean()), 4),
-        "nearer_than_half_way": round(float(((rephrased - keys).norm(dim=1) < other / 2).float().mean()), 4),
+        "nearest_right": round(float((label[apart.argmin(1)] == held).float().mean()), 4),
+        "nearer_than_half_way": round(float((own < other / 2).any(1).float().mean()), 4),
         "runs": [],
     }
     for quantile in QUANTILES:
@@ -65,8 +69,8 @@ def measure(keys: Any, rephrased: Any, upstream: Any, answers: list[str]) -> dic
                 {
                     "radius": round(float(other.quantile(quantile)) / 2, 3),
                     "expand": expand,
-                    "edits_right": reach(index, keys, answers),
-                    "rephrasings_right": reach(index, rephrased, answers),
+                    "edits_right": reach(index, keys, answers, answers),
+                    "rephrasings_right": reach(index, rephrased, wanted, answers),
                     "upstream_activated": round(activated, 4),
                 }
                 | index.counts
@@ -80,22 +84,40 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--edits", required=True)
     parser.add_argument("--upstream", required=True)
+    parser.add_argument("--wordings", help="file of KnowEdit's rows with their rephrasings")
+    parser.add_argument("--wordings-count", type=int, default=5)
+    parser.add_argument("--module", action="append", help="key modules; default: twenty of the encoder")
     parser.add_argument("--out")
     args = parser.parse_args()
     questions = zsre_questions(args.edits)
-    answers = [question.answer for question in questions]
+    others: dict[str, list[str]] = {}
+    if args.wordings:
+        others = {row["prompt"]: row["generate_prompt"][: args.wordings_count] for row in read_jsonl(args.wordings)}
+        questions = [q for q in questions if q.prompt in others and q.rephrases[0] not in others[q.prompt]]
+    edits = [(text, q.answer) for q in questions for text in (q.prompt, *others.get(q.prompt, ()))]
+    answers, wanted = [answer for _, answer in edits], [q.answer for q in questions]
     upstream = [question.prompt for question in nq_questions(args.upstream)][:1000]
     model, tokenizer = load_model(args.model, dtype="float32")
     last = f"decoder.block.{model.config.num_decoder_layers - 1}.layer.2.DenseReluDense.wo"
-    names = [f"encoder.block.{i}{part}" for i in range(model.config.num_layers) for part in PARTS]
+    names = args.module or [f"encoder.block.{i}{part}" for i in range(model.config.num_layers) for part in PARTS]
     modules = {}
     for name in track(names):
         config = MeloConfig.paper(radius=1.0, key_layer=name, modules=(last,))
         with Editor(model, tokenizer, config) as editor:
-            texts = ([q.prompt for q in questions], [q.rephrases[0] for q in questions], upstream)
-            modules[name] = measure(*(editor.keys(part) for part in texts), answers)
+            texts = ([text for text, _ in edits], [q.rephrases[0] for q in questions], upstream)
+            own, rephrased, far = (editor.keys(part) for part in texts)
+            modules[name] = measure(own, answers, rephrased, wanted, far)
     best = max((run["rephrasings_right"], name) for name, module in modules.items() for run in module["runs"])
-    write({"questions": len(questions), "best": best, "modules": modules, "provenance": provenance()}, args.out)
+    write(
+        {
+            "questions": len(questions),
+            "edits": len(edits),
+            "best": best,
+            "modules": modules,
+            "provenance": provenance(),
+        },
+        args.out,
+    )
 
 
 if __name__ == "__main__":
