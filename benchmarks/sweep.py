@@ -63,7 +63,8 @@ def main() -> None:
         grid = settings_of(args.method)
         for settings in bar.track(grid, description=args.method):
             plan = Plan(task, "retention", args.model, {args.method: settings}, args.edits, limit=args.limit)
-            folder = RunFolder(args.out / f"{args.task}-{args.method}-{digest(settings)}", plan.identity())
+            path = args.out / f"{args.task}-{args.method}-{digest([settings, args.edits])}"
+            folder = RunFolder(path, plan.identity(), answers=args.out / "answers")
             result = Runner(plan, folder, lambda: load_model(args.model), lambda *_: None).run()
             figures = result["methods"][args.method]
             scores = [figures[name]["value"] for name in SCORES if name in figures]

@@ -47,8 +47,13 @@ def figures(rows: Sequence[Observation], kind: Kind, protocol: str, routes: bool
     return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
-def by_edit(rows: Iterable[Observation], of: Callable[[Observation], float | None]) -> Estimate | None:
-    """Return the mean of a figure over rows, with an interval over edits; ``None`` without rows that have it."""
+def by_edit(
+    rows: Iterable[Observation], of: Callable[[Observation], float | None], shares: bool = True
+) -> Estimate | None:
+    """Return the mean of a figure over rows, with an interval over edits; ``None`` without rows that have it.
+
+    ``shares`` says that what is 0 or 1 in every row is a share.
+    """
     sums: dict[int, float] = {}
     counts: dict[int, int] = {}
     for row in rows:
@@ -60,7 +65,7 @@ def by_edit(rows: Iterable[Observation], of: Callable[[Observation], float | Non
         return None
     if max(counts.values()) > 1:
         return pooled(list(sums.values()), list(counts.values()))
-    if set(sums.values()) <= {0.0, 1.0}:
+    if shares and set(sums.values()) <= {0.0, 1.0}:
         return share([value == 1 for value in sums.values()])
     return mean(list(sums.values()))
 
@@ -111,7 +116,7 @@ def _kept(by_set: dict[str, list[Observation]], score: str, kind: Kind) -> dict[
         rows = by_set.get(own, ())
         found[f"locality_{name}"] = by_edit(rows, same)
         found[f"identical_{name}"] = by_edit(rows, _field("identical"))
-        found[f"kl_{name}"] = by_edit(rows, _field("kl"))
+        found[f"kl_{name}"] = by_edit(rows, _field("kl"), shares=False)
     # the words that the model would choose after each token of a true sentence
     found["accurate_retention"] = by_edit(by_set.get("accurate", ()), lambda row: float(row["agreed"] == 1))
     return found

@@ -31,14 +31,18 @@ class RunFolder:
         path: the folder; made if it is not there.
         asked: what the run is of, JSON-ready.
         states: where edited states are kept; runs of several protocols share them.
+        answers: where the unedited model's answers are kept; runs of one model can share them.
 
     Raises:
         MeloEditError: if the folder holds a run of something else, or other files, or cannot be written.
     """
 
-    def __init__(self, path: Path, asked: Mapping[str, Any], states: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, asked: Mapping[str, Any], states: Path | None = None, answers: Path | None = None
+    ) -> None:
         self.path = make_folder(path)
         self.states = make_folder(states or path / "states")
+        self._answers = answers or self.states
         wanted = json.loads(json.dumps(asked))
         held = read_json(path / "run.json")
         if held is None:
@@ -63,8 +67,8 @@ class RunFolder:
         return list(held)
 
     def shared(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what was made before under a name by a run with these states, or make it."""
-        path = self.states / f"{name}.json"
+        """Return what was made before under a name by a run that shares the unedited model's answers, or make it."""
+        path = self._answers / f"{name}.json"
         held = read_json(path)
         if held is None:
             held = make()

@@ -1,0 +1,115 @@
+"""The metrics of `meloedit eval` against scikit-learn, scipy and figures worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+from sklearn.metrics import accuracy_score
+
+from meloedit.evaluation.figures import by_edit, figures
+from meloedit.evaluation.metrics import pooled
+from meloedit.evaluation.observe import answered, compared
+
+BLANK = {"k": 0, "prompt": "?", "wanted": "a", "answer": None, "base": None, "right": None, "route": None}
+BLANK |= {"routed": None, "distance": None, "threshold": None, "kl": None, "identical": None, "agreed": None}
+BLANK |= {"nll": None, "tokens": None, "kind": None}
+
+
+def row(set_, item, **given):
+    return BLANK | {"set": set_, "item": item} | given
+
+
+def ids(text):
+    return [ord(letter) for letter in text]
+
+
+def test_kl_is_scipys_and_a_models_own_logits_are_identical():
+    generator = torch.Generator().manual_seed(0)
+    base, edited = (torch.randn(3, 11, generator=generator) for _ in range(2))
+    told = compared(edited, base, [1, 2, 3], kept=True)
+    plain, other = base.double().softmax(-1).numpy(), edited.double().softmax(-1).numpy()
+    assert told["kl"] == pytest.approx(np.mean([entropy(p, q) for p, q in zip(plain, other, strict=True)]))
+    assert told["identical"] is False
+    same = compared(base, base, [1, 2, 3], kept=True)
+    assert same["identical"] is True and same["kl"] == 0 and same["agreed"] == 1
+
+
+def test_likelihood_and_agreement_are_torchs():
+    generator = torch.Generator().manual_seed(1)
+    logits, target = torch.randn(5, 7, generator=generator), [0, 6, 2, 2, 5]
+    told = compared(logits, torch.zeros_like(logits), target, kept=False)
+    loss = torch.nn.functional.cross_entropy(logits.double(), torch.tensor(target), reduction="sum")
+    assert told["nll"] == pytest.approx(float(loss))
+    assert told["agreed"] == pytest.approx(accuracy_score(target, logits.argmax(-1)))
+    assert told["tokens"] == 5 and "kl" not in told
+
+
+def test_accuracies_are_scikit_learns():
+    said, gold = list("abcabcab"), list("abccbaab")
+    pairs = enumerate(zip(said, gold, strict=True))
+    rows = [row("upstream", i, wanted=g, answer=s, base=g, right=s == g) for i, (s, g) in pairs]
+    found = figures(rows, "document", "retention", routes=False, ids=ids)
+    assert found["accuracy_upstream"].value == pytest.approx(accuracy_score(gold, said))
+    assert found["locality_far"].value == pytest.approx(accuracy_score(gold, said))
+    assert found["accuracy_upstream"].n == 8
+
+
+def test_perplexity_is_over_all_tokens_of_a_set():
+    rows = [row("edits", 0, nll=2.0, tokens=2, right=True), row("edits", 1, nll=7.0, tokens=4, right=False)]
+    found = figures(rows, "passage", "retention", routes=False, ids=ids)
+    assert found["ppl_edits"].value == pytest.approx(math.exp(9 / 6))
+    assert found["edit_success"].value == 0.5
+
+
+def test_generality_is_over_all_rephrasings_and_its_interval_draws_edits():
+    rows = [row("rephrases", 0, k=k, right=True) for k in range(8)] + [row("rephrases", 1, right=False)]
+    found = by_edit(rows, lambda r: r["right"])
+    assert found.value == pytest.approx(8 / 9) and found.n == 9
+    assert (found.low, found.high) == (0.0, 1.0)  # either edit may be drawn twice
+    assert found.value == pooled([8, 0], [8, 1]).value
+
+
+def test_shares_have_wilsons_interval_and_divergences_a_bootstrap():
+    rows = [row("far", i, right=True, identical=True, kl=0.0, answer="a", base="a") for i in range(10)]
+    found = figures(rows, "question", "retention", routes=False, ids=ids)
+    assert found["locality_far"].low == pytest.approx(0.7225, abs=1e-4)
+    assert (found["kl_far"].low, found["kl_far"].high) == (0, 0)
+
+
+def test_routing_counts_right_wrong_and_none():
+    rows = [
+        row("rephrases", i, routed=where, right=False) for i, where in enumerate(("right", "wrong", "none", "right"))
+    ]
+    rows += [row("near", i, routed=where, right=True) for i, where in enumerate(("none", "wrong"))]
+    found = figures(rows, "question", "retention", routes=True, ids=ids)
+    assert found["right_block_rephrases"].value == 0.5 and found["wrong_block_rephrases"].value == 0.25
+    assert found["activation_near"].value == 0.5 and "activation_far" not in found
+
+
+def test_f1_of_the_paper_protocol_by_hand():
+    rows = [row("edits", 0, wanted="aab", answer="abc"), row("far", 0, wanted="xy", base="xy", answer="xz")]
+    found = figures(rows, "question", "paper", routes=False, ids=ids)
+    assert found["f1_edits"].value == pytest.approx(2 * 2 / 6)  # a and b are common
+    assert found["f1_locality"].value == pytest.approx(0.5)
+    assert "edit_success" not in found and "locality_near" not in found
+
+
+def test_teacher_forcing_is_the_share_of_target_tokens():
+    rows = [row("edits", 0, agreed=0.5), row("edits", 1, agreed=1.0)]
+    found = figures(rows, "question", "teacher-forced", routes=False, ids=ids)
+    assert found["edit_success"].value == 0.75
+
+
+@pytest.mark.parametrize(
+    ("said", "answers", "right"),
+    [
+        ("Lima ", ("Lima",), True),
+        ("lima", ("Lima",), False),
+        ("Lima.", ("Lima",), False),
+        ("PERU", ("Peru", "PE"), True),
+    ],
+)
+def test_an_answer_is_the_target_word_for_word(said, answers, right):
+    assert answered(said, answers) is right
