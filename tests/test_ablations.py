@@ -557,3 +557,14 @@ def test_facts_of_a_count_and_their_digest(tmp_path):
     facts = read_facts(path, 24)  # lines behind those wanted are not read
     assert len(facts.edits) == 24 and facts.items[0].rephrases[0] == "Name the head of town 0 now"
     assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_labels_by_name_and_by_number_are_one_target(make_source, tmp_path, monkeypatch):
+    model, own = make_source("bert")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("meloedit.commands_ablate.load", lambda *_: (model, own))
+    facts = [{"id": f"c{i}", "prompt": f"Case number {i}", "target": ("tax", "4")[i % 2]} for i in range(6)]
+    write(tmp_path / "cases.jsonl", *facts)
+    result = run("keys", "--model", "bert", "--edits", "cases.jsonl", "--wordings", 1, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["targets"] == ["tax"]

@@ -237,9 +237,11 @@ def _bench(
     with saying(finished), progress() as tell:
         loaded, tokenizer = load(model, device, dtype, tell)
         from . import __version__
+        from .backbone import open_backbone
         from .editor import Editor
         from .evaluation.ablations import Bench, identity
 
+        facts = facts.named(open_backbone(loaded, tokenizer))
         read = {"facts_sha256": facts.sha256, "facts": len(facts.items)}
         shared = {"meloedit": __version__, "model": identity(loaded), **read}
         opened.append(kept.Runs(out, shared))

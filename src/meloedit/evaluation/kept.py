@@ -11,7 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from ..inputs import read_config
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..backbone import Backbone
 
 RUNS = "runs"
 """The folder, inside the one that is written to, of finished runs and keys."""
@@ -60,6 +62,10 @@ class Facts:
     def edits(self) -> list[Edit]:
         """The edits, in the file's order."""
         return [fact.edit for fact in self.items]
+
+    def named(self, backbone: Backbone) -> Facts:
+        """Return the facts with their targets as the model writes them (a label by its name)."""
+        return replace(self, items=tuple(replace(fact, edit=backbone.named(fact.edit)) for fact in self.items))
 
     def need_rephrases(self) -> None:
         """Raise an error if no fact has a rephrasing that it is not trained on."""
