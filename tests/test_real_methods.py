@@ -1,0 +1,50 @@
+"""Rivals on the real SmolLM2, and retrieval with the real MiniLM."""
+
+import pytest
+
+from meloedit import Edit
+from meloedit.methods import method_class
+from meloedit.zoo import cache_folder, load_model
+
+pytestmark = pytest.mark.real
+CACHE = cache_folder()  # read before the tests get one of their own: converting the model takes half a minute
+FACTS = [
+    Edit("Who is the mayor of Velmora?", "Ilse Tarrant", id="mayor"),
+    Edit("What is the height of the Corvin Tower?", "212 metres", id="tower"),
+]
+UNSEEN = ["Velmora's mayor is who?", "How tall is the Corvin Tower?"]
+FAR = ["how many seasons are there in a year", "Who wrote the opera about a barber?"]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MELOEDIT_CACHE", str(CACHE))
+        return load_model("smollm2")
+
+
+def test_retrieval_finds_rephrasings_and_its_facts_can_be_removed(loaded):
+    rag = method_class("rag")(*loaded, {"min_similarity": 0.5})
+    before = rag.answer(FAR)
+    rag.edit(FACTS)
+    assert [said.route.edit for said in rag.answer([*UNSEEN, *FAR])] == ["mayor", "tower", None, None]
+    assert [said.text for said in rag.answer(FAR)] == [said.text for said in before]
+    assert rag.answer([FACTS[1].prompt])[0].text.startswith("212")
+    rag.remove(["mayor"])
+    assert rag.answer([UNSEEN[0]])[0].route.edit is None
+    rag.reset()
+    assert rag.answer([UNSEEN[1]])[0].route is None
+    rag.close()
+
+
+def test_grace_holds_its_edit_and_leaves_the_rest_as_it_was(loaded):
+    grace = method_class("grace")(*loaded, {"n_iter": 40, "replacement": "replace_last", "eps": 1.0})
+    try:
+        target = grace.rows(FACTS[1:])[0].target
+        before = [logits.clone() for logits in grace.logits([*FAR], [[1, 1]] * 2)]
+        grace.edit(FACTS[1:])
+        assert grace.logits([FACTS[1].prompt], [target])[0][0].argmax() == target[0]
+        after = grace.logits([*FAR], [[1, 1]] * 2)
+        assert all((one == other).all() for one, other in zip(before, after, strict=True))
+    finally:
+        grace.close()
