@@ -32,6 +32,7 @@ FACTS = [
 ]
 MELOEDIT = [sys.executable, "-c", "from meloedit.cli import main; main()"]
 COMMANDS = "demo init edit ask ls show rm enable disable history rollback check calibrate".split()
+MEASURING = ("report", "harness", "eval")
 
 
 def run(*args, stdin=None):
@@ -660,7 +661,7 @@ def slow(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     good("init", "slow.melo", "--model", folder, *SETTINGS, "--set", "together=1")
     names = ["north", "south", "east", "west", "upper", "lower", "inner", "outer", "old", "new"]
-    rows = [{"id": f"{a}-{b}", "prompt": f"Who leads the {a} {b} town?", "target": b} for a in names for b in names[:2]]
+    rows = [{"id": f"{a}-{b}", "prompt": f"Who leads the {a} {b} town?", "target": b} for a in names for b in names[:6]]
     write(Path("many.jsonl"), *rows)
     return Path("slow.melo"), len(rows)
 
@@ -744,18 +745,19 @@ def test_json_stands_alone_on_stdout_beside_bars(full, monkeypatch):
 
 def test_every_command_and_option_is_explained():
     group = typer.main.get_command(app)
-    assert list(group.commands) == [*COMMANDS, "ablate"]
+    assert list(group.commands) == [*COMMANDS, *MEASURING, "ablate"]
     commands = {name: command for name, command in group.commands.items() if name != "ablate"}
     commands |= {f"ablate {name}": command for name, command in group.commands["ablate"].commands.items()}
     for name, command in commands.items():
         assert command.help and len(command.help.splitlines()[0]) <= 62, name
-        assert name == "demo" or name.startswith("ablate") or command.params[0].metavar == "STORE"
+        without = name in ("demo", "eval", "report") or name.startswith("ablate")
+        assert without or command.params[0].metavar == "STORE"
         assert any(parameter.opts == ["--json"] for parameter in command.params), name
         for parameter in command.params:
             assert parameter.help, (name, parameter.name)
         for flag in ("-h", "--help"):
             assert f"Usage: meloedit {name} " in good(*name.split(), flag)
-    assert all(f"\n  {name} " in good("--help") for name in COMMANDS)
+    assert all(f"\n  {name} " in good("--help") for name in (*COMMANDS, *MEASURING))
     assert "..." not in good("--help").split("Commands:")[1]  # no summary is cut off
 
 

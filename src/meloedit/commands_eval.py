@@ -166,6 +166,8 @@ def _setting(item: str) -> tuple[str, str, Any]:
         return name, setting, json.loads(text)
     except ValueError:
         return name, setting, text
+    except RecursionError:
+        raise MeloEditError(f"--set {name}.{setting}: the value is nested too deeply") from None
 
 
 _LISTS, _TEXTS = ("data", "method", "protocol"), ("task", "model", "out")

@@ -27,7 +27,9 @@ def harness(
     dtype: DtypeName = None,
     as_json: Json = False,
 ) -> None:
-    """Score general ability with the edits and without, by the lm-evaluation-harness.
+    """Score general ability by the lm-evaluation-harness.
+
+    Each task is run with the edits and without.
 
     Example: meloedit harness facts.melo --tasks mytask --include DIR --limit 200
     """

@@ -23,7 +23,7 @@ Out = Annotated[
 
 
 def report(runs: Runs, out: Out = None, as_json: Json = False) -> None:
-    """Make one HTML page of evaluation runs: tables, curves, routing, worst cases.
+    """Make one HTML page of runs: tables, curves, worst cases.
 
     The page needs nothing beside it; its drawings are written as PNG files as well.
 

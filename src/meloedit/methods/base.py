@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -54,6 +55,8 @@ class Settings:
         seed: what its random numbers depend on.
     """
 
+    free: ClassVar[tuple[str, ...]] = ("seed",)
+    """Numbers that need not be positive."""
     together: int = 1
     seed: int = 0
 
@@ -67,8 +70,9 @@ class Settings:
                 raise MeloEditError(f"{item.name} must be a number, not {value!r}")
             if isinstance(item.default, str) and not isinstance(value, str):
                 raise MeloEditError(f"{item.name} must be a text, not {value!r}")
-        if self.together < 1:
-            raise MeloEditError(f"together must be at least 1, not {self.together}")
+            number = whole or isinstance(item.default, float)
+            if number and not (-math.inf < value < math.inf and (value > 0 or item.name in self.free)):
+                raise MeloEditError(f"{item.name} must be positive and finite, not {value!r}")
 
 
 class Method(ABC):

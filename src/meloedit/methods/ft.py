@@ -37,6 +37,7 @@ class FtSettings(Settings):
         enough: loss in nats below which a step is left out.
     """
 
+    free = ("seed", "enough", "depth")
     depth: float = 0.7
     lr: float = 5e-4
     passes: int = 25

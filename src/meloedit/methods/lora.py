@@ -38,12 +38,18 @@ class LoraSettings(Settings):
         enough: loss in nats at which training ends before; 0: never, as EasyEdit.
     """
 
+    free = ("seed", "dropout", "enough")
     rank: int = 8
     alpha: float = 32.0
     dropout: float = 0.1
     lr: float = 5e-3
     steps: int = 70
     enough: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise MeloEditError(f"dropout must be at least 0 and below 1, not {self.dropout:g}")
 
 
 class Lora(Method):

@@ -36,6 +36,7 @@ class RagSettings(Settings):
         form: how facts and prompt are put together, with ``{facts}`` and ``{prompt}``.
     """
 
+    free = ("seed", "min_similarity")
     together: int = 64
     encoder: str = ENCODER
     top: int = 1
@@ -48,8 +49,6 @@ class RagSettings(Settings):
         for name, parts in (("fact", ("{prompt}", "{target}")), ("form", ("{facts}", "{prompt}"))):
             if not all(part in getattr(self, name) for part in parts):
                 raise MeloEditError(f"{name} must contain {' and '.join(parts)}, not {getattr(self, name)!r}")
-        if self.top < 1:
-            raise MeloEditError(f"top must be at least 1, not {self.top}")
 
 
 class Rag(Method):
