@@ -285,3 +285,37 @@ def test_a_bad_configuration_file_is_one_line(files, tmp_path, line):
     (tmp_path / "run.toml").write_text(line)
     result = run("--config", tmp_path / "run.toml")
     assert result.exit_code == 1 and "run.toml" in result.output and result.output.count("\n") == 1
+
+
+def test_damaged_files_of_a_run_are_made_anew_or_named(files, tmp_path):
+    out = tmp_path / "run"
+    args = zsre(files, out, "--method", "ft", "--set", "ft.lr=0.05")
+    evaluated(*args)
+    first = scores(out)
+    for part in (*(out / "parts").rglob("*.json"), *(out / "states" / "base").glob("*.json")):
+        part.write_text("[]")
+    evaluated(*args)
+    assert scores(out) == first
+    for name, words in (("run.json", "choose another --out"), ("states/ft/progress.json", "the edits are made anew")):
+        held = (out / name).read_text()
+        (out / name).write_text("[]")
+        result = run(*args)
+        assert result.exit_code == 1 and "is damaged: remove" in result.output and words in result.output
+        (out / name).write_text(held)
+
+
+def test_a_folder_is_one_process_at_a_time_and_no_mistake_takes_it(files, tmp_path):
+    from meloedit.evaluation.folder import alone
+
+    with alone(tmp_path / "run"):
+        result = run(*zsre(files, tmp_path / "run", "--method", "none"))
+    assert result.exit_code == 1 and "another process is running in" in result.output
+    wrong = run(*zsre({**files, "llama": str(tmp_path / "lama")}, tmp_path / "run", "--method", "none"))
+    assert wrong.exit_code == 1 and "no model at" in wrong.output
+    evaluated(*zsre(files, tmp_path / "run", "--method", "none,none"))
+
+
+@pytest.mark.parametrize("option", ["--method", "--protocol"])
+def test_no_name_is_no_default(files, tmp_path, option):
+    result = run(*zsre(files, tmp_path / "run", option, ","))
+    assert result.exit_code == 1 and f"{option} is missing" in result.output

@@ -109,12 +109,14 @@ def evaluate(
     given |= {"near": near, "every": every}
     given |= {"prefixes": prefixes or None}
     asked = read_asked(config, given, settings or [])
-    from .evaluation.folder import RunFolder
+    from .evaluation.folder import RunFolder, alone
 
     folder = Path(asked.out)
-    with saying(lambda: f"what is finished is kept in {shell(folder)}: the same command goes on"), progress() as tell:
+    plans = _plans(asked, device, dtype)
+    kept = f"what is finished is kept in {shell(folder)}: the same command goes on"
+    with alone(folder), saying(lambda: kept), progress() as tell:
         results = []
-        for plan in _plans(asked, device, dtype):
+        for plan in plans:
             own = folder if len(asked.protocol) == 1 else folder / plan.protocol
             run = RunFolder(own, plan.identity(), folder / "states")
             results.append((own, _run(asked, plan, run, device, dtype, tell)))
@@ -146,11 +148,12 @@ def read_asked(config: Path | None, given: Mapping[str, Any], settings: Sequence
         _check_kind(f"{config}: {name}", name, value)
         setattr(asked, name, value)
     for name, value in given.items():
-        if value is not None and value != []:
+        if value is not None and (value != [] or name != "data"):
             setattr(asked, name, value)
     for method, setting, value in map(_setting, settings):
         asked.settings.setdefault(method, {})[setting] = value
-    for name in ("task", "data", "model", "out"):
+    asked.method, asked.protocol = list(dict.fromkeys(asked.method)), list(dict.fromkeys(asked.protocol))
+    for name in ("task", "data", "model", "out", "method", "protocol"):
         if not getattr(asked, name):
             raise MeloEditError(f"--{name} is missing: give it, or {name} = ... in a file for --config")
     return asked
@@ -196,6 +199,8 @@ def _config(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MeloEditError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise MeloEditError(f"{path}: not TOML that can be read (nested too deeply)") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MeloEditError(f"{path}: not TOML ({error})") from None
 

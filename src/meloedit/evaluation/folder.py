@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ..errors import MeloEditError
 from ..files import make_folder, write_bytes, write_json
 from .observe import Observation
+
+LOCK = ".lock"
 
 
 def digest(value: Any) -> str:
@@ -43,22 +48,28 @@ class RunFolder:
         self.path = make_folder(path)
         self.states = make_folder(states or path / "states")
         self._answers = answers or self.states
-        wanted = json.loads(json.dumps(asked))
-        held = read_json(path / "run.json")
+        self._asked: Any = json.loads(json.dumps(asked))
+        wanted = self._asked
+        held = read_json(path / "run.json", dict, f"remove {path}, or choose another --out")
         if held is None:
-            if any(name.name != "states" for name in path.iterdir()):
+            if any(name.name not in ("states", LOCK) for name in path.iterdir()):
                 raise MeloEditError(f"{path} is not empty and holds no run: choose another folder for --out")
-            write_json(path / "run.json", wanted)
         elif held != wanted:
             other = [name for name in wanted if held.get(name) != wanted[name]] or ["another version's settings"]
             said = f"{other[0]} is {held.get(other[0])!r} there, {wanted.get(other[0])!r} here"
             raise MeloEditError(f"{path} holds a run of another configuration ({said}): choose another --out")
 
-    def part(self, name: str, make: Callable[[], list[Observation]]) -> list[Observation]:
-        """Return observations that were made before under a name, or make them."""
+    def _begin(self) -> None:
+        """Write down what the run is of, once there is something to keep."""
+        if not (self.path / "run.json").exists():
+            write_json(self.path / "run.json", self._asked)
+
+    def part(self, name: str, count: int, make: Callable[[], list[Observation]]) -> list[Observation]:
+        """Return so many observations that were made before under a name, or make them."""
+        self._begin()
         path = self.path / "parts" / f"{name}.json"
         held = read_json(path)
-        if isinstance(held, list):
+        if isinstance(held, list) and len(held) == count:
             return held
         rows = make()
         make_folder(path.parent)
@@ -66,11 +77,12 @@ class RunFolder:
         held = json.loads(json.dumps(rows))
         return list(held)
 
-    def shared(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what was made before under a name by a run that shares the unedited model's answers, or make it."""
+    def shared(self, name: str, count: int, make: Callable[[], list[str]]) -> list[str]:
+        """Return so many answers that a run which shares the unedited model's made before, or make them."""
+        self._begin()
         path = self._answers / f"{name}.json"
         held = read_json(path)
-        if held is None:
+        if not isinstance(held, list) or len(held) != count:
             held = make()
             make_folder(path.parent)
             write_bytes(path, json.dumps(held).encode())
@@ -100,8 +112,8 @@ class Progressed:
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder = make_folder(folder)
         self._path = folder / "progress.json"
-        held = read_json(self._path)
-        if held is not None and held.get("identity") != identity:
+        held = read_json(self._path, dict, f"remove {folder}, and the edits are made anew")
+        if held is not None and (held.get("identity") != identity or not isinstance(held.get("done"), int)):
             raise MeloEditError(f"{folder} holds edits made with other settings: choose another --out, or remove it")
         self.held: dict[str, Any] = held or {"identity": identity, "done": 0, "state": None, "parts": []}
 
@@ -117,15 +129,36 @@ class Progressed:
         write_json(self._path, self.held)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, kind: type = object, advice: str = "remove it, and the run makes it anew") -> Any:
     """Return a file's values; ``None`` where there is none.
 
     Raises:
-        MeloEditError: if it cannot be read.
+        MeloEditError: if it cannot be read or holds another kind of value.
     """
     try:
-        return json.loads(path.read_bytes())
+        held = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise MeloEditError(f"{path} cannot be read ({error}): remove it, and the run makes it anew") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise MeloEditError(f"{path} cannot be read ({error}): {advice}") from None
+    if not isinstance(held, kind):
+        raise MeloEditError(f"{path} is damaged: {advice}")
+    return held
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder.
+
+    Raises:
+        MeloEditError: if another process is running there.
+    """
+    lock = FileLock(make_folder(path) / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MeloEditError(f"another process is running in {path}: wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()

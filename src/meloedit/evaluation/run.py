@@ -183,8 +183,9 @@ class Runner:
     def _said(self, prompts: Sequence[Prompt], longest: int) -> list[str]:
         """Return what the unedited model answers; asked once for all methods and protocols."""
         name = f"base/{digest([self.fingerprint, list(prompts), longest])}"
-        made: list[str] = self.folder.shared(name, lambda: [said.text for said in self.base.answer(prompts, longest)])
-        return made
+        return self.folder.shared(
+            name, len(prompts), lambda: [said.text for said in self.base.answer(prompts, longest)]
+        )
 
     def _wanted(self, set_: Set) -> bool:
         return self.plan.protocol != "paper" or set_ not in ("near", "portability")
@@ -207,7 +208,7 @@ class Runner:
                     said = dict(zip(open_, texts, strict=True))
                     return observe(method, self.base, part, said, self.longest, generate, also)
 
-                rows += self.folder.part(f"{method.name}/{point}/{name}-{start:06d}", make)
+                rows += self.folder.part(f"{method.name}/{point}/{name}-{start:06d}", len(part), make)
                 self._tell(f"{method.name}: {name}", min(start + CHUNK, len(wanted)), len(wanted))
         return rows
 
@@ -299,7 +300,9 @@ class Runner:
                 said = dict(enumerate(self._said([ask.prompt for ask in kept], self.longest)))
                 return observe(method, self.base, kept, said, self.longest, not likelihood, likelihood)
 
-            rows += self.folder.part(f"{method.name}/groups/{group}", make)
+            wanted = item_asks([self.items[i] for i in own])
+            count = sum(len(asks) for set_, asks in wanted.items() if self._wanted(set_))
+            rows += self.folder.part(f"{method.name}/groups/{group}", count, make)
             self._tell(f"{method.name}: cases", done, len(numbers))
         return rows
 
