@@ -3,15 +3,18 @@ r"""Settings for the rivals of `meloedit eval`, swept on data that nothing is sc
     python benchmarks/sweep.py --task zsre --data zsre_mend_train_1000.jsonl.gz --data nq_open_dev.jsonl.gz \
         --method grace --edits 20 --out DIR --result docs/results/sweep-zsre-grace.json
 
-Each setting of a grid is one run of `meloedit eval` (retention). The best has the largest mean of edit success,
-generality, and far and near locality, as far as the data has them. Finished runs in DIR are not repeated.
+Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
+generality, and far and near locality, as far as the data has them: what changes nothing is no good, nor what changes
+everything. Finished runs in DIR are not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+from dataclasses import replace
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any
 
 from common import provenance, write
@@ -25,11 +28,12 @@ from meloedit.zoo import DEMO_MODEL, load_model
 QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "grace": {"replacement": ["replace_prompt", "replace_last"], "eps": [1.0, 10.0, 50.0]},
-    "ft": {"together": [1, 1000], "lr": [1e-4, 5e-4, 1e-3]},
-    "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.0, 0.01]},
-    "rag": {"prompt": [{}, QA], "min_similarity": [0.0, 0.5, 0.7, 0.8], "top": [1, 3]},
+    "ft": {"order": [{}, {"together": 1000, "batch": 8}], "lr": [1e-4, 5e-4, 1e-3]},
+    "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
+    "rag": {"prompt": [{}, QA], "min_similarity": [0.0, 0.5, 0.7, 0.8]},
 }
 SCORES = ("edit_success", "generality", "locality_far", "locality_near")
+PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
 
 
 def settings_of(method: str) -> list[dict[str, Any]]:
@@ -51,28 +55,35 @@ def main() -> None:
     parser.add_argument("--data", action="append", required=True)
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--method", required=True, choices=list(GRIDS))
+    parser.add_argument("--protocol", default="retention")
+    parser.add_argument(
+        "--skip", type=int, default=0, help="leave out the first edits of the order: others are swept on"
+    )
     parser.add_argument("--edits", type=int, default=20)
     parser.add_argument("--rephrases", type=int, default=2)
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--result", help="file for the result")
     args = parser.parse_args()
-    task = load_task(args.task, args.data, rephrases=args.rephrases)
+    task = load_task(args.task, args.data, protocol=args.protocol, rephrases=args.rephrases)
+    task = replace(task, items=task.items[args.skip :])
     runs = []
     with Progress() as bar:
         grid = settings_of(args.method)
         for settings in bar.track(grid, description=args.method):
-            plan = Plan(task, "retention", args.model, {args.method: settings}, args.edits, limit=args.limit)
-            path = args.out / f"{args.task}-{args.method}-{digest([settings, args.edits])}"
+            plan = Plan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
+            path = args.out / f"{args.task}-{args.protocol}-{args.method}-{digest([settings, args.edits])}"
             folder = RunFolder(path, plan.identity(), answers=args.out / "answers")
             result = Runner(plan, folder, lambda: load_model(args.model), lambda *_: None).run()
             figures = result["methods"][args.method]
-            scores = [figures[name]["value"] for name in SCORES if name in figures]
-            runs.append({"settings": settings, "mean": round(sum(scores) / len(scores), 4), "figures": figures})
-            print(runs[-1]["mean"], settings, {n: figures[n]["value"] for n in SCORES if n in figures}, flush=True)
+            names = [name for name in (*SCORES, *PAPER) if name in figures]
+            scores = [figures[name]["value"] for name in names]
+            runs.append({"settings": settings, "mean": round(harmonic_mean(scores), 4), "figures": figures})
+            print(runs[-1]["mean"], settings, dict(zip(names, scores, strict=True)), flush=True)
     best = max(runs, key=lambda run: run["mean"])
     files = [{key: item[key] for key in ("name", "sha256")} for item in task.files]
-    what = {"task": args.task, "model": args.model, "method": args.method, "edits": args.edits, "data": files}
+    what = {"task": args.task, "protocol": args.protocol, "model": Path(args.model).name, "method": args.method}
+    what |= {"edits": args.edits, "skip": args.skip, "data": files}
     write(what | {"best": best["settings"], "runs": runs, "provenance": provenance()}, args.result)
 
 

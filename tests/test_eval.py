@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -255,12 +256,17 @@ def test_a_configuration_file_says_the_same(files, tmp_path):
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--protocol", "retention,immediate"], "can share a run"),
         (["--model", "/nowhere/at/all"], "no model at /nowhere/at/all"),
+        (["--data", ""], "--data is missing"),
+        (["--every", 2], "with 2 edits nothing would be scored before the end"),
+        (["--task", "scotus", "--data", "{scotus}", "--edits", 1], "asks for labels, and LlamaForCausalLM has none"),
+        (["--model", "{bert}"], "task zsre asks for words, and BertForSequenceClassification is a classifier"),
+        (["--task", "mquake", "--data", "{mquake}", "--every", 1], "--every does not fit task mquake"),
     ],
 )
 def test_bad_input_is_one_line(files, tmp_path, more, words):
     options = {"--task": "zsre", "--data": files["zsre"], "--model": files["llama"], "--method": "none"}
     options |= {"--out": str(tmp_path / "run"), "--edits": "2"}
-    options |= dict(zip(more[::2], map(str, more[1::2]), strict=True))
+    options |= dict(zip(more[::2], (str(value).format(**files) for value in more[1::2]), strict=True))
     result = run(*[part for pair in options.items() for part in pair])
     assert result.exit_code == 1 and words in result.output
     assert result.output.count("error:") == 1 and "Traceback" not in result.output
@@ -280,7 +286,9 @@ def test_a_folder_of_another_configuration_is_refused(files, tmp_path):
     assert result.exit_code == 1 and "is not empty and holds no run" in result.output
 
 
-@pytest.mark.parametrize("line", ["speed = 1", "edits = 'all'", "data = 3", "settings = 4", "task = ["])
+@pytest.mark.parametrize(
+    "line", ["speed = 1", "edits = 'all'", "data = 3", "settings = 4", "task = [", "dtype = 'int3'"]
+)
 def test_a_bad_configuration_file_is_one_line(files, tmp_path, line):
     (tmp_path / "run.toml").write_text(line)
     result = run("--config", tmp_path / "run.toml")
@@ -302,6 +310,30 @@ def test_damaged_files_of_a_run_are_made_anew_or_named(files, tmp_path):
         result = run(*args)
         assert result.exit_code == 1 and "is damaged: remove" in result.output and words in result.output
         (out / name).write_text(held)
+
+
+def test_what_a_model_has_no_room_for_is_left_out_and_counted(files, tmp_path):
+    rows = [json.loads(line) for line in Path(files["zsre"]).read_text().splitlines()]
+    long = " ".join(["word"] * 5000)
+    rows[0]["rephrases"] = [long, *rows[0].get("rephrases", [])]
+    rows[1]["near"], rows[1]["prompt"] = [long], rows[1]["prompt"] + long
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluated(*zsre({**files, "zsre": str(path)}, tmp_path / "run", "--method", "none", "--edits", 9))
+    result = result_of(tmp_path / "run")
+    cleaning = result["provenance"]["cleaning"]
+    assert cleaning["unwritable"] == 1 and cleaning["unreadable"] == 1 and result["edits"] == 9
+    assert any("1 edits were left out" in said for said in result["notes"])
+    said = run(*zsre({**files, "zsre": str(path)}, tmp_path / "ten", "--method", "none", "--edits", 10))
+    assert said.exit_code == 1 and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10" in said.output
+
+
+def test_a_store_that_is_gone_is_said_with_what_to_do(files, tmp_path):
+    args = zsre(files, tmp_path / "run", "--method", "melo", *QUICK)
+    evaluated(*args)
+    (tmp_path / "run" / "states" / "melo" / "edits.melo").unlink()
+    said = run(*args)
+    assert said.exit_code == 1 and "remove" in said.output and "states/melo, and the edits are made anew" in said.output
 
 
 def test_a_folder_is_one_process_at_a_time_and_no_mistake_takes_it(files, tmp_path):

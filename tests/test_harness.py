@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from meloedit import Editor, MeloConfig
 from meloedit.cli import app
 from meloedit.errors import MeloEditError
-from meloedit.evaluation.harness import model_of, run_harness
+from meloedit.evaluation.harness import find_tasks, model_of, run_harness
 
 pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance  # noqa: E402
@@ -78,7 +78,7 @@ def task(tmp_path):
 
 
 def test_a_local_task_runs_with_and_without_edits(llama, task):
-    found = run_harness(llama, ["own_facts"], include=task)
+    found = run_harness(llama, ["own_facts"], find_tasks(["own_facts"], task))
     assert found["edited"]["own_facts"]["acc"] == 1
     assert set(found) == {"edited", "unedited"} and "acc" in found["unedited"]["own_facts"]
 

@@ -345,11 +345,14 @@ def test_files_are_named_without_their_folders(tmp_path):
     json.dumps(asdict(task))
 
 
-@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz", "rows.jsonl.gz"])
-def test_lists_and_gzip_are_read(tmp_path, name):
+@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz", "rows.jsonl", "rows.jsonl.gz"])
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_lists_and_gzip_are_read_whatever_the_name(tmp_path, name, listed, packed):
+    packed = packed or name.endswith(".gz")
     rows = [MEND, MEND | {"src": "Who?", "subject": "Bo"}]
-    text = json.dumps(rows, indent=1) if ".json" in name and "jsonl" not in name else "\n".join(map(json.dumps, rows))
-    data = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+    text = json.dumps(rows, indent=1) if listed else "\n".join(map(json.dumps, rows))
+    data = gzip.compress(text.encode()) if packed else text.encode()
     (tmp_path / name).write_bytes(data)
     task = load_task("zsre", [str(tmp_path / name)])
     assert sorted(ids(task)) == ["zsre-0", "zsre-1"]

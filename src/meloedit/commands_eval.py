@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import MeloEditError
-from .options import Device, DtypeName, Json
+from .options import Device, Dtype, DtypeName, Json
 from .terminal import note, progress, put, put_json, saying, shell, table
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Asked:
     limit: int | None = 500
     every: int | None = None
     prefixes: bool = False
+    device: str | None = None
+    dtype: str | None = None
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -107,19 +109,19 @@ def evaluate(
     given = {"task": task, "data": data, "model": model, "method": _names(method), "edits": edits, "out": out}
     given |= {"protocol": _names(protocol), "seed": seed, "rephrases": rephrases, "limit": limit}
     given |= {"near": near, "every": every}
-    given |= {"prefixes": prefixes or None}
+    given |= {"prefixes": prefixes or None, "device": device, "dtype": dtype and dtype.value}
     asked = read_asked(config, given, settings or [])
     from .evaluation.folder import RunFolder, alone
 
     folder = Path(asked.out)
-    plans = _plans(asked, device, dtype)
+    plans = _plans(asked)
     kept = f"what is finished is kept in {shell(folder)}: the same command goes on"
     with alone(folder), saying(lambda: kept), progress() as tell:
         results = []
         for plan in plans:
             own = folder if len(asked.protocol) == 1 else folder / plan.protocol
             run = RunFolder(own, plan.identity(), folder / "states")
-            results.append((own, _run(asked, plan, run, device, dtype, tell)))
+            results.append((own, _run(asked, plan, run, tell)))
     if as_json:
         put_json(results[0][1] if len(results) == 1 else [result for _, result in results])
         return
@@ -154,7 +156,7 @@ def read_asked(config: Path | None, given: Mapping[str, Any], settings: Sequence
         asked.settings.setdefault(method, {})[setting] = value
     asked.method, asked.protocol = list(dict.fromkeys(asked.method)), list(dict.fromkeys(asked.protocol))
     for name in ("task", "data", "model", "out", "method", "protocol"):
-        if not getattr(asked, name):
+        if not getattr(asked, name) or (name == "data" and not all(map(str.strip, asked.data))):
             raise MeloEditError(f"--{name} is missing: give it, or {name} = ... in a file for --config")
     return asked
 
@@ -173,7 +175,7 @@ def _setting(item: str) -> tuple[str, str, Any]:
         raise MeloEditError(f"--set {name}.{setting}: the value is nested too deeply") from None
 
 
-_LISTS, _TEXTS = ("data", "method", "protocol"), ("task", "model", "out")
+_LISTS, _TEXTS = ("data", "method", "protocol"), ("task", "model", "out", "device", "dtype")
 
 
 def _check_kind(where: str, name: str, value: Any) -> None:
@@ -184,6 +186,8 @@ def _check_kind(where: str, name: str, value: Any) -> None:
         raise MeloEditError(f"{where} must be a text or a list of texts, not {value!r}")
     if name in _TEXTS and not isinstance(value, str):
         raise MeloEditError(f"{where} must be a text, not {value!r}")
+    if name == "dtype" and value not in list(Dtype):
+        raise MeloEditError(f"{where} must be one of {', '.join(Dtype)}, not {value!r}")
     if name == "prefixes" and not isinstance(value, bool):
         raise MeloEditError(f"{where} must be true or false, not {value!r}")
     if name in ("edits", "rephrases", "near", "limit", "every", "seed") and (
@@ -205,9 +209,9 @@ def _config(path: Path) -> dict[str, Any]:
         raise MeloEditError(f"{path}: not TOML ({error})") from None
 
 
-def _plans(asked: Asked, device: str | None, dtype: str | None) -> list[Any]:
+def _plans(asked: Asked) -> list[Any]:
     """Check all that can be checked before any work, and read the task's files."""
-    from .evaluation.run import PROTOCOLS, Plan
+    from .evaluation.plan import PROTOCOLS, Plan
     from .evaluation.tasks import load_task
     from .methods import METHODS, method_class
 
@@ -223,40 +227,27 @@ def _plans(asked: Asked, device: str | None, dtype: str | None) -> list[Any]:
     settings = {kind.name: asked.settings.get(kind.name, {}) for kind in methods}
     for kind in methods:
         kind.read_settings(settings[kind.name])
-    plans = []
-    for protocol in asked.protocol:
-        task = load_task(asked.task, asked.data, asked.seed, protocol, asked.rephrases, asked.near)
-        if not task.only_wrong:
-            task.take(asked.edits)
-        for kind in methods:
-            kind.check_task(task.name, task.kind)
-        more = {
-            "rephrases": asked.rephrases,
-            "near": asked.near,
-            "device": device,
-            "dtype": str(dtype) if dtype else None,
-        }
-        own = (asked.edits, asked.seed, asked.limit, asked.every, asked.prefixes)
-        plans.append(Plan(task, protocol, asked.model, settings, *own, more))
-    return plans
+    task = load_task(asked.task, asked.data, asked.seed, asked.protocol[0], asked.rephrases, asked.near)
+    if not task.only_wrong:
+        task.take(asked.edits)
+    for kind in methods:
+        kind.check_task(task.name, task.kind)
+    more = {name: getattr(asked, name) for name in ("rephrases", "near", "device", "dtype")}
+    own = (asked.edits, asked.seed, asked.limit, asked.every, asked.prefixes)
+    return [Plan(task, protocol, asked.model, settings, *own, more) for protocol in asked.protocol]
 
 
-def _run(asked: Asked, plan: Any, folder: Any, device: str | None, dtype: str | None, tell: Any) -> dict[str, Any]:
+def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
     from functools import partial
 
     from .evaluation.run import Runner
     from .opening import load
 
-    load_quietly = partial(load, asked.model, device, dtype, lambda what, done, of: None)
+    load_quietly = partial(load, asked.model, asked.device, asked.dtype, lambda what, done, of: None)
     tell(f"loading {asked.model}", 0, 1)
-    for said in (f"{count:,} {name}" for name, count in _left_out(plan.task.cleaning)):
-        note(f"{plan.task.name}: {said} left out")
+    for name, count in plan.task.left_out():
+        note(f"{plan.task.name}: {count:,} {name} left out")
     return Runner(plan, folder, load_quietly, tell).run()
-
-
-def _left_out(cleaning: Mapping[str, Any]) -> list[tuple[str, int]]:
-    counts = [(name.replace("_", " "), value) for name, value in cleaning.items() if name != "rows"]
-    return [(name, value) for name, value in counts if isinstance(value, int) and value]
 
 
 def _show(folder: Path, result: Mapping[str, Any]) -> None:

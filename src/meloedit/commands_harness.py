@@ -38,12 +38,12 @@ def harness(
         raise MeloEditError("--tasks is empty: give names of tasks, separated by commas")
     if include is not None and not include.is_dir():
         raise MeloEditError(f"--include {include}: no such folder")
-    from .evaluation.harness import require, run_harness
+    from .evaluation.harness import find_tasks, run_harness
 
-    require()
+    manager = find_tasks(names, include)
     with progress() as tell, opened(store, model, device, dtype, tell) as editor:
         tell("running the harness", 0, 2)
-        found = run_harness(editor, names, include, limit, shots, batch_size)
+        found = run_harness(editor, names, manager, limit, shots, batch_size)
     if as_json:
         put_json(found)
         return

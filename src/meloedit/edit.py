@@ -233,18 +233,21 @@ def _suffix(path: str | Path) -> str:
 
 
 def open_text(path: str | Path) -> TextIO:
-    """Open a file of UTF-8 text (``.gz`` too), or standard input (``-``)."""
+    """Open a file of UTF-8 text, gzipped or not, or standard input (``-``)."""
     if str(path) == "-":
         raw: Any = io.BytesIO(sys.stdin.buffer.read())  # closing it must not close standard input
         return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
     try:
-        raw = gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+        raw = open(path, "rb")
+        if str(path).endswith(".gz") or raw.peek(2)[:2] == b"\x1f\x8b":
+            raw.close()
+            raw = gzip.open(path, "rb")
     except OSError as error:
         raise EditError(f"{path}: cannot be read ({error.strerror})") from None
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
 
 
-def json_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
+def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     """Yield the JSON values of a file, one a line, each with the words for where it stands."""
     for number, line in enumerate(stream, 1):
         if not line.strip():

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ..edit import MAX_DEPTH, _too_deep, json_rows, open_text
 from ..errors import EditError
@@ -143,8 +143,14 @@ def _rows(path: str | Path) -> Iterator[_Row]:
     found = False
     with open_text(path) as stream:
         try:
-            listed = name.removesuffix(".gz").endswith(".json")
-            for where, values in _listed(stream, name) if listed else json_rows(stream, name):
+            begun: list[str] = []  # up to the first line with something in it
+            for line in stream:
+                begun.append(line)
+                if line.strip():
+                    break
+            listed = bool(begun) and begun[-1].lstrip().startswith("[")
+            lines = itertools.chain(begun, stream)
+            for where, values in _listed("".join(lines), name) if listed else json_rows(lines, name):
                 found = True
                 yield _Row(where, values)
         except UnicodeDecodeError as error:
@@ -155,11 +161,8 @@ def _rows(path: str | Path) -> Iterator[_Row]:
         raise EditError(f"{name}: no rows in it")
 
 
-def _listed(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
-    text = stream.read()
-    if not text.lstrip().startswith("["):  # lines of JSON under this name
-        yield from json_rows(io.StringIO(text), name)
-        return
+def _listed(text: str, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of one JSON list, each with the words for where it stands."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -113,8 +113,10 @@ class Progressed:
         self.folder = make_folder(folder)
         self._path = folder / "progress.json"
         held = read_json(self._path, dict, f"remove {folder}, and the edits are made anew")
-        if held is not None and (held.get("identity") != identity or not isinstance(held.get("done"), int)):
+        if held is not None and held.get("identity") != identity:
             raise MeloEditError(f"{folder} holds edits made with other settings: choose another --out, or remove it")
+        if held is not None and not _is_progress(held):
+            raise MeloEditError(f"{self._path} is damaged: remove {folder}, and the edits are made anew")
         self.held: dict[str, Any] = held or {"identity": identity, "done": 0, "state": None, "parts": []}
 
     @property
@@ -127,6 +129,15 @@ class Progressed:
         part = {"edits": done - self.done, "seconds": seconds, "processor": processor}
         self.held = self.held | {"done": done, "state": dict(state), "parts": [*self.held["parts"], part]}
         write_json(self._path, self.held)
+
+
+def _is_progress(held: Mapping[str, Any]) -> bool:
+    """Whether numbers that were read add up to edits that were made."""
+    done, parts, state = held.get("done"), held.get("parts"), held.get("state")
+    if not isinstance(done, int) or not isinstance(parts, list) or (done and not isinstance(state, dict)):
+        return False
+    made = [edits for part in parts if isinstance(part, dict) and isinstance(edits := part.get("edits"), int)]
+    return len(made) == len(parts) and min(made, default=1) > 0 and sum(made) == done
 
 
 def read_json(path: Path, kind: type = object, advice: str = "remove it, and the run makes it anew") -> Any:

@@ -153,10 +153,29 @@ def _scored(editor: Editor, rows: Sequence[Row], size: int) -> list[tuple[float,
     return [found[i] for i in range(len(rows))]
 
 
+def find_tasks(tasks: Sequence[str], include: Path | None = None) -> Any:
+    """Return the harness's manager, which knows these tasks.
+
+    Args:
+        tasks: names of tasks.
+        include: a folder with tasks of your own (``*.yaml``).
+
+    Raises:
+        MeloEditError: if there is no such task, or the harness is not installed.
+    """
+    manager = require().tasks.TaskManager(include_path=str(include) if include else None)
+    known = set(manager.all_tasks)
+    if missing := [name for name in tasks if name not in known]:
+        near = sorted(name for name in known if missing[0].split("_")[0] in name)[:5]
+        like = f"; like it: {', '.join(near)}" if near else ""
+        raise MeloEditError(f"the harness has no task {missing[0]!r}{like}")
+    return manager
+
+
 def run_harness(
     editor: Editor,
     tasks: Sequence[str],
-    include: Path | None = None,
+    manager: Any,
     limit: int | None = None,
     shots: int | None = None,
     batch_size: int = 8,
@@ -166,7 +185,7 @@ def run_harness(
     Args:
         editor: the edited model.
         tasks: names of tasks; their data must be at hand, or the hub.
-        include: a folder with tasks of your own (``*.yaml``).
+        manager: what ``find_tasks`` found them with.
         limit: documents of each task; ``None``: all.
         shots: examples before each question; ``None``: as the task says.
         batch_size: continuations scored at once.
@@ -175,15 +194,9 @@ def run_harness(
         Figures by task, for ``edited`` and ``unedited``.
 
     Raises:
-        MeloEditError: if there is no such task, or its data cannot be had.
+        MeloEditError: if a task's data cannot be had.
     """
     harness, lm = require(), model_of(editor, batch_size)
-    manager = harness.tasks.TaskManager(include_path=str(include) if include else None)
-    known = set(manager.all_tasks)
-    if missing := [name for name in tasks if name not in known]:
-        near = sorted(name for name in known if missing[0].split("_")[0] in name)[:5]
-        like = f"; like it: {', '.join(near)}" if near else ""
-        raise MeloEditError(f"the harness has no task {missing[0]!r}{like}")
     results = {}
     for name in ("edited", "unedited"):
         with editor.disabled() if name == "unedited" else nullcontext():

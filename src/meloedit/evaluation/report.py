@@ -95,7 +95,6 @@ def _render(**values: Any) -> str:
 
 
 def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -> dict[str, Any]:
-    torn = [f"{short(name)}: the last observation is cut off and left out" for name, s in run.seen.items() if s.torn]
     notes = run.result.get("notes")
     details = run.result.get("details")
     rest = [
@@ -113,7 +112,7 @@ def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -
         "label": label,
         "progress": "" if run.finished else run.progress(),
         "sentence": _sentence(run),
-        "notes": [short(str(note), 2000) for note in (notes if isinstance(notes, list) else [])] + torn,
+        "notes": [short(str(note), 2000) for note in (notes if isinstance(notes, list) else [])] + _faults(run),
         "files": _files(run),
         "provenance": _flat(run.result.get("provenance")),
         "details": _flat(details),
@@ -121,6 +120,17 @@ def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -
         "figures": rest,
         "cases": [_cases(name, seen) for name, seen in run.seen.items()],
     }
+
+
+def _faults(run: Run) -> list[str]:
+    """Return what a run's files lack, in words."""
+    said = [f"{short(name)}: the last observation is cut off and left out" for name, s in run.seen.items() if s.torn]
+    for name, figures in run.methods.items():
+        if name not in run.seen:
+            said.append(f"{short(name)}: no observations, so neither routes nor distances nor cases are shown")
+        if empty := [metric for metric, measured in figures.items() if not finite(measured.value)]:
+            said.append(f"{short(name)}: {short(', '.join(empty))}: not a finite number")
+    return said
 
 
 def _sentence(run: Run) -> str:

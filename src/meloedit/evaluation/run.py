@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EditError
+from ..errors import MeloEditError
 from ..methods import method_class
 from ..methods.none import Unedited
-from .asks import Ask, Set, fitted, item_asks, other_asks
+from .asks import Ask, Set, item_asks, other_asks
+from .chosen import check_model, choose
 from .costs import Cost, answer_time, editing_speed
 from .figures import figures, ready
 from .folder import Progressed, RunFolder, digest
 from .metrics import without_special
-from .observe import Observation, answered, observe
+from .observe import Observation, observe
+from .plan import PROTOCOLS, Plan
 from .prefixes import PREFIXES, prefixed
 from .provenance import forget_peak, peak_gigabytes, provenance
-from .task import Item, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,51 +28,8 @@ if TYPE_CHECKING:
     from ..edit import Prompt
     from ..methods.base import Method
 
-PROTOCOLS = {
-    "retention": "all edits first, then every prompt is answered by free generation, until the model stops by itself",
-    "teacher-forced": "all edits first, then the share of target tokens that argmax gives after the right ones",
-    "immediate": "as retention, but the prompts of each part of the edits are scored as soon as it is made",
-    "paper": "all edits first, then F1, accuracy or perplexity, as in the paper's Table 2",
-}
 CHUNK = 128
 """Prompts that are scored before they are written down."""
-LEAST_TOKENS = 20
-"""Tokens that an answer may have at least; more where a target is longer."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is to do.
-
-    Attributes:
-        task: the task.
-        protocol: one of ``PROTOCOLS``.
-        model: what the model is called.
-        methods: each method's settings that differ from its defaults.
-        edits: how many edits; ``None``: all.
-        seed: of the order of edits.
-        limit: most far, upstream and accurate prompts (far ones: of each kind).
-        every: score all sets also after so many edits each, for growth curves.
-        prefixes: score edits and rephrasings behind the five prefixes too.
-    """
-
-    task: Task
-    protocol: str
-    model: str
-    methods: Mapping[str, Mapping[str, Any]]
-    edits: int | None = None
-    seed: int = 0
-    limit: int | None = 500
-    every: int | None = None
-    prefixes: bool = False
-    asked: Mapping[str, Any] = field(default_factory=dict)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what tells this run from others but for its methods, JSON-ready."""
-        files = [[item["name"], item["role"], item["sha256"]] for item in self.task.files]
-        values = {"protocol": self.protocol, "task": self.task.name, "model": self.model, "edits": self.edits}
-        values |= {"seed": self.seed, "limit": self.limit, "every": self.every, "prefixes": self.prefixes}
-        return values | {"data": files, **self.asked}
 
 
 class Runner:
@@ -101,11 +59,9 @@ class Runner:
                 method.check()
             finally:
                 method.close()
-        items = self._chosen()
-        self.task = fitted(plan.task, items, backbone)
+        check_model(plan.task, backbone)
+        self.task, self.longest = choose(plan, self.base, self._said, tell)
         self.items = self.task.items
-        longest = max((len(self.base.rows([item.edit])[0].target) for item in self.items), default=0)
-        self.longest = max(LEAST_TOKENS, longest + 1)
         self.growth: dict[str, list[dict[str, Any]]] = {}
         self.details: dict[str, dict[str, Any]] = {}
         self.found: dict[str, dict[str, Any]] = {}
@@ -140,45 +96,14 @@ class Runner:
         said = [f"{self.plan.protocol}: {PROTOCOLS[self.plan.protocol]}"]
         if self.task.only_wrong:
             said.append("edits are those that the unedited model answers wrongly")
-        if self.unwritable:
-            said.append(f"{self.unwritable} edits were left out: the model's vocabulary or length does not hold them")
+        for name, what in (("unwritable", "edits"), ("unreadable", "other prompts")):
+            if count := self.task.cleaning.get(name):
+                said.append(f"{count:,} {what} were left out: the model's length or vocabulary does not hold them")
         if not self.task.far and self.task.kind == "question":
             said.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
         return said
 
     # -- what is asked
-
-    def _chosen(self) -> tuple[Item, ...]:
-        """Return the items to edit; where only errors are edited, those that the model answers wrongly."""
-        task, count = self._writable(self.plan.task), self.plan.edits
-        if not task.only_wrong:
-            return task.take(count)
-        wrong: list[Item] = []
-        longest = max((len(self.base.rows([item.edit])[0].target) for item in task.items), default=0) + 1
-        for start in range(0, len(task.items), CHUNK):
-            if count is not None and len(wrong) >= count:
-                break
-            part = task.items[start : start + CHUNK]
-            self._tell("finding what the model errs on", min(start + CHUNK, len(task.items)), len(task.items))
-            said = self._said([item.edit.prompt for item in part], max(LEAST_TOKENS, longest))
-            wrong += [i for i, text in zip(part, said, strict=True) if not answered(text, self._named(i))]
-        return replace(task, items=tuple(wrong)).take(count)
-
-    def _writable(self, task: Task) -> Task:
-        """Return a task without edits that the model has no tokens for."""
-        kept = tuple(item for item in task.items if self._can_be_made(item))
-        self.unwritable = len(task.items) - len(kept)
-        return replace(task, items=kept)
-
-    def _can_be_made(self, item: Item) -> bool:
-        try:
-            self.base.rows([item.edit])
-        except EditError:
-            return False
-        return True
-
-    def _named(self, item: Item) -> tuple[str]:
-        return (self.base.backbone.named(item.edit).target,)
 
     def _said(self, prompts: Sequence[Prompt], longest: int) -> list[str]:
         """Return what the unedited model answers; asked once for all methods and protocols."""
@@ -250,7 +175,11 @@ class Runner:
         """Make all edits, go on where a former run stopped, and score them as the protocol says."""
         edits = [item.edit for item in self.items]
         if progressed.done:
-            method.restore(progressed.held["state"], edits[: progressed.done])
+            try:
+                method.restore(progressed.held["state"], edits[: progressed.done])
+            except MeloEditError as error:
+                advice = f"remove {progressed.folder}, and the edits are made anew"
+                raise MeloEditError(f"the edits made so far cannot be read ({error}): {advice}") from None
         else:
             method.prepare(self.task.documents)
         rows: list[Observation] = []

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from ..edit import Edit
 from ..errors import EditError
 
+EDIT_FAULTS = ("duplicates", "no op", "contradictory", "unwritable", "answered right")
+"""Why an edit is left out, in words."""
 Kind = Literal["question", "passage", "document"]
 """Short answers to questions or cloze prompts; sentences that go on a text; labels of whole documents."""
 
@@ -85,9 +87,18 @@ class Task:
         """Return the first ``count`` items.
 
         Raises:
-            EditError: if there are fewer.
+            EditError: if there are fewer, or none at all; it says what was left out.
         """
-        if count is not None and count > len(self.items):
-            wrong = " that the model answers wrongly" if self.only_wrong else ""
-            raise EditError(f"task {self.name}: {len(self.items):,} edits{wrong}, fewer than the {count:,} asked for")
-        return self.items[:count]
+        if self.items and (count is None or count <= len(self.items)):
+            return self.items[:count]
+        rows = self.cleaning.get("rows", 0)
+        left = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
+        told = f" (of {rows:,} rows; left out: {left})" if left else ""
+        if not count:
+            raise EditError(f"task {self.name}: no edit is left{told}")
+        raise EditError(f"task {self.name}: {len(self.items):,} edits{told}, fewer than the {count:,} asked for")
+
+    def left_out(self) -> list[tuple[str, int]]:
+        """Return what was left out, in words, and how often."""
+        counts = [(name, number) for name, number in self.cleaning.items() if name not in ("rows", "rule")]
+        return [(name.replace("_", " "), number) for name, number in counts if number]

@@ -6,7 +6,9 @@ line that the model writes, since nothing else has taught it to stop there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..edit import prompt_text
-from ..errors import MeloEditError
+from ..errors import EditError, MeloEditError
 from ..prompts import Route
 from ..zoo import ENCODER, encoder_folder
 from .base import Method, Settings, Size
@@ -49,6 +51,11 @@ class RagSettings(Settings):
         for name, parts in (("fact", ("{prompt}", "{target}")), ("form", ("{facts}", "{prompt}"))):
             if not all(part in getattr(self, name) for part in parts):
                 raise MeloEditError(f"{name} must contain {' and '.join(parts)}, not {getattr(self, name)!r}")
+
+
+def _filled(form: str, **texts: str) -> str:
+    """Return a form with its parts filled in, in one pass: what is filled in may hold braces."""
+    return re.sub("{(" + "|".join(texts) + ")}", lambda part: texts[part[1]], form)
 
 
 class Rag(Method):
@@ -96,9 +103,7 @@ class Rag(Method):
         self._keys = torch.cat([self._keys, self.embed([text for _, text in wordings])])
         self._owners += [name for name, _ in wordings]
         self._facts |= {
-            edit.id: self.settings.fact.replace("{prompt}", prompt_text(edit.prompt).strip()).replace(
-                "{target}", edit.target.strip()
-            )
+            edit.id: _filled(self.settings.fact, prompt=prompt_text(edit.prompt).strip(), target=edit.target.strip())
             for edit in edits
         }
 
@@ -117,7 +122,7 @@ class Rag(Method):
             return super().encode(prompts)
         texts = [prompt_text(prompt) for prompt in prompts]
         found = (self.embed(texts) @ self._keys.T).topk(min(self.settings.top, len(self._owners)))
-        read: list[Prompt] = []
+        read: list[Encoded] = []
         for i, (near, rows) in enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True)):
             names = [self._owners[k] for cosine, k in zip(near, rows, strict=True) if cosine >= self._least]
             self._routes[i] = Route(
@@ -127,19 +132,26 @@ class Rag(Method):
                 self._owners[rows[0]],
                 "fired" if names else "outside scope",
             )
-            read.append(self._before(prompts[i], list(dict.fromkeys(names))))
-        return super().encode(read)
+            read.append(self._read(prompts[i], list(dict.fromkeys(names))))
+        return read
 
     @property
     def _least(self) -> float:
         return float(self.settings.min_similarity)
+
+    def _read(self, prompt: Prompt, names: Sequence[str]) -> Encoded:
+        """Return a prompt behind facts as tokens, with as many of the nearest facts as the model has room for."""
+        for count in range(len(names), 0, -1):
+            with suppress(EditError):
+                return self.backbone.encode(self._before(prompt, names[:count]))
+        return self.backbone.encode(prompt)
 
     def _before(self, prompt: Prompt, names: Sequence[str]) -> Prompt:
         """Return a prompt with facts before the user's own words, the nearest last."""
         if not names:
             return prompt
         facts = "\n".join(self._facts[name] for name in reversed(names))
-        text = self.settings.form.replace("{prompt}", prompt_text(prompt)).replace("{facts}", facts)
+        text = _filled(self.settings.form, prompt=prompt_text(prompt), facts=facts)
         return text if isinstance(prompt, str) else [*prompt[:-1], {"role": "user", "content": text}]
 
     def finish(self, text: str) -> str:
