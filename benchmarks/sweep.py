@@ -26,7 +26,10 @@ from meloedit.evaluation.tasks import load_task
 from meloedit.zoo import DEMO_MODEL, load_model
 
 QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
+KEYS = [{"key_layer": "model.layers.8"}]
+"""The key layer of the hallucination preset's depth, on SmolLM2."""
 GRIDS: dict[str, dict[str, list[Any]]] = {
+    "melo-paper": {"size": [{"edits_per_block": 10, "rank": 8}], "key": KEYS, "radius": [1.0, 3.0, 10.0]},
     "grace": {"replacement": ["replace_prompt", "replace_last"], "eps": [1.0, 10.0, 50.0]},
     "ft": {"order": [{}, {"together": 1000, "batch": 8}], "lr": [1e-4, 5e-4, 1e-3]},
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},

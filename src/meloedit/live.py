@@ -172,6 +172,13 @@ class Live:
             raise EditError("this store has no calibration yet, so there are no keys: calibrate first")
         return self.calibration.whitening(pooled_states(self.router, encoded))
 
+    def hold(self, edits: Sequence[Edit], keys: Sequence[dict[str, Tensor]]) -> None:
+        """Let edits be found that have keys and nothing that answers: for measuring routes, not for use."""
+        with self.router.lock:
+            for number, (edit, own) in enumerate(zip(edits, keys, strict=True), max(self._id, default=0) + 1):
+                self.index.add(number, own["keys"], own["quiet"])
+                self._number[edit.id], self._id[number] = number, edit.id
+
     def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None) -> list[dict[str, Tensor]]:
         """Return, per edit, the ``keys`` (n, k) of its prompts in every form, and of its ``quiet`` ones."""
         encoded: list[Encoded] = []

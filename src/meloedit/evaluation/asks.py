@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..backbone import Backbone, Encoded
     from ..edit import Prompt
 
-Set = Literal["edits", "rephrases", "near", "far", "portability", "upstream", "accurate"]
+Set = Literal["edits", "rephrases", "near", "attribute", "far", "portability", "upstream", "accurate"]
 
 REFERENCE = 8
 """Tokens of the base model's answer at which the logits of a prompt that no edit concerns are compared."""
@@ -53,7 +53,7 @@ class Ask:
 
 def item_asks(items: Sequence[Item], first: int = 0) -> dict[Set, list[Ask]]:
     """Return what is asked about items, which are numbered from ``first``."""
-    made: dict[Set, list[Ask]] = {"edits": [], "rephrases": [], "near": [], "portability": []}
+    made: dict[Set, list[Ask]] = {"edits": [], "rephrases": [], "near": [], "attribute": [], "portability": []}
     for number, item in enumerate(items, first):
         edit = item.edit
         made["edits"].append(Ask("edits", number, 0, edit.prompt, (edit.target,), edit.id))
@@ -61,6 +61,7 @@ def item_asks(items: Sequence[Item], first: int = 0) -> dict[Set, list[Ask]]:
             Ask("rephrases", number, k, prompt, (edit.target,), edit.id) for k, prompt in enumerate(item.rephrases)
         ]
         made["near"] += [Ask("near", number, k, prompt) for k, prompt in enumerate(item.near)]
+        made["attribute"] += [Ask("attribute", number, k, prompt) for k, prompt in enumerate(item.attribute)]
         made["portability"] += [
             Ask("portability", number, k, probe.prompt, probe.answers, edit.id)
             for k, probe in enumerate(item.portability)

@@ -113,6 +113,7 @@ def _readable(task: Task, backbone: Backbone, longest: int, prefixes: bool) -> T
             item,
             rephrases=tuple(filter(fits, item.rephrases)),
             near=tuple(filter(fits, item.near)),
+            attribute=tuple(filter(fits, item.attribute)),
             portability=tuple(probe for probe in item.portability if fits(probe.prompt, probe.answers)),
         )
         for item in task.items

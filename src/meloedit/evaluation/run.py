@@ -113,7 +113,7 @@ class Runner:
         )
 
     def _wanted(self, set_: Set) -> bool:
-        return self.plan.protocol != "paper" or set_ not in ("near", "portability")
+        return set_ != "attribute" and (self.plan.protocol != "paper" or set_ not in ("near", "portability"))
 
     def _score(self, method: Method, point: str, asks: Mapping[Set, Sequence[Ask]]) -> list[Observation]:
         """Ask a method what a protocol asks at a point of its editing."""

@@ -34,6 +34,7 @@ class Item:
         edit: the edit.
         rephrases: unseen other wordings; the answer must be the edit's target.
         near: prompts near the edit whose answers must stay the base model's.
+        attribute: prompts about other subjects of which the target is true; asked only where routes are measured.
         portability: questions whose answer follows from the edit.
         group: items with one number are edited together and alone, apart from all others (MQuAKE's cases).
         subject: what the edit is about; as a probe's.
@@ -42,6 +43,7 @@ class Item:
     edit: Edit
     rephrases: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
+    attribute: tuple[str, ...] = ()
     portability: tuple[Probe, ...] = ()
     group: int | None = None
     subject: str | None = None

@@ -200,7 +200,7 @@ class Method(ABC):
         said: dict[int, Said] = {}
         for part, answers in said_in_batches(self.backbone, encoded, batch_size, settings, self.answering):
             for i, (text, _), route in zip(part, answers, self.routed(part), strict=True):
-                said[i] = Said(self.finish(text), route)
+                said[i] = Said(self.finish(text, route), route)
             if progress:
                 progress("asking", len(said), len(prompts))
         return [said[i] for i in range(len(prompts))]
@@ -217,8 +217,8 @@ class Method(ABC):
         """Return how the prompts of the last call were routed, of which these are the numbers in ``encode``."""
         return [None] * len(part)
 
-    def finish(self, text: str) -> str:
-        """Return the answer that a generated text holds."""
+    def finish(self, text: str, route: Route | None) -> str:
+        """Return the answer that a generated text holds, of a prompt that was routed like this."""
         return text
 
     def logits(self, prompts: Sequence[Prompt], targets: Sequence[Sequence[int]]) -> list[Tensor]:

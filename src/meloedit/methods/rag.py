@@ -154,9 +154,9 @@ class Rag(Method):
         text = _filled(self.settings.form, prompt=prompt_text(prompt), facts=facts)
         return text if isinstance(prompt, str) else [*prompt[:-1], {"role": "user", "content": text}]
 
-    def finish(self, text: str) -> str:
-        """Return the first line."""
-        return text.strip().split("\n")[0].strip()
+    def finish(self, text: str, route: Route | None) -> str:
+        """Return the first line where a fact was read; what no fact concerns is answered as ever."""
+        return text if route is None or route.edit is None else text.strip().split("\n")[0].strip()
 
     def routed(self, part: Sequence[int]) -> list[Route | None]:
         """Return which fact was read with each prompt."""

@@ -17,9 +17,9 @@ from ..task import Far, Item, Kind, Probe, Task
 from .cleaning import RULE, Draft, clean
 from .documents import Texts, read_cases, read_passages
 from .questions import read_questions
-from .sources import SHAPES, Source, open_source
+from .sources import SHAPES, Source, open_source, task_of
 
-__all__ = ["TASKS", "load_task"]
+__all__ = ["TASKS", "load_task", "task_of"]
 
 TASKS = ("zsre", "counterfact", "mquake", "scotus", "hallucination")
 """The names of the tasks."""
@@ -43,9 +43,11 @@ def load_task(
 
     Args:
         name: one of ``TASKS``.
-        data: paths of JSONL files or JSON lists (``.gz`` too), or ``hf://datasets/OWNER/NAME/FILE``, in any order.
+        data: paths of JSONL files, JSON lists or plain text (``.gz`` too), or ``hf://datasets/OWNER/NAME/FILE``, in any
+            order.
         seed: of the order of the edits, the far prompts and the upstream probes.
-        protocol: under ``paper`` zsRE is edited toward the true answer, and only where the model errs.
+        protocol: under ``paper`` zsRE is edited toward the true answer, and only where the model errs; under
+            ``routing`` the edits of all groups are made together.
         rephrases: how many rephrasings of an edit are kept at most; all of them where None.
         near: how many near prompts of an edit are kept at most.
 
@@ -73,6 +75,8 @@ def load_task(
         drafts, texts = read_passages(edits, [source for source in sources if source.shape.role == "biographies"])
     else:
         drafts, own, probes = read_questions(name, edits, paper)
+    if protocol == "routing":
+        drafts, probes = [replace(draft, item=replace(draft.item, group=None)) for draft in drafts], {}
     _check_ids(drafts)
     units = _far(sources, own, None if name == "hallucination" else WEB_WORDS, paper)
     far = [one for unit in _shuffled(units, seed) for one in unit]

@@ -62,9 +62,11 @@ def clean(
     asked = {_key(prompt) for item, given in items for prompt in (item.edit.prompt, *given)}
     kept = []
     for item, _ in items:
-        near = tuple(prompt for prompt in item.near if _key(prompt) not in asked)
+        near, attribute = (
+            tuple(prompt for prompt in given if _key(prompt) not in asked) for given in (item.near, item.attribute)
+        )
         counts["ambiguous_near"] += len(item.near) - len(near)
-        kept.append(replace(item, near=near))
+        kept.append(replace(item, near=near, attribute=attribute))
     before = list(far)
     after = [one for one in before if _key(one.prompt) not in asked]
     counts["ambiguous_far"] = len(before) - len(after)

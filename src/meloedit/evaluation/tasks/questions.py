@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import EditError
@@ -26,6 +26,7 @@ class Fact:
     true: tuple[str, ...] = ()
     rephrases: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
+    attribute: tuple[str, ...] = ()
     portability: tuple[Probe, ...] = ()
     own: tuple[str, ...] = ()
 
@@ -37,7 +38,7 @@ def read_questions(
 
     With ``paper``, a zsRE edit goes toward the first true answer where the row has one; questions about what follows
     from the row's own target are then left out. Of CounterFact's prompts the neighbourhood is ``near``; the attribute
-    prompts, about other subjects of which the target is true, are not used.
+    prompts are about other subjects, of which the target is true.
 
     Returns:
         The items; the far prompts that came with them; the questions about what follows from each group of edits.
@@ -54,7 +55,7 @@ def read_questions(
             continue
         fact = READERS[shape](row, paper and task == "zsre")
         edit = make_edit(row.where, fact.prompt, fact.target, _id(row, task, number))
-        item = Item(edit, fact.rephrases, fact.near, fact.portability, subject=_subject(row))
+        item = Item(edit, fact.rephrases, fact.near, fact.attribute, fact.portability, subject=_subject(row))
         drafts.append(Draft(item, row.where, fact.true))
         own.extend(fact.own)
     return drafts, distinct(own), probes
@@ -62,8 +63,9 @@ def read_questions(
 
 def _canonical(row: _Row, paper: bool) -> Fact:
     true, target = _leaves(row, "target_true"), row.text("target")
-    rephrases, near, own = (row.texts(name) if name in row else () for name in ("rephrases", "near", "far"))
-    return _toward(paper, Fact(row.text("prompt"), target, true, rephrases, near, _portability(row), own))
+    names = ("rephrases", "near", "attribute", "far")
+    rephrases, near, attribute, own = (row.texts(name) if name in row else () for name in names)
+    return _toward(paper, Fact(row.text("prompt"), target, true, rephrases, near, attribute, _portability(row), own))
 
 
 def _mend(row: _Row, paper: bool) -> Fact:
@@ -72,7 +74,7 @@ def _mend(row: _Row, paper: bool) -> Fact:
     target = true[0] if paper or empty else row.text("alt")
     own = tuple(LEAD_IN.sub("", text.strip()) for text in _leaves(row, "loc"))
     rephrases, follows = _leaves(row, "rephrase"), _portability(row)
-    return _toward(paper, Fact(row.text("src"), target, true, rephrases, (), follows, own))
+    return _toward(paper, Fact(row.text("src"), target, true, rephrases, portability=follows, own=own))
 
 
 def _knowedit(row: _Row, paper: bool) -> Fact:
@@ -80,19 +82,21 @@ def _knowedit(row: _Row, paper: bool) -> Fact:
     near = [_entry(entry).text("prompt") for entry in _entries(locality, "Relation_Specificity")]
     rephrases = (*_leaves(row, "rephrase_prompt"), *_leaves(row, "generate_prompt"))
     true, follows = _leaves(row, "ground_truth"), _portability(row)
-    return _toward(paper, Fact(row.text("prompt"), row.text("target_new"), true, rephrases, tuple(near), follows))
+    prompt, target = row.text("prompt"), row.text("target_new")
+    return _toward(paper, Fact(prompt, target, true, rephrases, tuple(near), portability=follows))
 
 
 def _flat(row: _Row, paper: bool) -> Fact:
     prompt, target = row.text("prompt"), row.text("target_new")
     true, rephrases, near = (_leaves(row, name) for name in ("ground_truth", "rephrase_prompt", "locality_prompt"))
-    return Fact(prompt, target, true, rephrases, near, _portability(row))
+    return Fact(prompt, target, true, rephrases, near, portability=_portability(row))
 
 
 def _full(row: _Row, paper: bool) -> Fact:
     prompt, target, true, _ = _rewrite(_inside(row, "requested_rewrite"))
-    near = row.texts("neighborhood_prompts") if "neighborhood_prompts" in row else ()
-    return Fact(prompt, target, true, row.texts("paraphrase_prompts"), near, _portability(row))
+    names = ("neighborhood_prompts", "attribute_prompts")
+    near, attribute = (row.texts(name) if name in row else () for name in names)
+    return Fact(prompt, target, true, row.texts("paraphrase_prompts"), near, attribute, _portability(row))
 
 
 READERS = {
@@ -108,7 +112,7 @@ def _toward(paper: bool, fact: Fact) -> Fact:
     """Return the fact with the true answer as its target, if that is what is edited toward and it is known."""
     if not paper or not fact.true:
         return fact
-    return Fact(fact.prompt, fact.true[0], fact.true, fact.rephrases, fact.near, (), fact.own)
+    return replace(fact, target=fact.true[0], portability=())
 
 
 def _rewrites(row: _Row, case: int) -> Iterator[Draft]:

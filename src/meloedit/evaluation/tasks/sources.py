@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...edit import open_text
 from ...errors import EditError
 from ..data import _Row, _rows
 
+LEAST_WORDS = 5
+"""Words of a sentence of plain text."""
 HUB = "hf://datasets/"
 QUESTIONS = ("zsre", "counterfact", "mquake")
 ALL = (*QUESTIONS, "scotus", "hallucination")
@@ -96,8 +100,39 @@ def open_source(path: str, task: str) -> Source:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise EditError(f"{path}: cannot be read ({error.strerror})") from None
-    rows = list(_rows(local))
+    plain = local.name.removesuffix(".gz").endswith(".txt")
+    rows = list(_sentences(local) if plain else _rows(local))
     return Source(Path(path).name, local, _recognise(rows[0], task), rows, digest)
+
+
+def task_of(path: str) -> str:
+    """Return a task of questions that reads a file's rows as edits.
+
+    Raises:
+        EditError: if there is none.
+    """
+    row = next(_rows(_local(path)))
+    found = next((shape for shape in SHAPES if shape.fits(row.values)), None)
+    if found is None or found.role != "edits" or found.tasks[0] not in QUESTIONS:
+        raise EditError(
+            f"{row.where}: no edit of {', '.join(QUESTIONS)}; its fields: {', '.join(map(str, row.values))}"
+        )
+    return found.tasks[0]
+
+
+def _sentences(path: Path) -> Iterator[_Row]:
+    """Yield the sentences of plain text such as WikiText's: headings and what holds an unknown word are left out."""
+    found = False
+    with open_text(path) as stream:
+        for number, line in enumerate(stream, 1):
+            for sentence in re.split(r"(?<=[.!?]) +", line.strip()):
+                text = re.sub(r" @(.)@ ", r"\1", sentence).strip()
+                text = re.sub(r" ([,.;:!?)])", r"\1", text.replace("( ", "("))
+                if len(text.split()) >= LEAST_WORDS and "<unk>" not in text and not text.startswith("="):
+                    found = True
+                    yield _Row(f"{path}, line {number}", {"text": text})
+    if not found:
+        raise EditError(f"{path}: no sentences in it")
 
 
 def _recognise(row: _Row, task: str) -> Shape:

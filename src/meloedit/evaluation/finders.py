@@ -1,0 +1,205 @@
+"""What finds a prompt's edit, apart from what then answers: keys, a distance, and a scope where there is one.
+
+Nothing is trained. The finders bear the names of the methods that route in that way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..calibration import pooled_states
+from ..edit import prompt_text
+from ..editor import Editor
+from ..errors import MeloEditError
+from ..methods.melo import Melo, MeloPaper
+from ..methods.rag import Rag
+from .features import kept
+
+if TYPE_CHECKING:
+    from ..backbone import Encoded
+    from ..calibration import Progress
+    from ..edit import Edit, Prompt
+    from ..methods.base import Method
+
+AT_ONCE = 512
+"""Prompts that are compared with all keys at once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest edit of each of n prompts.
+
+    Attributes:
+        owner: (n,) its number among the edits; -1 where there is none.
+        distance: (n,) how far its nearest key lies; inf where there is none.
+    """
+
+    owner: Tensor
+    distance: Tensor
+
+
+class Finder(ABC):
+    """Finds edits for prompts.
+
+    Args:
+        base: the unedited model.
+        settings: the method's settings.
+        tell: told what is being done.
+
+    Attributes:
+        threshold: the distance below which an edit is in scope; ``None`` if there is no scope by itself.
+    """
+
+    threshold: float | None = None
+
+    def __init__(self, base: Method, settings: Mapping[str, Any], tell: Progress) -> None:
+        self.base, self.settings, self.tell = base, settings, tell
+
+    @abstractmethod
+    def learn(self, edits: Sequence[Edit]) -> None:
+        """Take in edits."""
+
+    @abstractmethod
+    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Return a key (n, k) of each prompt."""
+
+    @abstractmethod
+    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return number and distance of the nearest edit of a few keys."""
+
+    def find(self, prompts: Sequence[Prompt]) -> Found:
+        """Return the nearest edit of each prompt."""
+        parts = [self.nearest(part) for part in self.keys(prompts).split(AT_ONCE)]
+        owners, distances = zip(*parts, strict=True)
+        return Found(torch.cat(owners), torch.cat(distances))
+
+    def close(self) -> None:  # noqa: B027
+        """Take every hook off the model."""
+
+
+class MeloFinder(Finder):
+    """The default mode's keys and scope, as the product has them."""
+
+    def __init__(self, base: Method, settings: Mapping[str, Any], tell: Progress) -> None:
+        super().__init__(base, settings, tell)
+        self._editor = Editor(base.model, base.backbone.tokenizer, Melo.read_settings(settings).config)
+        self._editor.prepare(tell)
+        self._live = self._editor._live
+
+    def learn(self, edits: Sequence[Edit]) -> None:
+        """Take in the keys of edits in every form and wording."""
+        forms = [[form for prompt in edit.prompts for form in self.base.backbone.forms(prompt)] for edit in edits]
+        keys = self._keys([form for own in forms for form in own], "keys of edits").split(list(map(len, forms)))
+        self._live.hold(edits, [{"keys": own, "quiet": own[:0]} for own in keys])
+        self._number = {edit.id: i for i, edit in enumerate(edits)}
+        self.threshold = self._live.index.threshold
+
+    def _keys(self, encoded: Sequence[Encoded], what: str) -> Tensor:
+        calibration, router = self._live.calibration, self._live.router
+        if calibration is None:
+            raise MeloEditError("there is no calibration")
+        states = _states(
+            self.base,
+            router.locations.key_layer,
+            "words",
+            encoded,
+            lambda: pooled_states(router, encoded, self.tell, what),
+        )
+        return calibration.whitening(states)
+
+    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Return keys of unit length."""
+        return self._keys([self.base.backbone.encode(prompt) for prompt in prompts], "keys of prompts")
+
+    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask the index."""
+        hits, names = self._live.index.search(keys), self._live._id
+        owner = [self._number[names[number]] if number >= 0 else -1 for number in hits.owner.tolist()]
+        return torch.tensor(owner), hits.distance
+
+    def close(self) -> None:
+        """Take every hook off the model."""
+        self._editor.detach()
+
+
+class PaperFinder(Finder):
+    """The paper's key: the key module's output at the prompt's last token, by Euclidean distance, nearest first.
+
+    Clusters are left out, since they only ever take scope away: ``threshold`` is the initial radius.
+    """
+
+    def __init__(self, base: Method, settings: Mapping[str, Any], tell: Progress) -> None:
+        super().__init__(base, settings, tell)
+        config = MeloPaper.read_settings(settings).config
+        self._editor = Editor(base.model, base.backbone.tokenizer, config)
+        self.threshold = config.radius
+
+    def learn(self, edits: Sequence[Edit]) -> None:
+        """Take in the keys of edits."""
+        self._owner = torch.tensor([i for i, edit in enumerate(edits) for _ in edit.prompts])
+        self._table = self.keys([prompt for edit in edits for prompt in edit.prompts])
+
+    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Return raw states."""
+        encoded = [self._editor.backbone.encode(prompt) for prompt in prompts]
+        router = self._editor.router
+        return _states(
+            self.base,
+            router.locations.key_layer,
+            "last",
+            encoded,
+            lambda: pooled_states(router, encoded, self.tell, "keys of last tokens"),
+        )
+
+    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare with every key."""
+        found = torch.cdist(keys, self._table, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+        return self._owner[found.indices], found.values
+
+    def close(self) -> None:
+        """Take every hook off the model."""
+        self._editor.detach()
+
+
+class EncoderFinder(Finder):
+    """An external sentence encoder's vectors, by cosine; the distance is |u - v| of unit vectors."""
+
+    def __init__(self, base: Method, settings: Mapping[str, Any], tell: Progress) -> None:
+        super().__init__(base, settings, tell)
+        self._rag = Rag(base.model, base.backbone.tokenizer, settings)
+        least = self._rag.settings.min_similarity
+        self.threshold = (2 - 2 * least) ** 0.5 if least > 0 else None
+
+    def learn(self, edits: Sequence[Edit]) -> None:
+        """Take in the vectors of edits."""
+        self._owner = torch.tensor([i for i, edit in enumerate(edits) for _ in edit.prompts])
+        self._table = self.keys([prompt for edit in edits for prompt in edit.prompts])
+
+    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Return vectors of unit length."""
+        texts = [prompt_text(prompt) for prompt in prompts]
+        return kept(["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.embed(texts))
+
+    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare with every vector."""
+        best = (keys @ self._table.T).max(1)
+        return self._owner[best.indices], (2 - 2 * best.values).clamp(min=0).sqrt()
+
+
+FINDERS: Mapping[str, Callable[[Method, Mapping[str, Any], Progress], Finder]] = {
+    "melo": MeloFinder,
+    "melo-paper": PaperFinder,
+    "rag": EncoderFinder,
+}
+"""What can be measured without training."""
+
+
+def _states(base: Method, layer: str, at: str, encoded: Sequence[Encoded], make: Callable[[], Tensor]) -> Tensor:
+    spans = [[one.ids, [one.words.start, one.words.stop]] for one in encoded]
+    return kept(["states", base.backbone.fingerprint(), layer, at, spans], len(encoded), make)
