@@ -30,10 +30,10 @@ KEYS = [{"key_layer": "model.layers.8"}]
 """The key layer of the hallucination preset's depth, on SmolLM2."""
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "melo-paper": {"size": [{"edits_per_block": 10, "rank": 8}], "key": KEYS, "radius": [1.0, 3.0, 10.0]},
-    "grace": {"replacement": ["replace_prompt", "replace_last"], "eps": [1.0, 10.0, 50.0]},
+    "grace": {"replacement": ["replace_prompt"], "eps": [1.0, 10.0, 50.0]},
     "ft": {"order": [{}, {"together": 1000, "batch": 8}], "lr": [1e-4, 5e-4, 1e-3]},
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
-    "rag": {"prompt": [{}, QA], "min_similarity": [0.0, 0.5, 0.7, 0.8]},
+    "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
 SCORES = ("edit_success", "generality", "locality_far", "locality_near")
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")

@@ -60,7 +60,11 @@ class RoutingRunner:
         own = {text.casefold() for item in task.items for text in _texts(item.edit)}
         subjects = {item.subject.casefold() for item in task.items if item.subject}
         self.others = [edit for edit in distractors if not own & {text.casefold() for text in _texts(edit)}]
-        self.others = [edit for edit in self.others if str(edit.metadata.get("subject", "")).casefold() not in subjects]
+        self.others = [
+            replace(edit, id=f"distractor-{i}")  # two files may use the same ids
+            for i, edit in enumerate(self.others)
+            if str(edit.metadata.get("subject", "")).casefold() not in subjects
+        ]
         self.asks = item_asks(self.task.items) | other_asks(self.task, plan.limit)
         self.found: dict[str, Any] = {}
 

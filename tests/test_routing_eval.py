@@ -1,0 +1,148 @@
+"""`meloedit eval --routing`: its figures by hand and against scikit-learn, the command on a tiny model, bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+from meloedit.cli import app
+from meloedit.evaluation import features
+from meloedit.evaluation.routing_figures import Measured, threshold
+
+NAMES = ["Ada", "Brun", "Caro", "Dora", "Egon", "Fred", "Gina", "Hugo"]
+ROWS = [
+    {
+        "prompt": f"Where was {name} born?",
+        "target": "Lima",
+        "subject": name,
+        "rephrases": [f"In which town was {name} born?", f"{name} was born where?"],
+        "near": [f"How old is {name}?"],
+        "attribute": [f"Where was {name}'s friend born?"],
+    }
+    for name in NAMES
+]
+FAR = [{"question": f"how many {thing} are there"} | {"answer": ["7"]} for thing in ("rivers", "legs", "books", "cups")]
+FAR.append({"question": "who is Ada", "answer": ["she"]})
+TEXT = "= A heading =\nThe river ran down to the sea . It was <unk> that day . Boats lay in the old harbour .\n"
+SETTINGS = ["--set", "melo.calibration_prompts=200", "--set", "melo.min_similarity=0.3"]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, make_model, tokenizer):
+    root = tmp_path_factory.mktemp("routing")
+    make_model("llama").save_pretrained(root / "llama")
+    tokenizer.save_pretrained(root / "llama")
+    (root / "text.txt").write_text(TEXT)
+    others = [{"prompt": f"Who leads {name}?", "target": "Bo"} for name in ("Ulm", "Bonn", "Rome")]
+    same = {"prompt": ROWS[0]["prompt"], "target": "Oslo"}
+    return {
+        "llama": str(root / "llama"),
+        "zsre": write(root / "zsre.jsonl", ROWS),
+        "nq": write(root / "nq.jsonl", FAR),
+        "text": str(root / "text.txt"),
+        "others": write(root / "others.jsonl", [*others, same]),
+    }
+
+
+def run(files, *more):
+    args = ["--routing", "--task", "zsre", "--data", files["zsre"], "--data", files["nq"], "--data", files["text"]]
+    return CliRunner().invoke(app, ["eval", *args, "--model", files["llama"], *map(str, more)])
+
+
+def test_figures_by_hand():
+    near, far = [0.1, 0.2, 0.3, 0.9], [0.25, 0.5, 0.6, 0.8]
+    measured = Measured(near, [True, True, False, True], [0, 0, 1, 1])
+    assert threshold(np.array(far), 0.0) == 0.25 and threshold(np.array(far), 0.25) == 0.5
+    assert measured.covered(far, 0.0).value == 0.5  # 0.1 and 0.2; 0.3 is another's, and too far
+    assert measured.covered(far, 0.25).value == 0.5
+    assert measured.covered(far, 0.5).n == 4
+
+
+def test_auc_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(0, 1, 80).round(1), rng.normal(1, 1, 60).round(1)  # with ties
+    own = Measured(near, [True] * 80, range(80)).auc(far)
+    other = roc_auc_score([1] * 80 + [0] * 60, -np.concatenate([near, far]))
+    assert own.value == pytest.approx(other, abs=1e-12) and own.low < own.value < own.high
+
+
+def test_the_command_measures_routes_of_each_key(files, tmp_path):
+    args = ["--method", "melo,melo-paper", "--edits", 6, "--prefixes", "--distractors", files["others"], *SETTINGS]
+    result = run(files, *args, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    got = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert got["protocol"] == "routing" and got["edits"] == 6 and got["distractors"] == 3  # one asks an edit's words
+    own = got["methods"]["melo"]
+    names = {"right_edit", "wrong_edit", "coverage_far_0.5pct", "coverage_far_1pct", "coverage_near_2pct", "auc_far"}
+    names |= {"coverage_near_5pct", "auc_near", "activation_far", "right_edit@first", "coverage_far_1pct@others"}
+    names |= {"coverage_attribute_5pct", "activation_far@web", "activation_far@nq_dressed", "right_edit@system"}
+    assert names <= set(own) and own["right_edit"]["n"] == 12
+    assert own["right_edit"]["value"] + own["wrong_edit"]["value"] == pytest.approx(1, abs=1e-4)
+    assert own["right_block_edits"]["value"] == 1
+    rows = [json.loads(line) for line in (tmp_path / "run" / "observations" / "melo.jsonl").read_text().splitlines()]
+    far = [row["prompt"] for row in rows if row["set"] == "far"]
+    assert {"The river ran down to the sea.", "Boats lay in the old harbour."} <= set(far)
+    assert not any("Ada" in prompt or "<unk>" in prompt or "=" in prompt for prompt in far)
+    page = CliRunner().invoke(app, ["report", str(tmp_path / "run")])
+    assert page.exit_code == 0, page.output
+
+
+def test_routes_are_those_of_an_edited_model(files, tmp_path):
+    """The same prompts with blocks trained: the routing of `eval` says the same."""
+    common = ["--method", "melo", "--edits", 4, "--limit", 3, "--set", "melo.lr=0.1", "--set", "melo.confidence=0.5"]
+    common += SETTINGS
+    assert run(files, *common, "--out", tmp_path / "keys").exit_code == 0
+    plain = ["eval", "--task", "zsre", "--data", files["zsre"], "--data", files["nq"], "--data", files["text"]]
+    done = CliRunner().invoke(app, [*plain, "--model", files["llama"], *map(str, common), "--out", str(tmp_path / "b")])
+    assert done.exit_code == 0, done.output
+
+    def routes(name):
+        lines = (tmp_path / name / "observations" / "melo.jsonl").read_text().splitlines()
+        rows = [row for row in map(json.loads, lines) if row["set"] in ("edits", "rephrases", "near")]
+        return {(row["set"], row["prompt"]): (row["routed"], round(row["distance"], 4)) for row in rows}
+
+    assert routes("keys") == routes("b")
+
+
+def test_states_are_taken_once_and_made_anew_if_damaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("MELOEDIT_CACHE", str(tmp_path))
+    made = []
+
+    def make():
+        made.append(1)
+        return torch.ones(3, 2)
+
+    for _ in range(2):
+        assert features.kept(["a", [1, 2]], 3, make).shape == (3, 2)
+    assert len(made) == 1
+    features.kept(["b"], 3, make)
+    for file in Path(features.features_folder()).iterdir():
+        file.write_bytes(b"no tensors")
+    features.kept(["a", [1, 2]], 3, make)
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--protocol", "immediate"], "--routing goes without --protocol and --every"),
+        (["--every", 2], "--routing goes without --protocol and --every"),
+        (["--method", "lora"], "method lora is not measured alone; these are: melo, melo-paper, rag"),
+        (["--distractors", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["--distractors", "{nq}"], "no edit of zsre, counterfact, mquake"),
+    ],
+)
+def test_bad_input_is_one_line(files, tmp_path, more, words):
+    result = run(files, "--out", tmp_path / "run", "--edits", 2, *[str(part).format(**files) for part in more])
+    assert result.exit_code == 1 and words in result.output and result.output.count("error:") == 1
+    assert "Traceback" not in result.output
+    assert not any(path.name == "result.json" for path in tmp_path.rglob("*"))
