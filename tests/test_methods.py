@@ -178,6 +178,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
         ("lora", {"rank": 0}, "rank must be positive and finite, not 0"),
         ("lora", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ("grace", {"eps": -1.0}, "eps must be positive"),
+        ("grace", {"prefix_cache": 1}, "prefix_cache must be true or false"),
         ("rag", {"top": 0}, "top must be positive"),
         ("rag", {"form": "{prompt}"}, "form must contain {facts} and {prompt}"),
         ("melo", {"mode": "paper"}, "paper mode is the method melo-paper"),
@@ -199,3 +200,16 @@ def test_ft_and_grace_refuse_layers_that_there_are_not(opened):
         opened("ft", depth=9.0)
     with pytest.raises(MeloEditError, match="no linear module 'x'"):
         opened("grace", layer="x")
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_grace_with_layers_run_once_makes_the_same_values_to_the_bit(opened, kind):
+    books = []
+    for cached in (True, False):
+        method, edits = opened("grace", kind, prefix_cache=cached)
+        forwards = [layer.forward for _, layers in method.backbone.stacks for layer in layers]
+        method.edit(edits)
+        assert forwards == [layer.forward for _, layers in method.backbone.stacks for layer in layers]
+        books.append(method.codebook)
+        method.close()
+    assert torch.equal(books[0].values, books[1].values) and len(books[0].values) > 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,35 @@ def frozen(model: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
         for module in was_training:
             module.training = True
+
+
+@contextmanager
+def once(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Let layers run once: in the block, each further call gives what its first call gave.
+
+    For many passes over the same inputs, of which only what lies above these layers changes.
+    """
+    before = [(layer, layer.__dict__.get("forward")) for layer in layers]
+    for layer, _ in before:
+        layer.forward = _kept(layer.forward)
+    try:
+        yield
+    finally:
+        for layer, own in before:
+            del layer.forward
+            if own is not None:  # another's wrapper
+                layer.forward = own
+
+
+def _kept(forward: Callable[..., Any]) -> Callable[..., Any]:
+    made: list[Any] = []
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        if not made:
+            made.append(forward(*args, **kwargs))
+        return made[0]
+
+    return again
 
 
 def linear_names(model: nn.Module) -> list[str]:

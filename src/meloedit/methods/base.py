@@ -18,7 +18,7 @@ from ..asking import greedy, said_in_batches
 from ..backbone import open_backbone
 from ..batch import Row
 from ..errors import EditError, MeloEditError
-from ..modules import frozen
+from ..modules import frozen, once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,6 +66,8 @@ class Settings:
             whole = isinstance(item.default, int) and not isinstance(item.default, bool)
             if whole and (not isinstance(value, int) or isinstance(value, bool)):
                 raise MeloEditError(f"{item.name} must be a whole number, not {value!r}")
+            if isinstance(item.default, bool) and not isinstance(value, bool):
+                raise MeloEditError(f"{item.name} must be true or false, not {value!r}")
             if isinstance(item.default, float) and (not isinstance(value, (int, float)) or isinstance(value, bool)):
                 raise MeloEditError(f"{item.name} must be a number, not {value!r}")
             if isinstance(item.default, str) and not isinstance(value, str):
@@ -272,6 +274,12 @@ class Method(ABC):
         """Return the tokens of edits: the prompt in each wording, and the target with the token that ends it."""
         pairs = [(self.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
         return [Row.of(encoded, self.backbone.encode_target(target, encoded)) for encoded, target in pairs]
+
+    def below_once(self, name: str) -> AbstractContextManager[None]:
+        """Run the layers below the one that a module is in once for many passes over the same rows."""
+        stack, at = self.backbone.place_of(name)
+        stacks = [layers for _, layers in self.backbone.stacks[: stack + 1]]
+        return once([layer for layers in stacks[:-1] for layer in layers] + list(stacks[-1][:at]))
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
         """Return the mean over rows of the mean cross-entropy of the row's target tokens, in nats."""

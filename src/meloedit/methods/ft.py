@@ -9,6 +9,7 @@ the order that LocFT-BF found to matter (arXiv 2509.22072).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +58,16 @@ class FineTuning(Method):
         if not 0 <= self.settings.depth <= 1:
             raise MeloEditError(f"method ft: depth must lie between 0 and 1, not {self.settings.depth:g}")
         place = f"{prefix}.{min(int(self.settings.depth * len(layers)), len(layers) - 1)}"
-        module: Any = self.model.get_submodule(f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}")
+        self._name = f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}"
+        module: Any = self.model.get_submodule(self._name)
         self.weight: Any = module.weight
         self._original = self.weight.detach().clone()
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         settings, rows = self.settings, self.rows(edits)
         generator = seeded(settings.seed, len(self.edits), self.name)
-        with only_trains(self.model, [self.weight]):
+        same = self.below_once(self._name) if len(rows) == 1 else nullcontext()  # more rows come in another order
+        with only_trains(self.model, [self.weight]), same:
             optimizer = torch.optim.Adam([self.weight], lr=settings.lr)
             for _ in range(settings.passes):
                 losses: list[float] = []

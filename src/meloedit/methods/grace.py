@@ -10,7 +10,7 @@ a batch gives what its rows give one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +44,7 @@ class GraceSettings(Settings):
         eps_expand: a key that is met again from farther away grows (``coverage``), or moves half-way too.
         replacement: which tokens get the value: all before the key's token (``replace_prompt``), that token alone
             (``replace_last``), or all.
+        prefix_cache: run the layers below once for all iterations of an edit; the values are the same to the bit.
     """
 
     layer: str = ""
@@ -53,6 +54,7 @@ class GraceSettings(Settings):
     val_init: str = "cold"
     eps_expand: str = "coverage"
     replacement: str = "replace_prompt"
+    prefix_cache: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -239,7 +241,8 @@ class Grace(Method):
         book.edits[chosen].append(edit.id)
         self._key[edit.id] = chosen
         value = book.values[chosen].clone()
-        with only_trains(self.model, [value]), self.reading([row]):
+        below = self.below_once(self.layer) if settings.prefix_cache else nullcontext()
+        with only_trains(self.model, [value]), self.reading([row]), below:
             self._training = value
             try:
                 optimizer = torch.optim.Adam([value], lr=settings.edit_lr)

@@ -83,7 +83,10 @@ def load_task(
     items, far, counts = clean(drafts, far, paper)
     if not items:
         raise EditError(f"task {name}: no edit is left of {len(drafts):,} ({', '.join(s.name for s in edits)})")
-    items = [replace(item, rephrases=item.rephrases[:rephrases], near=item.near[:near]) for item in items]
+    items = [
+        replace(item, rephrases=item.rephrases[:rephrases], near=item.near[:near], attribute=item.attribute[:near])
+        for item in items
+    ]
     if probes:  # what follows from all the edits of a group is asked once, of the first that is left
         items = [replace(item, portability=probes.pop(item.group, ())) for item in items]
     return Task(
