@@ -1,4 +1,4 @@
-"""Calibration: whitening and scope, fitted on prompts that no edit should answer."""
+"""Calibration: what makes keys of prompts, and the scope, set by prompts that no edit should answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .batch import Row
-from .edit import Prompt, prompt_key
+from .chat import Words
+from .edit import Prompt, prompt_key, prompt_text
 from .errors import EditError
-from .grammar import make_prompts
-from .keys import Whitening
+from .grammar import make_pairs, make_prompts
+from .keys import Pooled, Whitening
+from .words import SIZE, WordVectors
 from .zoo import cache_folder
 
 if TYPE_CHECKING:
-    from .backbone import Encoded
+    from .backbone import Backbone, Encoded
     from .config import MeloConfig
     from .routing import Router
 
@@ -33,31 +35,63 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
 KEYS_AT_ONCE = 64
+VERSION = 2
+"""Counts changes of what a calibration is: kept ones of another version are made anew."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a prompt's pooled state into a key, and the keys of the prompts that set the scope.
+    """What turns a prompt's pooled state and words into a key, and the keys of the prompts that set the scope.
+
+    A key is [sqrt(1/2) u, sqrt(1/2) v] at unit length, of u from the state and v from the words, so that the cosine of
+    two keys is the mean of both cosines. Where no words count (documents, stores made before they did), it is u alone.
 
     Attributes:
-        whitening: pooled state -> key.
-        prompts: (n, k) keys of the calibration prompts, in every form they may be asked in.
+        whitening: pooled state -> u.
+        prompts: (n, k) keys of the calibration prompts, in every form they may be asked in, and of their segments.
         info: where the prompts came from.
+        words: words -> v; ``None``: keys are u alone, and prompts are not looked at by segments.
+        of: (n,) the number of the prompt that each key is of; ``None``: one key each.
     """
 
     whitening: Whitening
     prompts: Tensor
     info: dict[str, Any]
+    words: WordVectors | None = None
+    of: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers a key has."""
+        return len(self.whitening.components) + (SIZE if self.words is not None else 0)
+
+    def keys(self, states: Tensor, texts: Sequence[str]) -> Tensor:
+        """Return the keys (n, k) of prompts from their pooled states (n, d) and their words."""
+        return _joined(self.whitening, self.words, states, texts)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store; the prompts' keys in float16, which moves the threshold by less than 1e-3."""
         whitening = self.whitening
-        return {"mean": whitening.mean, "components": whitening.components, "prompts": self.prompts.half()}
+        tensors = {"mean": whitening.mean, "components": whitening.components, "prompts": self.prompts.half()}
+        if self.words is not None:
+            tensors["words"] = self.words.counts
+        if self.of is not None:
+            tensors["of"] = self.of
+        return tensors
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], info: dict[str, Any]) -> Calibration:
         """Make a calibration from stored tensors."""
-        return cls(Whitening(tensors["mean"], tensors["components"]), tensors["prompts"].float(), info)
+        words = WordVectors(tensors["words"]) if "words" in tensors else None
+        whitening = Whitening(tensors["mean"], tensors["components"])
+        return cls(whitening, tensors["prompts"].float(), info, words, tensors.get("of"))
+
+
+def _joined(whitening: Whitening, words: WordVectors | None, states: Tensor, texts: Sequence[str]) -> Tensor:
+    keys = whitening(states)
+    if words is None:
+        return keys
+    return torch.nn.functional.normalize(torch.cat([keys, words(texts).to(keys)], dim=-1), dim=-1)
 
 
 def pooled_states(
@@ -78,19 +112,79 @@ def pooled_states(
     return states
 
 
+def texts_of(backbone: Backbone, encoded: Sequence[Encoded]) -> list[str]:
+    """Return the words that prompts' keys are of."""
+    return [backbone.said(one.ids, (one.words.start, one.words.stop)) for one in encoded]
+
+
+def with_segments(backbone: Backbone, encoded: Sequence[Encoded]) -> tuple[list[Encoded], list[int]]:
+    """Return prompts, each followed by itself with the words of each of its segments, and the number of each."""
+    parts, rows = [], []
+    for i, one in enumerate(encoded):
+        spans = backbone.segments(one.ids, (one.words.start, one.words.stop))
+        parts += [one, *(replace(one, words=Words(*span, one.words.known)) for span in spans)]
+        rows += [i] * (1 + len(spans))
+    return parts, rows
+
+
+def pooled_parts(
+    router: Router, encoded: Sequence[Encoded], progress: Progress | None = None, what: str = ""
+) -> Pooled:
+    """Return what the keys of prompts and of their segments are made of, as the model's own forward pass gives it."""
+    parts, rows = with_segments(router.backbone, encoded)
+    states = pooled_states(router, parts, progress, what)
+    return Pooled(states, texts_of(router.backbone, parts), rows, len(encoded))
+
+
 def calibrate(
     router: Router, config: MeloConfig, prompts: Sequence[Prompt], source: str, progress: Progress | None = None
 ) -> Calibration:
-    """Fit whitening and scope on ``prompts``, each in every form it may be asked in.
+    """Set the scope from ``prompts``, each in every form it may be asked in; documents are whitened on themselves too.
 
     Raises:
         EditError: if there are fewer prompts than the false-activation rate needs, or one cannot be tokenised.
     """
     _check_enough(prompts, config)
-    encoded = [form for prompt in prompts for form in router.backbone.forms(prompt)]
-    states = pooled_states(router, encoded, progress, "calibrating")
-    whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
-    return Calibration(whitening, whitening(states), {"source": source, "prompts": len(prompts), "keys": len(states)})
+    backbone = router.backbone
+    encoded = [form for prompt in prompts for form in backbone.forms(prompt)]
+    if backbone.documents:
+        states = pooled_states(router, encoded, progress, "calibrating")
+        whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
+        return Calibration(whitening, whitening(states), _info(source, prompts, states))
+    whitening, words = _fitted(router, config, prompts, progress)
+    pooled = pooled_parts(router, encoded, progress, "calibrating")
+    keys = _joined(whitening, words, pooled.states, pooled.texts)
+    return Calibration(whitening, keys, _info(source, prompts, keys), words, torch.tensor(pooled.rows))
+
+
+def _info(source: str, prompts: Sequence[Prompt], keys: Tensor) -> dict[str, Any]:
+    return {"source": source, "prompts": len(prompts), "keys": len(keys)}
+
+
+def _fitted(
+    router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None
+) -> tuple[Whitening, WordVectors]:
+    """Fit the keys on the grammar's pairs of wordings, and count words in these and in the calibration prompts."""
+    pairs = make_pairs(config.calibration_prompts // 2)
+    wordings = [router.backbone.encode(text) for text in (*(one for one, _ in pairs), *(other for _, other in pairs))]
+    path = _kept_at(router, config, "keys", [one.ids for one in wordings])
+    tensors = _read(path)
+    if tensors is None:
+        states = pooled_states(router, wordings, progress, "learning keys")
+        size = min(config.key_size, states.shape[1])
+        made = Whitening.fit_pairs(states[: len(pairs)], states[len(pairs) :], size)
+        tensors = {"mean": made.mean, "components": made.components}
+        _write(path, tensors)
+    words = WordVectors.fit([prompt_text(prompt) for prompt in prompts])
+    return Whitening(tensors["mean"], tensors["components"]), words
+
+
+def _kept_at(router: Router, config: MeloConfig, kind: str, what: Sequence[Any]) -> Path:
+    """Return where a calibration of this model that depends on ``what`` is kept."""
+    site = router.bank.sites[0]
+    parts = [VERSION, router.backbone.fingerprint(), router.locations.key_layer, config.key_size, site.dtype, *what]
+    name = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+    return cache_folder() / "calibrations" / f"{name}.{kind}"
 
 
 def _check_enough(prompts: Sequence[Prompt], config: MeloConfig) -> None:
@@ -110,8 +204,7 @@ def built_in_calibration(router: Router, config: MeloConfig, progress: Progress 
     """
     made = _grammar_calibration(router, config, progress)
     if router.backbone.documents:
-        info = made.info | {"scope": "near-exact"}
-        return Calibration(made.whitening, made.prompts[:0], info)
+        return replace(made, prompts=made.prompts[:0], info=made.info | {"scope": "near-exact"})
     return made
 
 
@@ -120,18 +213,10 @@ def _grammar_calibration(router: Router, config: MeloConfig, progress: Progress 
     _check_enough(prompts, config)
     # A few prompts as tokens stand for tokenizer and chat template.
     forms = [form for prompt in prompts[:50] for form in router.backbone.forms(prompt)]
-    parts = [
-        router.backbone.fingerprint(),
-        router.locations.key_layer,
-        config.key_size,
-        router.bank.sites[0].dtype,
-        *forms,
-    ]
-    name = hashlib.sha256("\n".join(map(str, [*parts, *prompts])).encode()).hexdigest()[:24]
-    path = cache_folder() / "calibrations" / f"{name}.calibration"
+    path = _kept_at(router, config, "calibration", [*forms, *prompts])
     source = "built-in grammar"
     if (kept := _read(path)) is not None:
-        return Calibration.from_tensors(kept, {"source": source, "prompts": len(prompts), "keys": len(kept["prompts"])})
+        return Calibration.from_tensors(kept, _info(source, prompts, kept["prompts"]))
     made = calibrate(router, config, prompts, source, progress)
     _write(path, made.to_tensors())
     return Calibration.from_tensors(made.to_tensors(), made.info)  # as the next call will read it

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import Answer, Check, check_edits, generate_answers
 from .backbone import Form, Locations, open_backbone
-from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_states
+from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_parts
 from .clusters import ClusterIndex
 from .config import MeloConfig
 from .edit import Edit, Prompt, SourcedEdit, check_prompt, prompt_key
@@ -262,7 +262,7 @@ class Editor:
     def calibrate(
         self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None
     ) -> int:
-        """Fit whitening and scope, on the package's own prompts or on yours, and take all keys anew.
+        """Learn keys, set the scope by the package's own prompts or by yours, and take all keys anew.
 
         Args:
             prompts: prompts that no edit should answer, 2,000 or more, like the traffic to come.
@@ -316,7 +316,7 @@ class Editor:
     ) -> list[Route]:
         """Say which edit each prompt would reach, running only the layers up to the key layer."""
         encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
-        return self._live.decide(pooled_states(self.router, encoded, progress, "routing"))[1]
+        return self._live.decide(pooled_parts(self.router, encoded, progress, "routing"))[1]
 
     def keys(self, prompts: Prompt | Sequence[Prompt], targets: Sequence[str] | None = None) -> Tensor:
         """Return the keys (n, k) of prompts, float32, as the index sees them.

@@ -192,3 +192,19 @@ def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
         elif (tries := tries + 1) > _TRIES:
             raise ValueError(f"the grammar has no more than {len(prompts)} distinct prompts, not {count}")
     return prompts
+
+
+def make_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Make pairs of prompts that ask the same of the same subject in two wordings."""
+    rng = random.Random(seed)
+    relations = _dealer([r for r in _grammar()["relations"] if len(r["wordings"]) > 1], rng)
+    pairs = []
+    for _ in range(count):
+        relation = relations()
+        subject = _fill(f"{{{relation['subject']}}}", rng)
+        first, second = (
+            _dress(wording, _fill(wording.replace("{x}", subject), rng), "relation", rng)
+            for wording in rng.sample(relation["wordings"], 2)
+        )
+        pairs.append((first, second))
+    return pairs

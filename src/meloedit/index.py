@@ -33,12 +33,14 @@ class Hits:
         distance: (B,) its distance |u - v|; inf where there is none.
         quieted: (B,) number of an edit that lay nearer but was kept quiet by one of its quiet prompts; -1 where none.
         quieted_distance: (B,) its distance; inf where there is none.
+        quiet_distance: (B,) the distance of the quiet prompt that keeps it so; inf where there is none.
     """
 
     owner: Tensor
     distance: Tensor
     quieted: Tensor
     quieted_distance: Tensor
+    quiet_distance: Tensor
 
 
 class NeuronIndex:
@@ -74,14 +76,18 @@ class NeuronIndex:
 
     # -- scope
 
-    def calibrate(self, prompts: Tensor, false_activation: float, min_similarity: float) -> None:
+    def calibrate(
+        self, prompts: Tensor, false_activation: float, min_similarity: float, of: Tensor | None = None
+    ) -> None:
         """Set the scope from the keys (n, k) of prompts that no edit should answer.
 
         Args:
             prompts: keys of the calibration prompts.
             false_activation: a, the stated share of such prompts that may fire.
             min_similarity: cosine below which nothing fires; decides while edits are few.
+            of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
         """
+        self._of = torch.arange(len(prompts)) if of is None else of.long().cpu()
         self._prompts = prompts.to(self._keys)
         self._false_activation = false_activation
         self._min_similarity = min_similarity
@@ -105,9 +111,11 @@ class NeuronIndex:
         Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
         it.
         """
-        best = self._best[self._best < SAME_WORDS]
         if not len(self._best):
             return self._min_similarity
+        best = self._best.new_full((int(self._of.max()) + 1,), -1.0)
+        best = best.scatter_reduce(0, self._of.to(best.device), self._best, "amax")
+        best = best[best < SAME_WORDS]
         place = math.ceil((len(best) + 1) * (1 - self._false_activation))
         if place > len(best):
             return math.inf
@@ -192,7 +200,7 @@ class NeuronIndex:
         """
         count, queries = len(queries), queries.to(self._keys)
         none, far = torch.full((count,), -1), torch.full((count,), math.inf)
-        found = [none, far, none.clone(), far.clone()]
+        found = [none, far, none.clone(), far.clone(), far.clone()]
         scores = queries @ self._keys[: self._used].T  # (B, n)
         rows, size = torch.arange(count if self._used else 0), SHORTLIST
         while len(rows):  # again, with more candidates, for the queries that these do not settle
@@ -223,8 +231,11 @@ class NeuronIndex:
         free = ~quiet & ~held
         winner, best = _first(free, owner, distance)
         hushed, near = _first(held & (distance <= best[:, None]), owner, distance)
+        by = distance.masked_fill(~(quiet & (owner == hushed[:, None])), math.inf).min(1).values
         near_enough_to_matter = top[:, -1] >= 1 - best.square() / 2 - MARGIN
-        return [column.cpu() for column in (winner, best, hushed, near)], ((winner >= 0) & ~near_enough_to_matter).cpu()
+        return [column.cpu() for column in (winner, best, hushed, near, by)], (
+            (winner >= 0) & ~near_enough_to_matter
+        ).cpu()
 
 
 def _first(which: Tensor, owner: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What the keys of some prompts are made of: of each as a whole, and of its sentences and lines.
+
+    Attributes:
+        states: (m, d) pooled states of the key layer.
+        texts: (m) the words that they are pooled over; empty where nothing says which these are.
+        rows: (m) the prompt that each is of.
+        count: how many prompts there are.
+    """
+
+    states: Tensor
+    texts: Sequence[str]
+    rows: Sequence[int]
+    count: int
+
+    def whole(self) -> Pooled:
+        """Return the prompts as wholes: the first of each prompt's rows."""
+        first = [self.rows.index(row) for row in range(self.count)]
+        return Pooled(self.states[first], [self.texts[i] for i in first], range(self.count), self.count)
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,23 @@ class Whitening:
         variances, axes = variances.flip(0)[:size], axes.flip(1)[:, :size]
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
         return cls(mean.float(), (axes / shrunk.sqrt()).T.float().contiguous())
+
+    @classmethod
+    def fit_pairs(cls, first: Tensor, second: Tensor, size: int, shrinkage: float = 0.1) -> Whitening:
+        """Fit on pooled states (n, d) of the same n questions in two wordings: Fisher's linear discriminant.
+
+        Scaled to unit scatter within the pairs, the ``size`` axes along which the questions differ most. The scatter
+        within, S_w, is shrunk towards its mean variance by ``shrinkage``.
+        """
+        first, second = first.double(), second.double()
+        mean = torch.cat([first, second]).mean(0)
+        half, centre = (first - second) / 2, (first + second) / 2 - mean
+        within, between = half.T @ half / len(half), centre.T @ centre / len(centre)
+        within = (1 - shrinkage) * within + shrinkage * within.diagonal().mean() * torch.eye(len(mean))
+        variances, axes = torch.linalg.eigh(within)
+        scaled = axes / variances.sqrt()
+        along = torch.linalg.eigh(scaled.T @ between @ scaled).eigenvectors.flip(1)[:, :size]  # the greatest first
+        return cls(mean.float(), (scaled @ along).T.float().contiguous())
 
     def __call__(self, pooled: Tensor) -> Tensor:
         """Map pooled states (..., d) to keys (..., k) of unit length, in float32 on the states' device."""

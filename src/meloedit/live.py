@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .calibration import Calibration, pooled_states
+from .calibration import Calibration, pooled_states, texts_of
 from .errors import EditError, ModelError
-from .index import NeuronIndex
+from .index import Hits, NeuronIndex
+from .keys import Pooled
 from .prompts import Route
 from .routing import Router
 from .source_routing import SourceRouter
@@ -81,7 +82,7 @@ class Live:
             if calibration is not None:
                 self._calibrated, tensors, info = calibration
                 self.calibration = Calibration.from_tensors(tensors, info)
-                self.index = NeuronIndex(len(tensors["components"]), self.router.key_device)
+                self.index = NeuronIndex(self.calibration.size, self.router.key_device)
                 bank.remove(list(self._id))
                 self._number, self._id = {}, {}
             gone = [n for name, n in self._number.items() if name not in wanted or wanted[name].record != n]
@@ -99,7 +100,8 @@ class Live:
             if calibration is not None and self.calibration is not None:
                 prompts, config = self.calibration.prompts, self.config
                 least = config.min_similarity if len(prompts) else config.document_similarity
-                self.index.calibrate(prompts, config.false_activation, -1.0 if least is None else least)
+                least = -1.0 if least is None else least
+                self.index.calibrate(prompts, config.false_activation, least, self.calibration.of)
             if len(self.index) and self.index.threshold == 0:
                 logger.warning(
                     "no edit can fire: too few calibration prompts ask something else; calibrate with others"
@@ -133,18 +135,19 @@ class Live:
         """How many edits train at once."""
         return self.config.together
 
-    def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
-        """Map pooled states (B, d) to edit numbers (-1: none) and routes."""
+    def decide(self, pooled: Pooled) -> tuple[list[int], list[Route]]:
+        """Map what the keys of B prompts are made of to edit numbers (-1: none) and routes."""
         with self.router.lock:  # another thread may be editing
             threshold = self.index.threshold
             if self.calibration is None or not len(self.index):
-                return [-1] * len(pooled), [self.no_route] * len(pooled)
-            hits = self.index.search(self.calibration.whitening(pooled))
+                return [-1] * pooled.count, [self.no_route] * pooled.count
+            if self.calibration.words is None:  # made before prompts were looked at by segments
+                pooled = pooled.whole()
+            hits = self.index.search(self.calibration.keys(pooled.states, pooled.texts))
             owners, routes = [], []
-            columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
-            for owner, distance, quieted, near in zip(*(column.tolist() for column in columns), strict=True):
+            for owner, distance, quieted, near in _best_of_rows(hits, pooled, threshold):
                 fires, hushed = distance < threshold, near < threshold
-                if hushed and not fires:
+                if not fires and quieted >= 0 and (hushed or owner < 0):
                     owner, distance = quieted, near
                 owners.append(owner if fires else -1)
                 routes.append(
@@ -170,7 +173,7 @@ class Live:
         """Return the keys (n, k) of prompts, as the index sees them."""
         if self.calibration is None:
             raise EditError("this store has no calibration yet, so there are no keys: calibrate first")
-        return self.calibration.whitening(pooled_states(self.router, encoded))
+        return self.calibration.keys(pooled_states(self.router, encoded), texts_of(self.backbone, encoded))
 
     def hold(self, edits: Sequence[Edit], keys: Sequence[dict[str, Tensor]]) -> None:
         """Let edits be found that have keys and nothing that answers: for measuring routes, not for use."""
@@ -189,6 +192,29 @@ class Live:
             sizes.append(len(forms))
         if not encoded or calibration is None:
             return []
-        parts = torch.split(calibration.whitening(pooled_states(self.router, encoded)), sizes)
+        keys = calibration.keys(pooled_states(self.router, encoded), texts_of(self.backbone, encoded))
+        parts = torch.split(keys, sizes)
         pairs = zip(parts[::2], parts[1::2], strict=True)
         return [{"keys": keys.clone(), "quiet": quiet.clone()} for keys, quiet in pairs]
+
+
+def _best_of_rows(hits: Hits, pooled: Pooled, threshold: float) -> list[tuple[int, float, int, float]]:
+    """Return, per prompt, owner and distance of the nearest of its keys, and of the nearest edit that was kept quiet.
+
+    An edit that one key of a prompt keeps quiet is not reached by another one: a quiet prompt is obeyed as a whole.
+    """
+    columns = (hits.owner, hits.distance, hits.quieted, hits.quieted_distance)
+    found = list(zip(pooled.rows, *(column.tolist() for column in columns), strict=True))
+    hushed = (hits.quiet_distance < threshold).tolist()
+    quiet = {(row, quieted) for (row, _, _, quieted, _), obeyed in zip(found, hushed, strict=True) if obeyed}
+    best = [(-1, math.inf, -1, math.inf)] * pooled.count
+    for row, owner, distance, quieted, near in found:
+        if (row, owner) in quiet:
+            owner, distance = -1, math.inf
+        first, second = best[row][:2], best[row][2:]
+        best[row] = (*min(first, (owner, distance), key=_distance), *min(second, (quieted, near), key=_distance))
+    return best
+
+
+def _distance(pair: tuple[int, float]) -> float:
+    return pair[1]

@@ -14,6 +14,7 @@ from .batch import Row, SourceBatch
 from .calibration import pooled_states
 from .clusters import ClusterIndex
 from .errors import EditError
+from .keys import Pooled
 from .live import Live
 from .prompts import Route
 from .shared import SharedTrainer
@@ -192,12 +193,12 @@ class PaperLive(Live):
         """How many edits share a block."""
         return self.config.edits_per_block
 
-    def decide(self, pooled: Tensor) -> tuple[list[int], list[Route]]:
-        """Map key-module states (B, d) to the blocks that answer (-1: none) and routes (Eq. 9 and 10)."""
+    def decide(self, pooled: Pooled) -> tuple[list[int], list[Route]]:
+        """Map the key-module states of B prompts to the blocks that answer (-1: none) and routes (Eq. 9 and 10)."""
         with self.router.lock:
             if not self._number:
-                return [-1] * len(pooled), [self.no_route] * len(pooled)
-            found = self.index.search(pooled)
+                return [-1] * pooled.count, [self.no_route] * pooled.count
+            found = self.index.search(pooled.states)
             columns = (found.block, found.owner, found.distance, found.radius)
             blocks, routes = [], []
             for block, owner, distance, radius in zip(*(column.tolist() for column in columns), strict=True):

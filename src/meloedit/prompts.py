@@ -11,6 +11,7 @@ from torch import Tensor
 from .blocks import BlockBank, RowBlocks
 from .chat import user_words
 from .errors import RoutingError
+from .keys import Pooled
 
 if TYPE_CHECKING:
     from .backbone import Backbone
@@ -51,9 +52,12 @@ class PromptBatch:
     Attributes:
         length: columns of the prompt; the route is decided when this many have been seen.
         words: (B, length) true where the key is pooled.
+        texts: (B + S) the words of the prompts and of their segments; empty where only embeddings are known.
+        segments: (S, length) true at the words of one segment of a prompt; ``None`` if no prompt has several.
+        segment_rows: (S) whose segments these are.
         fold: rows per prompt: its beams or samples.
-        sums: (B, d) the sum of the states at ``words`` in the columns run so far; kept, since a cache that the batch
-            travels with may be the beginning of another prompt.
+        sums: (B + S, d) the sum of the states at ``words`` and ``segments`` in the columns run so far; kept, since a
+            cache that the batch travels with may be the beginning of another prompt.
         acts_from: per row the column from which a block of reach ``answer`` acts: that of the last prompt token; 0
             where the answer is in a sequence of its own.
         boundary: how the end of the prompt was known.
@@ -65,6 +69,9 @@ class PromptBatch:
     acts_from: list[int]
     boundary: Boundary
     words_known: list[bool]
+    texts: list[str] = field(default_factory=list)
+    segments: Tensor | None = None
+    segment_rows: list[int] = field(default_factory=list)
     decided: bool = False
     fold: int = 1
     sums: Tensor | None = None
@@ -97,21 +104,39 @@ class PromptBatch:
                 f"a cache was routed for {len(self.acts_from)} rows and now has {rows}: start from the prompt again"
             )
 
-    def collect(self, hidden: Tensor, past: int) -> Tensor | None:
-        """Pool the states ``hidden`` (B, T, d) of columns from ``past`` on; return the means (B, d) when complete."""
-        words = self.words[:, past : past + hidden.shape[1]].to(hidden.device)
-        used = hidden[:, : words.shape[1]].float()
+    @property
+    def spans(self) -> Tensor:
+        """(B + S, length) true at the words that each key is pooled over: whole prompts, then segments."""
+        return self.words if self.segments is None else torch.cat([self.words, self.segments])
+
+    @property
+    def rows(self) -> list[int]:
+        """(B + S) the row that each of ``spans`` is of."""
+        return [*range(len(self.words)), *self.segment_rows]
+
+    def collect(self, hidden: Tensor, past: int) -> Pooled | None:
+        """Pool the states ``hidden`` (B, T, d) of columns from ``past`` on; return their means when complete."""
+        spans, rows = self.spans, self.rows
+        new = spans[:, past : past + hidden.shape[1]].to(hidden.device)
+        used = hidden[:, : new.shape[1]].float()
+        if self.segments is not None:
+            used = used[rows]
         # where, not a product: states at padding may be anything, and inf times zero is not zero
-        sums = torch.where(words[:, :, None], used, 0.0).sum(1)
+        sums = torch.where(new[:, :, None], used, 0.0).sum(1)
         self.sums = sums if self.sums is None else self.sums.to(sums) + sums
         if past + hidden.shape[1] < self.length:
             return None
-        return self.sums / self.words.sum(1, keepdim=True).clamp(min=1).to(hidden.device)
+        means = self.sums / spans.sum(1, keepdim=True).clamp(min=1).to(hidden.device)
+        return Pooled(means, self.texts or [""] * len(rows), rows, len(self.words))
 
-    def pooled(self, row: int, words: Tensor) -> bool:
-        """Return whether ``sums`` holds the sum of one row's states at exactly these columns."""
-        own = torch.nonzero(self.words[row]).tolist() if self.decided and row < len(self.words) else None
-        return own == torch.nonzero(words).tolist()
+    def sum_of(self, row: int, words: Tensor) -> Tensor | None:
+        """Return the sum of one row's states at exactly these columns, if it was pooled."""
+        if self.decided and self.sums is not None and row < len(self.words):
+            columns = torch.nonzero(words).tolist()
+            for i, (owner, span) in enumerate(zip(self.rows, self.spans, strict=True)):
+                if owner == row and torch.nonzero(span).tolist() == columns:
+                    return self.sums[i]
+        return None
 
     def settle(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
         """Fix the routes: rows without any words to pool over have none."""
@@ -131,6 +156,54 @@ class PromptBatch:
         ]
         self.blocks = bank.gather(owners, self.acts_from)
         self.decided = True
+
+
+class _Parts:
+    """The words of a batch's prompts as text, and the columns of their segments."""
+
+    def __init__(self, backbone: Backbone, length: int) -> None:
+        self._backbone, self._length = backbone, length
+        self._text: dict[int, str] = {}
+        self._segments: list[tuple[int, Tensor, str]] = []
+
+    def add(self, row: int, ids: list[int], words: tuple[int, int], columns: list[int]) -> None:
+        """Take in a row's words: a span of its tokens ``ids``, which stand at ``columns``."""
+        backbone = self._backbone
+        if backbone.key_at != "words" or backbone.documents:
+            return
+        self._text[row] = backbone.said(ids, words)
+        for start, stop in backbone.segments(ids, words):
+            span = torch.zeros(self._length, dtype=torch.bool)
+            span[columns[start:stop]] = True
+            self._segments.append((row, span, backbone.said(ids, (start, stop))))
+
+    def drop(self, row: int) -> None:
+        """Forget a row's words, whose states are gone."""
+        self._text.pop(row, None)
+        self._segments = [part for part in self._segments if part[0] != row]
+
+    def cached(self, whole: dict[int, Tensor], seen_from: int, earlier: PromptBatch | None, rows: int) -> Tensor | None:
+        """Return the sums of all spans over cached columns; a segment whose part of them is gone is dropped."""
+        sums = dict(whole)
+        kept: list[tuple[int, Tensor, str]] = []
+        for row, span, text in self._segments:
+            if span[:seen_from].any():
+                found = None if earlier is None else earlier.sum_of(row, span[:seen_from])
+                if found is None:
+                    continue
+                sums[rows + len(kept)] = found
+            kept.append((row, span, text))
+        self._segments = kept
+        if not sums:
+            return None
+        some = next(iter(sums.values()))
+        return torch.stack([sums.get(i, torch.zeros_like(some)) for i in range(rows + len(kept))])
+
+    def of(self, rows: int) -> tuple[list[str], Tensor | None, list[int]]:
+        """Return the texts of whole rows and segments, the segments' columns, and their rows."""
+        texts = [self._text.get(row, "") for row in range(rows)] + [text for _, _, text in self._segments]
+        spans = [span for _, span, _ in self._segments]
+        return texts, torch.stack(spans) if spans else None, [row for row, _, _ in self._segments]
 
 
 def describe(
@@ -156,6 +229,7 @@ def describe(
     rows, length = real.shape
     words = torch.zeros(rows, length, dtype=torch.bool)
     last, known, ends = [length] * rows, [False] * rows, 0
+    parts = _Parts(backbone, length)
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
         offset = length - len(ids[row]) if ids else 0
@@ -173,24 +247,28 @@ def describe(
             span = backbone.key_words(tokens[:stop])
             words[row, columns[span.start : span.stop]] = True
             known[row] = span.known
+            parts.add(row, tokens[:stop], (span.start, span.stop), columns)
         last[row] = columns[-1]
         if backbone.key_at == "last":
             words[row] = torch.arange(length) == columns[-1]
     if backbone.key_at == "position":  # the released code's key, whatever stands there
         words[:] = torch.arange(length) == length - 1
+    cached: dict[int, Tensor] = {}  # sums of states that ran with the cached columns
     for row in torch.nonzero(words[:, :seen_from].any(1)).flatten().tolist():
-        if earlier is not None and earlier.pooled(row, words[row, :seen_from]):
+        kept = None if earlier is None else earlier.sum_of(row, words[row, :seen_from])
+        if kept is not None:
+            cached[row] = kept
             continue
         # Where the words were all in the cache, what is new is all there is to go by.
         words[row, :seen_from] = False
         words[row] |= ~words[row].any() & real[row] & prompt[row] & (torch.arange(length) >= seen_from)
         known[row] = False
-    sums = None
-    if earlier is not None and earlier.sums is not None and words[:, :seen_from].any():
-        sums = torch.where(words[:, :seen_from].any(1, keepdim=True).to(earlier.sums.device), earlier.sums, 0.0)
+        parts.drop(row)
+    sums = parts.cached(cached, seen_from, earlier, rows)
     if boundary == "assumed" and ends == rows:
         boundary = "template"
-    return PromptBatch(length, words, last, boundary, known, sums=sums)
+    texts, segments, owners = parts.of(rows)
+    return PromptBatch(length, words, last, boundary, known, texts, segments, owners, sums=sums)
 
 
 def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> PromptBatch:
@@ -203,14 +281,18 @@ def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> Pro
     """
     rows, length = real.shape
     words, known = torch.zeros(rows, length, dtype=torch.bool), [ids is not None] * rows
+    parts = _Parts(backbone, length)
     for row in range(rows):
         columns = torch.nonzero(real[row]).flatten()
         if len(columns):
             span = slice(0, None) if backbone.key_at == "words" else slice(-1, None)
             if ids is not None:
-                found = backbone.key_words(ids[row, columns.to(ids.device)].tolist())
+                tokens = ids[row, columns.to(ids.device)].tolist()
+                found = backbone.key_words(tokens)
                 span, known[row] = slice(found.start, found.stop), found.known
+                parts.add(row, tokens, (found.start, found.stop), columns.tolist())
             words[row, columns[span]] = True
     if backbone.key_at == "position":
         words[:] = torch.arange(length) == length - 1
-    return PromptBatch(length, words, [0] * rows, "given", known)
+    texts, segments, owners = parts.of(rows)
+    return PromptBatch(length, words, [0] * rows, "given", known, texts, segments, owners)

@@ -21,6 +21,7 @@ from .batch import Packed
 from .blocks import BlockBank, RowBlocks
 from .calls import GenerateCall, SourceCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
+from .keys import Pooled
 from .modules import frozen
 from .probe import probe
 from .prompts import PromptBatch, Route
@@ -35,8 +36,8 @@ logger = logging.getLogger(__name__)
 TIE = "_meloedit_batch"
 """Attribute under which a cache, or an encoder's states, carry the routed batch of their rows."""
 
-Decide = Callable[[Tensor], tuple[list[int], list[Route]]]
-"""Maps pooled states (B, d) to each row's edit number (-1: none) and its route."""
+Decide = Callable[[Pooled], tuple[list[int], list[Route]]]
+"""Maps what the keys of prompts are made of to each one's edit number (-1: none) and its route."""
 
 
 _EDITED = "_meloedit_router"

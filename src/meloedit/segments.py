@@ -26,7 +26,7 @@ class Segmenter:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._seen: dict[int, tuple[bool, bool, bool]] = {}
+        self._seen: dict[int, tuple[bool, bool, bool, bool]] = {}
 
     def __call__(self, ids: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
         """Return the spans of the last segments of the words ``ids[start:stop]``; none if there is but one.
@@ -34,21 +34,24 @@ class Segmenter:
         A sentence ends with ".", "?" or "!" before a blank, a line with its break. What is shorter than ``LEAST``
         tokens ("Dr.", "Thanks!") is no segment.
         """
-        spans, first = [], start
+        spans, first, ended = [], start, False
         for at in range(start, stop):
-            ends, breaks, _ = self._kind(ids[at])
-            if breaks or at + 1 == stop or (ends and self._kind(ids[at + 1])[2]):
+            ends, closes, breaks, _ = self._kind(ids[at])
+            ended = ends or (ended and closes)  # a quotation mark or bracket belongs to the sentence before it
+            if breaks or at + 1 == stop or (ended and self._kind(ids[at + 1])[3]):
                 spans.append((first, at + 1))
-                first = at + 1
+                first, ended = at + 1, False
         if len(spans) < 2:
             return []
         return [span for span in spans if span[1] - span[0] >= LEAST][-MOST:]
 
-    def _kind(self, token: int) -> tuple[bool, bool, bool]:
-        """Return whether a token ends a sentence, whether it breaks a line, and whether it begins with a blank."""
+    def _kind(self, token: int) -> tuple[bool, bool, bool, bool]:
+        """Return whether a token ends a sentence, only closes one, breaks a line, and begins with a blank."""
         if token not in self._seen:
             text = str(self._tokenizer.decode([token]))
             piece = str(self._tokenizer.convert_ids_to_tokens(token))
-            ends = text.strip().rstrip(_CLOSERS).endswith(tuple(_ENDS))
-            self._seen[token] = ends, "\n" in text, piece.startswith(_SPACES) or text[:1].isspace()
+            bare = text.strip().rstrip(_CLOSERS)
+            closes = not bare and bool(text.strip())
+            blank = piece.startswith(_SPACES) or text[:1].isspace()
+            self._seen[token] = bare.endswith(tuple(_ENDS)), closes, "\n" in text, blank
         return self._seen[token]

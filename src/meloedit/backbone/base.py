@@ -17,6 +17,7 @@ from ..config import KeyAt, MeloConfig, Reach, key_layer_index, last_layers
 from ..edit import Edit, Prompt
 from ..errors import EditError, ModelError
 from ..modules import compressed, feed_forward_output, fingerprint, linear_names
+from ..segments import Segmenter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,6 +84,7 @@ class Backbone(ABC):
         self.model = model
         self.tokenizer = tokenizer
         self.key_at: KeyAt = "words"
+        self._segmenter = Segmenter(tokenizer)
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
         generate: Any = getattr(model, "generate", None)
         self.generate_names = [name for name in inspect.signature(generate).parameters] if generate else []
@@ -191,6 +193,15 @@ class Backbone(ABC):
     @abstractmethod
     def key_words(self, ids: list[int]) -> Words:
         """Return the span of a prompt's tokens that its key is taken of."""
+
+    def segments(self, ids: Sequence[int], words: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return the spans of the sentences and lines of a prompt's words, where there are several."""
+        return [] if self.documents or self.key_at != "words" else self._segmenter(ids, *words)
+
+    def said(self, ids: Sequence[int], words: tuple[int, int]) -> str:
+        """Return the text of a span of a prompt's tokens; a key leaves the first token out, its text does not."""
+        start, stop = words
+        return self.decode(ids[0 if start <= 1 else start : stop])
 
     @abstractmethod
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:

@@ -5,18 +5,21 @@ Nothing is trained. The finders bear the names of the methods that route in that
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..calibration import pooled_states
+from ..calibration import Calibration, pooled_states, texts_of, with_segments
 from ..edit import prompt_text
 from ..editor import Editor
 from ..errors import MeloEditError
+from ..keys import Pooled
 from ..methods.melo import Melo, MeloPaper
 from ..methods.rag import Rag
 from .features import kept
@@ -66,18 +69,8 @@ class Finder(ABC):
         """Take in edits."""
 
     @abstractmethod
-    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Return a key (n, k) of each prompt."""
-
-    @abstractmethod
-    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Return number and distance of the nearest edit of a few keys."""
-
     def find(self, prompts: Sequence[Prompt]) -> Found:
         """Return the nearest edit of each prompt."""
-        parts = [self.nearest(part) for part in self.keys(prompts).split(AT_ONCE)]
-        owners, distances = zip(*parts, strict=True)
-        return Found(torch.cat(owners), torch.cat(distances))
 
     def close(self) -> None:  # noqa: B027
         """Take every hook off the model."""
@@ -95,40 +88,64 @@ class MeloFinder(Finder):
     def learn(self, edits: Sequence[Edit]) -> None:
         """Take in the keys of edits in every form and wording."""
         forms = [[form for prompt in edit.prompts for form in self.base.backbone.forms(prompt)] for edit in edits]
-        keys = self._keys([form for own in forms for form in own], "keys of edits").split(list(map(len, forms)))
+        encoded = [form for own in forms for form in own]
+        keys = self._calibration.keys(self._states(encoded, "keys of edits"), texts_of(self.base.backbone, encoded))
+        keys = keys.split(list(map(len, forms)))
         self._live.hold(edits, [{"keys": own, "quiet": own[:0]} for own in keys])
         self._number = {edit.id: i for i, edit in enumerate(edits)}
         self.threshold = self._live.index.threshold
 
-    def _keys(self, encoded: Sequence[Encoded], what: str) -> Tensor:
-        calibration, router = self._live.calibration, self._live.router
+    @property
+    def _calibration(self) -> Calibration:
+        calibration = self._live.calibration
         if calibration is None:
             raise MeloEditError("there is no calibration")
-        states = _states(
-            self.base,
-            router.locations.key_layer,
-            "words",
-            encoded,
-            lambda: pooled_states(router, encoded, self.tell, what),
-        )
-        return calibration.whitening(states)
+        return calibration
 
-    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Return keys of unit length."""
-        return self._keys([self.base.backbone.encode(prompt) for prompt in prompts], "keys of prompts")
+    def _states(self, encoded: Sequence[Encoded], what: str) -> Tensor:
+        router = self._live.router
+        make = partial(pooled_states, router, encoded, self.tell, what)
+        return _states(self.base, router.locations.key_layer, "words", encoded, make)
 
-    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Ask the index."""
-        hits, names = self._live.index.search(keys), self._live._id
-        owner = [self._number[names[number]] if number >= 0 else -1 for number in hits.owner.tolist()]
-        return torch.tensor(owner), hits.distance
+    def find(self, prompts: Sequence[Prompt]) -> Found:
+        """Ask the product, prompts with their segments."""
+        backbone = self.base.backbone
+        parts, rows = with_segments(backbone, [backbone.encode(prompt) for prompt in prompts])
+        states, texts = self._states(parts, "keys of prompts"), texts_of(backbone, parts)
+        routes = self._live.decide(Pooled(states, texts, rows, len(prompts)))[1]
+        owner = [-1 if route.nearest is None else self._number[route.nearest] for route in routes]
+        distance = [math.inf if route.distance is None else route.distance for route in routes]
+        return Found(torch.tensor(owner), torch.tensor(distance))
 
     def close(self) -> None:
         """Take every hook off the model."""
         self._editor.detach()
 
 
-class PaperFinder(Finder):
+class _TableFinder(Finder):
+    """One key for each wording, and a distance to all of them."""
+
+    def learn(self, edits: Sequence[Edit]) -> None:
+        """Take in the keys of edits."""
+        self._owner = torch.tensor([i for i, edit in enumerate(edits) for _ in edit.prompts])
+        self._table = self.keys([prompt for edit in edits for prompt in edit.prompts])
+
+    def find(self, prompts: Sequence[Prompt]) -> Found:
+        """Compare with every key."""
+        least = [self.distances(part).min(1) for part in self.keys(prompts).split(AT_ONCE)]
+        nearest = torch.cat([part.indices for part in least])
+        return Found(self._owner[nearest], torch.cat([part.values for part in least]))
+
+    @abstractmethod
+    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Return a key (n, k) of each prompt."""
+
+    @abstractmethod
+    def distances(self, keys: Tensor) -> Tensor:
+        """Return the distances (n, m) of keys to all keys of edits."""
+
+
+class PaperFinder(_TableFinder):
     """The paper's key: the key module's output at the prompt's last token, by Euclidean distance, nearest first.
 
     Clusters are left out, since they only ever take scope away: ``threshold`` is the initial radius.
@@ -139,11 +156,6 @@ class PaperFinder(Finder):
         config = MeloPaper.read_settings(settings).config
         self._editor = Editor(base.model, base.backbone.tokenizer, config)
         self.threshold = config.radius
-
-    def learn(self, edits: Sequence[Edit]) -> None:
-        """Take in the keys of edits."""
-        self._owner = torch.tensor([i for i, edit in enumerate(edits) for _ in edit.prompts])
-        self._table = self.keys([prompt for edit in edits for prompt in edit.prompts])
 
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
         """Return raw states."""
@@ -157,17 +169,16 @@ class PaperFinder(Finder):
             lambda: pooled_states(router, encoded, self.tell, "keys of last tokens"),
         )
 
-    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare with every key."""
-        found = torch.cdist(keys, self._table, compute_mode="donot_use_mm_for_euclid_dist").min(1)
-        return self._owner[found.indices], found.values
+    def distances(self, keys: Tensor) -> Tensor:
+        """Return |u - v|."""
+        return torch.cdist(keys, self._table, compute_mode="donot_use_mm_for_euclid_dist")
 
     def close(self) -> None:
         """Take every hook off the model."""
         self._editor.detach()
 
 
-class EncoderFinder(Finder):
+class EncoderFinder(_TableFinder):
     """An external sentence encoder's vectors, by cosine; the distance is |u - v| of unit vectors."""
 
     def __init__(self, base: Method, settings: Mapping[str, Any], tell: Progress) -> None:
@@ -176,20 +187,14 @@ class EncoderFinder(Finder):
         least = self._rag.settings.min_similarity
         self.threshold = (2 - 2 * least) ** 0.5 if least > 0 else None
 
-    def learn(self, edits: Sequence[Edit]) -> None:
-        """Take in the vectors of edits."""
-        self._owner = torch.tensor([i for i, edit in enumerate(edits) for _ in edit.prompts])
-        self._table = self.keys([prompt for edit in edits for prompt in edit.prompts])
-
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
         """Return vectors of unit length."""
         texts = [prompt_text(prompt) for prompt in prompts]
         return kept(["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.embed(texts))
 
-    def nearest(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare with every vector."""
-        best = (keys @ self._table.T).max(1)
-        return self._owner[best.indices], (2 - 2 * best.values).clamp(min=0).sqrt()
+    def distances(self, keys: Tensor) -> Tensor:
+        """Return sqrt(2 - 2 cos)."""
+        return (2 - 2 * keys @ self._table.T).clamp(min=0).sqrt()
 
 
 FINDERS: Mapping[str, Callable[[Method, Mapping[str, Any], Progress], Finder]] = {

@@ -1,0 +1,63 @@
+"""Which words a prompt has, as a vector: two prompts that share rare words, such as names, lie near each other."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SIZE = 256
+"""Numbers of a vector: words are hashed to them with a sign, so that words which meet cancel as often as they add."""
+COUNTERS = 16_384
+"""Counters of how many prompts have a word."""
+COMMON = 2.5
+"""What is taken off a word's weight: words that one prompt in twelve has, or more, weigh nothing."""
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Vectors v with <u, v> = sum over shared words of weight(word), normalised to unit length.
+
+    weight(w) = max(0, log((n + 1) / (n_w + 1/2)) - COMMON), where n_w of n prompts have the word w: the inverse
+    document frequency of text retrieval. Words are folded to lower case.
+
+    Attributes:
+        counts: (1 + COUNTERS,) n, then n_w for the words of each counter.
+    """
+
+    counts: Tensor
+
+    @classmethod
+    def fit(cls, texts: Sequence[str]) -> WordVectors:
+        """Count the words of ordinary prompts."""
+        counts = torch.zeros(1 + COUNTERS)
+        counts[0] = len(texts)
+        for text in texts:
+            for counter in {_hash(word) % COUNTERS for word in words_of(text)}:
+                counts[1 + counter] += 1
+        return cls(counts)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return vectors (n, SIZE) of unit length; of zeros for a text without words that weigh anything."""
+        made, known = torch.zeros(len(texts), SIZE), self.counts.tolist()
+        for i, text in enumerate(texts):
+            for word in words_of(text):
+                code = _hash(word)
+                weight = math.log((known[0] + 1) / (known[1 + code % COUNTERS] + 0.5)) - COMMON
+                if weight > 0:
+                    made[i, code % SIZE] += math.copysign(math.sqrt(weight), (code >> 20 & 1) - 0.5)
+        return nn.functional.normalize(made, dim=-1)
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a text in lower case."""
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def _hash(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "surrogatepass"))

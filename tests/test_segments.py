@@ -1,0 +1,199 @@
+"""Prompts of several sentences: each has a key, the nearest decides, and nothing around the prompt changes that."""
+
+import copy
+
+import pytest
+import torch
+from conftest import EDITS, padded
+from transformers import DynamicCache
+
+from meloedit.calibration import Calibration
+from meloedit.edit import Edit
+from meloedit.index import Hits, NeuronIndex
+from meloedit.keys import Pooled, Whitening
+from meloedit.live import _best_of_rows
+from meloedit.segments import MOST, Segmenter
+from meloedit.words import COMMON, WordVectors, words_of
+
+LEAD = "The boats came in late that day. They sold fish. "
+PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]
+WANTED = ["book", "book", "capital", None]
+
+
+@pytest.fixture(scope="module")
+def open_scope(make_editor):
+    """Editors by family whose scope is as wide as a random model needs it."""
+    made = {}
+
+    def get(family):
+        if family not in made:
+            made[family] = make_editor(family, EDITS, min_similarity=0.55)
+        return made[family]
+
+    yield get
+    for editor in made.values():
+        editor.detach()
+
+
+@pytest.fixture(params=["llama", "qwen3", "gemma2"])
+def editor(request, open_scope):
+    return open_scope(request.param)
+
+
+def rows_of(editor, form="raw"):
+    return [editor.backbone.encode(prompt, form).ids for prompt in PROMPTS]
+
+
+def same(found, expected):
+    assert [(route.edit, route.nearest, route.reason) for route in found] == [
+        (route.edit, route.nearest, route.reason) for route in expected
+    ]
+    for one, other in zip(found, expected, strict=True):
+        assert one.distance == pytest.approx(other.distance, abs=1e-4)
+
+
+def run(editor, **inputs):
+    if "position_ids" not in inputs:
+        inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return editor.model(**inputs)
+
+
+def test_sentences_and_lines_are_spans(tokenizer):
+    split = Segmenter(tokenizer)
+
+    def spans(text):
+        ids = tokenizer(text)["input_ids"]
+        return [tokenizer.decode(ids[start:stop]).strip() for start, stop in split(ids, 0, len(ids))]
+
+    assert spans("Who wrote the book of sand?") == []
+    assert spans("It rained all day. Who wrote it then?") == ["It rained all day.", "Who wrote it then?"]
+    assert spans("Answer in one word\nWho wrote it then?") == ["Answer in one word", "Who wrote it then?"]
+    assert spans('He said "no more boats." Who wrote it then?') == ['He said "no more boats."', "Who wrote it then?"]
+    assert len(spans("Who wrote it then? " * (MOST + 3))) == MOST
+    ids = tokenizer("It rained all day. Who wrote it then?")["input_ids"]
+    assert all(start >= 2 for start, _ in split(ids, 2, len(ids)))
+
+
+def test_a_lead_in_does_not_hide_the_question(editor):
+    routes = editor.route(PROMPTS)
+    assert [route.edit for route in routes] == WANTED
+    assert routes[0].distance > routes[1].distance == pytest.approx(0, abs=1e-3)
+    assert [route.edit for route in editor.route(PROMPTS, "chat")] == WANTED
+
+
+@pytest.mark.parametrize("form", ["raw", "chat"])
+@pytest.mark.parametrize(("side", "extra"), [("left", 0), ("right", 5)])
+def test_padding_batch_and_generation_do_not_matter(editor, form, side, extra):
+    rows, expected = rows_of(editor, form), editor.route(PROMPTS, form)
+    batch = padded(rows, side, extra)
+    run(editor, **batch)
+    same(editor.last_routes, expected)
+    with torch.no_grad():
+        editor.model.generate(**batch, max_new_tokens=2, pad_token_id=1, do_sample=False)
+        same(editor.last_routes, expected)
+        editor.model.generate(**batch, max_new_tokens=2, pad_token_id=1, do_sample=False, num_beams=2)
+    same(editor.last_routes, expected)
+
+
+@pytest.mark.parametrize("cut", [1, 9, 14, 20])
+def test_a_cached_beginning_does_not_matter(editor, cut):
+    ids, expected = rows_of(editor)[0], editor.route(PROMPTS[:1])
+    cache = DynamicCache()
+    mask = torch.ones(1, len(ids), dtype=torch.long)
+    run(editor, input_ids=torch.tensor([ids[:cut]]), attention_mask=mask[:, :cut], past_key_values=cache)
+    with torch.no_grad():
+        editor.model.generate(
+            torch.tensor([ids]), attention_mask=mask, past_key_values=copy.deepcopy(cache), max_new_tokens=2,
+            pad_token_id=1, do_sample=False,
+        )  # fmt: skip
+    assert editor.last_routes[0].edit == expected[0].edit == "book"
+
+
+def test_a_prompt_in_chunks_is_routed_as_a_whole(editor):
+    rows, expected = rows_of(editor), editor.route(PROMPTS)
+    with torch.no_grad():
+        editor.model.generate(**padded(rows), max_new_tokens=2, pad_token_id=1, do_sample=False, prefill_chunk_size=7)
+    same(editor.last_routes, expected)
+
+
+def test_a_quiet_prompt_is_obeyed_behind_a_lead_in(make_editor):
+    quiet = LEAD + "Who wrote the book of sand?"
+    editor = make_editor(edits=[Edit(EDITS[0].prompt, "Jorge", id="book", quiet=[quiet])], min_similarity=0.55)
+    assert [route.edit for route in editor.route([EDITS[0].prompt, quiet])] == ["book", None]
+    editor.detach()
+
+
+def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_quiet():
+    def best(*keys, threshold=1.0):
+        owner, distance, quieted, near, by = map(torch.tensor, zip(*[(*key[1:], key[-1]) for key in keys], strict=True))
+        pooled = Pooled(torch.zeros(len(keys), 1), [""] * len(keys), [key[0] for key in keys], 1 + keys[-1][0])
+        return _best_of_rows(Hits(owner, distance, quieted, near, by), pooled, threshold)
+
+    inf = float("inf")
+    assert best((0, 4, 0.9, -1, inf), (0, 7, 0.2, -1, inf)) == [(7, pytest.approx(0.2), -1, inf)]
+    assert best((0, 4, 0.9, 7, 0.5), (0, 7, 0.2, -1, inf))[0][0] == 4  # 7 is quiet in the whole prompt
+    assert best((0, 4, 0.9, 7, 1.5), (0, 7, 0.2, -1, inf))[0][0] == 7  # but not where it was out of scope anyway
+    assert [row[0] for row in best((0, 4, 0.9, -1, inf), (1, 5, 0.8, -1, inf), (1, 6, 0.3, -1, inf))] == [4, 6]
+
+
+def test_a_calibration_prompt_counts_by_its_nearest_key():
+    index = NeuronIndex(2)
+    index.add(1, torch.tensor([[1.0, 0.0]]))
+    keys = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.28, 0.96]])
+    index.calibrate(keys, false_activation=0.5, min_similarity=-1.0, of=torch.tensor([0, 0, 1, 2]))
+    assert index.similarity == pytest.approx(0.28)  # of 0.8, 0.0 and 0.28 the second
+    index.calibrate(keys, false_activation=0.5, min_similarity=-1.0)
+    assert index.similarity == pytest.approx(0.6)  # the third of four
+
+
+def test_words_weigh_by_how_rare_they_are():
+    vectors = WordVectors.fit(["who wrote the book", "who sings the song", "who leads the town"] * 30)
+    same_name, other_name, common, none = vectors(["Is Ottokar the Zwibel?", "ottokar zwibel", "the who", ""])
+    assert same_name.norm() == pytest.approx(1) and float(same_name @ other_name) > 0.5
+    assert not common.any() and not none.any()  # in every prompt: log(91 / 90.5) is less than COMMON
+    assert COMMON > 0 and words_of("Der Fluß, the FLUSS!") == {"der", "fluss", "the"}
+
+
+def test_keys_are_the_mean_of_both_cosines_and_old_calibrations_have_none_of_it():
+    whitening = Whitening(torch.zeros(2), torch.eye(2))
+    words = WordVectors.fit(["a b"])
+    made = Calibration(whitening, torch.zeros(0, 258), {}, words, torch.zeros(0))
+    states, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["xq", "xq", ""]
+    words_alone = words(["xq"]).norm()
+    keys = made.keys(states, texts)
+    assert made.size == keys.shape[1] == 258 and torch.allclose(keys.norm(dim=1), torch.ones(3))
+    assert float(keys[0] @ keys[1]) == pytest.approx(float(words_alone) / 2)
+    assert float(keys[0] @ keys[2]) == pytest.approx(0.5**0.5 if words_alone else 1.0)
+    back = Calibration.from_tensors(made.to_tensors(), {})
+    assert torch.equal(back.keys(states, texts), keys)
+    old = Calibration.from_tensors({"mean": torch.zeros(2), "components": torch.eye(2), "prompts": keys[:, :2]}, {})
+    assert old.size == 2 and torch.equal(old.keys(states, texts), states)
+
+
+def test_a_store_of_an_old_calibration_looks_at_whole_prompts(make_editor):
+    editor = make_editor(edits=EDITS[:1], min_similarity=0.55)
+    assert editor.route(PROMPTS[0])[0].edit == "book"
+    live, made = editor._live, editor.calibration
+    old = Calibration(made.whitening, made.prompts[:, : len(made.whitening.components)], made.info)
+    keys = live.keys_of([EDITS[0]], old)
+    live.change(lambda: live.store.calibrate(old.to_tensors(), old.info, {"book": keys[0]}))
+    whole, plain = editor.route(PROMPTS[:2])
+    assert plain.edit == "book" and whole.distance > 0.3
+    assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
+    editor.detach()
+
+
+def test_pairs_draw_the_discriminant_that_tells_questions_apart():
+    rng = torch.Generator().manual_seed(0)
+    question, wording = torch.randn(400, 6, generator=rng), torch.randn(2, 400, 6, generator=rng)
+    scale = torch.tensor([1.0, 1.0, 1.0, 20.0, 20.0, 20.0])  # what differs between wordings is large
+    mask = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    first, second = (question * mask + 0.1 * own * scale for own in wording)
+    plain = Whitening.fit(torch.cat([first, second]), 3, shrinkage=0.0)
+    learned = Whitening.fit_pairs(first, second, 3, shrinkage=0.0)
+
+    def right(whitening):
+        return ((whitening(first[:50]) @ whitening(second[:50]).T).argmax(1) == torch.arange(50)).float().mean()
+
+    assert right(learned) > 0.6 and right(learned) > 3 * right(plain)
