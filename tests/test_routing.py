@@ -152,11 +152,18 @@ def test_embeddings_are_routed_as_raw_text(edited):
     embeds = edited.model.get_input_embeddings()(ids).detach()
     run(edited, inputs_embeds=embeds)
     (found,), (plain,) = edited.last_routes, alone(edited, ids.tolist())
-    assert found.edit == plain.edit == "capital" and not found.words_known
-    assert found.distance > plain.distance  # the words, which are half of a key, cannot be read from embeddings
+    assert found.edit == plain.edit == "capital" and found.words_known
+    assert found.distance == pytest.approx(plain.distance, abs=1e-4)
     with torch.no_grad():
         made = edited.model.generate(inputs_embeds=embeds, max_new_tokens=6, pad_token_id=1, do_sample=False)
     assert made[0].tolist() == target_ids(edited, "capital", ids[0])
+
+
+def test_embeddings_of_no_token_are_routed_by_their_states_alone(edited):
+    embeds = edited.model.get_input_embeddings()(torch.tensor([_ids(edited, EDITS[1])])).detach()
+    run(edited, inputs_embeds=torch.cat([embeds, embeds[:, :1] + 1], 1))
+    (route,) = edited.last_routes
+    assert route.distance > 1e-2 and not route.words_known
 
 
 def test_a_prompt_of_padding_alone_reaches_nothing(llama):

@@ -25,13 +25,22 @@ class Row:
     target: list[int]
     words: tuple[int, int]
     opening: int = 0
+    token_weights: Tensor | None = None
 
     @classmethod
-    def of(cls, encoded: Encoded, target: Sequence[int] = ()) -> Row:
+    def of(cls, encoded: Encoded, target: Sequence[int] = (), token_weights: Tensor | None = None) -> Row:
         """Make a row of an encoded prompt; in a chat, what stands before the user's words is the template's opening."""
         words = encoded.words
         opening = words.start if encoded.form == "chat" and words.known else 0
-        return cls(encoded.ids, list(target), (words.start, words.stop), min(opening, len(encoded.ids) - 2))
+        opening = min(opening, len(encoded.ids) - 2)
+        return cls(encoded.ids, list(target), (words.start, words.stop), opening, token_weights)
+
+    @property
+    def weights(self) -> Tensor:
+        """(P,) how much each token of the prompt weighs in the key."""
+        made, span = torch.zeros(len(self.prompt)), slice(*self.words)
+        made[span] = weights_of(self.prompt[span], self.token_weights)
+        return made
 
 
 @dataclass(frozen=True)
@@ -93,16 +102,14 @@ class Batch:
         return (self.mask.cumsum(1) - 1).clamp(min=0)
 
     @property
-    def words(self) -> Tensor:
-        """(R, L) true for the tokens a key is pooled over."""
-        marked = torch.zeros(self.ids.shape, dtype=torch.bool)
+    def weights(self) -> Tensor:
+        """(R, L) how much each token weighs in the key."""
+        made = torch.zeros(self.ids.shape)
         for i, row in enumerate(self.rows):
-            gap = self.split + 1 - len(row.prompt)  # columns by which all but the opening is moved right
-            marked[i, row.words[0] + gap : row.words[1] + gap] = True
-            if row.words[0] < self.shared:
-                marked[i, self.shared : self.shared + gap] = False
-                marked[i, row.words[0] : min(row.words[1], self.shared)] = True
-        return marked.to(self.ids.device)
+            own, stop = row.weights, self.split + 1
+            made[i, : self.shared] = own[: self.shared]
+            made[i, stop - len(own) + self.shared : stop] = own[self.shared :]
+        return made.to(self.ids.device)
 
     def select(self, picks: Tensor) -> Batch:
         """Return some of the rows, ascending, in the same columns."""
@@ -122,7 +129,7 @@ class Batch:
 
     def key_means(self, hidden: Tensor) -> Tensor:
         """Return the mean (R, d) of the states (R, L - shared, d) of the tokens that a key is pooled over."""
-        return _means(hidden, self.words[:, self.shared :])
+        return weighted_means(hidden, self.weights[:, self.shared :])
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class SourceBatch:
         rows: the rows.
         ids: (R, L) prompts.
         mask: (R, L) 1 for real tokens.
-        words: (R, L) true for the tokens a key is pooled over.
+        weights: (R, L) how much each token weighs in the key.
         width: columns that the longest target takes.
         flat_rows: (M,) the row of each target token.
         flat_columns: (M,) the decoder's column whose logits predict it (0 for a label).
@@ -143,7 +150,7 @@ class SourceBatch:
     rows: list[Row]
     ids: Tensor
     mask: Tensor
-    words: Tensor
+    weights: Tensor
     width: int
     flat_rows: Tensor
     flat_columns: Tensor
@@ -155,16 +162,16 @@ class SourceBatch:
         width = max(len(row.prompt) for row in rows)
         ids = torch.full((len(rows), width), backbone.pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
-        words = torch.zeros(len(rows), width, dtype=torch.bool)
+        weights = torch.zeros(len(rows), width)
         for i, row in enumerate(rows):
             ids[i, : len(row.prompt)] = torch.tensor(row.prompt)
             mask[i, : len(row.prompt)] = 1
-            words[i, slice(*row.words)] = True
+            weights[i, : len(row.prompt)] = row.weights
         if backbone.key_at == "position":
-            words[:] = torch.arange(width) == width - 1
+            weights[:] = torch.arange(width) == width - 1
         device = backbone.device
         longest = max(1, max(len(row.target) for row in rows))
-        return cls(list(rows), ids.to(device), mask.to(device), words.to(device), longest, *_flat(rows))
+        return cls(list(rows), ids.to(device), mask.to(device), weights.to(device), longest, *_flat(rows))
 
     @property
     def last(self) -> Tensor:
@@ -178,7 +185,7 @@ class SourceBatch:
             [self.rows[i] for i in picks.tolist()],
             self.ids[on],
             self.mask[on],
-            self.words[on],
+            self.weights[on],
             self.width,
             torch.searchsorted(picks, self.flat_rows[flat]),
             self.flat_columns[flat],
@@ -187,16 +194,30 @@ class SourceBatch:
 
     def key_means(self, hidden: Tensor) -> Tensor:
         """Return the mean (R, d) of the states (R, L, d) of the tokens that a key is pooled over."""
-        return _means(hidden, self.words)
+        return weighted_means(hidden, self.weights)
 
 
 Packed = Batch | SourceBatch
 
 
-def _means(hidden: Tensor, words: Tensor) -> Tensor:
-    marked = words.to(hidden.device)[:, :, None]
-    # where, not a product: states at padding may be anything, and inf times zero is not zero
-    return torch.where(marked, hidden.float(), 0.0).sum(1) / marked.sum(1).clamp(min=1)
+def weights_of(ids: Sequence[int], token_weights: Tensor | None) -> Tensor:
+    """Return how much the state of each of these tokens weighs in a key, (n,), from a table (V + 1,) of all tokens."""
+    if token_weights is None:
+        return torch.ones(len(ids))
+    return token_weights[torch.tensor(ids, dtype=torch.long).clamp(max=len(token_weights) - 1)]
+
+
+def weighted_sums(hidden: Tensor, weights: Tensor) -> Tensor:
+    """Return the sums (R, d) of states (R, L, d), each times its weight (R, L)."""
+    weights = weights.to(hidden.device)[:, :, None]
+    # where, not a product alone: states at padding may be anything, and inf times zero is not zero
+    return (torch.where(weights > 0, hidden.float(), 0.0) * weights).sum(1)
+
+
+def weighted_means(hidden: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted means (R, d) of states (R, L, d); zeros where nothing weighs."""
+    total = weights.sum(1, keepdim=True).to(hidden.device)
+    return weighted_sums(hidden, weights) / torch.where(total > 0, total, 1.0)
 
 
 def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,7 @@ from .edit import Prompt, prompt_key, prompt_text
 from .errors import EditError
 from .grammar import make_pairs, make_prompts
 from .keys import Pooled, Whitening
-from .words import SIZE, WordVectors
+from .words import SIZE, WordVectors, token_weights
 from .zoo import cache_folder
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
 KEYS_AT_ONCE = 64
-VERSION = 2
+VERSION = 3
 """Counts changes of what a calibration is: kept ones of another version are made anew."""
 
 
@@ -51,6 +51,7 @@ class Calibration:
         prompts: (n, k) keys of the calibration prompts, in every form they may be asked in, and of their segments.
         info: where the prompts came from.
         words: words -> v; ``None``: keys are u alone, and prompts are not looked at by segments.
+        token_weights: (V + 1,) how much each token's state weighs in a pooled one; ``None``: all the same.
         of: (n,) the number of the prompt that each key is of; ``None``: one key each.
     """
 
@@ -58,6 +59,7 @@ class Calibration:
     prompts: Tensor
     info: dict[str, Any]
     words: WordVectors | None = None
+    token_weights: Tensor | None = None
     of: Tensor | None = None
 
     @property
@@ -75,16 +77,16 @@ class Calibration:
         tensors = {"mean": whitening.mean, "components": whitening.components, "prompts": self.prompts.half()}
         if self.words is not None:
             tensors["words"] = self.words.counts
-        if self.of is not None:
-            tensors["of"] = self.of
-        return tensors
+        more = {"token_weights": self.token_weights, "of": self.of}
+        return tensors | {name: tensor for name, tensor in more.items() if tensor is not None}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], info: dict[str, Any]) -> Calibration:
         """Make a calibration from stored tensors."""
         words = WordVectors(tensors["words"]) if "words" in tensors else None
         whitening = Whitening(tensors["mean"], tensors["components"])
-        return cls(whitening, tensors["prompts"].float(), info, words, tensors.get("of"))
+        weights, of = tensors.get("token_weights"), tensors.get("of")
+        return cls(whitening, tensors["prompts"].float(), info, words, weights, of)
 
 
 def _joined(whitening: Whitening, words: WordVectors | None, states: Tensor, texts: Sequence[str]) -> Tensor:
@@ -95,12 +97,17 @@ def _joined(whitening: Whitening, words: WordVectors | None, states: Tensor, tex
 
 
 def pooled_states(
-    router: Router, encoded: Sequence[Encoded], progress: Progress | None = None, what: str = ""
+    router: Router,
+    encoded: Sequence[Encoded],
+    progress: Progress | None = None,
+    what: str = "",
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Return the pooled key-layer states (n, d) of prompts, on the CPU, in their order."""
+    """Return the pooled key-layer states (n, d) of prompts, on the CPU, in their order; ``weights`` are of tokens."""
+    rows = [Row.of(one, (), weights) for one in encoded]
     states: Tensor | None = None
     done = 0
-    for members, batch in router.backbone.pack([Row.of(prompt) for prompt in encoded], KEYS_AT_ONCE):
+    for members, batch in router.backbone.pack(rows, KEYS_AT_ONCE):
         pooled = router.pooled(batch).cpu()
         states = torch.zeros(len(encoded), pooled.shape[1]) if states is None else states
         states[members] = pooled
@@ -128,11 +135,15 @@ def with_segments(backbone: Backbone, encoded: Sequence[Encoded]) -> tuple[list[
 
 
 def pooled_parts(
-    router: Router, encoded: Sequence[Encoded], progress: Progress | None = None, what: str = ""
+    router: Router,
+    encoded: Sequence[Encoded],
+    progress: Progress | None = None,
+    what: str = "",
+    weights: Tensor | None = None,
 ) -> Pooled:
     """Return what the keys of prompts and of their segments are made of, as the model's own forward pass gives it."""
     parts, rows = with_segments(router.backbone, encoded)
-    states = pooled_states(router, parts, progress, what)
+    states = pooled_states(router, parts, progress, what, weights)
     return Pooled(states, texts_of(router.backbone, parts), rows, len(encoded))
 
 
@@ -151,10 +162,10 @@ def calibrate(
         states = pooled_states(router, encoded, progress, "calibrating")
         whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
         return Calibration(whitening, whitening(states), _info(source, prompts, states))
-    whitening, words = _fitted(router, config, prompts, progress)
-    pooled = pooled_parts(router, encoded, progress, "calibrating")
+    whitening, words, weights = _fitted(router, config, prompts, progress)
+    pooled = pooled_parts(router, encoded, progress, "calibrating", weights)
     keys = _joined(whitening, words, pooled.states, pooled.texts)
-    return Calibration(whitening, keys, _info(source, prompts, keys), words, torch.tensor(pooled.rows))
+    return Calibration(whitening, keys, _info(source, prompts, keys), words, weights, torch.tensor(pooled.rows))
 
 
 def _info(source: str, prompts: Sequence[Prompt], keys: Tensor) -> dict[str, Any]:
@@ -163,20 +174,27 @@ def _info(source: str, prompts: Sequence[Prompt], keys: Tensor) -> dict[str, Any
 
 def _fitted(
     router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None
-) -> tuple[Whitening, WordVectors]:
-    """Fit the keys on the grammar's pairs of wordings, and count words in these and in the calibration prompts."""
+) -> tuple[Whitening, WordVectors, Tensor]:
+    """Fit keys on the grammar's pairs of wordings, after counting words and tokens in its and the given prompts."""
+    built_in = make_prompts(config.calibration_prompts)
+    counted = list({prompt_key(prompt): prompt for prompt in (*built_in, *prompts)}.values())
+    words = WordVectors.fit([prompt_text(prompt) for prompt in counted])
+    weights = token_weights(_own_tokens(router.backbone.encode(prompt)) for prompt in counted)
     pairs = make_pairs(config.calibration_prompts // 2)
     wordings = [router.backbone.encode(text) for text in (*(one for one, _ in pairs), *(other for _, other in pairs))]
-    path = _kept_at(router, config, "keys", [one.ids for one in wordings])
+    path = _kept_at(router, config, "keys", [*(one.ids for one in wordings), weights.tolist()])
     tensors = _read(path)
     if tensors is None:
-        states = pooled_states(router, wordings, progress, "learning keys")
+        states = pooled_states(router, wordings, progress, "learning keys", weights)
         size = min(config.key_size, states.shape[1])
         made = Whitening.fit_pairs(states[: len(pairs)], states[len(pairs) :], size)
         tensors = {"mean": made.mean, "components": made.components}
         _write(path, tensors)
-    words = WordVectors.fit([prompt_text(prompt) for prompt in prompts])
-    return Whitening(tensors["mean"], tensors["components"]), words
+    return Whitening(tensors["mean"], tensors["components"]), words, weights
+
+
+def _own_tokens(encoded: Encoded) -> list[int]:
+    return encoded.ids[encoded.words.start : encoded.words.stop]
 
 
 def _kept_at(router: Router, config: MeloConfig, kind: str, what: Sequence[Any]) -> Path:

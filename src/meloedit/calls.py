@@ -55,7 +55,7 @@ class GenerateCall:
 
     def __init__(self, backbone: Backbone, tokens: Tensor, mask: Tensor) -> None:
         self._backbone = backbone
-        self._ids = tokens.tolist() if tokens.dim() == 2 else None
+        self._ids = tokens.tolist() if tokens.dim() == 2 else backbone.ids_of(tokens)
         self._rows = len(tokens)
         self._real = mask.bool().cpu()
         self.batch: PromptBatch | None = None
@@ -148,7 +148,7 @@ def open_plain(
     ids = inputs.get("input_ids")
     tokens = ids if ids is not None else inputs["inputs_embeds"]
     rows, columns = tokens.shape[:2]
-    listed = ids.tolist() if ids is not None else None
+    listed = ids.tolist() if ids is not None else backbone.ids_of(tokens)
     if tied is not None and past >= tied.length and lengths is None:
         opens = backbone.markers is not None and listed is not None and columns > 1
         if not opens or not all(backbone.markers.last_user_turn(row) for row in listed):  # type: ignore[union-attr]

@@ -82,6 +82,7 @@ class Live:
             if calibration is not None:
                 self._calibrated, tensors, info = calibration
                 self.calibration = Calibration.from_tensors(tensors, info)
+                self.backbone.token_weights = self.calibration.token_weights
                 self.index = NeuronIndex(self.calibration.size, self.router.key_device)
                 bank.remove(list(self._id))
                 self._number, self._id = {}, {}
@@ -173,7 +174,11 @@ class Live:
         """Return the keys (n, k) of prompts, as the index sees them."""
         if self.calibration is None:
             raise EditError("this store has no calibration yet, so there are no keys: calibrate first")
-        return self.calibration.keys(pooled_states(self.router, encoded), texts_of(self.backbone, encoded))
+        return self._keys(encoded, self.calibration)
+
+    def _keys(self, encoded: Sequence[Encoded], calibration: Calibration) -> Tensor:
+        states = pooled_states(self.router, encoded, weights=calibration.token_weights)
+        return calibration.keys(states, texts_of(self.backbone, encoded))
 
     def hold(self, edits: Sequence[Edit], keys: Sequence[dict[str, Tensor]]) -> None:
         """Let edits be found that have keys and nothing that answers: for measuring routes, not for use."""
@@ -192,7 +197,7 @@ class Live:
             sizes.append(len(forms))
         if not encoded or calibration is None:
             return []
-        keys = calibration.keys(pooled_states(self.router, encoded), texts_of(self.backbone, encoded))
+        keys = self._keys(encoded, calibration)
         parts = torch.split(keys, sizes)
         pairs = zip(parts[::2], parts[1::2], strict=True)
         return [{"keys": keys.clone(), "quiet": quiet.clone()} for keys, quiet in pairs]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from .batch import weighted_sums, weights_of
 from .blocks import BlockBank, RowBlocks
 from .chat import user_words
 from .errors import RoutingError
@@ -52,12 +53,13 @@ class PromptBatch:
     Attributes:
         length: columns of the prompt; the route is decided when this many have been seen.
         words: (B, length) true where the key is pooled.
+        weights: (B, length) how much the state of each column weighs in the key.
         texts: (B + S) the words of the prompts and of their segments; empty where only embeddings are known.
         segments: (S, length) true at the words of one segment of a prompt; ``None`` if no prompt has several.
         segment_rows: (S) whose segments these are.
         fold: rows per prompt: its beams or samples.
-        sums: (B + S, d) the sum of the states at ``words`` and ``segments`` in the columns run so far; kept, since a
-            cache that the batch travels with may be the beginning of another prompt.
+        sums: (B + S, d) the weighted sum of the states at ``words`` and ``segments`` in the columns run so far; kept,
+            since a cache that the batch travels with may be the beginning of another prompt.
         acts_from: per row the column from which a block of reach ``answer`` acts: that of the last prompt token; 0
             where the answer is in a sequence of its own.
         boundary: how the end of the prompt was known.
@@ -66,6 +68,7 @@ class PromptBatch:
 
     length: int
     words: Tensor
+    weights: Tensor
     acts_from: list[int]
     boundary: Boundary
     words_known: list[bool]
@@ -85,6 +88,7 @@ class PromptBatch:
         return replace(
             self,
             words=self.words.repeat_interleave(fold, 0),
+            weights=self.weights.repeat_interleave(fold, 0),
             acts_from=[column for column in self.acts_from for _ in range(fold)],
             words_known=[known for known in self.words_known for _ in range(fold)],
             routes=[route for route in self.routes for _ in range(fold)],
@@ -116,17 +120,16 @@ class PromptBatch:
 
     def collect(self, hidden: Tensor, past: int) -> Pooled | None:
         """Pool the states ``hidden`` (B, T, d) of columns from ``past`` on; return their means when complete."""
-        spans, rows = self.spans, self.rows
-        new = spans[:, past : past + hidden.shape[1]].to(hidden.device)
-        used = hidden[:, : new.shape[1]].float()
-        if self.segments is not None:
-            used = used[rows]
-        # where, not a product: states at padding may be anything, and inf times zero is not zero
-        sums = torch.where(new[:, :, None], used, 0.0).sum(1)
+        rows = self.rows
+        weights = self.spans * self.weights[rows]
+        new = weights[:, past : past + hidden.shape[1]]
+        used = hidden[:, : new.shape[1]]
+        sums = weighted_sums(used if self.segments is None else used[rows], new)
         self.sums = sums if self.sums is None else self.sums.to(sums) + sums
         if past + hidden.shape[1] < self.length:
             return None
-        means = self.sums / spans.sum(1, keepdim=True).clamp(min=1).to(hidden.device)
+        total = weights.sum(1, keepdim=True).to(hidden.device)
+        means = self.sums / torch.where(total > 0, total, 1.0)
         return Pooled(means, self.texts or [""] * len(rows), rows, len(self.words))
 
     def sum_of(self, row: int, words: Tensor) -> Tensor | None:
@@ -159,10 +162,15 @@ class PromptBatch:
 
 
 class _Parts:
-    """The words of a batch's prompts as text, and the columns of their segments."""
+    """The words of a batch's prompts as text, how much each weighs, and the columns of their segments.
 
-    def __init__(self, backbone: Backbone, length: int) -> None:
+    Attributes:
+        weights: (B, L) how much the state of each column weighs in a key.
+    """
+
+    def __init__(self, backbone: Backbone, rows: int, length: int) -> None:
         self._backbone, self._length = backbone, length
+        self.weights = torch.ones(rows, length)
         self._text: dict[int, str] = {}
         self._segments: list[tuple[int, Tensor, str]] = []
 
@@ -172,6 +180,8 @@ class _Parts:
         if backbone.key_at != "words" or backbone.documents:
             return
         self._text[row] = backbone.said(ids, words)
+        first, last = words
+        self.weights[row, columns[first:last]] = weights_of(ids[first:last], backbone.token_weights)
         for start, stop in backbone.segments(ids, words):
             span = torch.zeros(self._length, dtype=torch.bool)
             span[columns[start:stop]] = True
@@ -180,6 +190,7 @@ class _Parts:
     def drop(self, row: int) -> None:
         """Forget a row's words, whose states are gone."""
         self._text.pop(row, None)
+        self.weights[row] = 1.0
         self._segments = [part for part in self._segments if part[0] != row]
 
     def cached(self, whole: dict[int, Tensor], seen_from: int, earlier: PromptBatch | None, rows: int) -> Tensor | None:
@@ -229,7 +240,7 @@ def describe(
     rows, length = real.shape
     words = torch.zeros(rows, length, dtype=torch.bool)
     last, known, ends = [length] * rows, [False] * rows, 0
-    parts = _Parts(backbone, length)
+    parts = _Parts(backbone, rows, length)
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
         offset = length - len(ids[row]) if ids else 0
@@ -268,7 +279,7 @@ def describe(
     if boundary == "assumed" and ends == rows:
         boundary = "template"
     texts, segments, owners = parts.of(rows)
-    return PromptBatch(length, words, last, boundary, known, texts, segments, owners, sums=sums)
+    return PromptBatch(length, words, parts.weights, last, boundary, known, texts, segments, owners, sums=sums)
 
 
 def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> PromptBatch:
@@ -281,7 +292,7 @@ def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> Pro
     """
     rows, length = real.shape
     words, known = torch.zeros(rows, length, dtype=torch.bool), [ids is not None] * rows
-    parts = _Parts(backbone, length)
+    parts = _Parts(backbone, rows, length)
     for row in range(rows):
         columns = torch.nonzero(real[row]).flatten()
         if len(columns):
@@ -295,4 +306,4 @@ def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> Pro
     if backbone.key_at == "position":
         words[:] = torch.arange(length) == length - 1
     texts, segments, owners = parts.of(rows)
-    return PromptBatch(length, words, [0] * rows, "given", known, texts, segments, owners)
+    return PromptBatch(length, words, parts.weights, [0] * rows, "given", known, texts, segments, owners)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,6 +17,15 @@ _SPACES = ("\u0120", "\u2581")
 _ENDS, _CLOSERS = ".?!", "\"')]\u201d\u2019"
 
 
+class _Token(NamedTuple):
+    """Whether a token ends a sentence, only closes one, breaks a line, and begins with a blank."""
+
+    ends: bool
+    closes: bool
+    breaks: bool
+    blank: bool
+
+
 class Segmenter:
     """Splits tokens into sentences and lines; it looks at each token's text once.
 
@@ -26,7 +35,7 @@ class Segmenter:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._seen: dict[int, tuple[bool, bool, bool, bool]] = {}
+        self._seen: dict[int, _Token] = {}
 
     def __call__(self, ids: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
         """Return the spans of the last segments of the words ``ids[start:stop]``; none if there is but one.
@@ -36,22 +45,21 @@ class Segmenter:
         """
         spans, first, ended = [], start, False
         for at in range(start, stop):
-            ends, closes, breaks, _ = self._kind(ids[at])
-            ended = ends or (ended and closes)  # a quotation mark or bracket belongs to the sentence before it
-            if breaks or at + 1 == stop or (ended and self._kind(ids[at + 1])[3]):
+            token = self._token(ids[at])
+            ended = token.ends or (ended and token.closes)  # a quotation mark belongs to the sentence before it
+            if token.breaks or at + 1 == stop or (ended and self._token(ids[at + 1]).blank):
                 spans.append((first, at + 1))
                 first, ended = at + 1, False
         if len(spans) < 2:
             return []
         return [span for span in spans if span[1] - span[0] >= LEAST][-MOST:]
 
-    def _kind(self, token: int) -> tuple[bool, bool, bool, bool]:
-        """Return whether a token ends a sentence, only closes one, breaks a line, and begins with a blank."""
+    def _token(self, token: int) -> _Token:
         if token not in self._seen:
             text = str(self._tokenizer.decode([token]))
             piece = str(self._tokenizer.convert_ids_to_tokens(token))
             bare = text.strip().rstrip(_CLOSERS)
             closes = not bare and bool(text.strip())
             blank = piece.startswith(_SPACES) or text[:1].isspace()
-            self._seen[token] = bare.endswith(tuple(_ENDS)), closes, "\n" in text, blank
+            self._seen[token] = _Token(bare.endswith(tuple(_ENDS)), closes, "\n" in text, blank)
         return self._seen[token]

@@ -1,11 +1,11 @@
-"""Which words a prompt has, as a vector: two prompts that share rare words, such as names, lie near each other."""
+"""Which words a prompt has: rare ones, such as names, tell more of what it asks than common ones do."""
 
 from __future__ import annotations
 
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,20 @@ COUNTERS = 16_384
 """Counters of how many prompts have a word."""
 COMMON = 2.5
 """What is taken off a word's weight: words that one prompt in twelve has, or more, weigh nothing."""
+COMMON_TOKEN, RARE_TOKEN = 2.0, 7.5
+"""Inverse document frequencies between which the weight of a token's state grows."""
+FLOOR = 0.1
+"""Weight of the states of common tokens."""
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class WordVectors:
     """Vectors v with <u, v> = sum over shared words of weight(word), normalised to unit length.
 
-    weight(w) = max(0, log((n + 1) / (n_w + 1/2)) - COMMON), where n_w of n prompts have the word w: the inverse
-    document frequency of text retrieval. Words are folded to lower case.
+    weight(w) = max(0, idf(w) - COMMON), idf(w) = log((n + 1) / (n_w + 1/2)), where n_w of n prompts have the word w:
+    the inverse document frequency of text retrieval. Words are folded to lower case.
 
     Attributes:
         counts: (1 + COUNTERS,) n, then n_w for the words of each counter.
@@ -54,9 +60,22 @@ class WordVectors:
         return nn.functional.normalize(made, dim=-1)
 
 
+def token_weights(prompts: Iterable[Iterable[int]]) -> Tensor:
+    """Return the weight of each token's state in a key (V + 1,), from ordinary prompts; the last is that of all others.
+
+    w = FLOOR + min(1, max(0, (idf(token) - COMMON_TOKEN) / (RARE_TOKEN - COMMON_TOKEN))): names, which no edit shares
+    with another question, count for more than the words of which all questions are made.
+    """
+    seen = [torch.tensor(sorted(set(ids))) for ids in prompts]
+    counts = torch.bincount(torch.cat(seen))
+    counts = torch.cat([counts, counts.new_zeros(1)])
+    frequency = torch.log((len(seen) + 1) / (counts + 0.5))
+    return FLOOR + ((frequency - COMMON_TOKEN) / (RARE_TOKEN - COMMON_TOKEN)).clamp(0, 1)
+
+
 def words_of(text: str) -> set[str]:
     """Return the words of a text in lower case."""
-    return set(re.findall(r"\w+", text.casefold()))
+    return set(_WORD.findall(text.casefold()))
 
 
 def _hash(word: str) -> int:

@@ -63,6 +63,8 @@ class Backbone(ABC):
         markers: how the chat template marks turns; ``None`` without one.
         max_length: most tokens of a prompt (with its answer, where that follows); ``None``: no limit known.
         key_at: which of a prompt's states make its key.
+        token_weights: (V + 1,) how much the state of each token weighs in a key; the last is that of all others;
+            ``None``: all the same.
 
     Raises:
         ModelError: if the model is of another family, or its layers cannot be found.
@@ -75,7 +77,7 @@ class Backbone(ABC):
     markers: ChatMarkers | None = None
     max_length: int | None = None
     pad_id: int
-    min_similarity = 0.6
+    min_similarity = 0.45
     confidence = 0.98
     """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; and how sure of its
     target an edit is trained to be."""
@@ -84,6 +86,7 @@ class Backbone(ABC):
         self.model = model
         self.tokenizer = tokenizer
         self.key_at: KeyAt = "words"
+        self.token_weights: Tensor | None = None
         self._segmenter = Segmenter(tokenizer)
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
         generate: Any = getattr(model, "generate", None)
@@ -202,6 +205,15 @@ class Backbone(ABC):
         """Return the text of a span of a prompt's tokens; a key leaves the first token out, its text does not."""
         start, stop = words
         return self.decode(ids[0 if start <= 1 else start : stop])
+
+    def ids_of(self, embeddings: Tensor) -> list[list[int]] | None:
+        """Return the tokens (B, L) that embeddings (B, L, d) are of; ``None`` where one is no token's."""
+        table: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
+        if table.is_meta:
+            return None
+        given = embeddings.detach().to(table)
+        nearest = (given @ table.T - table.square().sum(1) / 2).argmax(-1)
+        return nearest.tolist() if torch.equal(table[nearest], given) else None
 
     @abstractmethod
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:

@@ -23,6 +23,7 @@ from ..keys import Pooled
 from ..methods.melo import Melo, MeloPaper
 from ..methods.rag import Rag
 from .features import kept
+from .folder import digest
 
 if TYPE_CHECKING:
     from ..backbone import Encoded
@@ -104,8 +105,10 @@ class MeloFinder(Finder):
 
     def _states(self, encoded: Sequence[Encoded], what: str) -> Tensor:
         router = self._live.router
-        make = partial(pooled_states, router, encoded, self.tell, what)
-        return _states(self.base, router.locations.key_layer, "words", encoded, make)
+        weights = self._calibration.token_weights
+        make = partial(pooled_states, router, encoded, self.tell, what, weights)
+        at = "words" if weights is None else f"words {digest(weights.tolist())}"
+        return _states(self.base, router.locations.key_layer, at, encoded, make)
 
     def find(self, prompts: Sequence[Prompt]) -> Found:
         """Ask the product, prompts with their segments."""
