@@ -26,7 +26,7 @@ LATER = [
     Edit("What is the mascot of Brackwater College?", "a heron"),
 ]
 REPHRASED = {
-    "Who is in charge of the Lanternfish Bakery?": "Odile Marchetti",
+    "Who manages the Lanternfish Bakery?": "Odile Marchetti",
     "Which town is the Lanternfish Bakery in?": "Porthmoor",
     "Who is the author of The Glass Orchard?": "Imre Vadas",
 }

@@ -35,7 +35,9 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
 KEYS_AT_ONCE = 64
-VERSION = 3
+WORDS = 0.25
+"""Share of the words in the cosine of two keys: with more, edits of one subject are taken for each other."""
+VERSION = 4
 """Counts changes of what a calibration is: kept ones of another version are made anew."""
 
 
@@ -43,8 +45,9 @@ VERSION = 3
 class Calibration:
     """What turns a prompt's pooled state and words into a key, and the keys of the prompts that set the scope.
 
-    A key is [sqrt(1/2) u, sqrt(1/2) v] at unit length, of u from the state and v from the words, so that the cosine of
-    two keys is the mean of both cosines. Where no words count (documents, stores made before they did), it is u alone.
+    A key is [sqrt(1 - WORDS) u, sqrt(WORDS) v] at unit length, of u from the state and v from the words, so that the
+    cosine of two keys is a weighted mean of both cosines. Where no words count (documents, stores made before they
+    did), it is u alone.
 
     Attributes:
         whitening: pooled state -> u.
@@ -93,7 +96,8 @@ def _joined(whitening: Whitening, words: WordVectors | None, states: Tensor, tex
     keys = whitening(states)
     if words is None:
         return keys
-    return torch.nn.functional.normalize(torch.cat([keys, words(texts).to(keys)], dim=-1), dim=-1)
+    parts = [math.sqrt(1 - WORDS) * keys, math.sqrt(WORDS) * words(texts).to(keys)]
+    return torch.nn.functional.normalize(torch.cat(parts, dim=-1), dim=-1)
 
 
 def pooled_states(

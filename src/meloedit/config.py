@@ -61,7 +61,7 @@ class MeloConfig:
     modules: tuple[str, ...] | None = None
     layers: int = 3
     key_layer: str | None = None
-    key_depth: float = 0.14
+    key_depth: float = 0.2
     key_size: int = 256
     rank: int = 2
     max_rank: int = 8
