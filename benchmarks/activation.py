@@ -1,0 +1,108 @@
+"""How often unrelated prompts reach an edit, against the stated rate, as edits grow in number.
+
+python benchmarks/activation.py --edits A.jsonl.gz --edits B.jsonl.gz --nq nq_open_dev.jsonl.gz --text wikitext2_valid.txt.gz
+
+The scope is calibrated on the package's own prompts, then on some of the traffic itself; nothing is trained. What is
+counted are other prompts: later ones of the same grammar, NQ questions as they are and dressed, sentences of text.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import provenance, share, write
+
+from meloedit import Edit, Editor, MeloConfig
+from meloedit.calibration import Calibration, built_in_calibration, calibrate, pooled_parts, pooled_states, texts_of
+from meloedit.evaluation.task import dressed
+from meloedit.evaluation.tasks import load_task, task_of
+from meloedit.grammar import make_prompts
+from meloedit.index import NeuronIndex
+from meloedit.keys import Pooled
+
+COUNTS = (100, 300, 1000, 3000, 10_000)
+
+
+def read_edits(paths: Sequence[str]) -> list[Edit]:
+    """Return the edits of evaluation files, one for each prompt."""
+    tasks = [load_task(task_of(path), [path], 0, "routing") for path in paths]
+    edits = {item.edit.prompt: item.edit for task in tasks for item in task.items}
+    return [replace(edit, id=str(i)) for i, edit in enumerate(edits.values())]
+
+
+def best(index: NeuronIndex, calibration: Calibration, pooled: Pooled) -> list[float]:
+    """Return the distance of each prompt to its nearest edit."""
+    hits = index.search(calibration.keys(pooled.states, pooled.texts))
+    rows = torch.tensor(pooled.rows)
+    return torch.full((pooled.count,), torch.inf).scatter_reduce(0, rows, hits.distance, "amin").tolist()
+
+
+def grow(
+    editor: Editor, calibration: Calibration, edits: Sequence[Edit], sets: dict[str, list[str]], stated: float
+) -> list[dict[str, Any]]:
+    """Return the shares of each set that fire, at each number of edits."""
+    router, backbone = editor.router, editor.backbone
+    weights = calibration.token_weights
+    forms = [backbone.forms(edit.prompt) for edit in edits]
+    flat = [form for own in forms for form in own]
+    keys = calibration.keys(pooled_states(router, flat, weights=weights), texts_of(backbone, flat))
+    of_edit = keys.split([len(own) for own in forms])
+    asked = {
+        name: pooled_parts(router, [backbone.encode(text) for text in texts], weights=weights)
+        for name, texts in sets.items()
+    }
+    index = NeuronIndex(calibration.size)
+    least = editor.config.min_similarity or 0.0
+    index.calibrate(calibration.prompts, stated, least, calibration.of)
+    rows = []
+    for number, own in enumerate(of_edit, 1):
+        index.add(number, own)
+        if number in COUNTS or number == len(of_edit):
+            threshold = index.threshold
+            row: dict[str, Any] = {"edits": number, "similarity": round(index.similarity, 4)}
+            for name, pooled in asked.items():
+                fired = share([distance < threshold for distance in best(index, calibration, pooled)])
+                ratio = {"ratio": round(fired["value"] / stated, 3), "ratio_ci": [v / stated for v in fired["ci"]]}
+                row[name] = fired | ratio
+            rows.append(row)
+            print(number, row["similarity"], {name: (row[name]["value"], row[name]["ratio_ci"]) for name in asked})
+    return rows
+
+
+def main() -> None:
+    """Measure, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--edits", action="append", required=True, metavar="FILE")
+    parser.add_argument("--nq", required=True, metavar="FILE")
+    parser.add_argument("--text", required=True, metavar="FILE")
+    parser.add_argument("--count", type=int, default=2000, help="prompts of each kind that are counted")
+    parser.add_argument("--out", metavar="FILE")
+    given = parser.parse_args()
+    editor = Editor.from_pretrained(given.model, MeloConfig())
+    config, count = editor.config, given.count
+    stated = config.false_activation
+    edits = read_edits(given.edits)[: COUNTS[-1]]
+    far = load_task("zsre", [given.edits[0], given.nq, given.text], 0, "routing").far
+    nq = [one.prompt for one in far if one.kind == "nq"]
+    text = [one.prompt for one in far if one.kind not in ("nq", "nq dressed")]
+    own = make_prompts(config.calibration_prompts + 2 * count)[config.calibration_prompts :]
+    shifted = {"nq": nq, "nq_dressed": [dressed(question) for question in nq], "text": text}
+    print({name: len(texts) for name, texts in shifted.items()}, len(edits), "edits")
+    result: dict[str, Any] = {"stated": stated, "edits": [Path(path).name for path in given.edits]}
+    made = built_in_calibration(editor.router, config)
+    later = {name: texts[2000:][:count] for name, texts in shifted.items()}
+    result["built_in"] = grow(editor, made, edits, {"grammar": own} | later, stated)
+    for name, texts in shifted.items():
+        made = calibrate(editor.router, config, texts[:2000], name)
+        result[f"calibrated_{name}"] = grow(editor, made, edits, {name: later[name]}, stated)
+    write(result | {"provenance": provenance()}, given.out)
+
+
+if __name__ == "__main__":
+    main()
