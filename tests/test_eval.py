@@ -138,11 +138,22 @@ def test_a_run_states_protocol_task_counts_and_intervals(files, tmp_path):
     assert {json.loads(line)["set"] for line in lines} == {"edits", "rephrases", "near", "far", "portability"}
 
 
-def test_the_same_run_again_scores_the_same_without_editing(files, tmp_path):
-    evaluated(*zsre(files, tmp_path / "run", "--method", "melo", *QUICK))
-    first = scores(tmp_path / "run")
-    evaluated(*zsre(files, tmp_path / "run", "--method", "melo,none", *QUICK))  # another method may join
-    assert {name: own for name, own in scores(tmp_path / "run").items() if name == "melo"} == first
+def test_the_same_run_again_scores_the_same_and_another_method_joins(files, tmp_path):
+    out = tmp_path / "run"
+    evaluated(*zsre(files, out, "--method", "melo", *QUICK))
+    first = result_of(out)
+    again = evaluated(*zsre(files, out, "--method", "melo", *QUICK))
+    assert result_of(out)["methods"] == first["methods"]  # costs too: nothing is timed anew
+    assert result_of(out)["details"] == first["details"] and "timing answers" not in again.stderr
+    shown = evaluated(*zsre(files, out, "--method", "none"))
+    joined = result_of(out)
+    assert list(joined["methods"]) == ["melo", "none"] and joined["methods"]["melo"] == first["methods"]["melo"]
+    assert joined["provenance"]["configuration"]["settings"]["melo"]["together"] == 2 and joined["finished"]
+    assert "melo" in joined["details"] and "kept from an earlier command in this folder: melo" in joined["notes"]
+    assert "melo" in shown.stdout and "timing answers" in shown.stderr
+    (out / "observations" / "melo.jsonl").unlink()
+    evaluated(*zsre(files, out, "--method", "none"))
+    assert list(result_of(out)["methods"]) == ["none"]  # figures alone are not kept
 
 
 TIMES = {"edits_per_minute", "answer_time_ratio"}
@@ -180,6 +191,9 @@ def test_teacher_forced_and_retention_share_the_edits(files, tmp_path):
     assert forced["protocol"] == "teacher-forced" and forced["methods"]["melo"]["edit_success"]["value"] == 1
     assert free["methods"]["melo"]["bytes_per_edit"] == forced["methods"]["melo"]["bytes_per_edit"]
     assert read_json(tmp_path / "run" / "states" / "melo" / "progress.json")["done"] == 4
+    one = run(*zsre(files, tmp_path / "run", "--method", "melo", *QUICK))
+    assert one.exit_code == 1 and "parts of several protocols: give --protocol retention,teacher-forced" in one.output
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_immediate_scores_each_part_and_growth_scores_all_so_far(files, tmp_path):
@@ -270,16 +284,21 @@ def test_bad_input_is_one_line(files, tmp_path, more, words):
     result = run(*[part for pair in options.items() for part in pair])
     assert result.exit_code == 1 and words in result.output
     assert result.output.count("error:") == 1 and "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_another_configuration_is_refused(files, tmp_path):
     evaluated(*zsre(files, tmp_path / "run", "--method", "none"))
+    several = run(*zsre(files, tmp_path / "run", "--method", "none", "--protocol", "retention,teacher-forced"))
+    assert several.exit_code == 1 and "holds a run of one protocol: choose another --out" in several.output
+    assert not (tmp_path / "run" / "retention").exists()
     for more in (["--seed", 5], ["--edits", 3], ["--protocol", "teacher-forced"]):
         result = run(*zsre(files, tmp_path / "run", "--method", "none", *more))
         assert result.exit_code == 1 and "holds a run of another configuration" in result.output
     evaluated(*zsre(files, tmp_path / "two", "--method", "ft"))
     result = run(*zsre(files, tmp_path / "two", "--method", "ft", "--set", "ft.lr=0.5"))
     assert result.exit_code == 1 and "holds edits made with other settings" in result.output
+    assert f"or remove {tmp_path / 'two' / 'states' / 'ft'}" in result.output
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     result = run(*zsre(files, tmp_path / "other", "--method", "none"))

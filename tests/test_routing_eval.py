@@ -76,10 +76,13 @@ def test_auc_is_that_of_scikit_learn():
 
 
 def test_the_command_measures_routes_of_each_key(files, tmp_path):
-    args = ["--method", "melo,melo-paper", "--edits", 6, "--prefixes", "--distractors", files["others"], *SETTINGS]
-    result = run(files, *args, "--out", tmp_path / "run")
-    assert result.exit_code == 0, result.output
+    args = ["--edits", 6, "--prefixes", "--distractors", files["others"], "--out", tmp_path / "run"]
+    for method, settings in (("melo", SETTINGS), ("melo-paper", [])):  # the second joins the first
+        result = run(files, "--method", method, *settings, *args)
+        assert result.exit_code == 0, result.output
     got = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert list(got["methods"]) == ["melo", "melo-paper"] and got["finished"]
+    assert list(got["provenance"]["configuration"]["settings"]) == ["melo", "melo-paper"]
     assert got["protocol"] == "routing" and got["edits"] == 6 and got["distractors"] == 3  # one asks an edit's words
     own = got["methods"]["melo"]
     names = {"right_edit", "wrong_edit", "coverage_far_0.5pct", "coverage_far_1pct", "coverage_near_2pct", "auc_far"}

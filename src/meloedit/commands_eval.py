@@ -102,17 +102,17 @@ def evaluate(
         "dtype": dtype and dtype.value,
     }
     asked = read_asked(config, given, settings or [])
-    from .evaluation.folder import RunFolder, alone
+    from .evaluation.folder import RunFolder, alone, check_parts
+    from .evaluation.plan import PROTOCOLS
 
     folder = Path(asked.out)
+    check_parts(folder, asked.protocol, PROTOCOLS)
     plans = _plans(asked)
     kept = f"what is finished is kept in {shell(folder)}: the same command goes on"
     with alone(folder), saying(lambda: kept), progress() as tell:
-        results = []
-        for plan in plans:
-            own = folder if len(asked.protocol) == 1 else folder / plan.protocol
-            run = RunFolder(own, plan.identity(), folder / "states")
-            results.append((own, _run(asked, plan, run, tell)))
+        places = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
+        runs = [RunFolder(own, plan.identity(), folder / "states") for own, plan in zip(places, plans, strict=True)]
+        results = [(run.path, _run(asked, plan, run, tell)) for run, plan in zip(runs, plans, strict=True)]
     if as_json:
         put_json(results[0][1] if len(results) == 1 else [result for _, result in results])
         return

@@ -13,6 +13,7 @@ from .asks import Ask, Set, item_asks, other_asks
 from .chosen import check_model, choose
 from .figures import by_edit, ready
 from .finders import FINDERS, Finder, Found
+from .former import Former
 from .metrics import Estimate
 from .observe import Observation
 from .prefixes import PREFIXES, prefixed
@@ -67,6 +68,7 @@ class RoutingRunner:
         ]
         self.asks = item_asks(self.task.items) | other_asks(self.task, plan.limit)
         self.found: dict[str, Any] = {}
+        self.former = Former.of(folder, self.base.backbone.fingerprint())
 
     def _said(self, prompts: Sequence[Any], longest: int) -> list[str]:
         return [said.text for said in self.base.answer(prompts, longest)]
@@ -85,14 +87,14 @@ class RoutingRunner:
         return self.result(True)
 
     def result(self, finished: bool) -> dict[str, Any]:
-        """Return the figures so far."""
+        """Return the figures so far, those of methods that an earlier command finished too."""
         plan, task = self.plan, self.task
         asked = {"settings": {name: dict(own) for name, own in plan.methods.items()}, **plan.identity()}
         told = provenance() | {"fingerprint": self.base.backbone.fingerprint(), "cleaning": dict(task.cleaning)}
         notes = [NOTE, f"{len(task.items):,} edits are scored, {len(self.others):,} more are held beside them"]
         if self.mentioned:
             notes.append(f"{self.mentioned:,} far prompts that name an edit's subject were left out")
-        return {
+        result = {
             "protocol": plan.protocol,
             "task": task.name,
             "model": plan.model,
@@ -104,6 +106,7 @@ class RoutingRunner:
             "notes": notes,
             "finished": finished,
         }
+        return self.former.joined(result, plan.methods)
 
     def _measure(self, finder: Finder) -> tuple[list[Observation], dict[str, Estimate]]:
         edits = [item.edit for item in self.task.items] + self.others
