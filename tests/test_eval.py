@@ -134,6 +134,11 @@ def test_a_run_states_protocol_task_counts_and_intervals(files, tmp_path):
     assert melo["generality"]["n"] == 8 and melo["locality_far"]["n"] == 8
     assert none["edit_success"]["value"] == 0 and none["locality_far"]["value"] == none["identical_near"]["value"] == 1
     assert none["kl_far"]["value"] == 0
+    far = [json.loads(line) for line in (tmp_path / "run" / "observations" / "none.jsonl").read_text().splitlines()]
+    questions = {(row["item"], row["k"]) for row in far if row["set"] == "far"}
+    assert len(questions) == 8 and len({item for item, _ in questions}) == 4  # each asked plain and dressed
+    silent = sum(row["set"] == "far" and not row["base"].strip() for row in far)
+    assert any("far prompt" in said and "answers nothing" in said for said in result["notes"]) == (silent > 0)
     lines = (tmp_path / "run" / "observations" / "melo.jsonl").read_text().splitlines()
     assert {json.loads(line)["set"] for line in lines} == {"edits", "rephrases", "near", "far", "portability"}
 
@@ -342,9 +347,13 @@ def test_what_a_model_has_no_room_for_is_left_out_and_counted(files, tmp_path):
     result = result_of(tmp_path / "run")
     cleaning = result["provenance"]["cleaning"]
     assert cleaning["unwritable"] == 1 and cleaning["unreadable"] == 1 and result["edits"] == 9
-    assert any("1 edits were left out" in said for said in result["notes"])
+    assert any("left out: 1 edit," in said for said in result["notes"])
     said = run(*zsre({**files, "zsre": str(path)}, tmp_path / "ten", "--method", "none", "--edits", 10))
-    assert said.exit_code == 1 and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10" in said.output
+    assert (
+        said.exit_code == 1
+        and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10 asked for" in said.output
+    )
+    assert "give --edits 9, or more data" in said.output
 
 
 def test_a_store_that_is_gone_is_said_with_what_to_do(files, tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from meloedit.cli import app
 from meloedit.evaluation import features
-from meloedit.evaluation.routing_figures import Measured, threshold
+from meloedit.evaluation.routing_figures import Measured, Negatives, threshold
 
 NAMES = ["Ada", "Brun", "Caro", "Dora", "Egon", "Fred", "Gina", "Hugo"]
 ROWS = [
@@ -59,18 +59,22 @@ def run(files, *more):
 
 
 def test_figures_by_hand():
-    near, far = [0.1, 0.2, 0.3, 0.9], [0.25, 0.5, 0.6, 0.8]
+    near, far = [0.1, 0.2, 0.3, 0.9], Negatives([0.25, 0.5, 0.6, 0.8], range(4))
     measured = Measured(near, [True, True, False, True], [0, 0, 1, 1])
-    assert threshold(np.array(far), 0.0) == 0.25 and threshold(np.array(far), 0.25) == 0.5
+    distances = np.array(far.distance)
+    assert threshold(distances, 0.0) == 0.25 and threshold(distances, 0.25) == 0.5
     assert measured.covered(far, 0.0).value == 0.5  # 0.1 and 0.2; 0.3 is another's, and too far
     assert measured.covered(far, 0.25).value == 0.5
     assert measured.covered(far, 0.5).n == 4
+    forms = Negatives(far.distance, [7, 7, 9, 9])  # two questions in two forms: fewer thresholds can come of them
+    assert measured.auc(forms).value == measured.auc(far).value
+    assert measured.auc(forms).low == measured.auc(Negatives(far.distance * 1, [1, 1, 2, 2])).low
 
 
 def test_auc_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     near, far = rng.normal(0, 1, 80).round(1), rng.normal(1, 1, 60).round(1)  # with ties
-    own = Measured(near, [True] * 80, range(80)).auc(far)
+    own = Measured(near, [True] * 80, range(80)).auc(Negatives(far, range(60)))
     other = roc_auc_score([1] * 80 + [0] * 60, -np.concatenate([near, far]))
     assert own.value == pytest.approx(other, abs=1e-12) and own.low < own.value < own.high
 

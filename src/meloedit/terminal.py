@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .errors import count as count
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -61,11 +63,6 @@ def plain(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
     )
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 edit``, ``2 edits``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,10 +37,11 @@ class Cost:
 
 
 def editing_speed(parts: Sequence[Mapping[str, Any]]) -> Estimate:
-    """Return edits per minute over all parts, by the clock; the interval draws parts."""
+    """Return edits per minute over all parts, by the clock; the interval draws parts, and one part gives none."""
     edits, seconds = [float(part["edits"]) for part in parts], [max(float(part["seconds"]), 1e-9) for part in parts]
     speed = pooled([60 * n for n in edits], seconds)
-    return Estimate(speed.value, speed.low, speed.high, int(sum(edits)))
+    low, high = (speed.low, speed.high) if len(parts) > 1 else (math.nan, math.nan)
+    return Estimate(speed.value, low, high, int(sum(edits)))
 
 
 def answer_time(method: Method, base: Method, prompts: Sequence[Prompt], tell: Progress) -> Estimate:

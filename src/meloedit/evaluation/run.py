@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MeloEditError
+from ..errors import MeloEditError, count
 from ..methods import method_class
 from ..methods.none import Unedited
 from .asks import Ask, Set, item_asks, other_asks
@@ -66,6 +66,7 @@ class Runner:
         self.growth: dict[str, list[dict[str, Any]]] = {}
         self.details: dict[str, dict[str, Any]] = {}
         self.found: dict[str, dict[str, Any]] = {}
+        self.silent: dict[str, int] = {}
         self.former = Former.of(folder, self.fingerprint)
 
     def run(self) -> dict[str, Any]:
@@ -99,9 +100,14 @@ class Runner:
         said = [f"{self.plan.protocol}: {PROTOCOLS[self.plan.protocol]}"]
         if self.task.only_wrong:
             said.append("edits are those that the unedited model answers wrongly")
-        for name, what in (("unwritable", "edits"), ("unreadable", "other prompts")):
-            if count := self.task.cleaning.get(name):
-                said.append(f"{count:,} {what} were left out: the model's length or vocabulary does not hold them")
+        for name, what in (("unwritable", "edit"), ("unreadable", "other prompt")):
+            if number := self.task.cleaning.get(name):
+                why = "more than the model's length or vocabulary holds"
+                said.append(f"left out: {count(number, what)}, {why}")
+        for name, number in self.silent.items():
+            if number:
+                why = "the unedited model answers nothing, and nothing said again counts as kept"
+                said.append(f"{count(number, f'{name} prompt')}: {why}")
         if not self.task.far and self.task.kind == "question":
             said.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
         return said
@@ -156,6 +162,7 @@ class Runner:
             own = figures(rows, self.task.kind, self.plan.protocol, method.routes, self._ids)
             if self.plan.prefixes and not self._groups():
                 own |= self._behind_prefixes(method)
+            self.silent = {set_: _silent(rows, set_) for set_ in ("near", "far")}
             again = (self.folder.made, progressed.done) == before and self.former.of_method("methods", name)
             cost, details = self._former_cost(name) if again else self._cost(method, progressed)
             self.found[name], self.details[name] = ready(own) | cost, details
@@ -265,7 +272,9 @@ class Runner:
         found: dict[str, Any] = {}
         for name in PREFIXES:
             behind = {
-                set_: [replace(a, prompt=prefixed(name, a.prompt, chat)) for a in asks[set_] if a.k == 0]
+                set_: [
+                    replace(a, prompt=prefixed(name, a.prompt, chat)) for a in asks[set_] if set_ == "far" or a.k == 0
+                ]
                 for set_ in ("edits", "rephrases", "far")
                 if set_ in asks
             }
@@ -279,3 +288,8 @@ class Runner:
         return without_special(
             tokenizer(text.strip(), add_special_tokens=False)["input_ids"], tokenizer.all_special_ids
         )
+
+
+def _silent(rows: Sequence[Observation], name: str) -> int:
+    """Return to how many prompts of a set the unedited model was asked to answer, and said nothing."""
+    return sum(row["set"] == name and row["base"] is not None and not row["base"].strip() for row in rows)
