@@ -349,10 +349,7 @@ def test_what_a_model_has_no_room_for_is_left_out_and_counted(files, tmp_path):
     assert cleaning["unwritable"] == 1 and cleaning["unreadable"] == 1 and result["edits"] == 9
     assert any("left out: 1 edit," in said for said in result["notes"])
     said = run(*zsre({**files, "zsre": str(path)}, tmp_path / "ten", "--method", "none", "--edits", 10))
-    assert (
-        said.exit_code == 1
-        and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10 asked for" in said.output
-    )
+    assert said.exit_code == 1 and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10" in said.output
     assert "give --edits 9, or more data" in said.output
 
 

@@ -101,6 +101,10 @@ def test_the_command_measures_routes_of_each_key(files, tmp_path):
     assert not any("Ada" in prompt or "<unk>" in prompt or "=" in prompt for prompt in far)
     page = CliRunner().invoke(app, ["report", str(tmp_path / "run")])
     assert page.exit_code == 0, page.output
+    for shown in (result.stdout, page.stdout):
+        heading = " ".join(shown.split("melo")[0].split())
+        assert all(word in heading for word in ("coverage", "rephrases", "5")) and "…" not in shown
+        assert max(map(len, shown.split("\nin ")[0].splitlines())) <= 100
 
 
 def test_routes_are_those_of_an_edited_model(files, tmp_path):

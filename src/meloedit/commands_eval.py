@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .asked import Asked, names_of, read_asked
 from .errors import MeloEditError
 from .options import Device, DtypeName, Json
-from .terminal import note, progress, put, put_json, saying, shell, table
-
-if TYPE_CHECKING:
-    from .terminal import Column
+from .terminal import count, figure_table, note, progress, put, put_json, saying, shell
 
 MAIN = (
     "edit_success",
@@ -28,7 +25,6 @@ MAIN = (
 )
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
 PERPLEXITY = ("ppl_edits", "ppl_accurate", "ppl_locality")
-ROUTES = ("right_edit", "coverage_far_1pct", "coverage_near_5pct", "auc_far", "auc_near", "activation_far")
 COST = ("edits_per_minute", "answer_time_ratio")
 
 
@@ -182,8 +178,8 @@ def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
 
     load_quietly = partial(load, asked.model, asked.device, asked.dtype, lambda what, done, of: None)
     tell(f"loading {asked.model}", 0, 1)
-    for name, count in plan.task.left_out():
-        note(f"{plan.task.name}: {count:,} {name} left out")
+    for name, number in plan.task.left_out():
+        note(f"{plan.task.name}: {number:,} {name} left out")
     if asked.routing:
         from .evaluation.routing import RoutingRunner
 
@@ -193,14 +189,14 @@ def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
 
 def _show(folder: Path, result: Mapping[str, Any]) -> None:
     """Print the main figures."""
+    from .evaluation.report_table import ROUTES
+
     methods = result["methods"]
-    shown = [
-        n for n in (*MAIN, *PAPER, *PERPLEXITY, *ROUTES, *COST) if any(n in figures for figures in methods.values())
-    ]
-    columns: list[Column] = ["method", *((name.replace("_", " "), {"justify": "right"}) for name in shown)]
+    main = ROUTES if result["protocol"] == "routing" else (*MAIN, *PAPER, *PERPLEXITY, *COST)
+    shown = [name for name in main if any(name in figures for figures in methods.values())]
     rows = [[name, *(_cell(own.get(metric)) for metric in shown)] for name, own in methods.items()]
-    put(f"{result['task']}, {result['protocol']}, {result['edits']:,} edits on {result['model']}")
-    table(columns, rows)
+    put(f"{result['task']}, {result['protocol']}, {count(result['edits'], 'edit')} on {result['model']}")
+    figure_table([name.replace("_", " ") for name in shown], rows)
     put("")
     put(f"in {shell(folder)}: result.json, observations; for a page: meloedit report {shell(folder)}")
 

@@ -95,6 +95,25 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     console().print(make_table(columns, rows))
 
 
+def figure_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the figures of methods; headings go over several lines where they must, and what has no room is named."""
+    room, between = console().width, 3
+    cells = [max((len(row[at]) for row in rows), default=0) for at in range(len(names) + 1)]
+
+    def width(headings: Sequence[str]) -> int:
+        longest = [max(map(len, text.split("\n"))) for text in headings]
+        return sum(max(pair) + between for pair in zip(cells, longest, strict=False)) - between
+
+    headings = ["method", *names]
+    if width(headings) > room:
+        headings = [heading.replace(" ", "\n") for heading in headings]
+    shown = next((at for at in range(len(headings), 1, -1) if width(headings[:at]) <= room), 2)
+    numbers: list[Column] = [(heading, {"justify": "right", "no_wrap": True}) for heading in headings[1:shown]]
+    table([("method", {"no_wrap": True}), *numbers], [row[:shown] for row in rows])
+    if left := names[shown - 1 :]:
+        put(f"no room for: {', '.join(left)}")
+
+
 def make_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; its cells are plain text, whatever characters they hold."""
     from rich.box import SIMPLE_HEAD

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import MeloEditError
+from ..errors import MeloEditError, count
+from .plan import PROTOCOLS
 
 RESULT = "result.json"
 OBSERVATIONS = "observations"
@@ -50,7 +51,7 @@ class Worst:
 
     def cases(self) -> list[dict[str, Any]]:
         """Return the worst, the very worst first, as texts that can be shown."""
-        names = ("prompt", "wanted", "answer", "base", "route", "routed", "kind", "item")
+        names = ("prompt", "wanted", "answer", "base", "route", "routed", "nearest", "kind", "item")
         rows = [row for *_, row in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
         return [{name: _said(row.get(name)) for name in names} for row in rows]
 
@@ -109,6 +110,15 @@ class Run:
         """How many edits it makes."""
         return number(self.result.get("edits"))
 
+    @property
+    def routing(self) -> bool:
+        """Whether routes alone were measured."""
+        return self.result.get("protocol") == "routing"
+
+    def unscoped(self) -> list[str]:
+        """Return the methods that find the nearest edit, and have no threshold that would keep a prompt from it."""
+        return [name for name, seen in self.seen.items() if self.routing and seen.rows and not seen.thresholds]
+
     def text(self, name: str) -> str:
         """Return one of the texts of result.json, or a dash."""
         return short(str(self.result.get(name) or "–"))
@@ -125,8 +135,15 @@ class Run:
         parts = [f"{name} {reached.get(name, '?')}" if name in reached else name for name in self.names()]
         if not parts:
             return "unfinished: no method has figures yet"
-        of = f" of {self.edits:,.0f} edits" if self.edits is not None and reached else ""
+        known = self.edits is not None and finite(self.edits) and reached
+        of = f" of {count(int(self.edits or 0), 'edit')}" if known else ""
         return f"unfinished: so far {', '.join(map(short, parts))}{of}"
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the runs in a folder: those of its protocols, in their order, where it is none itself."""
+    parts = [folder / name for name in PROTOCOLS if (folder / name / RESULT).is_file()]
+    return [folder] if (folder / RESULT).is_file() or not parts else parts
 
 
 def read_run(folder: Path) -> Run:
@@ -270,14 +287,29 @@ def _said(value: Any) -> str | None:
 def _is_bad(where: str, row: dict[str, Any]) -> bool:
     """Return whether an edit failed, a rephrasing was answered wrongly, or another prompt's answer changed.
 
-    Where no answer was generated, ``agreed`` is the share of the wanted tokens that the model would choose.
+    Where no answer was generated, ``agreed`` is the share of the wanted tokens that the model would choose. Where
+    routes alone were measured, what counts is whether a prompt reached its own edit, or any.
     """
+    if "nearest" in row:
+        return _is_misrouted(where, row)
     right, agreed = row.get("right"), number(row.get("agreed"))
     if where in ("edits", "rephrases"):
         return right is False or right is None and agreed is not None and agreed < 1
     if where not in ("near", "far", "upstream"):
         return False
+    if where != "upstream" and isinstance(right, bool):
+        return not right
     answer, base = row.get("answer"), row.get("base")
     if isinstance(answer, str) and isinstance(base, str):
         return answer != base
     return agreed < 1 if agreed is not None else row.get("identical") is False
+
+
+def _is_misrouted(where: str, row: dict[str, Any]) -> bool:
+    """Return whether a prompt did not reach its own edit, or another prompt any; without a scope, which is nearest."""
+    routed = row.get("routed")
+    if where not in ("edits", "rephrases"):
+        return routed in ("right", "wrong")
+    if row.get("threshold") is None and row.get("wanted") is not None:
+        return row["nearest"] != row["wanted"]
+    return routed != "right"
