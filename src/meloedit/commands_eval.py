@@ -30,7 +30,8 @@ COST = ("edits_per_minute", "answer_time_ratio")
 
 def evaluate(
     task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="zsre, counterfact, mquake, scotus or hallucination.")
+        str | None,
+        typer.Option(metavar="NAME", help="zsre (own questions too), counterfact, mquake, scotus, hallucination."),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -42,7 +43,11 @@ def evaluate(
     method: Annotated[str | None, typer.Option(metavar="A,B", help="Methods; default: melo.")] = None,
     edits: Annotated[int | None, typer.Option(metavar="N", min=1, help="Make the first N edits of the seed.")] = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="A,B", help="retention (default), teacher-forced, immediate, paper.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="retention (default), teacher-forced, immediate, paper; of two each has a subfolder of --out.",
+        ),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder; a run there goes on.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of the order of the edits; default: 0.")] = None,

@@ -13,9 +13,7 @@ from .terminal import figure_table, note, plain, put, put_json, shell
 if TYPE_CHECKING:
     from .evaluation.report_read import Run
 
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as `meloedit eval --out DIR` makes them.")
-]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `meloedit eval --out DIR` made.")]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Where page and drawings go.", show_default="the first RUN"),
