@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from meloedit.commands_report import report
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.report import write_report
-from meloedit.evaluation.report_read import CASES, Measured, read_run
+from meloedit.evaluation.report_cases import CASES
+from meloedit.evaluation.report_read import Measured, read_run
 from meloedit.evaluation.report_table import METRICS, Row, make_table, show
 
 FIGURES = {

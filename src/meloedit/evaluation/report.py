@@ -20,8 +20,9 @@ from ..errors import MeloEditError, count
 from ..files import make_folder, write_bytes
 from .plots import check_plots
 from .report_plots import draw_run
-from .report_read import Run, Seen, finite, number, parts_of, read_run, short
+from .report_read import Run, Seen, parts_of, read_run
 from .report_table import MISSING, UNEDITED, Row, make_table
+from .report_values import finite, number, short
 
 PAGE = "report.html"
 KINDS = {

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .plots import LONGEST
-from .report_read import Measured, Run, Seen, finite, short
+from .report_read import Measured, Run, Seen
 from .report_table import METRICS, UNEDITED, metric
+from .report_values import finite, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

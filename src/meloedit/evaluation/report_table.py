@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .report_read import Measured, finite, short
+from .report_read import Measured
+from .report_values import finite, short
 
 MISSING = "\N{EN DASH}"
 UNEDITED = "none"
