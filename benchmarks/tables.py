@@ -34,7 +34,8 @@ def cell(figure: dict[str, Any] | None, metric: str, best: float | None) -> str:
     """Return a figure as text, bold where it is the best or not told apart from it."""
     if figure is None:
         return ""
-    value, (low, high) = figure["value"], figure["ci"]
+    value = figure["value"]
+    low, high = figure["ci"] or (value, value)
     if metric in PLAIN:
         text = f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
     else:

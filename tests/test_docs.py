@@ -1,5 +1,6 @@
 """The docs say what is there: the command reference is generated, links lead somewhere, settings are all listed."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from meloedit import MeloConfig
+from meloedit.methods import method_class
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,6 +26,18 @@ def test_the_command_reference_is_up_to_date():
 def test_links_lead_to_files_that_are_there(page):
     links = re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["grace", "lora", "ft", "rag"])
+def test_the_defaults_of_rivals_are_in_the_docs(name):
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    (row,) = re.findall(rf"^\| `{name}` \| (`(?:layer|together)` .+) \|$", text, re.M)
+    settings = method_class(name).Settings
+    listed = {item.name: item.default for item in fields(settings) if item.name not in ("seed", *settings.fixed)}
+    shown = {
+        key: f"`{json.dumps(value)}`" if isinstance(value, (str, bool)) else value for key, value in listed.items()
+    }
+    assert row.replace(" (chosen)", "") == ", ".join(f"`{key}` {value}" for key, value in shown.items())
 
 
 def test_every_setting_is_in_the_docs_with_its_default():

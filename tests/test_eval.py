@@ -134,15 +134,31 @@ def test_a_run_states_protocol_task_counts_and_intervals(files, tmp_path):
     assert melo["generality"]["n"] == 8 and melo["locality_far"]["n"] == 8
     assert none["edit_success"]["value"] == 0 and none["locality_far"]["value"] == none["identical_near"]["value"] == 1
     assert none["kl_far"]["value"] == 0
+    far = [json.loads(line) for line in (tmp_path / "run" / "observations" / "none.jsonl").read_text().splitlines()]
+    questions = {(row["item"], row["k"]) for row in far if row["set"] == "far"}
+    assert len(questions) == 8 and len({item for item, _ in questions}) == 4  # each asked plain and dressed
+    silent = sum(row["set"] == "far" and not row["base"].strip() for row in far)
+    assert any("far prompt" in said and "answers nothing" in said for said in result["notes"]) == (silent > 0)
     lines = (tmp_path / "run" / "observations" / "melo.jsonl").read_text().splitlines()
     assert {json.loads(line)["set"] for line in lines} == {"edits", "rephrases", "near", "far", "portability"}
 
 
-def test_the_same_run_again_scores_the_same_without_editing(files, tmp_path):
-    evaluated(*zsre(files, tmp_path / "run", "--method", "melo", *QUICK))
-    first = scores(tmp_path / "run")
-    evaluated(*zsre(files, tmp_path / "run", "--method", "melo,none", *QUICK))  # another method may join
-    assert {name: own for name, own in scores(tmp_path / "run").items() if name == "melo"} == first
+def test_the_same_run_again_scores_the_same_and_another_method_joins(files, tmp_path):
+    out = tmp_path / "run"
+    evaluated(*zsre(files, out, "--method", "melo", *QUICK))
+    first = result_of(out)
+    again = evaluated(*zsre(files, out, "--method", "melo", *QUICK))
+    assert result_of(out)["methods"] == first["methods"]  # costs too: nothing is timed anew
+    assert result_of(out)["details"] == first["details"] and "timing answers" not in again.stderr
+    shown = evaluated(*zsre(files, out, "--method", "none"))
+    joined = result_of(out)
+    assert list(joined["methods"]) == ["melo", "none"] and joined["methods"]["melo"] == first["methods"]["melo"]
+    assert joined["provenance"]["configuration"]["settings"]["melo"]["together"] == 2 and joined["finished"]
+    assert "melo" in joined["details"] and "kept from an earlier command in this folder: melo" in joined["notes"]
+    assert "melo" in shown.stdout and "timing answers" in shown.stderr
+    (out / "observations" / "melo.jsonl").unlink()
+    evaluated(*zsre(files, out, "--method", "none"))
+    assert list(result_of(out)["methods"]) == ["none"]  # figures alone are not kept
 
 
 TIMES = {"edits_per_minute", "answer_time_ratio"}
@@ -180,6 +196,9 @@ def test_teacher_forced_and_retention_share_the_edits(files, tmp_path):
     assert forced["protocol"] == "teacher-forced" and forced["methods"]["melo"]["edit_success"]["value"] == 1
     assert free["methods"]["melo"]["bytes_per_edit"] == forced["methods"]["melo"]["bytes_per_edit"]
     assert read_json(tmp_path / "run" / "states" / "melo" / "progress.json")["done"] == 4
+    one = run(*zsre(files, tmp_path / "run", "--method", "melo", *QUICK))
+    assert one.exit_code == 1 and "parts of several protocols: give --protocol retention,teacher-forced" in one.output
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_immediate_scores_each_part_and_growth_scores_all_so_far(files, tmp_path):
@@ -270,16 +289,21 @@ def test_bad_input_is_one_line(files, tmp_path, more, words):
     result = run(*[part for pair in options.items() for part in pair])
     assert result.exit_code == 1 and words in result.output
     assert result.output.count("error:") == 1 and "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_another_configuration_is_refused(files, tmp_path):
     evaluated(*zsre(files, tmp_path / "run", "--method", "none"))
+    several = run(*zsre(files, tmp_path / "run", "--method", "none", "--protocol", "retention,teacher-forced"))
+    assert several.exit_code == 1 and "holds a run of one protocol: choose another --out" in several.output
+    assert not (tmp_path / "run" / "retention").exists()
     for more in (["--seed", 5], ["--edits", 3], ["--protocol", "teacher-forced"]):
         result = run(*zsre(files, tmp_path / "run", "--method", "none", *more))
         assert result.exit_code == 1 and "holds a run of another configuration" in result.output
     evaluated(*zsre(files, tmp_path / "two", "--method", "ft"))
     result = run(*zsre(files, tmp_path / "two", "--method", "ft", "--set", "ft.lr=0.5"))
     assert result.exit_code == 1 and "holds edits made with other settings" in result.output
+    assert f"or remove {tmp_path / 'two' / 'states' / 'ft'}" in result.output
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     result = run(*zsre(files, tmp_path / "other", "--method", "none"))
@@ -323,9 +347,10 @@ def test_what_a_model_has_no_room_for_is_left_out_and_counted(files, tmp_path):
     result = result_of(tmp_path / "run")
     cleaning = result["provenance"]["cleaning"]
     assert cleaning["unwritable"] == 1 and cleaning["unreadable"] == 1 and result["edits"] == 9
-    assert any("1 edits were left out" in said for said in result["notes"])
+    assert any("left out: 1 edit," in said for said in result["notes"])
     said = run(*zsre({**files, "zsre": str(path)}, tmp_path / "ten", "--method", "none", "--edits", 10))
     assert said.exit_code == 1 and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10" in said.output
+    assert "give --edits 9, or more data" in said.output
 
 
 def test_a_store_that_is_gone_is_said_with_what_to_do(files, tmp_path):

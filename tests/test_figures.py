@@ -1,6 +1,7 @@
 """The metrics of `meloedit eval` against scikit-learn, scipy and figures worked by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,13 @@ import torch
 from scipy.stats import entropy
 from sklearn.metrics import accuracy_score
 
+from meloedit.evaluation.asks import Ask
+from meloedit.evaluation.costs import editing_speed
 from meloedit.evaluation.figures import by_edit, figures
 from meloedit.evaluation.metrics import pooled
-from meloedit.evaluation.observe import answered, compared
+from meloedit.evaluation.observe import _answer, answered, compared
+from meloedit.methods.base import Said
+from meloedit.prompts import Route
 
 BLANK = {"k": 0, "prompt": "?", "wanted": "a", "answer": None, "base": None, "right": None, "route": None}
 BLANK |= {"routed": None, "distance": None, "threshold": None, "kl": None, "identical": None, "agreed": None}
@@ -100,6 +105,31 @@ def test_teacher_forcing_is_the_share_of_target_tokens():
     rows = [row("edits", 0, agreed=0.5), row("edits", 1, agreed=1.0)]
     found = figures(rows, "question", "teacher-forced", routes=False, ids=ids)
     assert found["edit_success"].value == 0.75
+
+
+def test_forms_of_one_question_are_drawn_together():
+    rows = [row("far", i, k=k, right=True, identical=True, kl=0.0) for i in range(10) for k in range(2)]
+    same = figures(rows, "question", "retention", routes=False, ids=ids)["locality_far"]
+    assert same.n == 20 and same.low == pytest.approx(0.7225, abs=1e-4)  # Wilson's of 10 questions, not of 20 rows
+    rows[0] |= {"right": False}
+    rows[1] |= {"right": False}
+    found = figures(rows, "question", "retention", routes=False, ids=ids)["locality_far"]
+    assert found.value == 0.9 and found.low == pytest.approx(0.7)  # of ten draws the one is three, nearly at most
+
+
+def test_one_part_of_edits_has_a_speed_and_no_interval():
+    one, two = ({"edits": 4, "seconds": seconds} for seconds in (60.0, 30.0))
+    assert editing_speed([one]).to_dict() == {"value": 4.0, "ci": None, "n": 4}
+    assert editing_speed([one, two]).to_dict()["ci"] == [4.0, 8.0]
+
+
+def test_an_answer_cut_to_a_line_is_held_to_the_first_line_of_the_unedited_models():
+    cutting = SimpleNamespace(finish=lambda text, route: text.split("\n")[0] if route else text)
+    fired = Route("a", 0.1, 0.5, "a", "fired")
+    for route, right in ((fired, True), (None, False)):
+        made = {"base": "Lima\nand more"}
+        _answer(made, Ask("far", 0, 0, "?"), Said("Lima", route), cutting)
+        assert made["right"] is right and made["base"] == "Lima\nand more"
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
         ("lora", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ("grace", {"eps": -1.0}, "eps must be positive"),
         ("grace", {"prefix_cache": 1}, "prefix_cache must be true or false"),
+        ("grace", {"colour": 2}, "it has: seed, layer, eps"),
         ("rag", {"top": 0}, "top must be positive"),
         ("rag", {"form": "{prompt}"}, "form must contain {facts} and {prompt}"),
         ("melo", {"mode": "paper"}, "paper mode is the method melo-paper"),
@@ -193,6 +194,22 @@ def test_rag_says_that_it_cannot_serve_documents():
     with pytest.raises(MeloEditError, match="rag cannot serve task scotus"):
         method_class("rag").check_task("scotus", "document")
     method_class("rag").check_task("zsre", "question")
+
+
+def test_rag_measures_chords_and_a_wrong_encoder_is_one_line(make_model, make_source, tokenizer, tmp_path):
+    encoder, own = make_source("bert")
+    encoder.save_pretrained(tmp_path / "encoder")
+    own.save_pretrained(tmp_path / "encoder")
+    rag = method_class("rag")(make_model("llama"), tokenizer, {"encoder": str(tmp_path / "encoder")})
+    rag.edit(QUESTIONS)
+    texts = [QUESTIONS[0].prompt, "Is it late?"]
+    first, other = rag.route(texts)
+    cosine = float((rag.embed(texts[1:]) @ rag.embed([edit.prompt for edit in QUESTIONS]).T).max())
+    assert first.edit == "book" and first.distance == pytest.approx(0, abs=1e-3)
+    assert other.distance == pytest.approx((2 - 2 * cosine) ** 0.5, abs=1e-4)
+    assert other.threshold == pytest.approx(2**0.5)
+    with pytest.raises(MeloEditError, match=r"cannot load the encoder '/no/such' \(there is no such folder, [^\n]+$"):
+        method_class("rag")(rag.model, tokenizer, {"encoder": "/no/such"})
 
 
 def test_ft_and_grace_refuse_layers_that_there_are_not(opened):

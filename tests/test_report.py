@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from meloedit.commands_report import report
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.report import write_report
-from meloedit.evaluation.report_read import CASES, Measured, read_run
+from meloedit.evaluation.report_cases import CASES
+from meloedit.evaluation.report_read import Measured, read_run
 from meloedit.evaluation.report_table import METRICS, Row, make_table, show
 
 FIGURES = {
@@ -207,7 +208,7 @@ def test_numbers(value, share, text):
 def test_no_metric_is_forgotten():
     groups = list(dict.fromkeys(known.group for known in METRICS.values()))
     assert groups == ["edits", "generality", "locality", "routing", "cost"]
-    assert len({known.label for known in METRICS.values()}) == len(METRICS) == 29
+    assert len({known.label for known in METRICS.values()}) == len(METRICS) == 35
 
 
 def test_worst_cases_wrong_route_first(tmp_path):
@@ -313,6 +314,65 @@ def test_several_runs_share_a_table(tmp_path):
     assert said in words(table)
     twins = write_report([first, make_run(tmp_path / "d" / "a", observed=False)], tmp_path / "twins")
     assert str(tmp_path / "d" / "a") in twins.html.read_text("utf-8")
+
+
+def test_the_parts_of_several_protocols_are_runs_in_order(tmp_path):
+    for name in ("teacher-forced", "retention"):
+        make_run(tmp_path / "run" / name, observed=False, protocol=name)
+    made = write_report([tmp_path / "run"])
+    assert [run.folder.name for run in made.runs] == ["retention", "teacher-forced"]
+    assert made.html == tmp_path / "run" / "report.html"
+    assert [path.name for path in made.figures][0] == "1-zsre-smollm2-retention-growth.png"
+    for name in ("one", "two"):
+        make_run(tmp_path / name / "retention", observed=False)
+    made = write_report([tmp_path / name / "retention" for name in ("one", "two")], tmp_path / "page")
+    assert [path.name for path in made.figures][0] == "1-zsre-smollm2-retention-one-growth.png"
+
+
+def test_routes_alone(tmp_path):
+    shares = {name: figure(0.5) for name in ("right_edit", "coverage_far_1pct", "coverage_near_5pct", "auc_far")}
+    at = {name: figure(0.25) for name in ("right_block_rephrases", "wrong_block_rephrases", "activation_near")}
+    folder = make_run(
+        tmp_path / "run",
+        observed=False,
+        protocol="routing",
+        methods={"melo": shares | at, "rag": shares},
+        growth=None,
+        edits=1,
+    )
+    (folder / "observations").mkdir()
+    base = {"item": 0, "k": 0, "wanted": "f0", "nearest": "f0", "distance": 0.5, "threshold": 0.7, "route": None}
+    rows = [base | {"set": "rephrases", "prompt": "reached", "routed": "right", "route": "f0"}]
+    rows += [base | {"set": "rephrases", "prompt": "too far", "routed": "none"}]
+    rows += [base | {"set": "attribute", "prompt": "a friend", "routed": "wrong", "wanted": None}]
+    rows += [base | {"set": "far", "prompt": "quiet", "routed": "none", "wanted": None}]
+    for name, changed in (("melo", {}), ("rag", {"threshold": None, "routed": None, "nearest": "f9"})):
+        lines = [json.dumps(row | changed) + "\n" for row in rows]
+        (folder / "observations" / f"{name}.jsonl").write_text("".join(lines))
+    got = call(folder)
+    assert got.exit_code == 0, got.output
+    assert all(word in got.stdout for word in ("coverage", "right", "rephrases", "0.250")) and "…" not in got.stdout
+    page = (folder / "report.html").read_text("utf-8")
+    text = words(page)
+    assert "2 methods (melo, rag) routed prompts to 1 edit each on the model smollm2" in text
+    assert "rag has no threshold" in text and "nothing went wrong" not in text
+    routing = re.search(r'alt="(Routing by set[^"]*)"', page)[1]
+    assert "rag" not in routing and "attribute 0 right/1 wrong/0 none" in routing
+    assert worst(folder, "melo") == {"rephrases": ["too far"], "attribute": ["a friend"]}
+    assert worst(folder, "rag") == {"rephrases": ["reached", "too far"]}
+    assert "Rephrases that do not reach their edit" in text and "nearest edit f9" in text
+
+
+def worst(folder, name):
+    return {
+        where: [case["prompt"] for case in kind.cases()] for where, kind in read_run(folder).seen[name].worst.items()
+    }
+
+
+def test_the_unedited_model_alone_makes_no_edits(tmp_path):
+    folder = make_run(tmp_path / "run", observed=False, methods={"none": figures("none")}, growth=None, edits=4)
+    text = words(write_report([folder]).html.read_text("utf-8"))
+    assert "The unedited model alone, without any of the 4 edits: the model smollm2" in text
 
 
 def test_an_unfinished_run_is_marked(tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from meloedit.cli import app
 from meloedit.evaluation import features
-from meloedit.evaluation.routing_figures import Measured, threshold
+from meloedit.evaluation.routing_figures import Measured, Negatives, threshold
 
 NAMES = ["Ada", "Brun", "Caro", "Dora", "Egon", "Fred", "Gina", "Hugo"]
 ROWS = [
@@ -59,27 +59,34 @@ def run(files, *more):
 
 
 def test_figures_by_hand():
-    near, far = [0.1, 0.2, 0.3, 0.9], [0.25, 0.5, 0.6, 0.8]
+    near, far = [0.1, 0.2, 0.3, 0.9], Negatives([0.25, 0.5, 0.6, 0.8], range(4))
     measured = Measured(near, [True, True, False, True], [0, 0, 1, 1])
-    assert threshold(np.array(far), 0.0) == 0.25 and threshold(np.array(far), 0.25) == 0.5
+    distances = np.array(far.distance)
+    assert threshold(distances, 0.0) == 0.25 and threshold(distances, 0.25) == 0.5
     assert measured.covered(far, 0.0).value == 0.5  # 0.1 and 0.2; 0.3 is another's, and too far
     assert measured.covered(far, 0.25).value == 0.5
     assert measured.covered(far, 0.5).n == 4
+    forms = Negatives(far.distance, [7, 7, 9, 9])  # two questions in two forms: fewer thresholds can come of them
+    assert measured.auc(forms).value == measured.auc(far).value
+    assert measured.auc(forms).low == measured.auc(Negatives(far.distance * 1, [1, 1, 2, 2])).low
 
 
 def test_auc_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     near, far = rng.normal(0, 1, 80).round(1), rng.normal(1, 1, 60).round(1)  # with ties
-    own = Measured(near, [True] * 80, range(80)).auc(far)
+    own = Measured(near, [True] * 80, range(80)).auc(Negatives(far, range(60)))
     other = roc_auc_score([1] * 80 + [0] * 60, -np.concatenate([near, far]))
     assert own.value == pytest.approx(other, abs=1e-12) and own.low < own.value < own.high
 
 
 def test_the_command_measures_routes_of_each_key(files, tmp_path):
-    args = ["--method", "melo,melo-paper", "--edits", 6, "--prefixes", "--distractors", files["others"], *SETTINGS]
-    result = run(files, *args, "--out", tmp_path / "run")
-    assert result.exit_code == 0, result.output
+    args = ["--edits", 6, "--prefixes", "--distractors", files["others"], "--out", tmp_path / "run"]
+    for method, settings in (("melo", SETTINGS), ("melo-paper", [])):  # the second joins the first
+        result = run(files, "--method", method, *settings, *args)
+        assert result.exit_code == 0, result.output
     got = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert list(got["methods"]) == ["melo", "melo-paper"] and got["finished"]
+    assert list(got["provenance"]["configuration"]["settings"]) == ["melo", "melo-paper"]
     assert got["protocol"] == "routing" and got["edits"] == 6 and got["distractors"] == 3  # one asks an edit's words
     own = got["methods"]["melo"]
     names = {"right_edit", "wrong_edit", "coverage_far_0.5pct", "coverage_far_1pct", "coverage_near_2pct", "auc_far"}
@@ -94,6 +101,10 @@ def test_the_command_measures_routes_of_each_key(files, tmp_path):
     assert not any("Ada" in prompt or "<unk>" in prompt or "=" in prompt for prompt in far)
     page = CliRunner().invoke(app, ["report", str(tmp_path / "run")])
     assert page.exit_code == 0, page.output
+    for shown in (result.stdout, page.stdout):
+        heading = " ".join(shown.split("melo")[0].split())
+        assert all(word in heading for word in ("coverage", "rephrases", "5")) and "…" not in shown
+        assert max(map(len, shown.split("\nin ")[0].splitlines())) <= 100
 
 
 def test_routes_are_those_of_an_edited_model(files, tmp_path):

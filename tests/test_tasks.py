@@ -140,6 +140,13 @@ def test_canonical_rows(tmp_path):
     assert (task.name, task.kind, task.only_wrong) == ("zsre", "question", False)
 
 
+@pytest.mark.parametrize(("name", "near"), [("rephrase", "rephrases"), ("neer", "near"), ("targets", "target")])
+def test_a_misspelled_field_is_named_with_the_nearest(tmp_path, name, near):
+    path = file_of(tmp_path, fact(metadata={"a": 1}, variants=["Which?"]), fact("What?", **{name: ["x"]}))
+    with pytest.raises(EditError, match=f"line 2: unknown field '{name}' \\(did you mean '{near}'"):
+        load_task("zsre", [path])
+
+
 def test_mend_rows_go_to_their_target(tmp_path):
     other = MEND | {"src": "Who?", "subject": "Bo", "rephrase": "Which?", "loc": "nq question: Who won "}
     task = load_task("zsre", [file_of(tmp_path, MEND, other)])
@@ -308,7 +315,7 @@ def test_near_and_far_prompts_that_are_asked_of_an_edit_are_left_out(tmp_path):
     )
     task = load_task("zsre", [file_of(tmp_path, *rows), file_of(tmp_path, NQ, name="nq.jsonl")])
     assert by_id(task)["zsre-0"].near == ("When?", "Odd?") and by_id(task)["zsre-1"].near == ()
-    assert task.far == (Far("who was first", "nq"),)
+    assert [(far.prompt, far.kind) for far in task.far] == [("who was first", "nq")]
     assert counts(task) == {"contradictory": 1, "ambiguous_rephrases": 2, "ambiguous_near": 3, "ambiguous_far": 1}
 
 

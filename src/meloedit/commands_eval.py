@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .asked import Asked, names_of, read_asked
 from .errors import MeloEditError
 from .options import Device, DtypeName, Json
-from .terminal import note, progress, put, put_json, saying, shell, table
-
-if TYPE_CHECKING:
-    from .terminal import Column
+from .terminal import count, figure_table, note, progress, put, put_json, saying, shell
 
 MAIN = (
     "edit_success",
@@ -28,13 +25,13 @@ MAIN = (
 )
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
 PERPLEXITY = ("ppl_edits", "ppl_accurate", "ppl_locality")
-ROUTES = ("right_edit", "coverage_far_1pct", "coverage_near_5pct", "auc_far", "auc_near", "activation_far")
 COST = ("edits_per_minute", "answer_time_ratio")
 
 
 def evaluate(
     task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="zsre, counterfact, mquake, scotus or hallucination.")
+        str | None,
+        typer.Option(metavar="NAME", help="zsre (own questions too), counterfact, mquake, scotus, hallucination."),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -46,7 +43,11 @@ def evaluate(
     method: Annotated[str | None, typer.Option(metavar="A,B", help="Methods; default: melo.")] = None,
     edits: Annotated[int | None, typer.Option(metavar="N", min=1, help="Make the first N edits of the seed.")] = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="A,B", help="retention (default), teacher-forced, immediate, paper.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="retention (default), teacher-forced, immediate, paper; of two each has a subfolder of --out.",
+        ),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder; a run there goes on.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of the order of the edits; default: 0.")] = None,
@@ -102,17 +103,17 @@ def evaluate(
         "dtype": dtype and dtype.value,
     }
     asked = read_asked(config, given, settings or [])
-    from .evaluation.folder import RunFolder, alone
+    from .evaluation.folder import RunFolder, alone, check_parts
+    from .evaluation.plan import PROTOCOLS
 
     folder = Path(asked.out)
+    check_parts(folder, asked.protocol, PROTOCOLS)
     plans = _plans(asked)
     kept = f"what is finished is kept in {shell(folder)}: the same command goes on"
     with alone(folder), saying(lambda: kept), progress() as tell:
-        results = []
-        for plan in plans:
-            own = folder if len(asked.protocol) == 1 else folder / plan.protocol
-            run = RunFolder(own, plan.identity(), folder / "states")
-            results.append((own, _run(asked, plan, run, tell)))
+        places = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
+        runs = [RunFolder(own, plan.identity(), folder / "states") for own, plan in zip(places, plans, strict=True)]
+        results = [(run.path, _run(asked, plan, run, tell)) for run, plan in zip(runs, plans, strict=True)]
     if as_json:
         put_json(results[0][1] if len(results) == 1 else [result for _, result in results])
         return
@@ -182,8 +183,8 @@ def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
 
     load_quietly = partial(load, asked.model, asked.device, asked.dtype, lambda what, done, of: None)
     tell(f"loading {asked.model}", 0, 1)
-    for name, count in plan.task.left_out():
-        note(f"{plan.task.name}: {count:,} {name} left out")
+    for name, number in plan.task.left_out():
+        note(f"{plan.task.name}: {number:,} {name} left out")
     if asked.routing:
         from .evaluation.routing import RoutingRunner
 
@@ -193,14 +194,14 @@ def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
 
 def _show(folder: Path, result: Mapping[str, Any]) -> None:
     """Print the main figures."""
+    from .evaluation.report_table import ROUTES
+
     methods = result["methods"]
-    shown = [
-        n for n in (*MAIN, *PAPER, *PERPLEXITY, *ROUTES, *COST) if any(n in figures for figures in methods.values())
-    ]
-    columns: list[Column] = ["method", *((name.replace("_", " "), {"justify": "right"}) for name in shown)]
+    main = ROUTES if result["protocol"] == "routing" else (*MAIN, *PAPER, *PERPLEXITY, *COST)
+    shown = [name for name in main if any(name in figures for figures in methods.values())]
     rows = [[name, *(_cell(own.get(metric)) for metric in shown)] for name, own in methods.items()]
-    put(f"{result['task']}, {result['protocol']}, {result['edits']:,} edits on {result['model']}")
-    table(columns, rows)
+    put(f"{result['task']}, {result['protocol']}, {count(result['edits'], 'edit')} on {result['model']}")
+    figure_table([name.replace("_", " ") for name in shown], rows)
     put("")
     put(f"in {shell(folder)}: result.json, observations; for a page: meloedit report {shell(folder)}")
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Json
-from .terminal import note, plain, put, put_json, shell, table
+from .terminal import figure_table, note, plain, put, put_json, shell
 
 if TYPE_CHECKING:
     from .evaluation.report_read import Run
 
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as `meloedit eval --out DIR` makes them.")
-]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `meloedit eval --out DIR` made.")]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Where page and drawings go.", show_default="the first RUN"),
@@ -46,13 +44,14 @@ def report(runs: Runs, out: Out = None, as_json: Json = False) -> None:
 
 def _show(run: Run) -> None:
     """Print the main metrics of a run as a table."""
-    from .evaluation.report_table import MAIN, MISSING, metric, show
+    from .evaluation.report_table import MAIN, MISSING, ROUTES, metric, show
 
-    names = [name for name in MAIN if any(name in figures for figures in run.methods.values())][:6]
+    main = ROUTES if run.routing else MAIN
+    names = [name for name in main if any(name in figures for figures in run.methods.values())]
     rows = [
         [plain(method), *(show(figures[n].value, metric(n).share) if n in figures else MISSING for n in names)]
         for method, figures in run.methods.items()
     ]
     put(f"{run.text('task')}, {run.text('model')}, {run.text('protocol')}")
-    table(["method", *((metric(name).label, {"justify": "right"}) for name in names)], rows)
+    figure_table([metric(name).label for name in names], rows)
     put("")

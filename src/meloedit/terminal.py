@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .errors import count as count
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -63,11 +65,6 @@ def plain(text: str) -> str:
     )
 
 
-def count(number: int, noun: str) -> str:
-    """Return ``1 edit``, ``2 edits``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def some(names: Sequence[str], limit: int = 5) -> str:
     """Return names in a row, the first few of many."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
@@ -96,6 +93,25 @@ def console(stderr: bool = False) -> Console:
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under headings."""
     console().print(make_table(columns, rows))
+
+
+def figure_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the figures of methods; headings go over several lines where they must, and what has no room is named."""
+    room, between = console().width, 3
+    cells = [max((len(row[at]) for row in rows), default=0) for at in range(len(names) + 1)]
+
+    def width(headings: Sequence[str]) -> int:
+        longest = [max(map(len, text.split("\n"))) for text in headings]
+        return sum(max(pair) + between for pair in zip(cells, longest, strict=False)) - between
+
+    headings = ["method", *names]
+    if width(headings) > room:
+        headings = [heading.replace(" ", "\n") for heading in headings]
+    shown = next((at for at in range(len(headings), 1, -1) if width(headings[:at]) <= room), 2)
+    numbers: list[Column] = [(heading, {"justify": "right", "no_wrap": True}) for heading in headings[1:shown]]
+    table([("method", {"no_wrap": True}), *numbers], [row[:shown] for row in rows])
+    if left := names[shown - 1 :]:
+        put(f"no room for: {', '.join(left)}")
 
 
 def make_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Table:

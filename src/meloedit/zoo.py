@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
         )
         model, info = loaded
     except Exception as error:  # tokenizers raises no narrower class, and each kind of file has errors of its own
-        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+        reason = why_not_loaded(source, error)
         raise ModelError(
             f"cannot load model {name!r} ({reason}); give a folder, a hub name, or {DEMO_MODEL!r}"
         ) from None
@@ -72,6 +73,20 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     if wrong := sorted(key for key, *_ in info["mismatched_keys"]):
         raise ModelError(f"model {name!r}: {_first(wrong)} has another shape than config.json says")
     return model, tokenizer
+
+
+def why_not_loaded(source: str, error: Exception) -> str:
+    """Return in a few words why transformers could not load a name; its own are paragraphs, and of the hub mostly."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not Path(source).exists() and any(words in text for words in _NOWHERE):
+        return "there is no such folder, and the hub has no such model or cannot be reached"
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        return "the folder has no config.json"
+    return textwrap.shorten(text, 200, placeholder=" ...")
+
+
+_NOWHERE = ("couldn't connect", "not a local folder", "Repo id must be", "not a valid model identifier")
+"""Words of transformers and the hub's client where a name leads nowhere."""
 
 
 def _first(names: list[str]) -> str:

@@ -29,7 +29,7 @@ class Ask:
 
     Attributes:
         set: what it is for.
-        item: number of the item it belongs to, or of the prompt in its set.
+        item: number of the item it belongs to, or of the prompt in its set; forms of one far question share it.
         k: its number among the item's prompts of this set.
         prompt: the prompt.
         answers: the answers that are right; none: the base model's.
@@ -72,11 +72,14 @@ def item_asks(items: Sequence[Item], first: int = 0) -> dict[Set, list[Ask]]:
 def other_asks(task: Task, limit: int | None) -> dict[Set, list[Ask]]:
     """Return what is asked about no edit, ``limit`` prompts of each set (and of each kind of far prompt) at most."""
     counts: dict[str, int] = {}
+    forms: dict[int, list[int]] = {}
     far = []
     for number, prompt in enumerate(task.far):
         counts[prompt.kind] = counts.get(prompt.kind, 0) + 1
         if limit is None or counts[prompt.kind] <= limit:
-            far.append(Ask("far", number, 0, prompt.prompt, kind=prompt.kind))
+            own = [] if prompt.question is None else forms.setdefault(prompt.question, [])
+            own.append(number)
+            far.append(Ask("far", own[0], len(own) - 1, prompt.prompt, kind=prompt.kind))
     made: dict[Set, list[Ask]] = {"far": far}
     rest: Set = "far" if task.kind == "passage" else "upstream"
     for name, probes in ((rest, task.upstream), ("accurate", task.accurate)):

@@ -1,7 +1,7 @@
 """From observations to figures: every metric of ``meloedit eval`` is defined here, once.
 
 A share over one row for each edit has a Wilson interval; a mean, and a share over several rows for each edit, has a
-bootstrap interval that draws whole edits.
+bootstrap interval that draws whole edits. The two forms of an NQ question are two rows of one far prompt in this sense.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .metrics import Estimate, f1, mean, perplexity_of_rows, pooled, share
+from .metrics import Estimate, f1, mean, perplexity_of_rows, pooled, share, share_of_groups
 from .observe import Observation
 from .task import Kind
 
@@ -52,7 +52,7 @@ def by_edit(
 ) -> Estimate | None:
     """Return the mean of a figure over rows, with an interval over edits; ``None`` without rows that have it.
 
-    ``shares`` says that what is 0 or 1 in every row is a share.
+    ``shares`` says that the figure lies between 0 and 1.
     """
     sums: dict[int, float] = {}
     counts: dict[int, int] = {}
@@ -64,7 +64,7 @@ def by_edit(
     if not sums:
         return None
     if max(counts.values()) > 1:
-        return pooled(list(sums.values()), list(counts.values()))
+        return (share_of_groups if shares else pooled)(list(sums.values()), list(counts.values()))
     if shares and set(sums.values()) <= {0.0, 1.0}:
         return share([value == 1 for value in sums.values()])
     return mean(list(sums.values()))
@@ -92,8 +92,7 @@ def _paper(by_set: dict[str, list[Observation]], kind: Kind, ids: Ids) -> dict[s
         return {}
 
     def of(row: Observation) -> float | None:
-        wanted = row["wanted"] if row["set"] != "far" else row["base"]
-        return None if row["answer"] is None else f1(ids(row["answer"]), ids(wanted or ""))
+        return None if row["answer"] is None else f1(ids(row["answer"]), ids(row["wanted"] or ""))
 
     names = {"edits": "f1_edits", "rephrases": "f1_generality", "far": "f1_locality"}
     return {name: by_edit(by_set.get(own, ()), of) for own, name in names.items()}

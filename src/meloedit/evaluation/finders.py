@@ -21,7 +21,7 @@ from ..editor import Editor
 from ..errors import MeloEditError
 from ..keys import Pooled
 from ..methods.melo import Melo, MeloPaper
-from ..methods.rag import Rag
+from ..methods.rag import Rag, chord
 from .features import kept
 from .folder import digest
 
@@ -188,7 +188,7 @@ class EncoderFinder(_TableFinder):
         super().__init__(base, settings, tell)
         self._rag = Rag(base.model, base.backbone.tokenizer, settings)
         least = self._rag.settings.min_similarity
-        self.threshold = (2 - 2 * least) ** 0.5 if least > 0 else None
+        self.threshold = chord(torch.tensor(least)).item() if least > 0 else None
 
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
         """Return vectors of unit length."""
@@ -197,7 +197,7 @@ class EncoderFinder(_TableFinder):
 
     def distances(self, keys: Tensor) -> Tensor:
         """Return sqrt(2 - 2 cos)."""
-        return (2 - 2 * keys @ self._table.T).clamp(min=0).sqrt()
+        return chord(keys @ self._table.T)
 
 
 FINDERS: Mapping[str, Callable[[Method, Mapping[str, Any], Progress], Finder]] = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class RunFolder:
         states: where edited states are kept; runs of several protocols share them.
         answers: where the unedited model's answers are kept; runs of one model can share them.
 
+    Attributes:
+        made: how many parts were made, not read.
+
     Raises:
         MeloEditError: if the folder holds a run of something else, or other files, or cannot be written.
     """
@@ -46,6 +49,7 @@ class RunFolder:
         self, path: Path, asked: Mapping[str, Any], states: Path | None = None, answers: Path | None = None
     ) -> None:
         self.path = make_folder(path)
+        self.made = 0
         self.states = make_folder(states or path / "states")
         self._answers = answers or self.states
         self._asked: Any = json.loads(json.dumps(asked))
@@ -72,6 +76,7 @@ class RunFolder:
         if isinstance(held, list) and len(held) == count:
             return held
         rows = make()
+        self.made += 1
         make_folder(path.parent)
         write_bytes(path, json.dumps(rows).encode())
         held = json.loads(json.dumps(rows))
@@ -88,10 +93,16 @@ class RunFolder:
             write_bytes(path, json.dumps(held).encode())
         return held
 
+    def observations(self, method: str) -> Path:
+        """Return where the observations of a method are."""
+        return self.path / "observations" / f"{method}.jsonl"
+
     def write_observations(self, method: str, rows: Sequence[Observation]) -> None:
         """Write all observations of a method."""
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_bytes(make_folder(self.path / "observations") / f"{method}.jsonl", text.encode())
+        self._begin()
+        path = self.observations(method)
+        make_folder(path.parent)
+        write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write the figures."""
@@ -114,7 +125,8 @@ class Progressed:
         self._path = folder / "progress.json"
         held = read_json(self._path, dict, f"remove {folder}, and the edits are made anew")
         if held is not None and held.get("identity") != identity:
-            raise MeloEditError(f"{folder} holds edits made with other settings: choose another --out, or remove it")
+            advice = f"choose another --out, or remove {folder}"
+            raise MeloEditError(f"{folder} holds edits made with other settings: {advice}")
         if held is not None and not _is_progress(held):
             raise MeloEditError(f"{self._path} is damaged: remove {folder}, and the edits are made anew")
         self.held: dict[str, Any] = held or {"identity": identity, "done": 0, "state": None, "parts": []}
@@ -140,12 +152,13 @@ def _is_progress(held: Mapping[str, Any]) -> bool:
     return len(made) == len(parts) and min(made, default=1) > 0 and sum(made) == done
 
 
-def read_json(path: Path, kind: type = object, advice: str = "remove it, and the run makes it anew") -> Any:
+def read_json(path: Path, kind: type = object, advice: str = "") -> Any:
     """Return a file's values; ``None`` where there is none.
 
     Raises:
         MeloEditError: if it cannot be read or holds another kind of value.
     """
+    advice = advice or f"remove {path}, and the run makes it anew"
     try:
         held = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -157,13 +170,29 @@ def read_json(path: Path, kind: type = object, advice: str = "remove it, and the
     return held
 
 
+def check_parts(path: Path, protocols: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse to put a run of one protocol and parts of several into the same folder.
+
+    Raises:
+        MeloEditError: naming what is there.
+    """
+    if len(protocols) > 1 and (path / "run.json").exists():
+        raise MeloEditError(f"{path} holds a run of one protocol: choose another --out for several")
+    if len(protocols) == 1 and (parts := [name for name in known if (path / name / "run.json").exists()]):
+        there = ",".join(parts)
+        raise MeloEditError(
+            f"{path} holds parts of several protocols: give --protocol {there}, or choose another --out"
+        )
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder.
+    """Keep other processes out of a run's folder; what ends before it wrote anything leaves nothing behind.
 
     Raises:
         MeloEditError: if another process is running there.
     """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = FileLock(make_folder(path) / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -172,4 +201,17 @@ def alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _sweep(path, new)
         lock.release()
+
+
+def _sweep(path: Path, new: Sequence[Path]) -> None:
+    """Remove the lock and empty folders where there is nothing else, then the folders that were made for it."""
+    inside = sorted(path.rglob("*"), reverse=True)
+    if any(not one.is_dir() and one != path / LOCK for one in inside):
+        return
+    with suppress(OSError):  # it cannot be removed, or somebody has just put something there: it stays
+        for one in inside:
+            one.rmdir() if one.is_dir() else one.unlink()
+        for folder in new:
+            folder.rmdir()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import MeloConfig
 from ..edit import Edit, Prompt, check_prompt, json_rows, open_text, prompt_key
 from ..errors import EditError, MeloEditError, ModelError
+from ..errors import count as count_of
 from ..files import make_folder, write_bytes, write_json
 from ..inputs import read_config
 
@@ -94,7 +95,8 @@ def read_facts(path: Path, count: int | None = None) -> Facts:
     if not items:
         raise EditError(f"{path} holds no edits")
     if count is not None and len(items) < count:
-        raise EditError(f"{path} holds {len(items):,} edits, fewer than the {count:,} asked for")
+        there = count_of(len(items), "edit")
+        raise EditError(f"{path} holds {there}, fewer than the {count:,} asked for: give --count {len(items)}")
     return Facts(path.name, digest, tuple(items))
 
 

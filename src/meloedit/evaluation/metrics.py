@@ -21,7 +21,7 @@ _RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval and the number of rows behind it."""
+    """A figure with its 95 % interval and the number of rows behind it; ``low`` is NaN where nothing gives one."""
 
     value: float
     low: float
@@ -30,7 +30,8 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as JSON-ready values, rounded to what the interval is good for."""
-        return {"value": _short(self.value), "ci": [_short(self.low), _short(self.high)], "n": self.n}
+        ci = None if math.isnan(self.low) else [_short(self.low), _short(self.high)]
+        return {"value": _short(self.value), "ci": ci, "n": self.n}
 
 
 def _short(value: float) -> float:
@@ -106,8 +107,26 @@ def perplexity(nll_sum: float, tokens: int) -> float:
 def share(hits: Sequence[bool]) -> Estimate:
     """Return a share with its Wilson interval."""
     _some(hits)
-    interval = _stats().binomtest(int(sum(hits)), len(hits)).proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(sum(hits) / len(hits), float(interval.low), float(interval.high), len(hits))
+    value = sum(hits) / len(hits)
+    return Estimate(value, *_wilson(value, len(hits)), len(hits))
+
+
+def share_of_groups(sums: Sequence[float], counts: Sequence[float], seed: int = 0) -> Estimate:
+    """Return a share over the rows of groups; rows of one group are alike, so that groups are drawn, not rows.
+
+    The interval is the bootstrap's; where all groups have the same share, which it takes for certain, Wilson's over
+    the number of groups.
+    """
+    found = pooled(sums, counts, seed)
+    return found if found.high - found.low > 1e-9 else Estimate(found.value, *_wilson(found.value, len(sums)), found.n)
+
+
+def _wilson(value: float, n: int) -> tuple[float, float]:
+    """Return Wilson's interval of a share p of n: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)."""
+    z = float(_stats().norm.ppf((1 + CONFIDENCE) / 2))
+    middle, half = value + z * z / (2 * n), z * math.sqrt(max(0.0, value * (1 - value) / n) + (z / (2 * n)) ** 2)
+    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    return (low if value > 0 else 0.0), (high if value < 1 else 1.0)
 
 
 def mean(values: Sequence[float], seed: int = 0) -> Estimate:

@@ -48,7 +48,7 @@ def observe(
     rows = [_blank(ask, said.get(i)) for i, ask in enumerate(asks)]
     if generate:
         for row, ask, answer in zip(rows, asks, method.answer([a.prompt for a in asks], longest), strict=True):
-            _answer(row, ask, answer)
+            _answer(row, ask, answer, method)
     scored = [i for i, ask in enumerate(asks) if ask.kept or likelihood]
     _score(method, base, asks, scored, rows)
     if method.routes and not generate:
@@ -69,9 +69,13 @@ def _blank(ask: Ask, said: str | None) -> Observation:
     return row | {"agreed": None, "nll": None, "tokens": None, "kind": ask.kind}
 
 
-def _answer(row: Observation, ask: Ask, answer: Said) -> None:
+def _answer(row: Observation, ask: Ask, answer: Said, method: Method) -> None:
     row["answer"] = answer.text
-    row["right"] = answered(answer.text, ask.answers) if ask.answers else answer.text == row["base"]
+    if ask.answers:
+        row["right"] = answered(answer.text, ask.answers)
+    else:  # a method that cuts its answers to a line is held to the first line of the unedited model's
+        row["wanted"] = method.finish(row["base"] or "", answer.route)
+        row["right"] = answer.text == row["wanted"]
     if answer.route is not None:
         row |= {name: getattr(answer.route, own) for name, own in _ROUTE.items()}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import MeloEditError
+from ..errors import count as count_of
 from .task import Task
 
 PROTOCOLS = {
@@ -51,7 +52,8 @@ class Plan:
                 raise MeloEditError(f"{option} does not fit task {self.task.name}: each case is edited by itself")
         count = self.edits or len(self.task.items)
         if self.every is not None and self.every >= count:
-            raise MeloEditError(f"--every {self.every}: with {count:,} edits nothing would be scored before the end")
+            with_ = count_of(count, "edit")
+            raise MeloEditError(f"--every {self.every}: with {with_} nothing would be scored before the end")
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this run from others but for its methods, JSON-ready."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -16,12 +16,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..errors import MeloEditError
+from ..errors import MeloEditError, count
 from ..files import make_folder, write_bytes
 from .plots import check_plots
 from .report_plots import draw_run
-from .report_read import Run, Seen, finite, number, read_run, short
+from .report_read import Run, Seen, parts_of, read_run
 from .report_table import MISSING, UNEDITED, Row, make_table
+from .report_values import finite, number, short
 
 PAGE = "report.html"
 KINDS = {
@@ -31,6 +32,14 @@ KINDS = {
     "far": "Far prompts whose answer changed",
     "upstream": "Upstream prompts whose answer changed",
 }
+ROUTED_KINDS = {
+    "edits": "Edits that their own prompt does not reach",
+    "rephrases": "Rephrases that do not reach their edit",
+    "near": "Near prompts that reach an edit",
+    "attribute": "Attribute prompts that reach an edit",
+    "far": "Far prompts that reach an edit",
+}
+"""The same where routes alone are measured."""
 LONGEST_VALUE = 4000
 """Characters of a value among the provenance; result.json holds the whole of it."""
 
@@ -61,14 +70,16 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
     """Write the page of one or several run folders, and its drawings.
 
     Args:
-        folders: the runs, in the order of the page; one that is named twice is shown once.
+        folders: the runs, in the order of the page; one that is named twice is shown once, and one that holds the parts
+            of several protocols is all of them.
         out: where to write; the first run's folder if it is not given.
 
     Raises:
         MeloEditError: if a folder is no run, a file in it is damaged, or the page cannot be written.
     """
     check_report()
-    runs = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    parts = [part for folder in folders for part in parts_of(folder)]
+    runs = [read_run(folder) for folder in {folder.resolve(): folder for folder in parts}.values()]
     out = make_folder(out if out is not None else folders[0])
     labels = _labels(runs)
     sections, files = [], {}
@@ -118,13 +129,15 @@ def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -
         "details": _flat(details),
         "table": make_table([Row(name, figures) for name, figures in run.methods.items()]) if run.methods else None,
         "figures": rest,
-        "cases": [_cases(name, seen) for name, seen in run.seen.items()],
+        "cases": [_cases(name, seen, ROUTED_KINDS if run.routing else KINDS) for name, seen in run.seen.items()],
     }
 
 
 def _faults(run: Run) -> list[str]:
     """Return what a run's files lack, in words."""
     said = [f"{short(name)}: the last observation is cut off and left out" for name, s in run.seen.items() if s.torn]
+    for name in run.unscoped():
+        said.append(f"{short(name)} has no threshold: it always finds an edit, and where it would stop is not drawn")
     for name, figures in run.methods.items():
         if name not in run.seen:
             said.append(f"{short(name)}: no observations, so neither routes nor distances nor cases are shown")
@@ -135,14 +148,17 @@ def _faults(run: Run) -> list[str]:
 
 def _sentence(run: Run) -> str:
     names = [short(name) for name in run.names() if name != UNEDITED]
-    count = f"{len(names)} methods" if len(names) != 1 else "1 method"
-    who = f"{count} ({', '.join(names)})" if names else "No method yet"
-    edits = f"{run.edits:,.0f} edits" if run.edits is not None and finite(run.edits) else "edits"
+    where = f"the model {run.text('model')}, from the task {run.text('task')}"
+    scored = f"scored by the protocol {run.text('protocol')}"
+    edits = count(int(run.edits), "edit") if run.edits is not None and finite(run.edits) else "edits"
+    if not names and UNEDITED in run.names():
+        return f"The unedited model alone, without any of the {edits}: {where}, {scored}."
+    who = f"{count(len(names), 'method')} ({', '.join(names)})" if names else "No method yet"
     each = " each" if len(names) > 1 else ""
     beside = ", beside the unedited model" if UNEDITED in run.names() else ""
-    verb = "made" if run.finished else "is to make" if len(names) == 1 else "are to make"
-    where = f"the model {run.text('model')}, from the task {run.text('task')}"
-    return f"{who} {verb} {edits}{each} on {where}, scored by the protocol {run.text('protocol')}{beside}."
+    made, make = ("routed prompts to", "route prompts to") if run.routing else ("made", "make")
+    verb = made if run.finished else f"is to {make}" if len(names) == 1 else f"are to {make}"
+    return f"{who} {verb} {edits}{each} on {where}, {scored}{beside}."
 
 
 def _files(run: Run) -> list[dict[str, str]]:
@@ -151,10 +167,10 @@ def _files(run: Run) -> list[dict[str, str]]:
     return [{name: _words(row.get(name)) for name in ("name", "role", "rows", "sha256")} for row in rows]
 
 
-def _cases(name: str, seen: Seen) -> dict[str, Any]:
+def _cases(name: str, seen: Seen, titles: Mapping[str, str]) -> dict[str, Any]:
     kinds = [
         {"title": title, "total": seen.worst[where].total, "cases": seen.worst[where].cases()}
-        for where, title in KINDS.items()
+        for where, title in titles.items()
         if where in seen.worst
     ]
     return {"method": short(name), "rows": seen.rows, "kinds": kinds}
@@ -185,7 +201,9 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         return f"{run.text('task')}, {run.text('model')}, {run.text('protocol')}"
 
     def folder(run: Run) -> str:
-        return f"{plain(run)}, {short(run.folder.resolve().name)}"
+        path = run.folder.resolve()
+        own = path.parent if path.name == run.text("protocol") else path  # a part is named after its protocol
+        return f"{plain(run)}, {short(own.name)}"
 
     def path(run: Run) -> str:
         return f"{plain(run)}, {short(str(run.folder), 1000)}"

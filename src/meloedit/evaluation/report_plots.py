@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .plots import LONGEST
-from .report_read import Measured, Run, Seen, finite, short
+from .report_read import Measured, Run, Seen
 from .report_table import METRICS, UNEDITED, metric
+from .report_values import finite, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +22,15 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 """Told apart by the colour-blind as well; the unedited model is grey."""
 MARKERS = "osD^vPX*"
 ROUTES = {"right": "right edit", "wrong": "wrong edit", "none": "no edit"}
-WANTED = {"edits": "right", "rephrases": "right", "near": "none", "far": "none", "upstream": "none"}
+WANTED = {"edits": "right", "rephrases": "right"} | dict.fromkeys(("near", "attribute", "far", "upstream"), "none")
 """The sets of prompts that are drawn, and where a prompt of each should go."""
-SPREAD = {"rephrases": "#0072b2", "near": "#d55e00", "far": "#7f7f7f", "upstream": "#009e73"}
+SPREAD = {
+    "rephrases": "#0072b2",
+    "near": "#d55e00",
+    "attribute": "#cc79a7",
+    "far": "#7f7f7f",
+    "upstream": "#009e73",
+}
 WIDTH = 9.0
 
 
@@ -117,7 +124,8 @@ def _or_gap(value: float | None) -> float:
 
 
 def _routing(run: Run) -> dict[str, Any] | None:
-    routed = {name: seen for name, seen in run.seen.items() if any(where in seen.routes for where in WANTED)}
+    drawn = {name: seen for name, seen in run.seen.items() if name not in run.unscoped()}
+    routed = {name: seen for name, seen in drawn.items() if any(where in seen.routes for where in WANTED)}
     if not routed:
         return None
     figure, axes = _panels(len(routed), 2.5)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
 import json
-import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -12,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import MeloEditError
+from ..errors import MeloEditError, count
+from .plan import PROTOCOLS
+from .report_cases import Worst, is_bad
+from .report_values import finite, number, short
 
 RESULT = "result.json"
 OBSERVATIONS = "observations"
-CASES = 12
-"""Worst cases of a kind and method that are shown."""
-LONGEST_CASE = 400
-"""Characters of a text in a worst case; the observations hold the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +26,6 @@ class Measured:
     value: float | None
     ci: tuple[float | None, float | None] | None = None
     n: float | None = None
-
-
-@dataclass
-class Worst:
-    """The worst of some observations: those on a wrong route first, then by divergence, then in the file's order."""
-
-    total: int = 0
-    _heap: list[tuple[int, float, int, dict[str, Any]]] = field(default_factory=list)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Count an observation, and keep it if it is among the worst so far."""
-        self.total += 1
-        kl = number(row.get("kl"))
-        entry = (int(row.get("routed") == "wrong"), kl if kl is not None and kl == kl else 0.0, -self.total, row)
-        if len(self._heap) < CASES:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heappushpop(self._heap, entry)
-
-    def cases(self) -> list[dict[str, Any]]:
-        """Return the worst, the very worst first, as texts that can be shown."""
-        names = ("prompt", "wanted", "answer", "base", "route", "routed", "kind", "item")
-        rows = [row for *_, row in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
-        return [{name: _said(row.get(name)) for name in names} for row in rows]
 
 
 @dataclass
@@ -77,7 +50,7 @@ class Seen:
             self.distances.setdefault(where, array("d")).append(distance or 0.0)
         if finite(threshold):
             self.thresholds.append(threshold or 0.0)
-        if _is_bad(where, row):
+        if is_bad(where, row):
             self.worst.setdefault(where, Worst()).add(row)
 
 
@@ -109,6 +82,15 @@ class Run:
         """How many edits it makes."""
         return number(self.result.get("edits"))
 
+    @property
+    def routing(self) -> bool:
+        """Whether routes alone were measured."""
+        return self.result.get("protocol") == "routing"
+
+    def unscoped(self) -> list[str]:
+        """Return the methods that find the nearest edit, and have no threshold that would keep a prompt from it."""
+        return [name for name, seen in self.seen.items() if self.routing and seen.rows and not seen.thresholds]
+
     def text(self, name: str) -> str:
         """Return one of the texts of result.json, or a dash."""
         return short(str(self.result.get(name) or "–"))
@@ -125,8 +107,15 @@ class Run:
         parts = [f"{name} {reached.get(name, '?')}" if name in reached else name for name in self.names()]
         if not parts:
             return "unfinished: no method has figures yet"
-        of = f" of {self.edits:,.0f} edits" if self.edits is not None and reached else ""
+        known = self.edits is not None and finite(self.edits) and reached
+        of = f" of {count(int(self.edits or 0), 'edit')}" if known else ""
         return f"unfinished: so far {', '.join(map(short, parts))}{of}"
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the runs in a folder: those of its protocols, in their order, where it is none itself."""
+    parts = [folder / name for name in PROTOCOLS if (folder / name / RESULT).is_file()]
+    return [folder] if (folder / RESULT).is_file() or not parts else parts
 
 
 def read_run(folder: Path) -> Run:
@@ -239,45 +228,3 @@ def _measured(path: Path, where: str, given: Any) -> Measured:
         raise MeloEditError(f"{path}: damaged ({short(where)} is no figure with value, ci and n)")
     interval = (number(ci[0]), number(ci[1])) if ci is not None else None
     return Measured(number(value), interval, number(values.get("n")))
-
-
-def number(value: Any) -> float | None:
-    """Return a number as a float (NaN and infinities are some), and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def finite(value: float | None) -> bool:
-    """Return whether a value is a number that can be compared and drawn."""
-    return value is not None and math.isfinite(value)
-
-
-def short(text: str, longest: int = 200) -> str:
-    """Return a text in one line, cut off where it is long, what cannot be printed replaced."""
-    words = " ".join(text[: 20 * longest].split())
-    words = words if len(words) <= longest else words[: longest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
-
-
-def _said(value: Any) -> str | None:
-    return None if value is None else short(value if isinstance(value, str) else json.dumps(value), LONGEST_CASE)
-
-
-def _is_bad(where: str, row: dict[str, Any]) -> bool:
-    """Return whether an edit failed, a rephrasing was answered wrongly, or another prompt's answer changed.
-
-    Where no answer was generated, ``agreed`` is the share of the wanted tokens that the model would choose.
-    """
-    right, agreed = row.get("right"), number(row.get("agreed"))
-    if where in ("edits", "rephrases"):
-        return right is False or right is None and agreed is not None and agreed < 1
-    if where not in ("near", "far", "upstream"):
-        return False
-    answer, base = row.get("answer"), row.get("base")
-    if isinstance(answer, str) and isinstance(base, str):
-        return answer != base
-    return agreed < 1 if agreed is not None else row.get("identical") is False

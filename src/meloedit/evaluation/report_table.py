@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .report_read import Measured, finite, short
+from .report_read import Measured
+from .report_values import finite, short
 
 MISSING = "\N{EN DASH}"
 UNEDITED = "none"
@@ -54,6 +55,12 @@ METRICS = {
     "right_block_edits": Metric("routing", "right block, edits", True),
     "right_block_rephrases": Metric("routing", "right block, rephrases", True),
     "wrong_block_rephrases": Metric("routing", "wrong block, rephrases", False),
+    "right_edit": Metric("routing", "right edit nearest", True),
+    "wrong_edit": Metric("routing", "wrong edit nearest", False),
+    "coverage_far_1pct": Metric("routing", "coverage, far 1 %", True),
+    "coverage_near_5pct": Metric("routing", "coverage, near 5 %", True),
+    "auc_far": Metric("routing", "AUC, far", True),
+    "auc_near": Metric("routing", "AUC, near", True),
     "activation_near": Metric("routing", "fired, near", False),
     "activation_far": Metric("routing", "fired, far", False),
     "edits_per_minute": Metric("cost", "edits a minute", True, share=False),
@@ -77,7 +84,17 @@ MAIN = (
     "ppl_locality",
     "edits_per_minute",
 )
-"""The columns of the short table on a terminal: the first six of these that occur."""
+"""The columns of the short table on a terminal, those first that must have room."""
+ROUTES = (
+    "right_edit",
+    "right_block_rephrases",
+    "wrong_block_rephrases",
+    "coverage_far_1pct",
+    "coverage_near_5pct",
+    "activation_near",
+    "activation_far",
+)
+"""The same where routes alone were measured."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..edit import prompt_text
+from ..errors import count
 from ..methods.none import Unedited
 from .asks import Ask, Set, item_asks, other_asks
 from .chosen import check_model, choose
 from .figures import by_edit, ready
 from .finders import FINDERS, Finder, Found
+from .former import Former
 from .metrics import Estimate
 from .observe import Observation
 from .prefixes import PREFIXES, prefixed
 from .provenance import provenance
-from .routing_figures import Measured
+from .routing_figures import Measured, Negatives
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -67,6 +69,7 @@ class RoutingRunner:
         ]
         self.asks = item_asks(self.task.items) | other_asks(self.task, plan.limit)
         self.found: dict[str, Any] = {}
+        self.former = Former.of(folder, self.base.backbone.fingerprint())
 
     def _said(self, prompts: Sequence[Any], longest: int) -> list[str]:
         return [said.text for said in self.base.answer(prompts, longest)]
@@ -85,14 +88,14 @@ class RoutingRunner:
         return self.result(True)
 
     def result(self, finished: bool) -> dict[str, Any]:
-        """Return the figures so far."""
+        """Return the figures so far, those of methods that an earlier command finished too."""
         plan, task = self.plan, self.task
         asked = {"settings": {name: dict(own) for name, own in plan.methods.items()}, **plan.identity()}
         told = provenance() | {"fingerprint": self.base.backbone.fingerprint(), "cleaning": dict(task.cleaning)}
-        notes = [NOTE, f"{len(task.items):,} edits are scored, {len(self.others):,} more are held beside them"]
+        notes = [NOTE, f"scored: {count(len(task.items), 'edit')}; held beside them: {len(self.others):,} more"]
         if self.mentioned:
-            notes.append(f"{self.mentioned:,} far prompts that name an edit's subject were left out")
-        return {
+            notes.append(f"left out: {count(self.mentioned, 'far prompt')} that names an edit's subject")
+        result = {
             "protocol": plan.protocol,
             "task": task.name,
             "model": plan.model,
@@ -104,6 +107,7 @@ class RoutingRunner:
             "notes": notes,
             "finished": finished,
         }
+        return self.former.joined(result, plan.methods)
 
     def _measure(self, finder: Finder) -> tuple[list[Observation], dict[str, Estimate]]:
         edits = [item.edit for item in self.task.items] + self.others
@@ -167,7 +171,8 @@ class _Asked:
             routed = "none" if not fires else "right" if right and not ask.kept else "wrong"
             row = {"set": ask.set, "item": ask.item, "k": ask.k, "prompt": prompt_text(ask.prompt), "kind": ask.kind}
             nearest = edits[owner].id if owner >= 0 else None
-            row |= {"nearest": nearest, "route": nearest if fires else None, "routed": routed}
+            row |= {"wanted": ask.edit, "nearest": nearest, "route": nearest if fires else None}
+            row["routed"] = None if threshold is None else routed  # without a scope nothing is in it or out of it
             made.append(row | {"distance": distance, "threshold": threshold})
         return made
 
@@ -191,8 +196,9 @@ def _against(measured: Measured | None, sets: Mapping[str, _Asked]) -> dict[str,
     found: dict[str, Estimate] = {}
     for name, shares in (("far", FAR), ("near", NEAR), ("attribute", NEAR)):
         if measured is not None and name in sets:
-            found |= {f"coverage_{name}_{s}": measured.covered(sets[name].distance, shares[s]) for s in shares}
-            found[f"auc_{name}"] = measured.auc(sets[name].distance)
+            negatives = Negatives(sets[name].distance, [ask.item for ask in sets[name].asks])
+            found |= {f"coverage_{name}_{s}": measured.covered(negatives, shares[s]) for s in shares}
+            found[f"auc_{name}"] = measured.auc(negatives)
     return found
 
 

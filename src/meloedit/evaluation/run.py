@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MeloEditError
+from ..errors import MeloEditError, count
 from ..methods import method_class
 from ..methods.none import Unedited
 from .asks import Ask, Set, item_asks, other_asks
 from .chosen import check_model, choose
-from .costs import Cost, answer_time, editing_speed
+from .costs import COSTS, Cost, answer_time, editing_speed
 from .figures import figures, ready
 from .folder import Progressed, RunFolder, digest
+from .former import Former
 from .metrics import without_special
 from .observe import Observation, observe
 from .plan import PROTOCOLS, Plan
@@ -65,6 +66,8 @@ class Runner:
         self.growth: dict[str, list[dict[str, Any]]] = {}
         self.details: dict[str, dict[str, Any]] = {}
         self.found: dict[str, dict[str, Any]] = {}
+        self.silent: dict[str, int] = {}
+        self.former = Former.of(folder, self.fingerprint)
 
     def run(self) -> dict[str, Any]:
         """Run every method; return the result, which is written after each of them."""
@@ -74,11 +77,11 @@ class Runner:
         return self.result(finished=True)
 
     def result(self, finished: bool) -> dict[str, Any]:
-        """Return the figures so far."""
+        """Return the figures so far, those of methods that an earlier command finished too."""
         plan, task = self.plan, self.task
         asked = {"settings": {name: dict(own) for name, own in plan.methods.items()}, **plan.identity()}
         told = provenance() | {"fingerprint": self.fingerprint, "cleaning": dict(task.cleaning), "configuration": asked}
-        return {
+        result = {
             "protocol": plan.protocol,
             "task": task.name,
             "model": plan.model,
@@ -91,14 +94,20 @@ class Runner:
             "notes": self._notes(),
             "finished": finished,
         }
+        return self.former.joined(result, plan.methods)
 
     def _notes(self) -> list[str]:
         said = [f"{self.plan.protocol}: {PROTOCOLS[self.plan.protocol]}"]
         if self.task.only_wrong:
             said.append("edits are those that the unedited model answers wrongly")
-        for name, what in (("unwritable", "edits"), ("unreadable", "other prompts")):
-            if count := self.task.cleaning.get(name):
-                said.append(f"{count:,} {what} were left out: the model's length or vocabulary does not hold them")
+        for name, what in (("unwritable", "edit"), ("unreadable", "other prompt")):
+            if number := self.task.cleaning.get(name):
+                why = "more than the model's length or vocabulary holds"
+                said.append(f"left out: {count(number, what)}, {why}")
+        for name, number in self.silent.items():
+            if number:
+                why = "the unedited model answers nothing, and nothing said again counts as kept"
+                said.append(f"{count(number, f'{name} prompt')}: {why}")
         if not self.task.far and self.task.kind == "question":
             said.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
         return said
@@ -145,16 +154,18 @@ class Runner:
         edits = [item.edit for item in self.items]
         depends = [self.fingerprint, dict(settings), [edit.to_dict() for edit in edits], self.plan.task.name]
         progressed = Progressed(self.folder.states / name, digest(depends))
+        before = self.folder.made, progressed.done
         forget_peak()
         method = kind(*self._load(), settings, progressed.folder)
         try:
             rows = self._grouped(method) if self._groups() else self._edited(method, progressed)
             own = figures(rows, self.task.kind, self.plan.protocol, method.routes, self._ids)
-            cost = Cost() if self._groups() else self._cost(method, progressed)
             if self.plan.prefixes and not self._groups():
                 own |= self._behind_prefixes(method)
-            self.found[name] = ready(own | cost.figures)
-            self.details[name] = cost.details | {"peak_gigabytes": peak_gigabytes()}
+            self.silent = {set_: _silent(rows, set_) for set_ in ("near", "far")}
+            again = (self.folder.made, progressed.done) == before and self.former.of_method("methods", name)
+            cost, details = self._former_cost(name) if again else self._cost(method, progressed)
+            self.found[name], self.details[name] = ready(own) | cost, details
             self.folder.write_observations(name, rows)
         finally:
             method.close()
@@ -235,18 +246,24 @@ class Runner:
             self._tell(f"{method.name}: cases", done, len(numbers))
         return rows
 
-    def _cost(self, method: Method, progressed: Progressed) -> Cost:
+    def _former_cost(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a method cost in the command that made its edits and answers: nothing was made since."""
+        held, details = self.former.of_method("methods", name), self.former.of_method("details", name)
+        return {metric: held[metric] for metric in COSTS if metric in held}, dict(details)
+
+    def _cost(self, method: Method, progressed: Progressed) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return figures of cost and details; of cases that are edited apart the memory alone."""
         cost = Cost()
-        if method.name != "none":
+        if method.name != "none" and not self._groups():
             size, count = method.size(), len(self.items)
             cost.exact("parameters_per_edit", size.parameters / count, count)
             cost.exact("bytes_per_edit", size.nbytes / count, count)
             cost.figures["edits_per_minute"] = editing_speed(progressed.held["parts"])
             cost.details["processor_seconds_editing"] = round(sum(p["processor"] for p in progressed.held["parts"]), 1)
-        if self.task.kind == "question":
+        if self.task.kind == "question" and not self._groups():
             prompts = [item.edit.prompt for item in self.items[:6]] + [far.prompt for far in self.task.far[:6]]
-            cost.figures["answer_time_ratio"] = answer_time(method, self.base, prompts)
-        return cost
+            cost.figures["answer_time_ratio"] = answer_time(method, self.base, prompts, self._tell)
+        return ready(cost.figures), cost.details | {"peak_gigabytes": peak_gigabytes()}
 
     def _behind_prefixes(self, method: Method) -> dict[str, Any]:
         """Score edits, one rephrasing each, and far prompts behind every prefix; names end in ``@PREFIX``."""
@@ -255,7 +272,9 @@ class Runner:
         found: dict[str, Any] = {}
         for name in PREFIXES:
             behind = {
-                set_: [replace(a, prompt=prefixed(name, a.prompt, chat)) for a in asks[set_] if a.k == 0]
+                set_: [
+                    replace(a, prompt=prefixed(name, a.prompt, chat)) for a in asks[set_] if set_ == "far" or a.k == 0
+                ]
                 for set_ in ("edits", "rephrases", "far")
                 if set_ in asks
             }
@@ -269,3 +288,8 @@ class Runner:
         return without_special(
             tokenizer(text.strip(), add_special_tokens=False)["input_ids"], tokenizer.all_special_ids
         )
+
+
+def _silent(rows: Sequence[Observation], name: str) -> int:
+    """Return to how many prompts of a set the unedited model was asked to answer, and said nothing."""
+    return sum(row["set"] == name and row["base"] is not None and not row["base"].strip() for row in rows)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..edit import Edit
 from ..errors import EditError
+from ..errors import count as count_of
 
 EDIT_FAULTS = ("duplicates", "no op", "contradictory", "unwritable", "answered right")
 """Why an edit is left out, in words."""
@@ -51,10 +52,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Far:
-    """A prompt that has nothing to do with any edit; ``kind`` says where it is from (``nq``, ``nq dressed``, ...)."""
+    """A prompt that has nothing to do with any edit.
+
+    Attributes:
+        prompt: the prompt.
+        kind: where it is from (``nq``, ``nq dressed``, ...).
+        question: the number of the question that it and others are forms of.
+    """
 
     prompt: str
     kind: str
+    question: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,11 @@ class Task:
             return self.items[:count]
         rows = self.cleaning.get("rows", 0)
         left = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
-        told = f" (of {rows:,} rows; left out: {left})" if left else ""
+        told = f" (of {count_of(rows, 'row')}; left out: {left})" if left else ""
         if not count:
             raise EditError(f"task {self.name}: no edit is left{told}")
-        raise EditError(f"task {self.name}: {len(self.items):,} edits{told}, fewer than the {count:,} asked for")
+        there, advice = count_of(len(self.items), "edit"), f"give --edits {len(self.items)}, or more data"
+        raise EditError(f"task {self.name}: {there}{told}, fewer than the {count:,} asked for: {advice}")
 
     def left_out(self) -> list[tuple[str, int]]:
         """Return what was left out, in words, and how often."""

@@ -57,6 +57,8 @@ class Settings:
 
     free: ClassVar[tuple[str, ...]] = ("seed",)
     """Numbers that need not be positive."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Settings that a method has but that cannot be chosen."""
     together: int = 1
     seed: int = 0
 
@@ -125,7 +127,8 @@ class Method(ABC):
         """
         known = [item.name for item in dataclasses.fields(cls.Settings)]
         if unknown := sorted(set(given) - set(known)):
-            raise MeloEditError(f"method {cls.name} has no setting {unknown[0]!r}; it has: {', '.join(known)}")
+            free = ", ".join(name for name in known if name not in cls.Settings.fixed)
+            raise MeloEditError(f"method {cls.name} has no setting {unknown[0]!r}; it has: {free}")
         try:
             return cls.Settings(**given)
         except MeloEditError as error:
@@ -220,7 +223,10 @@ class Method(ABC):
         return [None] * len(part)
 
     def finish(self, text: str, route: Route | None) -> str:
-        """Return the answer that a generated text holds, of a prompt that was routed like this."""
+        """Return the answer that a generated text holds, of a prompt that was routed like this.
+
+        Where the answer is to be the unedited model's, this is done to that one too before the two are compared.
+        """
         return text
 
     def logits(self, prompts: Sequence[Prompt], targets: Sequence[Sequence[int]]) -> list[Tensor]:

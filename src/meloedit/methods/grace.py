@@ -47,6 +47,7 @@ class GraceSettings(Settings):
         prefix_cache: run the layers below once for all iterations of an edit; the values are the same to the bit.
     """
 
+    fixed = ("together",)
     layer: str = ""
     eps: float = 1.0
     edit_lr: float = 1.0

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..edit import prompt_text
 from ..errors import EditError, MeloEditError
 from ..prompts import Route
-from ..zoo import ENCODER, encoder_folder
+from ..zoo import ENCODER, encoder_folder, why_not_loaded
 from .base import Method, Settings, Size
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ def _filled(form: str, **texts: str) -> str:
     return re.sub("{(" + "|".join(texts) + ")}", lambda part: texts[part[1]], form)
 
 
+def chord(cosine: Tensor) -> Tensor:
+    """Return the distance |u - v| = sqrt(2 - 2 cos) of unit vectors."""
+    return (2 - 2 * cosine).clamp(min=0).sqrt()  # rounding can make a cosine more than one
+
+
 class Rag(Method):
     """Puts retrieved edits into the prompt; the model itself is not changed."""
 
@@ -78,8 +83,10 @@ class Rag(Method):
             self._tokenizer = AutoTokenizer.from_pretrained(name)
             self._encoder: Any = AutoModel.from_pretrained(name).eval().to(self.backbone.device)
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split("\n\n")[0].split())
-            raise MeloEditError(f"method rag: cannot load the encoder {name!r} ({reason})") from None
+            raise MeloEditError(
+                f"method rag: cannot load the encoder {name!r} ({why_not_loaded(name, error)}); "
+                f"give encoder a folder, a hub name, or {ENCODER!r}"
+            ) from None
         self._routes: list[Route | None] = []
         self._keys = torch.zeros(0, self._encoder.config.hidden_size, device=self._encoder.device)
         self._owners: list[str] = []  # the edit of each key
@@ -123,12 +130,13 @@ class Rag(Method):
         texts = [prompt_text(prompt) for prompt in prompts]
         found = (self.embed(texts) @ self._keys.T).topk(min(self.settings.top, len(self._owners)))
         read: list[Encoded] = []
+        distance, threshold = chord(found.values[:, 0]).tolist(), chord(torch.tensor(self._least)).item()
         for i, (near, rows) in enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True)):
             names = [self._owners[k] for cosine, k in zip(near, rows, strict=True) if cosine >= self._least]
             self._routes[i] = Route(
                 names[0] if names else None,
-                1 - near[0],
-                1 - self._least,
+                distance[i],
+                threshold,
                 self._owners[rows[0]],
                 "fired" if names else "outside scope",
             )

@@ -127,14 +127,15 @@ def _far(sources: Iterable[Source], own: Iterable[str], words: int | None, paper
         "question": lambda text: (
             (Far(text.rstrip("?").rstrip() + "?", "nq"),)
             if paper
-            else (Far(text, "nq"), Far(_dressed(text), "nq dressed"))
+            else (Far(text, "nq", len(units)), Far(_dressed(text), "nq dressed", len(units)))
         ),
         "text": lambda text: (Far(text if words is None else " ".join(text.split()[:words]), "web"),),
     }
     for field, make in readers.items():
         for source in sources:
             if source.shape.role in ("far", "web") and source.shape.needs[0] == field:
-                units.extend(make(row.text(field)) for row in source.rows)
+                for row in source.rows:
+                    units.append(make(row.text(field)))
     return units
 
 

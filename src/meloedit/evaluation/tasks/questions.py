@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
+from ...edit import EVALUATION_FIELDS, FIELDS
 from ...errors import EditError
 from ..data import _Row
 from ..task import Item, Probe
@@ -62,10 +64,21 @@ def read_questions(
 
 
 def _canonical(row: _Row, paper: bool) -> Fact:
+    _check_fields(row)
     true, target = _leaves(row, "target_true"), row.text("target")
     names = ("rephrases", "near", "attribute", "far")
     rephrases, near, attribute, own = (row.texts(name) if name in row else () for name in names)
     return _toward(paper, Fact(row.text("prompt"), target, true, rephrases, near, attribute, _portability(row), own))
+
+
+def _check_fields(row: _Row) -> None:
+    """Refuse a field of a canonical row that nothing reads: its prompts would be missing from the scores unsaid."""
+    known = (*FIELDS, *sorted(EVALUATION_FIELDS))
+    for name in row.values:
+        if name not in known:
+            near = get_close_matches(str(name), known, 1)
+            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise EditError(f"{row.where}: unknown field {name!r} ({advice}; other data go into 'metadata')")
 
 
 def _mend(row: _Row, paper: bool) -> Fact:
