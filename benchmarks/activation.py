@@ -19,7 +19,6 @@ from common import provenance, share, write
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.calibration import Calibration, built_in_calibration, calibrate, pooled_parts, pooled_states, texts_of
-from meloedit.evaluation.task import dressed
 from meloedit.evaluation.tasks import load_task, task_of
 from meloedit.grammar import make_prompts
 from meloedit.index import NeuronIndex
@@ -89,10 +88,9 @@ def main() -> None:
     stated = config.false_activation
     edits = read_edits(given.edits)[: COUNTS[-1]]
     far = load_task("zsre", [given.edits[0], given.nq, given.text], 0, "routing").far
-    nq = [one.prompt for one in far if one.kind == "nq"]
-    text = [one.prompt for one in far if one.kind not in ("nq", "nq dressed")]
+    kinds = {"nq": "nq", "nq_dressed": "nq dressed", "text": "text"}
+    shifted = {name: [one.prompt for one in far if one.kind == kind] for name, kind in kinds.items()}
     own = make_prompts(config.calibration_prompts + 2 * count)[config.calibration_prompts :]
-    shifted = {"nq": nq, "nq_dressed": [dressed(question) for question in nq], "text": text}
     print({name: len(texts) for name, texts in shifted.items()}, len(edits), "edits")
     result: dict[str, Any] = {"stated": stated, "edits": [Path(path).name for path in given.edits]}
     made = built_in_calibration(editor.router, config)

@@ -77,7 +77,7 @@ class Backbone(ABC):
     markers: ChatMarkers | None = None
     max_length: int | None = None
     pad_id: int
-    min_similarity = 0.45
+    min_similarity = 0.6
     confidence = 0.98
     """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; and how sure of its
     target an edit is trained to be."""

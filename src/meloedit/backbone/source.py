@@ -40,7 +40,7 @@ class SourceBackbone(Backbone):
 
     source: nn.Module
     # States that see the whole prompt tell it from others better than a decoder's do (docs/paper-mode.md).
-    min_similarity = 0.45
+    min_similarity = 0.5
 
     @property
     def source_names(self) -> list[str]:
