@@ -28,7 +28,7 @@ class MeloConfig:
         layers: how many layers are edited where ``modules`` is not given.
         key_layer: the module whose output gives the keys; ``None``: the layer at ``key_depth`` of the model.
         key_depth: depth of the key layer as a share of all layers.
-        key_size: components that the whitening keeps.
+        key_size: numbers of a key that come from states.
         rank: rank of a new block; doubled, up to ``max_rank``, for an edit that does not hold.
         max_rank: the largest rank tried before an edit is reported as failed.
         reach: ``answer``: a block acts from the last prompt token on; ``all``: on every token.
