@@ -492,7 +492,7 @@ def test_files_that_hold_no_facts(place):
         "x, line 1: rephrases must be a list of prompts, not str"
     )
     assert said({"prompt": "Who?", "target": "Ada", "rephrases": ["a", " "]}).startswith("x, line 1: rephrases[1] is")
-    assert said(more=["--count", 25]) == "facts.jsonl holds 24 edits, fewer than the 25 asked for"
+    assert said(more=["--count", 25]) == "facts.jsonl holds 24 edits, fewer than the 25 asked for: give --count 24"
     assert said(more=["--edits", "none.jsonl"]) == "none.jsonl: cannot be read (No such file or directory)"
     assert said(more=["--edits", "."]) == ".: cannot be read (Is a directory)"
     Path("y.jsonl.gz").write_text("plain")

@@ -102,7 +102,7 @@ def test_init_makes_a_calibrated_store(folder, tmp_path):
     out = good_json("init", path, "--model", folder, *SETTINGS, "--layers", 2, "--rank", 1, "--reach", "all")
     assert out["config"]["modules"] == ["model.layers.3.mlp.down_proj", "model.layers.4.mlp.down_proj"]
     assert (out["config"]["rank"], out["config"]["reach"], out["config"]["lr"]) == (1, "all", 0.1)
-    assert out["calibration"] == {"source": "built-in grammar", "prompts": 200, "keys": 400}
+    assert out["calibration"] == {"source": "built-in grammar", "prompts": 200, "keys": 468}  # 34 have sentences
     assert [item["action"] for item in good_json("history", path)] == ["init", "calibrate"]
     assert good("ls", path) == f'no edits; add one with: meloedit edit {path} --prompt "..." --target "..."\n'
 
