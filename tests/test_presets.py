@@ -184,8 +184,8 @@ def test_a_preset_on_another_model_is_one_line_that_names_it(backbone_of, preset
 def test_the_defaults_of_paper_mode_fit_any_model(backbone_of):
     expected = {
         "t5-small": ("encoder.block.2", [f"decoder.block.{i}.layer.2.DenseReluDense.wo" for i in (5, 6, 7)]),
-        "bert": ("bert.encoder.layer.3", [f"bert.encoder.layer.{i}.output.dense" for i in (9, 10, 11)]),
-        "gpt2": ("transformer.h.3", [f"transformer.h.{i}.mlp.c_proj" for i in (9, 10, 11)]),
+        "bert": ("bert.encoder.layer.2", [f"bert.encoder.layer.{i}.output.dense" for i in (9, 10, 11)]),
+        "gpt2": ("transformer.h.2", [f"transformer.h.{i}.mlp.c_proj" for i in (9, 10, 11)]),
     }
     for model, (key_layer, modules) in expected.items():
         for config in (MeloConfig.paper(radius=1.0), MeloConfig()):
