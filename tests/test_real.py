@@ -73,6 +73,19 @@ def test_edits_hold_and_generalise(stores):
         assert [a.text for a in answers] == list(REPHRASED.values()), [a.route for a in answers]
 
 
+def test_a_question_is_found_behind_other_sentences(stores):
+    editor, _, _ = stores
+    leads = [
+        "The boats came in late that day. They sold fish. ",
+        "Be brief.\n\n",
+        "Question: Who? Answer: Me.\nQuestion: ",
+    ]
+    asked = [lead + edit.prompt for lead in leads for edit in KEPT]
+    assert [route.edit is not None for route in editor.route(asked)] == [True] * len(asked)
+    assert editor.ask(asked[3])[0].text == KEPT[3].target
+    assert editor.route(leads[0])[0].edit is None
+
+
 def test_unrelated_prompts_are_bit_identical_in_a_mixed_batch(stores):
     editor, _, _ = stores
     batch = [KEPT[0].prompt, *UNRELATED, KEPT[2].prompt]

@@ -1,23 +1,25 @@
 """Prompts of several sentences: each has a key, the nearest decides, and nothing around the prompt changes that."""
 
 import copy
+import math
 
 import pytest
 import torch
 from conftest import EDITS, padded
 from transformers import DynamicCache
 
-from meloedit.calibration import Calibration
+from meloedit.batch import weighted_means, weights_of
+from meloedit.calibration import WORDS, Calibration, pooled_states
 from meloedit.edit import Edit
 from meloedit.index import Hits, NeuronIndex
 from meloedit.keys import Pooled, Whitening
 from meloedit.live import _best_of_rows
 from meloedit.segments import MOST, Segmenter
-from meloedit.words import COMMON, WordVectors, words_of
+from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
 
 LEAD = "The boats came in late that day. They sold fish. "
 PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]
-WANTED = ["book", "book", "capital", None]
+NEAREST = ["book", "book", "capital"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def open_scope(make_editor):
 
     def get(family):
         if family not in made:
-            made[family] = make_editor(family, EDITS, min_similarity=0.55)
+            made[family] = make_editor(family, EDITS, min_similarity=0.3, false_activation=0.2)
         return made[family]
 
     yield get
@@ -76,10 +78,10 @@ def test_sentences_and_lines_are_spans(tokenizer):
 
 
 def test_a_lead_in_does_not_hide_the_question(editor):
-    routes = editor.route(PROMPTS)
-    assert [route.edit for route in routes] == WANTED
-    assert routes[0].distance > routes[1].distance == pytest.approx(0, abs=1e-3)
-    assert [route.edit for route in editor.route(PROMPTS, "chat")] == WANTED
+    for form in ("raw", "chat"):
+        routes = editor.route(PROMPTS, form)
+        assert [route.nearest for route in routes[:3]] == NEAREST
+        assert routes[0].distance > routes[1].distance == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("form", ["raw", "chat"])
@@ -119,7 +121,7 @@ def test_a_prompt_in_chunks_is_routed_as_a_whole(editor):
 
 def test_a_quiet_prompt_is_obeyed_behind_a_lead_in(make_editor):
     quiet = LEAD + "Who wrote the book of sand?"
-    editor = make_editor(edits=[Edit(EDITS[0].prompt, "Jorge", id="book", quiet=[quiet])], min_similarity=0.55)
+    editor = make_editor(edits=[Edit(EDITS[0].prompt, "Jorge", id="book", quiet=[quiet])], min_similarity=0.3)
     assert [route.edit for route in editor.route([EDITS[0].prompt, quiet])] == ["book", None]
     editor.detach()
 
@@ -155,24 +157,58 @@ def test_words_weigh_by_how_rare_they_are():
     assert COMMON > 0 and words_of("Der Fluß, the FLUSS!") == {"der", "fluss", "the"}
 
 
-def test_keys_are_the_mean_of_both_cosines_and_old_calibrations_have_none_of_it():
+def test_keys_weigh_both_cosines_and_old_calibrations_have_none_of_it():
     whitening = Whitening(torch.zeros(2), torch.eye(2))
-    words = WordVectors.fit(["a b"])
-    made = Calibration(whitening, torch.zeros(0, 258), {}, words, torch.zeros(0))
-    states, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["xq", "xq", ""]
-    words_alone = words(["xq"]).norm()
+    words = WordVectors.fit(["a b"] * 100)
+    weights = token_weights([[1, 2], [1, 3]])
+    made = Calibration(whitening, torch.zeros(0, 258), {}, words, weights, of=torch.zeros(0))
+    states, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["xq", "xq", "a"]
     keys = made.keys(states, texts)
     assert made.size == keys.shape[1] == 258 and torch.allclose(keys.norm(dim=1), torch.ones(3))
-    assert float(keys[0] @ keys[1]) == pytest.approx(float(words_alone) / 2)
-    assert float(keys[0] @ keys[2]) == pytest.approx(0.5**0.5 if words_alone else 1.0)
+    assert float(keys[0] @ keys[1]) == pytest.approx(WORDS)
+    assert float(keys[0] @ keys[2]) == pytest.approx((1 - WORDS) ** 0.5)  # a key without words is its states alone
     back = Calibration.from_tensors(made.to_tensors(), {})
-    assert torch.equal(back.keys(states, texts), keys)
+    assert torch.equal(back.keys(states, texts), keys) and torch.equal(back.token_weights, weights)
     old = Calibration.from_tensors({"mean": torch.zeros(2), "components": torch.eye(2), "prompts": keys[:, :2]}, {})
     assert old.size == 2 and torch.equal(old.keys(states, texts), states)
 
 
+def test_rare_tokens_weigh_more_in_a_pooled_state():
+    weights = token_weights([[1, 2, 2], [1, 4]] * 500)  # 1 in every prompt, 2 and 4 in half of them, 3 in none
+    assert weights.tolist()[1:3] == pytest.approx([FLOOR, FLOOR]) and weights[3] == weights[5] > weights[4]
+    assert weights[3] == pytest.approx(FLOOR + min(1, (math.log(1001 / 0.5) - COMMON_TOKEN) / 5.5))
+    assert weights_of([1, 900, 3], weights).tolist() == [weights[1], weights[-1], weights[3]]
+    hidden = torch.randn(1, 4, 5)
+    hidden[0, 0] = torch.inf  # padding
+    by_hand = (weights[1] * hidden[0, 1] + weights[3] * hidden[0, 2] + weights[3] * hidden[0, 3]) / weights[
+        [1, 3, 3]
+    ].sum()
+    found = weighted_means(hidden, torch.cat([torch.zeros(1), weights[[1, 3, 3]]])[None])
+    assert torch.allclose(found[0], by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_forward_pass_pools_as_keys_are_taken(open_scope, family):
+    editor = open_scope(family)
+    row = editor.backbone.encode(PROMPTS[0])
+    weights = editor.backbone.token_weights
+    span = slice(row.words.start, row.words.stop)
+    states = []
+    layer = editor.model.get_submodule(editor.router.locations.key_layer)
+    handle = layer.register_forward_hook(
+        lambda module, args, out: states.append(out[0] if isinstance(out, tuple) else out)
+    )
+    with editor.disabled(), torch.no_grad():
+        editor.model(torch.tensor([row.ids]))
+    handle.remove()
+    own = weights_of(row.ids[span], weights)
+    assert own.min() < own.max()
+    pooled = pooled_states(editor.router, [row], weights=weights)
+    assert torch.allclose(pooled[0], (states[0][0, span] * own[:, None]).sum(0) / own.sum(), atol=1e-5)
+
+
 def test_a_store_of_an_old_calibration_looks_at_whole_prompts(make_editor):
-    editor = make_editor(edits=EDITS[:1], min_similarity=0.55)
+    editor = make_editor(edits=EDITS[:1], min_similarity=0.3, false_activation=0.2)
     assert editor.route(PROMPTS[0])[0].edit == "book"
     live, made = editor._live, editor.calibration
     old = Calibration(made.whitening, made.prompts[:, : len(made.whitening.components)], made.info)
