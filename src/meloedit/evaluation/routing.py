@@ -94,7 +94,7 @@ class RoutingRunner:
         told = provenance() | {"fingerprint": self.base.backbone.fingerprint(), "cleaning": dict(task.cleaning)}
         notes = [NOTE, f"scored: {count(len(task.items), 'edit')}; held beside them: {len(self.others):,} more"]
         if self.mentioned:
-            notes.append(f"left out: {count(self.mentioned, 'far prompt')} that names an edit's subject")
+            notes.append(f"left out: {count(self.mentioned, 'far prompt')} with the subject of an edit")
         result = {
             "protocol": plan.protocol,
             "task": task.name,
