@@ -444,7 +444,7 @@ def test_load_restores_the_very_behaviour(make_source_editor, make_source, famil
     expected, settings = portrait(editor), editor.config
     editor.detach()
     again = Editor.load(path, *make_source(family))
-    assert again.config == settings and settings.min_similarity == 0.45
+    assert again.config == settings and settings.min_similarity == 0.5
     assert_same_portrait(portrait(again), expected)
     again.detach()
 
