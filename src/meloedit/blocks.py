@@ -84,28 +84,33 @@ class RowBlocks:
 
 
 class Slab:
-    """Blocks of one rank: per site A (capacity, p, in) and B (capacity, out, p); rows are reused, capacity doubles."""
+    """Blocks of one rank: per site A (capacity, p, in) and B (capacity, out, p); rows are reused, capacity doubles.
+
+    They lie in float16, as they are stored, and are what the site computes with once they are gathered.
+    """
 
     def __init__(self, sites: Sequence[Site], rank: int, capacity: int = 8) -> None:
         self.rank = rank
+        self.dtypes = {site.name: site.dtype for site in sites}
         self.tables = {
             site.name: (
-                torch.zeros(capacity, rank, site.inputs, dtype=site.dtype, device=site.device),
-                torch.zeros(capacity, site.outputs, rank, dtype=site.dtype, device=site.device),
+                torch.empty(capacity, rank, site.inputs, dtype=torch.float16, device=site.device),
+                torch.empty(capacity, site.outputs, rank, dtype=torch.float16, device=site.device),
             )
             for site in sites
         }
         self._free = list(range(capacity))[::-1]
 
-    def add(self, block: Block) -> int:
-        """Copy a block in and return its row."""
-        if not self._free:
+    def add_all(self, blocks: Block) -> list[int]:
+        """Copy n blocks in, each factor stacked (n, ...), and return their rows."""
+        count = len(next(iter(blocks.values()))[0])
+        while len(self._free) < count:
             self._grow()
-        row = self._free.pop()
-        for name, (a, b) in block.items():
-            self.tables[name][0][row].copy_(a)
-            self.tables[name][1][row].copy_(b)
-        return row
+        rows = [self._free.pop() for _ in range(count)]
+        for name, pair in blocks.items():
+            for table, new in zip(self.tables[name], pair, strict=True):
+                table[rows] = new.to(table)
+        return rows
 
     def remove(self, row: int) -> None:
         """Free a row."""
@@ -117,13 +122,26 @@ class Slab:
         Block t is rows t p to (t + 1) p - 1 of A and the same columns of B (arXiv 2312.11795, Eq. 7).
         """
         a, b = self.tables[name]
-        return a.flatten(0, 1), b.permute(1, 0, 2).flatten(1)
+        own = self.dtypes[name]
+        return a.flatten(0, 1).to(own), b.permute(1, 0, 2).flatten(1).to(own)
+
+    def picked(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return A (n, p, in) and B (n, out, p) of some rows, in the dtype that the site computes in."""
+        a, b = self.tables[name]
+        return a[rows.to(a.device)].to(self.dtypes[name]), b[rows.to(b.device)].to(self.dtypes[name])
 
     def _grow(self) -> None:
         capacity = len(next(iter(self.tables.values()))[0])
         for name, (a, b) in self.tables.items():
-            self.tables[name] = (torch.cat([a, torch.zeros_like(a)]), torch.cat([b, torch.zeros_like(b)]))
+            self.tables[name] = (_doubled(a), _doubled(b))
         self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
+
+
+def _doubled(table: Tensor) -> Tensor:
+    """Return a table with room for as many rows again; what is not written to takes no memory yet."""
+    larger = table.new_empty(2 * len(table), *table.shape[1:])
+    larger[: len(table)] = table
+    return larger
 
 
 class BlockBank:
@@ -137,6 +155,7 @@ class BlockBank:
         self.sites = tuple(sites)
         self._slabs: dict[int, Slab] = {}
         self._at: dict[int, tuple[int, int, Reach]] = {}
+        self._reaching_all = 0
 
     def __len__(self) -> int:
         """Return how many blocks are held."""
@@ -144,18 +163,25 @@ class BlockBank:
 
     def add(self, owner: int, block: Block, reach: Reach) -> None:
         """Store an edit's block; one already there is replaced."""
-        self.remove([owner])
-        rank = next(iter(block.values()))[0].shape[0]
+        self.add_all([owner], {name: (a[None], b[None]) for name, (a, b) in block.items()}, [reach])
+
+    def add_all(self, owners: Sequence[int], blocks: Block, reaches: Sequence[Reach]) -> None:
+        """Store blocks of one rank, each factor stacked: A (n, p, in) and B (n, out, p)."""
+        self.remove(owners)
+        rank = next(iter(blocks.values()))[0].shape[1]
         if rank not in self._slabs:
             self._slabs[rank] = Slab(self.sites, rank)
-        self._at[owner] = (rank, self._slabs[rank].add(block), reach)
+        for owner, row, reach in zip(owners, self._slabs[rank].add_all(blocks), reaches, strict=True):
+            self._at[owner] = (rank, row, reach)
+            self._reaching_all += reach == "all"
 
     def remove(self, owners: Sequence[int]) -> None:
         """Drop blocks; those that are not here are passed over."""
         for owner in owners:
             if owner in self._at:
-                rank, row, _ = self._at.pop(owner)
+                rank, row, reach = self._at.pop(owner)
                 self._slabs[rank].remove(row)
+                self._reaching_all -= reach == "all"
 
     @property
     def owners(self) -> set[int]:
@@ -164,7 +190,7 @@ class BlockBank:
 
     def reaches_all(self) -> bool:
         """Return whether any block acts on every token of its prompt."""
-        return any(reach == "all" for _, _, reach in self._at.values())
+        return self._reaching_all > 0
 
     def gather(self, owners: Sequence[int], acts_from: Sequence[int]) -> list[RowBlocks]:
         """Gather the blocks of a batch, one group per rank.
@@ -182,7 +208,7 @@ class BlockBank:
             places = [self._at[owners[row]] for row in rows]
             picks = torch.tensor([place[1] for place in places])
             starts = [acts_from[row] if place[2] == "answer" else 0 for row, place in zip(rows, places, strict=True)]
-            tables = self._slabs[rank].tables
-            factors = {name: (a[picks.to(a.device)], b[picks.to(b.device)]) for name, (a, b) in tables.items()}
+            slab = self._slabs[rank]
+            factors = {site.name: slab.picked(site.name, picks) for site in self.sites}
             gathered.append(RowBlocks(torch.tensor(rows), starts, factors))
         return gathered

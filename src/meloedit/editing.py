@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .batch import Row
 from .calibration import Progress
-from .edit import Edit, contradiction, prompt_key
+from .edit import Edit, contradiction
 from .errors import EditError
 from .index import SAME_KEY
 from .store import Record
@@ -79,16 +79,9 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
         raise EditError(
             f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them"
         )
-    present = {stored.edit.id: stored.edit for stored in live.store.edits()}
+    present = {edit.id: stored.edit for edit in edits if (stored := live.store.find(edit.id)) is not None}
     # An edit that this call gives another prompt no longer asks its old one.
     moving = {edit.id for edit in edits if edit.id in present and present[edit.id].content != edit.content}
-    staying = [edit for edit_id, edit in present.items() if edit_id not in moving]
-    asks: dict[str, list[str]] = {}
-    wordings: dict[str, list[Edit]] = {}
-    for edit in staying:
-        asks.setdefault(prompt_key(edit.prompt), []).append(edit.id)
-        for prompt in edit.prompts:
-            wordings.setdefault(prompt_key(prompt), []).append(edit)
     planned: dict[str, Planned] = {}
     for edit in edits:
         old = present.get(edit.id)
@@ -101,9 +94,10 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
         if old is not None and old.content == edit.content and not (replacing and old.metadata != edit.metadata):
             planned[edit.id] = Planned(edit, [], [])
             continue
-        asked = [other for other in asks.get(prompt_key(edit.prompt), []) if other != edit.id]
-        for other in (other for prompt in edit.prompts for other in wordings.get(prompt_key(prompt), [])):
-            if other.id not in (edit.id, *asked) and other.target != edit.target:
+        passed = {edit.id, *moving}
+        asked = [other.id for other in live.wordings.asking(edit.prompt) if other.id not in passed]
+        for other in (other for prompt in edit.prompts for other in live.wordings.sharing(prompt)):
+            if other.id not in passed.union(asked) and other.target != edit.target:
                 raise EditError(
                     f"edit {edit.id!r} and edit {other.id!r} in the store share a wording and want different answers: "
                     "take it out of one of them"
@@ -193,8 +187,8 @@ def _store(live: Live, part: Sequence[Planned], trained: Sequence[Trained], seco
             }
             records.append(Record(item.edit, result.rank, live.config.reach, facts, block, own))
             removed += item.replaced
-    present = {stored.edit.id for stored in live.store.edits()}
-    removed = [edit_id for edit_id in dict.fromkeys(removed) if edit_id in present and edit_id not in reports]
+    find = live.store.find
+    removed = [edit_id for edit_id in dict.fromkeys(removed) if edit_id not in reports and find(edit_id) is not None]
     if records:
         live.change(lambda: live.store.put(records, "edit", removed))
     return [_with_neighbours(live, report) for report in reports.values()]

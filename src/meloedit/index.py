@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAME_WORDS = 0.99
-"""Cosine from which two prompts are the same words, case and punctuation aside."""
+from .scope import Scope
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -51,10 +50,7 @@ class NeuronIndex:
     The nearest key decides between overlapping scopes; of equally near keys the newest. A quiet key keeps its own edit
     from firing on whatever lies at least as near to it as to the edit's key; it does not concern other edits.
 
-    The scope is one distance for all edits. With n calibration prompts and m_i the largest cosine of prompt i to any
-    edit's key, its cosine is the ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the
-    calibration fires with probability at most a, however many edits there are (split conformal prediction on the
-    maximum).
+    The scope is one distance for all edits, see ``Scope``.
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
@@ -87,39 +83,14 @@ class NeuronIndex:
             min_similarity: cosine below which nothing fires; decides while edits are few.
             of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
         """
-        self._of = torch.arange(len(prompts)) if of is None else of.long().cpu()
-        self._prompts = prompts.to(self._keys)
-        self._false_activation = false_activation
-        self._min_similarity = min_similarity
-        self._best = torch.full((len(prompts),), -1.0, device=self._keys.device)
-        self._best_owner = torch.full((len(prompts),), -1, device=self._keys.device)
-        self._rescore(slice(None))
-
-    def _rescore(self, which: slice | Tensor) -> None:
-        """Recompute the largest cosine of some calibration prompts to any edit's key."""
-        live = torch.nonzero(~self._quiet[: self._used]).flatten()
-        if len(live) and len(self._prompts):
-            best, at = (self._prompts[which] @ self._keys[live].T).max(1)
-            self._best[which], self._best_owner[which] = best, self._owner[live[at]]
-        else:
-            self._best[which], self._best_owner[which] = -1.0, -1
+        self._scope = Scope(prompts.to(self._keys), false_activation, min_similarity, of)
+        if self._used:
+            self._scope.rescore(*self._table)
 
     @property
     def similarity(self) -> float:
-        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate.
-
-        Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
-        it.
-        """
-        if not len(self._best):
-            return self._min_similarity
-        best = self._best.new_full((int(self._of.max()) + 1,), -1.0)
-        best = best.scatter_reduce(0, self._of.to(best.device), self._best, "amax")
-        best = best[best < SAME_WORDS]
-        place = math.ceil((len(best) + 1) * (1 - self._false_activation))
-        if place > len(best):
-            return math.inf
-        return max(self._min_similarity, float(torch.kthvalue(best, place).values))
+        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
+        return self._scope.similarity
 
     @property
     def threshold(self) -> float:
@@ -130,21 +101,25 @@ class NeuronIndex:
 
     def add(self, owner: int, keys: Tensor, quiet: Tensor | None = None) -> None:
         """Add an edit's keys (n, k) and the keys (m, k) of its quiet prompts; an edit already here is replaced."""
-        self.remove([owner])
-        quiet = keys[:0] if quiet is None else quiet
-        new = torch.cat([keys, quiet]).to(self._keys)
-        start, stop = self._used, self._used + len(new)
+        self.add_all([owner], keys[None], keys[None, :0] if quiet is None else quiet[None])
+
+    def add_all(self, owners: Sequence[int], keys: Tensor, quiet: Tensor) -> None:
+        """Add edits with as many keys each: keys (n, f, k) and those of quiet prompts (n, q, k), as ``add`` does."""
+        self.remove(owners)
+        each, count = keys.shape[1] + quiet.shape[1], len(owners) * (keys.shape[1] + quiet.shape[1])
+        start, stop = self._used, self._used + count
         self._reserve(stop)
-        self._keys[start:stop] = new
-        self._owner[start:stop] = owner
-        self._quiet[start:stop] = torch.arange(len(new), device=new.device) >= len(keys)
-        self._rows[owner] = list(range(start, stop))
+        self._keys[start:stop] = torch.cat([keys, quiet], 1).flatten(0, 1)
+        self._owner[start:stop] = torch.tensor(owners).repeat_interleave(each)
+        self._quiet[start:stop] = (torch.arange(each) >= keys.shape[1]).repeat(len(owners))
+        self._rows |= {owner: list(range(start + i * each, start + (i + 1) * each)) for i, owner in enumerate(owners)}
         self._used = stop
-        if len(self._prompts) and len(keys):
-            best = (self._prompts @ new[: len(keys)].T).max(1).values
-            closer = best > self._best
-            self._best = torch.where(closer, best, self._best)
-            self._best_owner = torch.where(closer, torch.full_like(self._best_owner, owner), self._best_owner)
+        self._scope.add(*(part[stop - count :] for part in self._table))
+
+    @property
+    def _table(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows in use: keys, their owners, whether they are quiet."""
+        return self._keys[: self._used], self._owner[: self._used], self._quiet[: self._used]
 
     def remove(self, owners: Sequence[int]) -> None:
         """Remove edits; those that are not here are passed over."""
@@ -153,10 +128,8 @@ class NeuronIndex:
             for row in sorted(self._rows.pop(owner), reverse=True):
                 self._fill(row, self._used - 1)
                 self._used -= 1
-        if owners and len(self._best):
-            touched = torch.isin(self._best_owner, torch.tensor(owners, device=self._best_owner.device))
-            if touched.any():
-                self._rescore(torch.nonzero(touched).flatten())
+        if owners and len(stale := self._scope.remove(owners)) and self._used:
+            self._scope.rescore(*self._table, stale)
 
     def _fill(self, hole: int, last: int) -> None:
         """Move the last row into a hole, so that the rows in use stay together."""
@@ -170,10 +143,12 @@ class NeuronIndex:
     def _reserve(self, rows: int) -> None:
         if rows <= len(self._keys):
             return
-        room = max(rows, 2 * len(self._keys)) - len(self._keys)
-        self._keys = torch.cat([self._keys, self._keys.new_zeros(room, self._keys.shape[1])])
-        self._owner = torch.cat([self._owner, self._owner.new_full((room,), -1)])
-        self._quiet = torch.cat([self._quiet, self._quiet.new_zeros(room)])
+        room = max(rows, 2 * len(self._keys))
+        for name in ("_keys", "_owner", "_quiet"):
+            table = getattr(self, name)
+            larger = table.new_empty(room, *table.shape[1:])  # what is not written to takes no memory yet
+            larger[: self._used] = table[: self._used]
+            setattr(self, name, larger)
 
     def neighbours(self, owner: int) -> tuple[int, float, list[int]]:
         """Return the nearest other edit, its distance, and the edits whose keys lie in this one's scope.
@@ -183,12 +158,12 @@ class NeuronIndex:
         if len(self._rows) < 2:
             return -1, math.inf, []
         own = torch.tensor(self._rows[owner], device=self._keys.device)
-        others = torch.nonzero(~self._quiet[: self._used] & (self._owner[: self._used] != owner)).flatten()
         own = own[~self._quiet[own]]
-        cosines = (self._keys[others] @ self._keys[own].T).max(1).values  # (n,)
-        nearest = others[cosines.argmax()]
+        passed = self._quiet[: self._used] | (self._owner[: self._used] == owner)
+        cosines = (self._keys[own] @ self._keys[: self._used].T).amax(0).masked_fill_(passed, -1.0)  # (n,)
+        nearest = cosines.argmax()
         distance = (self._keys[own] - self._keys[nearest]).norm(dim=1).min()
-        overlaps = self._owner[others[cosines > self.similarity]].unique()
+        overlaps = self._owner[: self._used][cosines > self.similarity].unique()
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
 
     # -- search

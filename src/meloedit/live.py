@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,14 +18,18 @@ from .prompts import Route
 from .routing import Router
 from .source_routing import SourceRouter
 from .training import Trainer
+from .wordings import Wordings
 
 if TYPE_CHECKING:
     from .backbone import Backbone, Encoded, Locations
     from .config import MeloConfig
     from .edit import Edit
-    from .store import Store
+    from .store import Store, StoredEdit
 
 logger = logging.getLogger(__name__)
+
+AT_ONCE = 1000
+"""Edits whose blocks and keys are read from the store at once."""
 
 
 class Live:
@@ -56,6 +60,8 @@ class Live:
         self.calibration: Calibration | None = None
         self.store: Store
         self._calibrated: int | None = None
+        self._followed = 0  # revision
+        self.wordings = Wordings()
         self._number: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
         self._id: dict[int, str] = {}
 
@@ -73,10 +79,27 @@ class Live:
         return revision
 
     def _refresh(self) -> None:
-        """Make bank and index hold what the store holds: its enabled edits, their blocks and keys."""
+        """Take in what changed in the store since it was last looked at."""
+        known = self.store.changed_since(self._followed)
+        self._followed = self.store.revision
+        everything = self.wordings.ids.union(stored.edit.id for stored in self.store.edits()) if known is None else ()
+        changed = frozenset(everything) if known is None else known
+        live = {name: stored for name in changed if (stored := self.store.find(name)) is not None}
+        self.wordings.follow({name: live[name].edit if name in live else None for name in changed})
+        self._answer_with(dict(sorted(live.items(), key=lambda item: item[1].record)), changed)
+
+    def _answer_with(self, live: dict[str, StoredEdit], changed: Collection[str]) -> None:
+        """Make bank and index hold what the store holds: its enabled edits, their blocks and keys.
+
+        Args:
+            live: the edits of the store among those that changed.
+            changed: ids of those that changed.
+        """
         store, bank = self.store, self.router.bank
         calibration = store.calibration() if store.calibration_id != self._calibrated else None
-        wanted = {stored.edit.id: stored for stored in store.edits() if stored.enabled}
+        if calibration is not None:  # every edit has other keys now
+            live = {stored.edit.id: stored for stored in store.edits()}
+        wanted = {name: stored for name, stored in live.items() if stored.enabled}
         # Tensors made under a caller's inference_mode could not be changed outside of it.
         with self.router.lock, torch.inference_mode(False):
             if calibration is not None:
@@ -86,18 +109,24 @@ class Live:
                 self.index = NeuronIndex(self.calibration.size, self.router.key_device)
                 bank.remove(list(self._id))
                 self._number, self._id = {}, {}
-            gone = [n for name, n in self._number.items() if name not in wanted or wanted[name].record != n]
+            held = [(name, number) for name in changed if (number := self._number.get(name)) is not None]
+            gone = [number for name, number in held if name not in wanted or wanted[name].record != number]
             bank.remove(gone)
             self.index.remove(gone)
             for number in gone:
                 del self._number[self._id.pop(number)]
             missing = [name for name in wanted if name not in self._number]
-            for name, (block, keys) in store.tensors(missing).items() if missing else ():
-                number = wanted[name].record
-                pairs = {module: (block[f"{module}.A"], block[f"{module}.B"]) for module in self.modules}
-                bank.add(number, pairs, wanted[name].reach)  # type: ignore[arg-type]
-                self.index.add(number, keys["keys"], keys["quiet"])
-                self._number[name], self._id[number] = number, name
+            for start in range(0, len(missing), AT_ONCE):
+                names = missing[start : start + AT_ONCE]
+                reach = {wanted[name].record: wanted[name].reach for name in names}
+                blocks, keys = store.stacks(names)
+                for numbers, block in blocks:
+                    pairs = {module: (block[f"{module}.A"], block[f"{module}.B"]) for module in self.modules}
+                    bank.add_all(numbers, pairs, [reach[number] for number in numbers])  # type: ignore[misc]
+                for numbers, own in keys:
+                    self.index.add_all(numbers, own["keys"], own["quiet"])
+                self._number |= {name: wanted[name].record for name in names}
+                self._id |= {wanted[name].record: name for name in names}
             if calibration is not None and self.calibration is not None:
                 prompts, config = self.calibration.prompts, self.config
                 least = config.min_similarity if len(prompts) else config.document_similarity

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .backbone import Encoded
     from .calibration import Calibration
     from .edit import Edit
-    from .store import Revision, Store
+    from .store import Revision, Store, StoredEdit
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ class PaperLive(Live):
         self._timeline = Timeline()
         self._seen = 0
         self._at: Step | None = None
+        self._holder: dict[int, int] = {}  # record -> the record that holds its block
+        self._sharing: Counter[int] = Counter()  # such a record -> how many enabled edits it serves
         self._new_index()
         super().follow(store)
 
@@ -110,13 +113,13 @@ class PaperLive(Live):
             router.key_size, config.radius, config.expand, router.key_device, quirks=config.reference_quirks
         )
 
-    def _refresh(self) -> None:
+    def _answer_with(self, live: dict[str, StoredEdit], changed: Collection[str]) -> None:
         """Make bank and index hold what the store holds."""
         store, bank = self.store, self.router.bank
         opening = self._seen == 0
-        last = self._timeline.follow(r for r in store.history() if r.revision > self._seen)
+        last = self._timeline.follow(store.history(limit=store.revision - self._seen))
         self._seen = store.revision
-        live = {stored.record: stored for stored in store.edits() if stored.enabled}
+        wanted = {name: stored for name, stored in live.items() if stored.enabled}
         with self.router.lock, torch.inference_mode(False):
             steps = last.since(self._at)
             if steps is None:  # rolled back: the whole way again
@@ -124,15 +127,23 @@ class PaperLive(Live):
                 steps, opening = last.since(None) or [], True
             self._walk(steps, tell=not opening)
             self._at = last
-            self._number = {stored.edit.id: record for record, stored in live.items()}
-            self._id = {record: stored.edit.id for record, stored in live.items()}
-            holders = {stored.holder for stored in live.values()}
-            bank.remove([holder for holder in bank.owners if holder not in holders])
-            missing = sorted(holders.difference(bank.owners))
-            for holder, record in store.records(missing).items() if missing else ():
-                block = record.block
+            for name in changed:
+                record = self._number.pop(name, None)
+                if record is not None:
+                    del self._id[record]
+                    self._sharing[self._holder.pop(record)] -= 1
+            for name, stored in wanted.items():
+                self._number[name], self._id[stored.record] = stored.record, name
+                self._holder[stored.record] = stored.holder
+                self._sharing[stored.holder] += 1
+            unused = [holder for holder, edits in self._sharing.items() if not edits]
+            bank.remove(unused)
+            for holder in unused:
+                del self._sharing[holder]
+            missing = sorted({stored.holder for stored in wanted.values()}.difference(bank.owners))
+            for holder, found in store.records(missing).items() if missing else ():
+                block = found.block
                 bank.add(holder, {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.modules}, "all")
-            self._holder = {record: stored.holder for record, stored in live.items()}
 
     def _walk(self, steps: Sequence[Step], tell: bool) -> None:
         """Let steps happen to the index; ``tell`` what they make it forget, unless that was told before."""

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .edit import Edit
 from .errors import EditError, StoreError
+from .packing import Stack, Tensors, pack, stacked, unpack
 from .schema import APPLICATION_ID, CHANGED_AT, FORMAT, PAGE_SIZE, STATE_AT, TABLES, damaged, digest
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Tensors = dict[str, Tensor]
 
 CHUNK = 400  # blocks read at once: below every SQLite's limit of parameters, and a short hold on the file
 
@@ -93,6 +89,7 @@ class State:
     calibration: int | None
     live: dict[str, StoredEdit]
     head: bytes  # checksum of the revision, which has its time in it: tells this store from another one
+    changed: frozenset[str] | None = None  # ids that the revision changed; None: that was not followed
 
     @classmethod
     def load(cls, db: sqlite3.Connection, name: str | Path) -> State:
@@ -106,11 +103,18 @@ class State:
         """Return the state after one more revision, reading only what that changed."""
         if calibration != self.calibration:  # every edit has other keys now
             return self.load(db, name)
-        changed = {change.edit_id for change in changes}
-        live = {edit_id: stored for edit_id, stored in self.live.items() if edit_id not in changed}
-        live |= read_live(db, name, CHANGED_AT, self.revision + 1, calibration)
-        live = dict(sorted(live.items(), key=lambda item: item[1].record))
-        return State(self.revision + 1, calibration, live, newest_revision(db, name)[2])
+        changed = frozenset(change.edit_id for change in changes)
+        new = read_live(db, name, CHANGED_AT, self.revision + 1, calibration)
+        live = dict(self.live)  # ten thousand edits in 0.1 ms; a comprehension takes ten times as long
+        newest = next(reversed(live.values())).record if live else 0
+        for edit_id in changed.intersection(live):
+            if edit_id not in new or new[edit_id].record != live[edit_id].record:
+                del live[edit_id]
+        in_order = all(edit_id in live or stored.record > newest for edit_id, stored in new.items())
+        live |= new
+        if not in_order:  # a rollback brings old records back
+            live = dict(sorted(live.items(), key=lambda item: item[1].record))
+        return State(self.revision + 1, calibration, live, newest_revision(db, name)[2], changed)
 
 
 def to_json(value: Mapping[str, Any], name: str) -> str:
@@ -123,21 +127,6 @@ def to_json(value: Mapping[str, Any], name: str) -> str:
         return json.dumps(dict(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{name} must be JSON: {error}") from None
-
-
-def pack(tensors: Tensors) -> bytes:
-    """Return tensors as safetensors bytes."""
-    from safetensors.torch import save
-
-    # Copied, since blocks are rows of one slab and safetensors refuses tensors that share memory.
-    return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
-
-
-def unpack(blob: bytes) -> Tensors:
-    """Return the tensors in safetensors bytes, by name: safetensors gives them in another order every time."""
-    from safetensors.torch import load
-
-    return dict(sorted(load(blob).items()))
 
 
 # ------------------------------------------------------------------------------------------------------------ rows in
@@ -276,14 +265,12 @@ def read_calibration(db: sqlite3.Connection, name: str | Path, number: int) -> t
     return unpack(row[3]), json.loads(row[2])
 
 
-def read_records(
+def _checked_rows(
     db: sqlite3.Connection, name: str | Path, records: Sequence[int], calibration: int | None
-) -> dict[int, StoredRecord]:
-    """Return some records with block and keys, by their numbers."""
+) -> Iterator[Sequence[Any]]:
     query = """SELECT r.id, r.edit_id, r.edit, r.content, r.rank, r.reach, r.report, r.block, r.sha256,
         k.record, k.calibration, k.tensors, k.sha256 FROM records r
         LEFT JOIN keys k ON k.record = r.id AND k.calibration = ? WHERE r.id IN """
-    found = {}
     for start in range(0, len(records), CHUNK):
         some = records[start : start + CHUNK]
         for row in db.execute(f"{query} ({','.join('?' * len(some))})", (calibration, *some)).fetchall():
@@ -291,8 +278,23 @@ def read_records(
                 raise damaged(name, f"edit {row[1]!r} does not match its checksum")
             if row[12] is None or digest(*row[9:12]) != row[12]:
                 raise damaged(name, f"the keys of edit {row[1]!r} do not match their checksum")
-            found[row[0]] = StoredRecord(Edit.from_dict(json.loads(row[2])), unpack(row[7]), unpack(row[11]))
-    return found
+            yield row
+
+
+def read_records(
+    db: sqlite3.Connection, name: str | Path, records: Sequence[int], calibration: int | None
+) -> dict[int, StoredRecord]:
+    """Return some records with block and keys, by their numbers."""
+    rows = _checked_rows(db, name, records, calibration)
+    return {row[0]: StoredRecord(Edit.from_dict(json.loads(row[2])), unpack(row[7]), unpack(row[11])) for row in rows}
+
+
+def read_stacks(
+    db: sqlite3.Connection, name: str | Path, records: Sequence[int], calibration: int | None
+) -> tuple[list[Stack], list[Stack]]:
+    """Return the blocks and the keys of some records, those of one layout together."""
+    rows = list(_checked_rows(db, name, records, calibration))
+    return stacked({row[0]: row[7] for row in rows}), stacked({row[0]: row[11] for row in rows})
 
 
 def read_history(

@@ -18,6 +18,7 @@ from typing import Any
 
 from . import rows, schema
 from .errors import StoreError
+from .packing import Stack
 from .rows import ChangeRow, Record, Revision, State, StoredEdit
 
 __all__ = ["ChangeRow", "Record", "Revision", "Store", "StoredEdit"]
@@ -205,6 +206,17 @@ class Store:
             calibration = rows.calibration_at(db, self.path, at)
             return list(rows.read_live(db, self.path, schema.STATE_AT, at, calibration).values())
 
+    def find(self, edit_id: str) -> StoredEdit | None:
+        """Return one live edit, or ``None``."""
+        return self._state.live.get(edit_id)
+
+    def changed_since(self, revision: int) -> frozenset[str] | None:
+        """Return the ids that changed after ``revision``; ``None`` where it takes a look at all edits to know."""
+        state = self._state
+        if state.revision == revision:
+            return frozenset()
+        return state.changed if state.revision == revision + 1 else None
+
     def get(self, edit_id: str) -> StoredEdit:
         """Return one live edit; the error for an unknown id names up to three like it."""
         return self._choose([edit_id])[0].live[edit_id]
@@ -223,6 +235,21 @@ class Store:
         records = {edit_id: state.live[edit_id].record for edit_id in wanted}
         found = self.records(list(records.values()), state.calibration)
         return {edit_id: (found[number].block, found[number].keys) for edit_id, number in records.items()}
+
+    def stacks(self, ids: Iterable[str]) -> tuple[list[Stack], list[Stack]]:
+        """Return the blocks and the keys of some live edits by record, those of one layout as rows of one tensor.
+
+        Raises:
+            StoreError: naming the edit, if one does not match its checksum.
+        """
+        state, wanted = self._choose(ids)
+        numbers = [state.live[edit_id].record for edit_id in wanted]
+        with self._database() as db:
+            found = rows.read_stacks(db, self.path, numbers, state.calibration)
+        here = {number for stack, _ in found[0] for number in stack}
+        if lost := [number for number in numbers if number not in here]:
+            raise schema.damaged(self.path, f"record {lost[0]} is gone")
+        return found
 
     def records(self, numbers: Sequence[int], calibration: int | None = None) -> dict[int, rows.StoredRecord]:
         """Return some records, live or not, with their keys under a calibration (``None``: the one in force).

@@ -1,0 +1,61 @@
+"""Stores of thousands of edits without the hours of training: made-up blocks and keys of the real shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from meloedit import Edit, Editor, MeloConfig
+from meloedit.blocks import Block, Site
+from meloedit.store import Record
+
+AT_ONCE = 500
+
+
+def made_up_block(sites: tuple[Site, ...], rank: int, generator: torch.Generator, scale: float = 1e-3) -> Block:
+    """Return a block of small random numbers."""
+    return {
+        site.name: (
+            (torch.randn(rank, site.inputs, generator=generator) * scale).half(),
+            (torch.randn(site.outputs, rank, generator=generator) * scale).half(),
+        )
+        for site in sites
+    }
+
+
+def made_up_edit(i: int) -> Edit:
+    """Return an edit that no data set has."""
+    return Edit(f"What is item {i} of the made-up list?", f"thing {i}", id=f"made-up-{i}")
+
+
+def _records(editor: Editor, count: int) -> Iterator[Record]:
+    generator = torch.Generator().manual_seed(0)
+    config, sites = editor.config, editor.router.bank.sites
+    assert editor.calibration is not None
+    prompts = editor.calibration.prompts
+    for i in range(count):
+        block = made_up_block(sites, config.rank, generator)
+        like = prompts[torch.randint(len(prompts), (1,), generator=generator)]  # as edits lie among ordinary prompts
+        noise = torch.randn(2, prompts.shape[1], generator=generator) / prompts.shape[1] ** 0.5
+        keys = torch.nn.functional.normalize(like + noise, dim=1)
+        flat = {f"{name}.{factor}": t for name, pair in block.items() for factor, t in zip("AB", pair, strict=True)}
+        none = torch.zeros(0, keys.shape[1])
+        yield Record(made_up_edit(i), config.rank, config.reach, {}, flat, {"keys": keys, "quiet": none})
+
+
+def filled(path: Path, model: str, count: int, config: MeloConfig | None = None) -> Editor:
+    """Make a store of ``count`` made-up edits and open it on a model of its own."""
+    editor = Editor.from_pretrained(model, config, store=path)
+    editor.prepare()
+    part: list[Record] = []
+    for record in _records(editor, count):
+        part.append(record)
+        if len(part) == AT_ONCE:
+            editor.store.put(part)
+            part = []
+    if part:
+        editor.store.put(part)
+    tokenizer = editor.tokenizer
+    return Editor.load(path, editor.detach(), tokenizer)

@@ -1,0 +1,135 @@
+"""What adding, removing, replacing and opening cost with many edits held, against few; and the memory they take.
+
+    python benchmarks/growth.py --few 10 --many 10000 --folder /dev/shm
+
+Training is left out (a made-up block is handed over in its place), and so is fsync if ``--folder`` is in memory; all
+else is what ``Editor.edit`` does: tokenising, keys, the transaction, index and bank, the report. The rival is the same
+code with few edits held, in the same process, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from common import provenance, write
+from filled import filled, made_up_block, made_up_edit
+from paired import compare
+
+from meloedit import Edit, Editor
+from meloedit.store import Store
+from meloedit.training import Trained, Trainer
+
+
+def without_training() -> None:
+    """Let training hand over a made-up block at once."""
+
+    def train(self: Trainer, edits: list[Any], tell: Callable[[int], None] | None = None) -> list[Trained]:
+        block = made_up_block(self.sites, self.config.rank, torch.Generator().manual_seed(0))
+        return [Trained(block, True, 1, self.config.rank, 0.0) for _ in edits]
+
+    Trainer.train = train  # type: ignore[method-assign]
+
+
+def actions(editor: Editor, start: int) -> dict[str, Callable[[], None]]:
+    """Return what is timed: each leaves as many edits as it found, but for ``add``."""
+    numbers = itertools.count(start)
+    added: list[Edit] = []
+
+    def add() -> None:
+        edit = made_up_edit(next(numbers))
+        (report,) = editor.edit(edit)
+        assert report.status == "stored"
+        added.append(edit)
+
+    def replaced() -> None:
+        edit = added[-1]
+        (report,) = editor.edit(replace(edit, target=edit.target + "!"), replace=True)
+        assert report.status == "stored"
+        added[-1] = replace(edit, target=edit.target + "!")
+
+    def remove() -> None:
+        editor.remove(added.pop().id)
+
+    return {"add": add, "replace": replaced, "remove": remove}
+
+
+def resident() -> int:
+    """Return the bytes that this process holds."""
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
+
+
+def opening(path: Path, model: str) -> dict[str, Any]:
+    """Time opening a store on a loaded model, and reading its bytes; measure what it adds to the process."""
+    editor = Editor.from_pretrained(model)
+    editor.prepare()
+    loaded, tokenizer = editor.detach(), editor.tokenizer
+    before = resident()
+    began = time.perf_counter()
+    data = path.read_bytes()
+    read = time.perf_counter() - began
+    size = len(data)
+    del data
+    began = time.perf_counter()
+    store = Store.open(path)
+    listed = time.perf_counter() - began
+    editor = Editor(loaded, tokenizer, store=store)
+    whole = time.perf_counter() - began
+    grown = resident() - before
+    numbers = editor.index.numbers
+    blocks = (
+        sum(site.inputs + site.outputs for site in editor.router.bank.sites)
+        * editor.config.rank
+        * 2
+        * len(editor.index)
+    )
+    editor.detach()
+    held = blocks + 4 * numbers
+    return {
+        "seconds": round(whole, 2),
+        "seconds_to_list": round(listed, 2),
+        "seconds_to_read_the_file": round(read, 2),
+        "file_bytes": size,
+        "resident_bytes": grown,
+        "block_and_key_bytes": held,
+        "resident_over_blocks_and_keys": round(grown / held, 3),
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--few", type=int, default=10)
+    parser.add_argument("--many", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--folder", help="where the stores are made; one in memory leaves fsync out")
+    parser.add_argument("--out")
+    given = parser.parse_args()
+    result: dict[str, Any] = {"task": "cost of a change with many edits held", "few": given.few, "many": given.many}
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        many = filled(Path(folder) / "many.melo", given.model, given.many)
+        few = filled(Path(folder) / "few.melo", given.model, given.few)
+        without_training()
+        large, small = actions(many, given.many), actions(few, given.few)
+        for name in ("add", "replace", "remove"):
+            result[name] = compare(large[name], small[name], given.rounds, warm=3)
+            print(name, result[name], flush=True)
+        many.detach(), few.detach()
+        del many, few, large, small
+        result["opening"] = opening(Path(folder) / "many.melo", given.model)
+    write(result | {"provenance": provenance()}, given.out)
+
+
+if __name__ == "__main__":
+    main()

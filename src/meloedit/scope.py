@@ -1,0 +1,107 @@
+"""The scope that all edits share: one cosine, calibrated by prompts that no edit should answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SAME_WORDS = 0.99
+"""Cosine from which two prompts are the same words, case and punctuation aside."""
+
+LISTED = 4
+"""Nearest keys that each calibration prompt knows: so many removals are possible without a look at all keys."""
+SCORES = 2**24
+"""Cosines of calibration prompts to keys that are computed at once."""
+NONE = -2.0
+"""Stands where a list has no key; less than any cosine."""
+
+
+class Scope:
+    """Calibration prompts, and for each the keys of edits that lie nearest to it.
+
+    With n prompts and m_i the largest cosine of prompt i to any edit's key, the scope is the ceil((n + 1)(1 - a))-th
+    smallest m_i: an unrelated prompt like those of the calibration fires with probability at most a, however many edits
+    there are (split conformal prediction on the maximum).
+
+    The m_i follow every change at the cost of the change: a new edit is compared with the prompts alone, and where an
+    edit leaves, the next of the prompt's list takes its place.
+
+    Args:
+        prompts: (n, k) keys of the calibration prompts.
+        false_activation: a, the stated share of such prompts that may fire.
+        min_similarity: cosine below which nothing fires; decides while edits are few.
+        of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
+    """
+
+    def __init__(self, prompts: Tensor, false_activation: float, min_similarity: float, of: Tensor | None) -> None:
+        self._prompts = prompts
+        self._of = (torch.arange(len(prompts)) if of is None else of.long()).to(prompts.device)
+        self._false_activation = false_activation
+        self._min_similarity = min_similarity
+        self._near = torch.full((len(prompts), LISTED), NONE, device=prompts.device)  # descending; the very nearest
+        self._owner = torch.full((len(prompts), LISTED), -1, device=prompts.device)
+        self._similarity: float | None = None
+
+    @property
+    def similarity(self) -> float:
+        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate.
+
+        Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
+        it.
+        """
+        if self._similarity is None:
+            self._similarity = self._quantile()
+        return self._similarity
+
+    def _quantile(self) -> float:
+        if not len(self._prompts):
+            return self._min_similarity
+        best = self._near.new_full((int(self._of.max()) + 1,), -1.0)
+        best = best.scatter_reduce(0, self._of, self._near[:, 0], "amax")
+        best = best[best < SAME_WORDS]
+        place = math.ceil((len(best) + 1) * (1 - self._false_activation))
+        if place > len(best):
+            return math.inf
+        return max(self._min_similarity, float(torch.kthvalue(best, place).values))
+
+    def rescore(self, keys: Tensor, owner: Tensor, quiet: Tensor, which: Tensor | None = None) -> None:
+        """List the nearest of all keys (m, k) for some prompts, or for all; ``quiet`` keys do not count."""
+        self._similarity = None
+        which = torch.arange(len(self._prompts), device=owner.device) if which is None else which
+        for part in which.split(max(1, SCORES // max(1, len(keys)))):
+            self._near[part], self._owner[part] = self._nearest(self._prompts[part], keys, owner, quiet)
+
+    def add(self, keys: Tensor, owner: Tensor, quiet: Tensor) -> None:
+        """Take new keys (m, k) into the lists."""
+        self._similarity = None
+        for part in torch.arange(len(self._prompts), device=owner.device).split(max(1, SCORES // max(1, len(keys)))):
+            near, own = self._near[part], self._owner[part]
+            new, new_owner = self._nearest(self._prompts[part], keys, owner, quiet)
+            # What lies beyond a list's end is not known once a key has left it, so only nearer ones join. All lists
+            # that are empty have never had any.
+            listed = (near > NONE).sum(1, keepdim=True)
+            end = near.gather(1, (listed - 1).clamp(min=0))
+            new = torch.where((new > end) | (listed == 0), new, NONE)
+            self._near[part], at = torch.cat([near, new], 1).topk(LISTED, dim=1)
+            self._owner[part] = torch.cat([own, new_owner], 1).gather(1, at)
+
+    def remove(self, owners: Sequence[int]) -> Tensor:
+        """Take edits off the lists; return the prompts whose lists are empty now, which must be scored again."""
+        self._similarity = None
+        hit = torch.isin(self._owner, torch.tensor(owners, device=self._owner.device))
+        touched = torch.nonzero(hit.any(1)).flatten()
+        if len(touched):
+            near, at = self._near[touched].masked_fill(hit[touched], NONE).sort(dim=1, descending=True)
+            self._near[touched], self._owner[touched] = near, self._owner[touched].gather(1, at)
+        return touched[self._near[touched, 0] == NONE]
+
+    @staticmethod
+    def _nearest(prompts: Tensor, keys: Tensor, owner: Tensor, quiet: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines (n, LISTED), descending, and owners of the keys nearest to each prompt."""
+        found = min(LISTED, len(keys))
+        near, at = (prompts @ keys.T).masked_fill_(quiet, NONE).topk(found, dim=1)
+        pad = (0, LISTED - found)
+        return torch.nn.functional.pad(near, pad, value=NONE), torch.nn.functional.pad(owner[at], pad, value=-1)
