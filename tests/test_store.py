@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,31 @@ def test_put_and_read_back(store, path):
         assert opened.verify() == []
     assert Store.open(path).edits() == store.edits()
     assert a.nbytes > sum(t.nbytes for t in [*block(1).values(), *keys(1).values()])
+
+
+def test_stacks_are_the_tensors_of_each(store):
+    """Blocks of one layout come as one tensor; another rank, and none at all, come beside them."""
+    none = {"key": torch.zeros(0, 3)}
+    store.put([record("d", seed=4, size=6), record("e", seed=5), replace(record("f", seed=6), keys=none)])
+    blocks, keys_ = store.stacks(["a", "c", "d", "e", "f"])
+    assert sorted(len(numbers) for numbers, _ in blocks) == [1, 4]
+    for index, stacks in enumerate((blocks, keys_)):
+        found = {
+            number: {name: tensor[i] for name, tensor in tensors.items()}
+            for numbers, tensors in stacks
+            for i, number in enumerate(numbers)
+        }
+        for edit_id in "acdef":
+            assert same(found[store.get(edit_id).record], store.tensors([edit_id])[edit_id][index])
+
+
+def test_what_changed_since(store):
+    revision = store.revision
+    assert store.changed_since(revision) == frozenset() and store.changed_since(revision - 1) == {"b"}
+    assert store.changed_since(revision - 2) is None and Store.open(store.path).changed_since(0) is None
+    store.put([record("c", seed=9), record("d", seed=4)], removed=["a"])
+    assert store.changed_since(revision) == {"a", "c", "d"}
+    assert store.find("a") is None and store.find("d") == store.get("d")
 
 
 def test_any_dtype_view_and_shared_memory_is_stored(store):
