@@ -26,8 +26,11 @@ help:
 demo: $(READY)
 	@$(BIN)/meloedit demo
 
+# Two at a time, each on one core, as long as the machine has two; a file's tests stay together, since they share models.
+WORKERS ?= 2
+
 test: lint
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 lint: $(READY)
 	@$(BIN)/ruff check src tests benchmarks

@@ -55,21 +55,26 @@ def grow(
         name: pooled_parts(router, [backbone.encode(text) for text in texts], weights=weights)
         for name, texts in sets.items()
     }
-    index = NeuronIndex(calibration.size)
-    least = editor.config.min_similarity or 0.0
-    index.calibrate(calibration.prompts, stated, least, calibration.of)
+    # The floor of the settings keeps fewer from firing than stated while edits are few: without it, the calibration
+    # alone decides.
+    scopes = {"": editor.config.min_similarity or 0.0, "_no_floor": -1.0}
+    indexes = {name: NeuronIndex(calibration.size) for name in scopes}
+    for name, least in scopes.items():
+        indexes[name].calibrate(calibration.prompts, stated, least, calibration.of)
     rows = []
     for number, own in enumerate(of_edit, 1):
-        index.add(number, own)
+        for index in indexes.values():
+            index.add(number, own)
         if number in COUNTS or number == len(of_edit):
-            threshold = index.threshold
-            row: dict[str, Any] = {"edits": number, "similarity": round(index.similarity, 4)}
-            for name, pooled in asked.items():
-                fired = share([distance < threshold for distance in best(index, calibration, pooled)])
-                ratio = {"ratio": round(fired["value"] / stated, 3), "ratio_ci": [v / stated for v in fired["ci"]]}
-                row[name] = fired | ratio
+            row: dict[str, Any] = {"edits": number}
+            for scope, index in indexes.items():
+                row[f"similarity{scope}"] = round(index.similarity, 4)
+                for name, pooled in asked.items():
+                    fired = share([distance < index.threshold for distance in best(index, calibration, pooled)])
+                    ratio = {"ratio": round(fired["value"] / stated, 3)}
+                    row[name + scope] = fired | ratio | {"ratio_ci": [round(v / stated, 3) for v in fired["ci"]]}
             rows.append(row)
-            print(number, row["similarity"], {name: (row[name]["value"], row[name]["ratio_ci"]) for name in asked})
+            print({name: value["ratio_ci"] if isinstance(value, dict) else value for name, value in row.items()})
     return rows
 
 

@@ -28,7 +28,7 @@ def read_jsonl(path: str | Path, count: int | None = None) -> list[dict[str, Any
 def share(hits: list[bool]) -> dict[str, Any]:
     """Return a share with its 95 % Wilson interval and its count."""
     interval = binomtest(sum(hits), len(hits)).proportion_ci(0.95, method="wilson")
-    ci = [round(interval.low, 4), round(interval.high, 4)]
+    ci = [round(float(interval.low), 4), round(float(interval.high), 4)]
     return {"value": round(sum(hits) / len(hits), 4), "ci": ci, "n": len(hits)}
 
 

@@ -54,7 +54,9 @@ def main() -> None:
     args = parser.parse_args()
     rows = read_jsonl(args.edits, args.count)
     editor = Editor.from_pretrained(args.model)
-    items: Items = [(p.edit.id, p.rows) for p in plan(editor._live, [Edit(r["prompt"], r["target"]) for r in rows], False)]
+    items: Items = [
+        (p.edit.id, p.rows) for p in plan(editor._live, [Edit(r["prompt"], r["target"]) for r in rows], False)
+    ]
     config = editor.config
     trainers = {cached: Trainer(editor.router, replace(config, prefix_cache=cached)) for cached in (True, False)}
     trainers[True].train(items[:8])  # warm up
