@@ -54,7 +54,8 @@ class NeuronIndex:
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
-        self._keys = torch.zeros(64, size, device=device)
+        # A column is a key: with one query a matmul reads such a table at the speed of memory, one of rows at a third.
+        self._keys = torch.zeros(size, 64, device=device)
         self._owner = torch.full((64,), -1, device=device)
         self._quiet = torch.zeros(64, dtype=torch.bool, device=device)
         self._rows: dict[int, list[int]] = {}
@@ -68,7 +69,7 @@ class NeuronIndex:
     @property
     def numbers(self) -> int:
         """How many numbers the keys are made of."""
-        return self._used * self._keys.shape[1]
+        return self._used * len(self._keys)
 
     # -- scope
 
@@ -109,7 +110,7 @@ class NeuronIndex:
         each, count = keys.shape[1] + quiet.shape[1], len(owners) * (keys.shape[1] + quiet.shape[1])
         start, stop = self._used, self._used + count
         self._reserve(stop)
-        self._keys[start:stop] = torch.cat([keys, quiet], 1).flatten(0, 1)
+        self._keys[:, start:stop] = torch.cat([keys, quiet], 1).flatten(0, 1).T
         self._owner[start:stop] = torch.tensor(owners).repeat_interleave(each)
         self._quiet[start:stop] = (torch.arange(each) >= keys.shape[1]).repeat(len(owners))
         self._rows |= {owner: list(range(start + i * each, start + (i + 1) * each)) for i, owner in enumerate(owners)}
@@ -118,8 +119,8 @@ class NeuronIndex:
 
     @property
     def _table(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows in use: keys, their owners, whether they are quiet."""
-        return self._keys[: self._used], self._owner[: self._used], self._quiet[: self._used]
+        """What is in use: keys (n, k), their owners, whether they are quiet."""
+        return self._keys[:, : self._used].T, self._owner[: self._used], self._quiet[: self._used]
 
     def remove(self, owners: Sequence[int]) -> None:
         """Remove edits; those that are not here are passed over."""
@@ -135,19 +136,19 @@ class NeuronIndex:
         """Move the last row into a hole, so that the rows in use stay together."""
         if hole == last:
             return
-        for table in (self._keys, self._owner, self._quiet):
+        for table in (self._keys.T, self._owner, self._quiet):
             table[hole] = table[last]
         rows = self._rows[int(self._owner[hole])]
         rows[rows.index(last)] = hole
 
     def _reserve(self, rows: int) -> None:
-        if rows <= len(self._keys):
+        if rows <= len(self._owner):
             return
-        room = max(rows, 2 * len(self._keys))
+        room = max(rows, 2 * len(self._owner)) + 16  # numbers a power of two apart would share a place in the caches
         for name in ("_keys", "_owner", "_quiet"):
             table = getattr(self, name)
-            larger = table.new_empty(room, *table.shape[1:])  # what is not written to takes no memory yet
-            larger[: self._used] = table[: self._used]
+            larger = table.new_empty(*table.shape[:-1], room)  # what is not written to takes no memory yet
+            larger[..., : self._used] = table[..., : self._used]
             setattr(self, name, larger)
 
     def neighbours(self, owner: int) -> tuple[int, float, list[int]]:
@@ -160,9 +161,9 @@ class NeuronIndex:
         own = torch.tensor(self._rows[owner], device=self._keys.device)
         own = own[~self._quiet[own]]
         passed = self._quiet[: self._used] | (self._owner[: self._used] == owner)
-        cosines = (self._keys[own] @ self._keys[: self._used].T).amax(0).masked_fill_(passed, -1.0)  # (n,)
+        cosines = (self._keys.T[own] @ self._keys[:, : self._used]).amax(0).masked_fill_(passed, -1.0)  # (n,)
         nearest = cosines.argmax()
-        distance = (self._keys[own] - self._keys[nearest]).norm(dim=1).min()
+        distance = (self._keys.T[own] - self._keys[:, nearest]).norm(dim=1).min()
         overlaps = self._owner[: self._used][cosines > self.similarity].unique()
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
 
@@ -176,7 +177,7 @@ class NeuronIndex:
         count, queries = len(queries), queries.to(self._keys)
         none, far = torch.full((count,), -1), torch.full((count,), math.inf)
         found = [none, far, none.clone(), far.clone(), far.clone()]
-        scores = queries @ self._keys[: self._used].T  # (B, n)
+        scores = queries @ self._keys[:, : self._used]  # (B, n)
         rows, size = torch.arange(count if self._used else 0), SHORTLIST
         while len(rows):  # again, with more candidates, for the queries that these do not settle
             on = rows.to(queries.device)
@@ -194,7 +195,7 @@ class NeuronIndex:
         equally near ones, can fill a short list.
         """
         top, rows = scores.topk(size, dim=1)  # (B, s)
-        distance = (queries[:, None] - self._keys[rows]).norm(dim=2)  # direct differences
+        distance = (queries[:, None] - self._keys.T[rows]).norm(dim=2)  # direct differences
         distance = distance.masked_fill(distance < ROUNDING, 0.0)
         newest = self._owner[rows].argsort(dim=1, descending=True)  # equally near: the newest first
         order = newest.gather(1, distance.gather(1, newest).argsort(dim=1, stable=True))

@@ -1,0 +1,108 @@
+"""What edits cost those who ask: time of the edited model's forward and generate against the plain base model's.
+
+    python benchmarks/answering.py --edits 10000
+
+Both models lie in one process and run in turns. Nothing in scope: prompts of the package's grammar that reach no edit.
+Everything in scope: every row of the batch reaches another edit, with made-up blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import provenance, write
+from filled import filled
+from paired import compare
+
+from meloedit import Editor
+from meloedit.grammar import make_prompts
+from meloedit.zoo import load_model
+
+Batch = dict[str, torch.Tensor]
+
+
+def batches(editor: Editor, rows: int, columns: int, skip: int) -> Batch:
+    """Return ``rows`` prompts of ``columns`` tokens each, of the grammar's later prompts."""
+    tokens: list[int] = []
+    prompts = iter(make_prompts(6000)[3000 + skip :])
+    while len(tokens) < rows * columns:
+        tokens += editor.backbone.encode(next(prompts), "raw").ids
+    ids = torch.tensor(tokens[: rows * columns]).view(rows, columns)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def fired(editor: Editor, batch: Batch) -> int:
+    """Return how many rows of a batch reach an edit."""
+    with torch.no_grad():
+        editor.model(**batch)
+    return sum(route.edit is not None for route in editor.last_routes)
+
+
+def silent(editor: Editor, rows: int, columns: int) -> Batch:
+    """Return a batch that reaches no edit."""
+    for skip in range(0, 2000, 40):
+        batch = batches(editor, rows, columns, skip)
+        if not fired(editor, batch):
+            return batch
+    raise SystemExit("every batch tried reaches an edit")
+
+
+def in_scope(editor: Editor, rows: int, columns: int) -> Batch:
+    """Return a batch each row of which reaches an edit of its own: the first edits get the keys of these prompts."""
+    batch = batches(editor, rows, columns, 1500)
+    texts = [editor.tokenizer.decode(row) for row in batch["input_ids"]]
+    numbers = [stored.record for stored in editor.edits()[:rows]]
+    for number, text in zip(numbers, texts, strict=True):
+        editor.index.add(number, editor.keys(text))  # type: ignore[union-attr, call-arg]
+    if (reached := fired(editor, batch)) < rows:
+        raise SystemExit(f"only {reached} of {rows} rows reach an edit")
+    return batch
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--edits", type=int, default=10_000)
+    parser.add_argument("--columns", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=32, help="tokens that generate makes")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    base, _ = load_model(given.model)
+    base.eval()
+    result: dict[str, Any] = {"task": "time of the edited model against the plain base model's", "edits": given.edits}
+
+    def sides(editor: Editor, batch: Batch, tokens: int) -> dict[str, Any]:
+        def run(model: Any) -> Any:
+            with torch.no_grad():
+                if not tokens:
+                    return model(**batch)
+                return model.generate(
+                    **batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0
+                )
+
+        rounds = given.rounds if not tokens else max(6, given.rounds // 3)
+        return compare(lambda: run(editor.model), lambda: run(base), rounds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        editor = filled(Path(folder) / "many.melo", given.model, given.edits)
+        editor.model.eval()
+        cases = [(name, rows) for name in ("silent", "in_scope") for rows in (1, 32)]
+        for name, rows in cases:
+            batch = (silent if name == "silent" else in_scope)(editor, rows, given.columns)
+            for what, tokens in (("forward", 0), ("generate", given.tokens)):
+                result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
+                print(name, what, rows, compared, flush=True)
+        editor.detach()
+    write(result | {"provenance": provenance()}, given.out)
+
+
+if __name__ == "__main__":
+    main()
