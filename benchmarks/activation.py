@@ -51,8 +51,8 @@ def grow(
     flat = [form for own in forms for form in own]
     keys = calibration.keys(pooled_states(router, flat, weights=weights), texts_of(backbone, flat))
     of_edit = keys.split([len(own) for own in forms])
-    asked = {
-        name: pooled_parts(router, [backbone.encode(text) for text in texts], weights=weights)
+    asked = {  # in every form, as the calibration has them
+        name: pooled_parts(router, [form for text in texts for form in backbone.forms(text)], weights=weights)
         for name, texts in sets.items()
     }
     # The floor of the settings keeps fewer from firing than stated while edits are few: without it, the calibration
