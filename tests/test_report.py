@@ -387,7 +387,8 @@ def test_an_unfinished_run_is_marked(tmp_path):
     assert "melo: the last observation is cut off and left out" in text
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # in a narrow terminal the headings break
     folder = make_run(tmp_path / "run")
     got = call(folder, "--out", tmp_path / "page")
     assert got.exit_code == 0, got.output
