@@ -115,7 +115,7 @@ def test_an_edit_that_does_not_hold_is_reported_and_not_stored(make_editor):
 
 
 def test_some_hold_and_some_fail_in_one_call(make_editor):
-    editor = make_editor(steps=12, max_rank=2)
+    editor = make_editor(steps=12, max_rank=2, lead_in=False)
     hard = Edit(OTHERS[1], "a much longer answer, of many tokens, than twelve steps of training can teach")
     reports = editor.edit([EDITS[1], hard])
     assert [report.status for report in reports] == ["stored", "failed"]

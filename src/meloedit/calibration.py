@@ -37,6 +37,9 @@ Progress = Callable[[str, int, int], None]
 KEYS_AT_ONCE = 64
 WORDS = 0.25
 """Share of the words in the cosine of two keys: with more, edits of one subject are taken for each other."""
+BUILT_IN = "built-in grammar"
+FITTED = 3000
+"""Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
 VERSION = 4
 """Counts changes of what a calibration is: kept ones of another version are made anew."""
 
@@ -166,7 +169,7 @@ def calibrate(
         states = pooled_states(router, encoded, progress, "calibrating")
         whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
         return Calibration(whitening, whitening(states), _info(source, prompts, states))
-    whitening, words, weights = _fitted(router, config, prompts, progress)
+    whitening, words, weights = _fitted(router, config, () if source == BUILT_IN else prompts, progress)
     pooled = pooled_parts(router, encoded, progress, "calibrating", weights)
     keys = _joined(whitening, words, pooled.states, pooled.texts)
     return Calibration(whitening, keys, _info(source, prompts, keys), words, weights, torch.tensor(pooled.rows))
@@ -180,11 +183,12 @@ def _fitted(
     router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None
 ) -> tuple[Whitening, WordVectors, Tensor]:
     """Fit keys on the grammar's pairs of wordings, after counting words and tokens in its and the given prompts."""
-    built_in = make_prompts(config.calibration_prompts)
+    count = min(config.calibration_prompts, FITTED)
+    built_in = make_prompts(count)
     counted = list({prompt_key(prompt): prompt for prompt in (*built_in, *prompts)}.values())
     words = WordVectors.fit([prompt_text(prompt) for prompt in counted])
     weights = token_weights(_own_tokens(router.backbone.encode(prompt)) for prompt in counted)
-    pairs = make_pairs(config.calibration_prompts // 2)
+    pairs = make_pairs(count // 2)
     wordings = [router.backbone.encode(text) for text in (*(one for one, _ in pairs), *(other for _, other in pairs))]
     path = _kept_at(router, config, "keys", [*(one.ids for one in wordings), weights.tolist()])
     tensors = _read(path)
@@ -231,15 +235,15 @@ def built_in_calibration(router: Router, config: MeloConfig, progress: Progress 
 
 
 def _grammar_calibration(router: Router, config: MeloConfig, progress: Progress | None) -> Calibration:
-    prompts = make_prompts(config.calibration_prompts)
+    count = config.calibration_prompts
+    prompts = make_prompts(min(count, FITTED) if router.backbone.documents else count)
     _check_enough(prompts, config)
     # A few prompts as tokens stand for tokenizer and chat template.
     forms = [form for prompt in prompts[:50] for form in router.backbone.forms(prompt)]
     path = _kept_at(router, config, "calibration", [*forms, *prompts])
-    source = "built-in grammar"
     if (kept := _read(path)) is not None:
-        return Calibration.from_tensors(kept, _info(source, prompts, kept["prompts"]))
-    made = calibrate(router, config, prompts, source, progress)
+        return Calibration.from_tensors(kept, _info(BUILT_IN, prompts, kept["prompts"]))
+    made = calibrate(router, config, prompts, BUILT_IN, progress)
     _write(path, made.to_tensors())
     return Calibration.from_tensors(made.to_tensors(), made.info)  # as the next call will read it
 

@@ -36,11 +36,12 @@ class MeloConfig:
         lr: Adam's learning rate (scale of a block is 1: alpha = rank).
         confidence: least probability of every target token before an edit leaves the optimiser; ``None``: 0.98, for
             encoder-decoders 0.9999.
+        lead_in: train a block on its edit's prompt behind an unrelated sentence too; decoders alone.
         together: edits that train at once.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
         min_similarity: cosine below which nothing fires, whatever the calibration says (matters while edits are few);
-            ``None``: 0.6, for encoder-decoders and classifiers 0.5.
+            ``None``: 0.55, for encoder-decoders and classifiers 0.5.
         calibration_prompts: how many prompts of the built-in grammar the first calibration uses.
         document_tokens: a classifier's texts are cut to this many tokens; ``None``: to what the model takes.
         document_similarity: cosine that a classifier's text must exceed where no documents were given to calibrate
@@ -69,11 +70,12 @@ class MeloConfig:
     steps: int = 60
     lr: float = 1e-2
     confidence: float | None = None
+    lead_in: bool = True
     together: int = 64
     prefix_cache: bool = True
-    false_activation: float = 0.005
+    false_activation: float = 0.01
     min_similarity: float | None = None
-    calibration_prompts: int = 3000
+    calibration_prompts: int = 6000
     document_tokens: int | None = None
     document_similarity: float = 0.97
     seed: int = 0
@@ -130,6 +132,7 @@ class MeloConfig:
                 lambda value: value is None or _names(value),
             ),
             ("prefix_cache", "true or false", lambda value: isinstance(value, bool)),
+            ("lead_in", "true or false", lambda value: isinstance(value, bool)),
             ("seed", "an integer", _whole),
             ("key_depth", "between 0 and 1", lambda value: 0 < value < 1),
             ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),

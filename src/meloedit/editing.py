@@ -11,6 +11,7 @@ from .batch import Row
 from .calibration import Progress
 from .edit import Edit, contradiction
 from .errors import EditError
+from .grammar import make_lead
 from .index import SAME_KEY
 from .store import Record
 from .training import Trained
@@ -117,6 +118,8 @@ def _rows(live: Live, edit: Edit) -> list[Row]:
     try:
         live.check_edit(edit)
         encoded = [form for prompt in edit.prompts for form in live.backbone.forms(prompt)]
+        if live.config.lead_in:
+            encoded += live.backbone.behind(make_lead(f"{live.config.seed}/{edit.id}"), edit.prompt)
         for prompt in edit.quiet:
             live.backbone.forms(prompt)
         return [Row.of(form, live.backbone.encode_target(edit.target, form)) for form in encoded]

@@ -208,3 +208,10 @@ def make_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
         )
         pairs.append((first, second))
     return pairs
+
+
+def make_lead(seed: str) -> str:
+    """Make a sentence that may stand before a question and has nothing to do with it; the same one for a seed."""
+    rng = random.Random(seed)
+    template = rng.choice([line for line in _grammar()["templates"]["lead"] if not line.startswith("|")])
+    return _capital(_ARTICLE.sub(_article, _fill(template, rng)))

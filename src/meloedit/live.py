@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 1000
+AT_ONCE = 200
 """Edits whose blocks and keys are read from the store at once."""
 
 

@@ -77,7 +77,7 @@ class Backbone(ABC):
     markers: ChatMarkers | None = None
     max_length: int | None = None
     pad_id: int
-    min_similarity = 0.6
+    min_similarity = 0.55
     confidence = 0.98
     """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; and how sure of its
     target an edit is trained to be."""
@@ -184,6 +184,10 @@ class Backbone(ABC):
     def forms(self, prompt: Prompt) -> list[Encoded]:
         """Return ``prompt`` in every form the model may be asked it in."""
         return [self.encode(prompt)]
+
+    def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
+        """Return ``prompt`` behind an unrelated sentence, as a block is trained on it too, if that is of use here."""
+        return []
 
     @abstractmethod
     def encode(self, prompt: Prompt, form: Form | None = None) -> Encoded:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Packed, Row, SourceBatch, batches
 from ..chat import ChatMarkers, Words, user_words
 from ..config import Reach
-from ..edit import Prompt
+from ..edit import Prompt, prompt_text
 from ..errors import EditError, ModelError
 from ..modules import decoder_layers, frozen
 from ..replay import CausalReplay, Prefix, opening_cache, run_decoder
@@ -104,6 +104,15 @@ class CausalBackbone(Backbone):
             return [self.encode(prompt, "raw")] + ([self.encode(prompt, "chat")] if self.markers else [])
         alone = all(message["role"] == "system" for message in prompt[:-1])
         return [self.encode(prompt, "chat")] + ([self.encode(prompt[-1]["content"], "raw")] if alone else [])
+
+    def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
+        """Return a prompt's words behind a sentence as raw text, if the model takes as many tokens."""
+        if self.key_at != "words" or (isinstance(prompt, list) and len(prompt) > 1):
+            return []
+        try:
+            return [self.encode(f"{lead} {prompt_text(prompt)}", "raw")]
+        except EditError:  # too long
+            return []
 
     def encode(self, prompt: Prompt, form: Form | None = None) -> Encoded:
         """Tokenise a prompt; a string is raw unless ``form`` is ``chat``.
