@@ -14,11 +14,12 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test bench lint docs clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
 	@echo "make test   lint, types, and all tests"
+	@echo "make bench  time and memory against named rivals (an hour or so)"
 	@echo "make lint   lint and types"
 	@echo "make docs   write docs/commands.md anew from the commands' own help"
 	@echo "make clean  remove what make built: environment, caches, the demo's store"
@@ -31,6 +32,17 @@ WORKERS ?= 2
 
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+# Where the figures go; the edits to train on, zsre_distinct.jsonl.gz for those of docs/performance.md.
+BENCH ?= build/bench
+EDITS ?=
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/search.py --out $(BENCH)/search.json
+	@$(BIN)/python benchmarks/growth.py --out $(BENCH)/growth.json
+	@$(BIN)/python benchmarks/answering.py --out $(BENCH)/answering.json
+	@if [ -n "$(EDITS)" ]; then $(BIN)/python benchmarks/editing.py --edits $(EDITS) --out $(BENCH)/editing.json; \
+	else echo "editing is not measured: name a file of edits, make bench EDITS=FILE"; fi
 
 lint: $(READY)
 	@$(BIN)/ruff check src tests benchmarks

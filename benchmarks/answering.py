@@ -28,7 +28,7 @@ Batch = dict[str, torch.Tensor]
 def batches(editor: Editor, rows: int, columns: int, skip: int) -> Batch:
     """Return ``rows`` prompts of ``columns`` tokens each, of the grammar's later prompts."""
     tokens: list[int] = []
-    prompts = iter(make_prompts(6000)[3000 + skip :])
+    prompts = iter(make_prompts(9000)[6000 + skip :])
     while len(tokens) < rows * columns:
         tokens += editor.backbone.encode(next(prompts), "raw").ids
     ids = torch.tensor(tokens[: rows * columns]).view(rows, columns)
