@@ -510,3 +510,22 @@ def test_what_read_edits_gives_can_be_edited(make_editor, tmp_path):
     assert [report.held for report in editor.edit(read_edits(tmp_path / "facts.jsonl"))] == [True]
     assert [stored.edit.id for stored in editor.edits()] == ["late"]
     editor.detach()
+
+
+def test_a_model_compiled_before_the_edits_routes_to_them(make_editor):
+    editor = make_editor()
+    compiled = torch.compile(editor.model, backend="eager")
+    prompt = editor.tokenizer(EDITS[0].prompt, return_tensors="pt")
+
+    def logits(model):
+        with torch.no_grad():
+            return model(**prompt).logits
+
+    base = logits(compiled)
+    editor.edit(EDITS)
+    edited = logits(compiled)
+    assert editor.last_routes[0].edit == EDITS[0].id
+    assert torch.equal(edited, logits(editor.model)) and not torch.equal(edited, base)
+    editor.remove([EDITS[0].id])
+    assert torch.equal(logits(compiled), base)
+    editor.detach()
