@@ -16,12 +16,13 @@ def make_bank(dtype=torch.float32, names=("m",)):
     return BlockBank([Site(name, IN, OUT, dtype, torch.device("cpu")) for name in names])
 
 
-def make_block(rank, seed, names=("m",)):
+def make_block(rank, seed, names=("m",), places=0):
     generator = torch.Generator().manual_seed(seed)
-    return {
-        name: (torch.randn(rank, IN, generator=generator).half(), torch.randn(OUT, rank, generator=generator).half())
-        for name in names
-    }
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator).half()
+
+    return {name: (draw(rank, IN + places), draw(OUT, rank)) for name in names}
 
 
 def apply(bank, owners, last, x, y, past=0, name="m"):
@@ -32,14 +33,18 @@ def apply(bank, owners, last, x, y, past=0, name="m"):
     return y
 
 
-def by_hand(blocks, starts, x, y, past=0):
-    """Token by token in float64."""
+def by_hand(blocks, starts, x, y, past=0, answers=None):
+    """Token by token in float64; the columns of A beyond the input's read a token's place in the answer."""
     y = y.double().clone()
     for row, (block, start) in enumerate(zip(blocks, starts, strict=True)):
         for column in range(x.shape[1]):
             if block is not None and past + column >= start:
                 a, b = (factor.double() for factor in block["m"])
-                y[row, column] += b @ (a @ x[row, column].double())
+                low = a[:, :IN] @ x[row, column].double()
+                place = past + column - (answers or starts)[row]
+                if a.shape[1] > IN and place >= 0:
+                    low = low + a[:, IN + min(place, a.shape[1] - IN - 1)]
+                y[row, column] += b @ low
     return y
 
 
@@ -90,13 +95,39 @@ def test_autograd_keeps_the_modules_own_output(states):
     assert torch.equal(y, before) and x.grad.abs().sum() > 0
 
 
+def test_a_block_reads_places_of_the_answer_beside_blocks_that_do_not(states):
+    x, y = states
+    bank, blocks = (
+        make_bank(),
+        {owner: make_block(2, owner, places=places) for owner, places in [(1, 3), (2, 0), (3, 3)]},
+    )
+    for owner, block in blocks.items():
+        bank.add(owner, block, "all" if owner == 3 else "answer")
+    owners, answers = [1, 2, 3, -1, 1], [1, 2, 3, 0, 5]
+    used, starts = [blocks.get(owner) for owner in owners], [1, 2, 0, 0, 5]
+    for past in (0, 3, 30):
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                got = y.clone()
+                for group in bank.gather(owners, answers):
+                    got = group.apply("m", x, got, past)
+            assert torch.allclose(got.double(), by_hand(used, starts, x, y, past, answers), atol=1e-4)
+            assert torch.equal(got[3], y[3])
+    beams = [group.repeated(2) for group in bank.gather(owners, answers)]
+    folded = y.repeat_interleave(2, 0)
+    with torch.no_grad():
+        for group in beams:
+            folded = group.apply("m", x.repeat_interleave(2, 0), folded, 30)
+    assert torch.equal(folded[::2], got) and torch.equal(folded[1::2], got)
+
+
 def test_rows_grow_are_reused_and_replaced(states):
     x, y = states
     bank, blocks = make_bank(), {owner: make_block(2, owner) for owner in range(40)}
     for owner, block in blocks.items():
         bank.add(owner, block, "all")
     assert len(bank) == 40
-    capacity = len(bank._slabs[2].tables["m"][0])
+    capacity = len(bank._slabs[2, 0].tables["m"][0])
     bank.remove([0, 1, 2, 39, 99])
     assert len(bank) == 36
     for owner in (50, 51, 52, 53):
@@ -105,7 +136,7 @@ def test_rows_grow_are_reused_and_replaced(states):
     blocks[20] = make_block(8, 1000)
     bank.add(20, blocks[20], "all")  # replaced, by another rank
     bank.add(21, blocks[21], "answer")  # replaced, by another reach
-    assert len(bank) == 40 and len(bank._slabs[2].tables["m"][0]) == capacity
+    assert len(bank) == 40 and len(bank._slabs[2, 0].tables["m"][0]) == capacity
     owners = [50, 20, 3, 38, 53]
     assert torch.allclose(
         apply(bank, owners, [6] * 5, x, y).double(),
@@ -122,7 +153,7 @@ def test_a_replaced_block_gives_its_row_back():
     bank = make_bank()
     for seed in range(50):
         bank.add(0, make_block(2, seed), "all")
-    assert len(bank) == 1 and len(bank._slabs[2].tables["m"][0]) == 8
+    assert len(bank) == 1 and len(bank._slabs[2, 0].tables["m"][0]) == 8
 
 
 def test_gathered_blocks_outlive_their_removal(states):
@@ -152,7 +183,7 @@ def test_half_precision_sites(states, dtype):
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
 def test_an_edited_model_is_a_peft_lora_with_the_same_factors(make_editor, make_model, family):
-    editor = make_editor(family, EDITS[:1], reach="all", rank=3)
+    editor = make_editor(family, EDITS[:1], reach="all", rank=3, places=0)
     rank, block = editor.edits()[0].rank, editor.store.tensors()["book"][0]
     ids = torch.tensor([editor.backbone.encode(EDITS[0].prompt).ids])
     with torch.no_grad():

@@ -36,12 +36,19 @@ def test_an_unknown_setting_names_those_there_are():
         "false_activation": [0, 1, 2, "low"],
         "min_similarity": [-1.1, 1.1, "low"],
         "calibration_prompts": [199, 0, 1e3],
+        "places": [-1, 1.5, True, "8"],
     }.items(),
 )
 def test_values_that_do_not_fit_are_refused_by_name(name, values):
     for value in values:
         with pytest.raises(ModelError, match=f"^{name} must be "):
             MeloConfig(**{name: value})
+
+
+def test_the_paper_knows_no_places():
+    with pytest.raises(ModelError, match="^places must be None or 0 in paper mode, not 8"):
+        MeloConfig.paper(places=8)
+    assert MeloConfig.paper(places=0).places == 0
 
 
 def test_all_that_is_wrong_is_said_at_once():

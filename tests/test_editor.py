@@ -406,6 +406,23 @@ def test_half_precision_models(make_editor, make_model, tokenizer, dtype, tmp_pa
     again.detach()
 
 
+def test_a_store_made_before_blocks_read_places_takes_in_new_ones(
+    make_editor, make_model, tokenizer, tmp_path, monkeypatch
+):
+    path, to_dict = tmp_path / "old.melo", MeloConfig.to_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(MeloConfig, "to_dict", lambda self: {k: v for k, v in to_dict(self).items() if k != "places"})
+        make_editor(edits=EDITS[:1], store=path, places=0).detach()
+    with Editor.load(path, make_model(), tokenizer) as editor:
+        assert all(report.held for report in editor.edit(EDITS[1]))
+        site, tensors = editor.router.bank.sites[0], editor.store.tensors()
+        places = [tensors[edit.id or ""][0][f"{site.name}.A"].shape[1] - site.inputs for edit in EDITS[:2]]
+        assert places == [0, 8]
+        assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS[:2]])] == [
+            edit.target for edit in EDITS[:2]
+        ]
+
+
 def test_another_dtype_is_the_same_model_with_a_warning(make_editor, make_model, tokenizer, tmp_path, caplog):
     make_editor(edits=[BOOK], store=tmp_path / "a.melo").detach()
     editor = Editor.load(tmp_path / "a.melo", make_model().to(torch.bfloat16), tokenizer)

@@ -900,3 +900,11 @@ def test_positions_that_stand_for_padding_are_not_counted(make_source_editor):
     config = editor.model.config
     assert editor.backbone.max_length == config.max_position_embeddings - 1 - config.pad_token_id
     assert editor.ask("word " * 200)[0].text in editor.backbone.labels
+
+
+def test_answers_in_a_sequence_of_their_own_are_not_told_apart_by_place(make_source_editor):
+    editor = make_source_editor("t5")
+    assert editor.config.places == 0
+    editor.detach()
+    with pytest.raises(ModelError, match="places must be 0 for T5ForConditionalGeneration"):
+        make_source_editor("t5", places=8)

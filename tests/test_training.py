@@ -1,5 +1,7 @@
 """Training against a literal one, its equalities, and what "held" means."""
 
+from functools import partial
+
 import pytest
 import torch
 from conftest import EDITS, HISTORY, OTHERS, generate
@@ -23,29 +25,34 @@ def train(editor, edits, **settings):
 
 def literal_losses(editor, edit, steps):
     """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
-    model, names = editor.model, editor.config.modules
-    start = initial_block(
-        editor.router.bank.sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id)
-    )
-    tables = [factor.clone().requires_grad_() for name in names for factor in start[name]]
-    optimiser = torch.optim.Adam(tables, lr=editor.config.lr)
+    model, names, sites = editor.model, editor.config.modules, editor.router.bank.sites
+    initial = initial_block(sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id))
+    places = [torch.zeros(editor.config.rank, editor.config.places, requires_grad=True) for _ in names]
+    tables = [factor.clone().requires_grad_() for name in names for factor in initial[name]]
+    optimiser = torch.optim.Adam(tables + places, lr=editor.config.lr)
     losses = []
     for _ in range(steps):
-        rounded = [table + (table.half().float() - table).detach() for table in tables]
+        scaled = [site.size * table for table, site in zip(places, sites, strict=True)]
+        rounded = [table + (table.half().float() - table).detach() for table in tables + scaled]
         per_row = []
         for row in rows_of(editor, edit):
-            at = len(row.prompt) - 1 if editor.config.reach == "answer" else 0
+            answer = len(row.prompt) - 1
+            start = answer if editor.config.reach == "answer" else 0
 
-            def add(module, args, output, a, b, at=at):
-                delta = args[0] @ a.T @ b.T
-                acts = torch.arange(output.shape[1])[:, None] >= at
-                return output + torch.where(acts, delta, 0.0)
+            def add(module, args, output, a, b, by_place, start=start, answer=answer):
+                delta = torch.zeros_like(output)
+                for column in range(start, output.shape[1]):
+                    low = a @ args[0][0, column]
+                    if column >= answer:
+                        low = low + by_place[:, min(column - answer, by_place.shape[1] - 1)]
+                    delta[0, column] = b @ low
+                return output + delta
 
+            plain = rounded[: 2 * len(names)]
+            per_module = zip(plain[::2], plain[1::2], rounded[len(plain) :], strict=True)
             handles = [
-                model.get_submodule(name).register_forward_hook(
-                    lambda module, args, output, a=rounded[2 * i], b=rounded[2 * i + 1]: add(module, args, output, a, b)
-                )
-                for i, name in enumerate(names)
+                model.get_submodule(name).register_forward_hook(partial(add, a=a, b=b, by_place=by_place))
+                for name, (a, b, by_place) in zip(names, per_module, strict=True)
             ]
             with editor.disabled():
                 logits = model(torch.tensor([row.prompt + row.target[:-1]])).logits[0, len(row.prompt) - 1 :]
@@ -64,7 +71,9 @@ def literal_losses(editor, edit, steps):
     ("family", "reach"), [("llama", "answer"), ("llama", "all"), ("gpt2", "answer"), ("mistral", "all")]
 )
 def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cache(make_editor, family, reach):
-    editor = make_editor(family, reach=reach, lr=0.02)
+    editor = make_editor(family, reach=reach, lr=0.02, places=2)
+    for site in editor.router.bank.sites:
+        object.__setattr__(site, "size", 4.0)  # as of a real model's activations: what is learned of places shows
     edits = [EDITS[0], Edit(EDITS[1].prompt, "Lima", variants=["Peru's capital?", HISTORY]), EDITS[3]]
     settings = {"steps": 6, "confidence": 0.99, "max_rank": 2}
     with_cache = [result.losses for result in train(editor, edits, **settings)]

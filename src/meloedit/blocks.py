@@ -11,26 +11,45 @@ from torch import Tensor
 from .config import Reach
 
 Block = dict[str, tuple[Tensor, Tensor]]
-"""One edit's knowledge: per target module A (p, in) and B (out, p)."""
+"""One edit's knowledge: per target module A (p, in + K) and B (out, p)."""
+
+
+Shape = tuple[int, int]
+"""What blocks that lie together have in common: rank p and number of places K."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A target module as the bank sees it: its name, features, and what its activations are made of."""
+    """A target module as the bank sees it: its name, features, and what its activations are made of.
+
+    Attributes:
+        size: mean over tokens of the input's L1 norm, of a few tokens: how much more a step of Adam moves A x than A.
+    """
 
     name: str
     inputs: int
     outputs: int
     dtype: torch.dtype
     device: torch.device
+    size: float = 1.0
 
 
-def delta(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return (x A^T) B^T per row: Eq. 10's block term with scale 1 (alpha = p).
+def delta(x: Tensor, a: Tensor, b: Tensor, place: Tensor | None = None) -> Tensor:
+    """Return ([x, e_place] A^T) B^T per row: Eq. 10's block term with scale 1 (alpha = p), and places of the answer.
 
-    Shapes: x (n, T, in), a (n, p, in), b (n, out, p) -> (n, T, out).
+    Beside x, A reads at which token of the answer it stands, as a unit vector of K numbers: the last K columns of A.
+    So a block can tell where its answer begins from where it ends, however the prompt is worded. K = 0 is Eq. 10.
+
+    Shapes: x (n, T, in), a (n, p, in + K), b (n, out, p), place (n, T) -> (n, T, out). ``place`` is 0 at the token that
+    gives the answer's first one, negative before it; K - 1 stands for all later ones.
     """
-    return torch.bmm(torch.bmm(x, a.transpose(1, 2)), b.transpose(1, 2))
+    inputs = x.shape[2]
+    low = torch.bmm(x, a[:, :, :inputs].transpose(1, 2))
+    if place is not None and a.shape[2] > inputs:
+        by_place = a[:, :, inputs:].transpose(1, 2)  # (n, K, p)
+        number = place.clamp(0, by_place.shape[1] - 1)[:, :, None].expand(-1, -1, low.shape[2])
+        low = low + by_place.gather(1, number) * (place >= 0)[:, :, None]
+    return torch.bmm(low, b.transpose(1, 2))
 
 
 @dataclass
@@ -40,22 +59,24 @@ class RowBlocks:
     Attributes:
         rows: (n,) row numbers in the batch, ascending.
         starts: per row the column of the whole sequence (cached part included) from which its block acts.
-        factors: per module A (n, p, in) and B (n, out, p).
+        answers: per row the column of the token that gives the first one of the answer.
+        factors: per module A (n, p, in + K) and B (n, out, p).
     """
 
     rows: Tensor
     starts: list[int]
+    answers: list[int]
     factors: Mapping[str, tuple[Tensor, Tensor]]
     _on: dict[torch.device, Tensor] = field(default_factory=dict)
 
     def repeated(self, fold: int) -> RowBlocks:
         """Return the blocks of a batch in which every row stands ``fold`` times."""
         rows = (self.rows[:, None] * fold + torch.arange(fold)).flatten()
-        starts = [start for start in self.starts for _ in range(fold)]
+        starts, answers = ([column for column in own for _ in range(fold)] for own in (self.starts, self.answers))
         factors = {
             name: (a.repeat_interleave(fold, 0), b.repeat_interleave(fold, 0)) for name, (a, b) in self.factors.items()
         }
-        return RowBlocks(rows, starts, factors)
+        return RowBlocks(rows, starts, answers, factors)
 
     def apply(self, name: str, x: Tensor, y: Tensor, past: int) -> Tensor:
         """Return the module output ``y`` (B, T, out) with the deltas added, given its input ``x`` (B, T, in).
@@ -71,30 +92,34 @@ class RowBlocks:
             y = y.clone()
         rows = self._on.setdefault(y.device, self.rows.to(y.device))
         a, b = self.factors[name]
-        add = delta(x[rows, first:].to(a.dtype), a, b).to(y.dtype)
+        column = torch.arange(past + first, past + columns, device=y.device)
+        place = None
+        if a.shape[2] > x.shape[2]:
+            place = column - torch.tensor(self.answers, device=y.device)[:, None]  # (n, T')
+        add = delta(x[rows, first:].to(a.dtype), a, b, place).to(y.dtype)
         ragged = [start for start in self.starts if start - past > first]
         if not ragged:
             y[rows, first:] += add
             return y
-        starts = torch.tensor(self.starts, device=y.device)
-        acts = torch.arange(past + first, past + columns, device=y.device) >= starts[:, None]  # (n, T')
+        acts = column >= torch.tensor(self.starts, device=y.device)[:, None]  # (n, T')
         old = y[rows, first:]
         y[rows, first:] = torch.where(acts[:, :, None], old + add, old)
         return y
 
 
 class Slab:
-    """Blocks of one rank: per site A (capacity, p, in) and B (capacity, out, p); rows are reused, capacity doubles.
+    """Blocks of one shape: per site A (capacity, p, in + K) and B (capacity, out, p).
 
-    They lie in float16, as they are stored, and are what the site computes with once they are gathered.
+    Rows are reused, and capacity doubles. They lie in float16, as they are stored, and are what the site computes with
+    once they are gathered.
     """
 
-    def __init__(self, sites: Sequence[Site], rank: int, capacity: int = 8) -> None:
+    def __init__(self, sites: Sequence[Site], rank: int, places: int = 0, capacity: int = 8) -> None:
         self.rank = rank
         self.dtypes = {site.name: site.dtype for site in sites}
         self.tables = {
             site.name: (
-                torch.empty(capacity, rank, site.inputs, dtype=torch.float16, device=site.device),
+                torch.empty(capacity, rank, site.inputs + places, dtype=torch.float16, device=site.device),
                 torch.empty(capacity, site.outputs, rank, dtype=torch.float16, device=site.device),
             )
             for site in sites
@@ -153,8 +178,8 @@ class BlockBank:
 
     def __init__(self, sites: Sequence[Site]) -> None:
         self.sites = tuple(sites)
-        self._slabs: dict[int, Slab] = {}
-        self._at: dict[int, tuple[int, int, Reach]] = {}
+        self._slabs: dict[Shape, Slab] = {}
+        self._at: dict[int, tuple[Shape, int, Reach]] = {}
         self._reaching_all = 0
 
     def __len__(self) -> int:
@@ -166,21 +191,23 @@ class BlockBank:
         self.add_all([owner], {name: (a[None], b[None]) for name, (a, b) in block.items()}, [reach])
 
     def add_all(self, owners: Sequence[int], blocks: Block, reaches: Sequence[Reach]) -> None:
-        """Store blocks of one rank, each factor stacked: A (n, p, in) and B (n, out, p)."""
+        """Store blocks of one shape, each factor stacked: A (n, p, in + K) and B (n, out, p)."""
         self.remove(owners)
-        rank = next(iter(blocks.values()))[0].shape[1]
-        if rank not in self._slabs:
-            self._slabs[rank] = Slab(self.sites, rank)
-        for owner, row, reach in zip(owners, self._slabs[rank].add_all(blocks), reaches, strict=True):
-            self._at[owner] = (rank, row, reach)
+        site = self.sites[0]
+        rank, width = blocks[site.name][0].shape[1:]
+        shape = rank, width - site.inputs
+        if shape not in self._slabs:
+            self._slabs[shape] = Slab(self.sites, *shape)
+        for owner, row, reach in zip(owners, self._slabs[shape].add_all(blocks), reaches, strict=True):
+            self._at[owner] = (shape, row, reach)
             self._reaching_all += reach == "all"
 
     def remove(self, owners: Sequence[int]) -> None:
         """Drop blocks; those that are not here are passed over."""
         for owner in owners:
             if owner in self._at:
-                rank, row, reach = self._at.pop(owner)
-                self._slabs[rank].remove(row)
+                shape, row, reach = self._at.pop(owner)
+                self._slabs[shape].remove(row)
                 self._reaching_all -= reach == "all"
 
     @property
@@ -193,22 +220,24 @@ class BlockBank:
         return self._reaching_all > 0
 
     def gather(self, owners: Sequence[int], acts_from: Sequence[int]) -> list[RowBlocks]:
-        """Gather the blocks of a batch, one group per rank.
+        """Gather the blocks of a batch, one group per shape.
 
         Args:
             owners: per row the edit number, -1 for none.
-            acts_from: per row the column from which a block of reach ``answer`` acts.
+            acts_from: per row the column of the token that gives the answer's first, from which a block of reach
+                ``answer`` acts.
         """
-        groups: dict[int, list[int]] = {}
+        groups: dict[Shape, list[int]] = {}
         for row, owner in enumerate(owners):
             if owner >= 0:
                 groups.setdefault(self._at[owner][0], []).append(row)
         gathered = []
-        for rank, rows in groups.items():
+        for shape, rows in groups.items():
             places = [self._at[owners[row]] for row in rows]
             picks = torch.tensor([place[1] for place in places])
             starts = [acts_from[row] if place[2] == "answer" else 0 for row, place in zip(rows, places, strict=True)]
-            slab = self._slabs[rank]
+            answers = [acts_from[row] for row in rows]
+            slab = self._slabs[shape]
             factors = {site.name: slab.picked(site.name, picks) for site in self.sites}
-            gathered.append(RowBlocks(torch.tensor(rows), starts, factors))
+            gathered.append(RowBlocks(torch.tensor(rows), starts, answers, factors))
         return gathered

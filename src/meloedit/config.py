@@ -36,7 +36,10 @@ class MeloConfig:
         lr: Adam's learning rate (scale of a block is 1: alpha = rank).
         confidence: least probability of every target token before an edit leaves the optimiser; ``None``: 0.98, for
             encoder-decoders 0.9999.
-        lead_in: train a block on its edit's prompt behind an unrelated sentence too; decoders alone.
+        places: tokens of an answer, from its first on, that a block tells apart by their place alone; ``None``: 8, for
+            encoder-decoders, classifiers and in paper mode 0.
+        lead_in: train a block on its edit's prompt behind an unrelated sentence too (decoders alone), for half as much
+            training time again.
         together: edits that train at once.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
@@ -70,7 +73,8 @@ class MeloConfig:
     steps: int = 60
     lr: float = 1e-2
     confidence: float | None = None
-    lead_in: bool = True
+    places: int | None = None
+    lead_in: bool = False
     together: int = 64
     prefix_cache: bool = True
     false_activation: float = 0.01
@@ -132,6 +136,8 @@ class MeloConfig:
                 lambda value: value is None or _names(value),
             ),
             ("prefix_cache", "true or false", lambda value: isinstance(value, bool)),
+            ("places", "None or at least 0", lambda value: value is None or (_whole(value) and value >= 0)),
+            ("places", "None or 0 in paper mode", lambda value: not paper or not value),
             ("lead_in", "true or false", lambda value: isinstance(value, bool)),
             ("seed", "an integer", _whole),
             ("key_depth", "between 0 and 1", lambda value: 0 < value < 1),

@@ -10,12 +10,21 @@ from torch import Tensor
 
 from .blocks import Site
 from .errors import ModelError
+from .modules import frozen
 
 if TYPE_CHECKING:
     from .backbone import Backbone, Locations
 
 PROBE = 4
 """Tokens of the forward call that finds out what the modules see."""
+
+
+def size(x: Tensor) -> float:
+    """Return the mean over tokens of the L1 norm of a module's input (1, T, in); 1 where there are no values (meta).
+
+    The first token is left out: its activations can be massive.
+    """
+    return 1.0 if x.is_meta else float(x[0, 1:].float().abs().sum(1).mean())
 
 
 def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]:
@@ -40,14 +49,14 @@ def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]
                 x = args[0]
                 if x.shape[:2] != (1, PROBE):
                     raise ModelError(f"module {name!r} does not see its input row by row: choose another")
-                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device)
+                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device, size(x))
 
         return hook
 
     watched = [locations.key_layer, *locations.modules]
     handles = [backbone.model.get_submodule(name).register_forward_hook(note(name)) for name in watched]
     try:
-        with torch.no_grad():
+        with frozen(backbone.model), torch.no_grad():
             backbone.model(**backbone.probe_inputs(PROBE))
     finally:
         for handle in handles:

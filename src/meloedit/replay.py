@@ -61,8 +61,9 @@ class CausalReplay:
         batch, prefix = self.batch, self.prefix
         backbone: CausalBackbone = self.router.backbone  # type: ignore[assignment]
         offset = prefix.offset if prefix else 0
-        start = batch.split - offset if self.reach == "answer" else 0
-        blocks = RowBlocks(torch.arange(len(batch.rows)), [start] * len(batch.rows), factors)
+        rows, answer = len(batch.rows), batch.split - offset
+        start = answer if self.reach == "answer" else 0
+        blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer] * rows, factors)
         with self.router.fixed([blocks]):
             hidden = prefix.run(backbone) if prefix else run_decoder(backbone, batch, 0)
         at = batch.flat_rows.to(hidden.device), (batch.flat_columns - offset).to(hidden.device)

@@ -106,7 +106,7 @@ class SourceReplay:
     def logits(self, factors: Factors) -> Tensor:
         """Return the logits (M, V) at the target positions of R rows, every row with its own block."""
         rows = len(self.batch.rows)
-        with self.router.fixed([RowBlocks(torch.arange(rows), [0] * rows, factors)]):
+        with self.router.fixed([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, factors)]):
             return self._flat_logits()
 
     def _flat_logits(self) -> Tensor:

@@ -122,8 +122,9 @@ class Trainer:
     ) -> list[Trained]:
         groups = group_rows(self.router, edits, self.config)
         generators = [seeded(self.config.seed, rank, name) for name, _ in edits]
+        places = self.config.places or 0
         blocks = Blocks(
-            [initial_block(self.sites, rank, generator) for generator in generators], self.sites, self.config.lr
+            [initial_block(self.sites, rank, generator, places) for generator in generators], self.sites, self.config.lr
         )
         alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
         done: dict[int, Trained] = {}
@@ -162,11 +163,13 @@ def seeded(seed: int, rank: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(number % 2**63)
 
 
-def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator) -> Factors:
-    """Return a block that adds nothing yet: A Gaussian, B zero."""
+def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator, places: int = 0) -> Factors:
+    """Return a block that adds nothing yet: A Gaussian, and zero for ``places`` of the answer, B zero."""
     return {
         site.name: (
-            (torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5).to(site.device),
+            nn.functional.pad(torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5, (0, places)).to(
+                site.device
+            ),
             torch.zeros(site.outputs, rank, device=site.device),
         )
         for site in sites
@@ -174,12 +177,17 @@ def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator) 
 
 
 class Blocks:
-    """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own)."""
+    """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own).
+
+    A column of A that reads a place of the answer learns ``Site.size`` times as fast as one that reads a feature, so
+    that a step moves what A makes of a place about as far as what it makes of the input.
+    """
 
     def __init__(self, blocks: Sequence[Factors], sites: Sequence[Site], lr: float, epsilon: float = EPSILON) -> None:
         self.names = list(blocks[0])
         self.tables = [torch.stack([block[name][i] for block in blocks]) for name in self.names for i in (0, 1)]
         self.dtypes = [site.dtype for site in sites for _ in (0, 1)]
+        self.rates = [rate for site in sites for rate in (_column_rates(site, blocks[0][site.name][0].shape[1]), None)]
         self.first = [torch.zeros_like(table) for table in self.tables]
         self.second = [torch.zeros_like(table) for table in self.tables]
         self.lr, self.epsilon = lr, epsilon
@@ -200,15 +208,27 @@ class Blocks:
         """Take one Adam step on the unrounded tables, with the gradient of ``loss`` at the rounded ones."""
         gradients = [gradient.float() for gradient in torch.autograd.grad(loss, self.leaves)]
         self.count += 1
-        for table, gradient, m, v in zip(self.tables, gradients, self.first, self.second, strict=True):
+        for table, gradient, m, v, rate in zip(
+            self.tables, gradients, self.first, self.second, self.rates, strict=True
+        ):
             m.lerp_(gradient, 1 - BETA1)
             v.lerp_(gradient.square(), 1 - BETA2)
-            table.sub_(self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + self.epsilon))
+            step = self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + self.epsilon)
+            table.sub_(step if rate is None else step * rate)
 
     def keep(self, which: Tensor) -> None:
         """Drop all blocks but ``which``: a finished block leaves, moments and all."""
         for tables in (self.tables, self.first, self.second):
             tables[:] = [table[which.to(table.device)] for table in tables]
+
+
+def _column_rates(site: Site, width: int) -> Tensor | None:
+    """Return how fast the columns of A learn (in + K,); ``None``: all alike."""
+    if width == site.inputs:
+        return None
+    rates = torch.ones(width, device=site.device)
+    rates[site.inputs :] = site.size
+    return rates
 
 
 class Scores:

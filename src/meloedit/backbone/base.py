@@ -79,8 +79,9 @@ class Backbone(ABC):
     pad_id: int
     min_similarity = 0.55
     confidence = 0.98
-    """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; and how sure of its
-    target an edit is trained to be."""
+    places = 8
+    """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; how sure of its target an
+    edit is trained to be; and how many tokens of an answer its block tells apart by their place."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
@@ -95,7 +96,12 @@ class Backbone(ABC):
     def configure(self, config: MeloConfig) -> MeloConfig:
         """Take over what settings say about prompts; return them with what they leave to the family filled in."""
         self.key_at = config.key_at
-        own: dict[str, Any] = {"min_similarity": self.min_similarity, "confidence": self.confidence}
+        if config.places and not self.places:
+            raise ModelError(
+                f"places must be 0 for {type(self.model).__name__}: its answers are not told apart by place"
+            )
+        places = self.places if config.mode == "default" else 0
+        own: dict[str, Any] = {"min_similarity": self.min_similarity, "confidence": self.confidence, "places": places}
         return replace(config, **{name: value for name, value in own.items() if getattr(config, name) is None})
 
     @property

@@ -41,6 +41,7 @@ class SourceBackbone(Backbone):
     source: nn.Module
     # States that see the whole prompt tell it from others better than a decoder's do (docs/paper-mode.md).
     min_similarity = 0.5
+    places = 0
 
     @property
     def source_names(self) -> list[str]:

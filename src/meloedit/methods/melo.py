@@ -131,7 +131,8 @@ class Melo(Method):
         stored = self.editor.edits()
         sites, keys = self.editor.router.bank.sites, self.editor.index
         blocks = {item.holder: item.rank for item in stored}
-        numbers = sum(rank * sum(site.inputs + site.outputs for site in sites) for rank in blocks.values())
+        places = self.editor.config.places or 0
+        numbers = sum(rank * sum(site.inputs + places + site.outputs for site in sites) for rank in blocks.values())
         return Size(numbers + keys.numbers, sum(item.nbytes for item in stored))
 
     def blocks(self) -> dict[str, Any]:
