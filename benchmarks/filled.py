@@ -14,11 +14,14 @@ from meloedit.store import Record
 AT_ONCE = 500
 
 
-def made_up_block(sites: tuple[Site, ...], rank: int, generator: torch.Generator, scale: float = 1e-3) -> Block:
+def made_up_block(
+    sites: tuple[Site, ...], config: MeloConfig, generator: torch.Generator, scale: float = 1e-3
+) -> Block:
     """Return a block of small random numbers."""
+    rank, places = config.rank, config.places or 0
     return {
         site.name: (
-            (torch.randn(rank, site.inputs, generator=generator) * scale).half(),
+            (torch.randn(rank, site.inputs + places, generator=generator) * scale).half(),
             (torch.randn(site.outputs, rank, generator=generator) * scale).half(),
         )
         for site in sites
@@ -36,7 +39,7 @@ def _records(editor: Editor, count: int) -> Iterator[Record]:
     assert editor.calibration is not None
     prompts = editor.calibration.prompts
     for i in range(count):
-        block = made_up_block(sites, config.rank, generator)
+        block = made_up_block(sites, config, generator)
         like = prompts[torch.randint(len(prompts), (1,), generator=generator)]  # as edits lie among ordinary prompts
         noise = torch.randn(2, prompts.shape[1], generator=generator) / prompts.shape[1] ** 0.5
         keys = torch.nn.functional.normalize(like + noise, dim=1)

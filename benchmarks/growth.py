@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def without_training() -> None:
     """Let training hand over a made-up block at once."""
 
     def train(self: Trainer, edits: list[Any], tell: Callable[[int], None] | None = None) -> list[Trained]:
-        block = made_up_block(self.sites, self.config.rank, torch.Generator().manual_seed(0))
+        block = made_up_block(self.sites, self.config, torch.Generator().manual_seed(0))
         return [Trained(block, True, 1, self.config.rank, 0.0) for _ in edits]
 
     Trainer.train = train  # type: ignore[method-assign]
@@ -63,46 +65,44 @@ def actions(editor: Editor, start: int) -> dict[str, Callable[[], None]]:
     return {"add": add, "replace": replaced, "remove": remove}
 
 
-def resident() -> int:
-    """Return the bytes that this process holds."""
+def resident(path: Path, model: str) -> tuple[int, int, int]:
+    """Open a store; return the bytes this process holds then, its edits, and the bytes of their blocks and keys."""
+    editor = Editor.load(path, model)
     gc.collect()
-    return int(psutil.Process().memory_info().rss)
+    edits, sites, config = len(editor.index), editor.router.bank.sites, editor.config
+    width = sum(site.inputs + (config.places or 0) + site.outputs for site in sites)
+    return psutil.Process().memory_info().rss, edits, 2 * config.rank * width * edits + 4 * editor.index.numbers
 
 
-def opening(path: Path, model: str) -> dict[str, Any]:
-    """Time opening a store on a loaded model, and reading its bytes; measure what it adds to the process."""
+def alone(path: Path, model: str) -> tuple[int, int, int]:
+    """Do so in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(resident, path, model).result()
+
+
+def opening(few: Path, many: Path, model: str) -> dict[str, Any]:
+    """Time opening a store on a loaded model, and reading its bytes; measure what its edits add to a process."""
     editor = Editor.from_pretrained(model)
     editor.prepare()
     loaded, tokenizer = editor.detach(), editor.tokenizer
-    before = resident()
     began = time.perf_counter()
-    data = path.read_bytes()
+    size = len(many.read_bytes())
     read = time.perf_counter() - began
-    size = len(data)
-    del data
     began = time.perf_counter()
-    store = Store.open(path)
+    store = Store.open(many)
     listed = time.perf_counter() - began
-    editor = Editor(loaded, tokenizer, store=store)
+    Editor(loaded, tokenizer, store=store).detach()
     whole = time.perf_counter() - began
-    grown = resident() - before
-    numbers = editor.index.numbers
-    blocks = (
-        sum(site.inputs + site.outputs for site in editor.router.bank.sites)
-        * editor.config.rank
-        * 2
-        * len(editor.index)
-    )
-    editor.detach()
-    held = blocks + 4 * numbers
+    (small, _, little), (large, _, much) = alone(few, model), alone(many, model)
     return {
         "seconds": round(whole, 2),
         "seconds_to_list": round(listed, 2),
         "seconds_to_read_the_file": round(read, 2),
         "file_bytes": size,
-        "resident_bytes": grown,
-        "block_and_key_bytes": held,
-        "resident_over_blocks_and_keys": round(grown / held, 3),
+        "resident_bytes_few": small,
+        "resident_bytes_many": large,
+        "block_and_key_bytes": much,
+        "resident_over_blocks_and_keys": round((large - small) / (much - little), 3),
     }
 
 
@@ -127,7 +127,7 @@ def main() -> None:
             print(name, result[name], flush=True)
         many.detach(), few.detach()
         del many, few, large, small
-        result["opening"] = opening(Path(folder) / "many.melo", given.model)
+        result["opening"] = opening(Path(folder) / "few.melo", Path(folder) / "many.melo", given.model)
     write(result | {"provenance": provenance()}, given.out)
 
 

@@ -1,14 +1,17 @@
 """Exact search over key tables larger than the caches, against one pass over the same memory and the released loop.
 
-    python benchmarks/search.py
+    python benchmarks/search.py [--released MELO]
 
 The pass reads the table once, as fast as this machine does in this run (a sum). The released code asks each cluster in
-a Python loop (BruthYU/MELO, ``VecDB.search_database``); the literal loop here does what it does, a distance each.
+a Python loop (BruthYU/MELO, ``VecDB.search_database``); the literal loop here does what it does, a distance each. With
+``--released`` it is that class itself, out of a checkout of the repository.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +48,44 @@ def against_bandwidth(size: int, rounds: int, queries: int) -> dict[str, Any]:
     return found | {"keys": rows, "numbers": size, "megabytes": round(4 * size * rows / 1e6), "queries": queries}
 
 
-def against_loop(clusters: int, size: int, rounds: int) -> dict[str, Any]:
+def literal_loop(centres: torch.Tensor) -> Callable[[torch.Tensor], object]:
+    """Return a search that asks each cluster for its distance, one after the other."""
+
+    def search(queries: torch.Tensor) -> object:
+        distances = [
+            torch.cdist(queries, centre[None], compute_mode="donot_use_mm_for_euclid_dist") for centre in centres
+        ]
+        return torch.stack(distances).view(-1, len(queries)).min(0)
+
+    return search
+
+
+def released_loop(checkout: str, centres: torch.Tensor) -> Callable[[torch.Tensor], object]:
+    """Return the search of the released code: its two classes alone, since the PEFT around them needs old packages."""
+    path = Path(checkout) / "peft_egg/src/peft/tuners/melo.py"
+    if not path.exists():
+        raise SystemExit(f"{path} is not there: give the folder of a checkout of github.com/BruthYU/MELO")
+    wanted = {"VecDB", "mem_point"}
+    parts = [part for part in ast.parse(path.read_text()).body if getattr(part, "name", None) in wanted]
+    names: dict[str, Any] = {"torch": torch, "NO_LORA": -100}
+    exec(compile(ast.Module(parts, []), str(path), "exec"), names)  # noqa: S102
+    database = names["VecDB"]({"init_radius": 1.0})
+    for number, centre in enumerate(centres):
+        database.add_cluster(centre, number, number)
+    return database.search_database  # type: ignore[no-any-return]
+
+
+def against_loop(clusters: int, size: int, rounds: int, released: str | None) -> dict[str, Any]:
     """Search paper mode's index and, as the released code does, one cluster after the other."""
     centres = torch.randn(clusters, size, generator=torch.Generator().manual_seed(2)) * 50
     index = ClusterIndex(size, 1.0, "paper")
     numbers = list(range(clusters))
     index.add_batch(numbers, numbers, centres, numbers)
     query = centres[:1] + 0.01
-
-    def loop() -> float:
-        nearest = torch.inf
-        for centre in centres:
-            nearest = min(nearest, torch.cdist(query, centre[None]).item())
-        return nearest
-
-    return compare(lambda: index.search(query), loop, rounds) | {"clusters": clusters, "numbers": size}
+    loop = released_loop(released, centres) if released else literal_loop(centres)
+    rival = "the released code" if released else "the literal loop"
+    found = compare(lambda: index.search(query), lambda: loop(query), rounds)
+    return found | {"rival": rival, "clusters": clusters, "numbers": size}
 
 
 def accuracy(size: int) -> float:
@@ -81,13 +107,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--released", metavar="FOLDER", help="a checkout of BruthYU/MELO")
     parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"task": "exact search", "last_level_cache": last_level_cache()}
     for queries in (1, 32):
         result[f"against_bandwidth_{queries}"] = against_bandwidth(given.size, given.rounds, queries)
-    result["against_loop"] = against_loop(1000, 2048, given.rounds)
+    result["against_loop"] = against_loop(1000, 2048, given.rounds, given.released)
     result["relative_error"] = accuracy(2048)
     write(result | {"provenance": provenance()}, given.out)
 

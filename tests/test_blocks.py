@@ -149,6 +149,22 @@ def test_rows_grow_are_reused_and_replaced(states):
     assert not bank.reaches_all() and len(bank) == 1
 
 
+def test_a_table_that_is_told_how_many_come_is_made_once():
+    bank = make_bank()
+    for start in range(0, 50, 10):
+        blocks = [make_block(2, number) for number in range(start, start + 10)]
+        stacked = {"m": tuple(torch.stack(factors) for factors in zip(*(block["m"] for block in blocks), strict=True))}
+        bank.add_all(range(start, start + 10), stacked, ["answer"] * 10, room=50 - start)
+        assert len(bank._slabs[2, 0].tables["m"][0]) == 50
+    (group,) = bank.gather([0, 17, 49], [0, 0, 0])
+    for i, number in enumerate((0, 17, 49)):
+        assert all(
+            torch.equal(a[i].half(), b) for a, b in zip(group.factors["m"], make_block(2, number)["m"], strict=True)
+        )
+    bank.add(50, make_block(2, 50), "answer")
+    assert len(bank._slabs[2, 0].tables["m"][0]) == 100
+
+
 def test_a_replaced_block_gives_its_row_back():
     bank = make_bank()
     for seed in range(50):

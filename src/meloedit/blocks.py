@@ -129,8 +129,7 @@ class Slab:
     def add_all(self, blocks: Block) -> list[int]:
         """Copy n blocks in, each factor stacked (n, ...), and return their rows."""
         count = len(next(iter(blocks.values()))[0])
-        while len(self._free) < count:
-            self._grow()
+        self.reserve(count)
         rows = [self._free.pop() for _ in range(count)]
         for name, pair in blocks.items():
             for table, new in zip(self.tables[name], pair, strict=True):
@@ -155,16 +154,20 @@ class Slab:
         a, b = self.tables[name]
         return a[rows.to(a.device)].to(self.dtypes[name]), b[rows.to(b.device)].to(self.dtypes[name])
 
-    def _grow(self) -> None:
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` more rows."""
+        if count <= len(self._free):
+            return
         capacity = len(next(iter(self.tables.values()))[0])
+        larger = max(2 * capacity, capacity + count - len(self._free))
         for name, (a, b) in self.tables.items():
-            self.tables[name] = (_doubled(a), _doubled(b))
-        self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
+            self.tables[name] = (_with_room(a, larger), _with_room(b, larger))
+        self._free.extend(range(larger - 1, capacity - 1, -1))
 
 
-def _doubled(table: Tensor) -> Tensor:
-    """Return a table with room for as many rows again; what is not written to takes no memory yet."""
-    larger = table.new_empty(2 * len(table), *table.shape[1:])
+def _with_room(table: Tensor, rows: int) -> Tensor:
+    """Return a table of so many rows that begins with these; what is not written to takes no memory yet."""
+    larger = table.new_empty(rows, *table.shape[1:])
     larger[: len(table)] = table
     return larger
 
@@ -190,14 +193,18 @@ class BlockBank:
         """Store an edit's block; one already there is replaced."""
         self.add_all([owner], {name: (a[None], b[None]) for name, (a, b) in block.items()}, [reach])
 
-    def add_all(self, owners: Sequence[int], blocks: Block, reaches: Sequence[Reach]) -> None:
-        """Store blocks of one shape, each factor stacked: A (n, p, in + K) and B (n, out, p)."""
+    def add_all(self, owners: Sequence[int], blocks: Block, reaches: Sequence[Reach], room: int = 0) -> None:
+        """Store blocks of one shape, each factor stacked: A (n, p, in + K) and B (n, out, p).
+
+        ``room`` is how many of them there will be, if more are to come: their table is then made once.
+        """
         self.remove(owners)
         site = self.sites[0]
         rank, width = blocks[site.name][0].shape[1:]
         shape = rank, width - site.inputs
         if shape not in self._slabs:
             self._slabs[shape] = Slab(self.sites, *shape)
+        self._slabs[shape].reserve(room)
         for owner, row, reach in zip(owners, self._slabs[shape].add_all(blocks), reaches, strict=True):
             self._at[owner] = (shape, row, reach)
             self._reaching_all += reach == "all"

@@ -104,12 +104,15 @@ class NeuronIndex:
         """Add an edit's keys (n, k) and the keys (m, k) of its quiet prompts; an edit already here is replaced."""
         self.add_all([owner], keys[None], keys[None, :0] if quiet is None else quiet[None])
 
-    def add_all(self, owners: Sequence[int], keys: Tensor, quiet: Tensor) -> None:
-        """Add edits with as many keys each: keys (n, f, k) and those of quiet prompts (n, q, k), as ``add`` does."""
+    def add_all(self, owners: Sequence[int], keys: Tensor, quiet: Tensor, room: int = 0) -> None:
+        """Add edits with as many keys each: keys (n, f, k) and those of quiet prompts (n, q, k), as ``add`` does.
+
+        ``room`` is how many such edits there will be, if more are to come: the table is then made once.
+        """
         self.remove(owners)
         each, count = keys.shape[1] + quiet.shape[1], len(owners) * (keys.shape[1] + quiet.shape[1])
         start, stop = self._used, self._used + count
-        self._reserve(stop)
+        self._reserve(max(stop, start + room * each))
         self._keys[:, start:stop] = torch.cat([keys, quiet], 1).flatten(0, 1).T
         self._owner[start:stop] = torch.tensor(owners).repeat_interleave(each)
         self._quiet[start:stop] = (torch.arange(each) >= keys.shape[1]).repeat(len(owners))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 200
+AT_ONCE = 64
 """Edits whose blocks and keys are read from the store at once."""
 
 
@@ -116,15 +117,18 @@ class Live:
             for number in gone:
                 del self._number[self._id.pop(number)]
             missing = [name for name in wanted if name not in self._number]
+            to_come = Counter(wanted[name].rank for name in missing)
             for start in range(0, len(missing), AT_ONCE):
                 names = missing[start : start + AT_ONCE]
                 reach = {wanted[name].record: wanted[name].reach for name in names}
                 blocks, keys = store.stacks(names)
                 for numbers, block in blocks:
                     pairs = {module: (block[f"{module}.A"], block[f"{module}.B"]) for module in self.modules}
-                    bank.add_all(numbers, pairs, [reach[number] for number in numbers])  # type: ignore[misc]
+                    rank = pairs[self.modules[0]][0].shape[1]
+                    bank.add_all(numbers, pairs, [reach[n] for n in numbers], to_come[rank])  # type: ignore[misc]
+                    to_come[rank] -= len(numbers)
                 for numbers, own in keys:
-                    self.index.add_all(numbers, own["keys"], own["quiet"])
+                    self.index.add_all(numbers, own["keys"], own["quiet"], len(missing) - start)
                 self._number |= {name: wanted[name].record for name in names}
                 self._id |= {wanted[name].record: name for name in names}
             if calibration is not None and self.calibration is not None:

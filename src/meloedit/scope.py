@@ -13,7 +13,7 @@ SAME_WORDS = 0.99
 
 LISTED = 4
 """Nearest keys that each calibration prompt knows: so many removals are possible without a look at all keys."""
-SCORES = 2**24
+SCORES = 2**20
 """Cosines of calibration prompts to keys that are computed at once."""
 NONE = -2.0
 """Stands where a list has no key; less than any cosine."""
