@@ -35,9 +35,9 @@ def records(store: Path) -> dict[str, str]:
         return {name: digest.hex() for name, digest in db.execute("SELECT edit_id, sha256 FROM records")}
 
 
-def watched(command: list[str], store: Path, stop_at: int | None, log: Path) -> tuple[list[Row], int]:
-    """Run a command until it ends or the store has ``stop_at`` records; return looks at it and its exit code."""
-    with log.open("a") as stream:
+def watched(command: list[str], store: Path, stop_at: int | None) -> tuple[list[Row], Row]:
+    """Run a command until it ends or the store has ``stop_at`` records; return looks at it, and how it ended."""
+    with tempfile.NamedTemporaryFile("w+") as stream:
         child = subprocess.Popen(command, stdout=stream, stderr=stream)
         process, looks = psutil.Process(child.pid), []
         while child.poll() is None:
@@ -46,13 +46,17 @@ def watched(command: list[str], store: Path, stop_at: int | None, log: Path) -> 
                 held, spent = process.memory_info().rss, process.cpu_times()
             except psutil.NoSuchProcess:
                 break
+            if not held:  # it has just ended
+                break
             edits = len(records(store))
             looks.append({"edits": edits, "resident_bytes": held, "cpu_seconds": round(spent.user + spent.system, 1)})
             print(looks[-1], flush=True)
             if stop_at is not None and edits >= stop_at:
                 child.send_signal(signal.SIGINT)
                 stop_at = None
-        return looks, child.wait()
+        code = child.wait()
+        stream.seek(0)
+        return looks, {"exit_code": code, "said_last": stream.read().strip().splitlines()[-1]}
 
 
 def per_thousand(looks: list[Row], step: int) -> list[Row]:
@@ -80,26 +84,26 @@ def main() -> None:
     edits = read_edits(given.edits)[: given.count]
     meloedit = [sys.executable, "-m", "meloedit"]
     with tempfile.TemporaryDirectory() as folder:
-        store, file, log = (Path(folder) / name for name in ("long.melo", "edits.jsonl", "log"))
+        store, file = Path(folder) / "long.melo", Path(folder) / "edits.jsonl"
         rows = [{"prompt": edit.prompt, "target": edit.target} for edit in edits]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         subprocess.run([*meloedit, "init", str(store), "--model", given.model], check=True)
         command = [*meloedit, "edit", str(store), str(file)]
-        before, code = watched(command, store, given.interrupt, log)
+        before, interrupted = watched(command, store, given.interrupt)
         made = records(store)
-        after, last = watched(command, store, None, log)
+        after, ended = watched(command, store, None)
         kept = records(store)
         result: Row = {
             "task": "editing from one file in one process, interrupted once",
             "edits": len(edits),
             "stored": len(kept),
-            "exit_codes": [code, last],
+            "interrupted": interrupted,
+            "ended": ended,
             "stored_at_the_interrupt": len(made),
             "of_these_unchanged_at_the_end": sum(kept.get(name) == digest for name, digest in made.items()),
             "parts": per_thousand(after, max(1, len(edits) // 10)),
             "looks": before + after,
             "file_bytes": store.stat().st_size,
-            "said": log.read_text(encoding="utf-8")[-2000:],
         }
     write(result | {"provenance": provenance()}, given.out)
 
