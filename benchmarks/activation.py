@@ -92,7 +92,8 @@ def main() -> None:
     config, count = editor.config, given.count
     stated = config.false_activation
     edits = read_edits(given.edits)[: COUNTS[-1]]
-    far = load_task("zsre", [given.edits[0], given.nq, given.text], 0, "routing").far
+    first = given.edits[0]
+    far = load_task(task_of(first), [first, given.nq, given.text], 0, "routing").far
     kinds = {"nq": "nq", "nq_dressed": "nq dressed", "text": "web"}
     shifted = {name: [one.prompt for one in far if one.kind == kind] for name, kind in kinds.items()}
     own = make_prompts(config.calibration_prompts + 2 * count)[config.calibration_prompts :]
