@@ -41,7 +41,10 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/search.py --out $(BENCH)/search.json
 	@$(BIN)/python benchmarks/growth.py --out $(BENCH)/growth.json
 	@$(BIN)/python benchmarks/answering.py --out $(BENCH)/answering.json
-	@if [ -n "$(EDITS)" ]; then $(BIN)/python benchmarks/editing.py --edits $(EDITS) --out $(BENCH)/editing.json; \
+	@$(BIN)/python benchmarks/adapters.py --out $(BENCH)/adapters.json
+	@if [ -n "$(EDITS)" ]; then \
+	$(BIN)/python benchmarks/editing.py --edits $(EDITS) --out $(BENCH)/editing.json && \
+	$(BIN)/python benchmarks/profiled.py --edits $(EDITS) --out $(BENCH)/profiled.json; \
 	else echo "editing is not measured: name a file of edits, make bench EDITS=FILE"; fi
 
 lint: $(READY)

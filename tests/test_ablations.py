@@ -215,11 +215,12 @@ def test_auto_radii_are_quantiles_of_distances_to_other_facts(monkeypatch):
 
 
 def test_principal_components():
-    flat = torch.zeros(50, 7)
-    flat[:, 2], flat[:, 5] = torch.linspace(-6, 6, 50), torch.tensor([1.0, -1.0] * 25)
+    flat = torch.zeros(50, 7, dtype=torch.float64)
+    flat[:, 2] = torch.linspace(-6, 6, 50, dtype=torch.float64)
+    flat[:, 5] = torch.tensor([1.0, -1.0] * 25)
     places, share = principal(flat + 100)
     assert sum(share) == pytest.approx(1) and share[0] > 0.9
-    assert torch.allclose(torch.cdist(places, places), torch.cdist(flat.double(), flat.double()), atol=1e-9)
+    assert torch.allclose(torch.pdist(places), torch.pdist(flat), atol=1e-9)
     cloud = torch.randn(30, 4, generator=torch.Generator().manual_seed(3))
     assert torch.allclose(principal(cloud)[0], principal(cloud.flip(0))[0].flip(0), atol=1e-9)  # signs are settled
     for few in (torch.ones(3, 4), torch.tensor([[1.0], [2.0]])):
