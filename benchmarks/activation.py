@@ -9,6 +9,7 @@ counted are other prompts: later ones of the same grammar, NQ questions as they 
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--nq", required=True, metavar="FILE")
     parser.add_argument("--text", required=True, metavar="FILE")
     parser.add_argument("--count", type=int, default=2000, help="prompts of each kind that are counted")
+    parser.add_argument("--kinds", default="built_in,nq,nq_dressed,text", help="what calibrates, in turn")
     parser.add_argument("--out", metavar="FILE")
     given = parser.parse_args()
     editor = Editor.from_pretrained(given.model, MeloConfig())
@@ -96,13 +98,18 @@ def main() -> None:
     far = load_task(task_of(first), [first, given.nq, given.text], 0, "routing").far
     kinds = {"nq": "nq", "nq_dressed": "nq dressed", "text": "web"}
     shifted = {name: [one.prompt for one in far if one.kind == kind] for name, kind in kinds.items()}
+    for texts in shifted.values():  # neighbours in a text are alike: what calibrates and what counts are drawn alike
+        random.Random(0).shuffle(texts)
     own = make_prompts(config.calibration_prompts + 2 * count)[config.calibration_prompts :]
     print({name: len(texts) for name, texts in shifted.items()}, len(edits), "edits")
     result: dict[str, Any] = {"stated": stated, "edits": [Path(path).name for path in given.edits]}
-    made = built_in_calibration(editor.router, config)
     later = {name: texts[2000:][:count] for name, texts in shifted.items()}
-    result["built_in"] = grow(editor, made, edits, {"grammar": own} | later, stated)
-    for name, texts in shifted.items():
+    wanted = given.kinds.split(",")
+    if "built_in" in wanted:
+        made = built_in_calibration(editor.router, config)
+        result["built_in"] = grow(editor, made, edits, {"grammar": own} | later, stated)
+    for name in (name for name in shifted if name in wanted):
+        texts = shifted[name]
         made = calibrate(editor.router, config, texts[:2000], name)
         result[f"calibrated_{name}"] = grow(editor, made, edits, {name: later[name]}, stated)
     write(result | {"provenance": provenance()}, given.out)
