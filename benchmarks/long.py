@@ -38,7 +38,13 @@ def records(store: Path) -> dict[str, str]:
 def watched(command: list[str], store: Path, stop_at: int | None) -> tuple[list[Row], Row]:
     """Run a command until it ends or the store has ``stop_at`` records; return looks at it, and how it ended."""
     with tempfile.NamedTemporaryFile("w+") as stream:
-        child = subprocess.Popen(command, stdout=stream, stderr=stream)
+        # A shell that starts things in the background lets them ignore Ctrl-C, and what they start too.
+        child = subprocess.Popen(
+            command,
+            stdout=stream,
+            stderr=stream,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         process, looks = psutil.Process(child.pid), []
         while child.poll() is None:
             time.sleep(EVERY)
@@ -61,7 +67,7 @@ def watched(command: list[str], store: Path, stop_at: int | None) -> tuple[list[
 
 def per_thousand(looks: list[Row], step: int) -> list[Row]:
     """Return processor seconds per edit and resident bytes, by parts of ``step`` edits."""
-    parts, start = [], looks[0]
+    parts, start = [], looks[0] if looks else {}
     for look in looks:
         if look["edits"] - start["edits"] >= step:
             took = (look["cpu_seconds"] - start["cpu_seconds"]) / (look["edits"] - start["edits"])

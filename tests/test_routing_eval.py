@@ -124,6 +124,20 @@ def test_routes_are_those_of_an_edited_model(files, tmp_path):
     assert routes("keys") == routes("b")
 
 
+def test_a_folder_keeps_to_its_settings_and_files(files, tmp_path):
+    others = tmp_path / "others.jsonl"
+    others.write_text(Path(files["others"]).read_text())
+    args = ["--edits", 2, "--limit", 2, "--distractors", others, "--out", tmp_path / "run"]
+    assert run(files, *args, *SETTINGS).exit_code == 0
+    held = (tmp_path / "run" / "result.json").read_bytes()
+    result = run(files, *args, *SETTINGS, "--set", "melo.false_activation=0.02")
+    assert result.exit_code == 1 and "holds figures of melo with settings" in result.output
+    write(others, [{"prompt": "Who leads Bern?", "target": "Cy"}])
+    result = run(files, *args, *SETTINGS)
+    assert result.exit_code == 1 and "distractors is" in result.output
+    assert (tmp_path / "run" / "result.json").read_bytes() == held
+
+
 def test_states_are_taken_once_and_made_anew_if_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("MELOEDIT_CACHE", str(tmp_path))
     made = []
@@ -149,6 +163,10 @@ def test_states_are_taken_once_and_made_anew_if_damaged(tmp_path, monkeypatch):
         (["--every", 2], "--routing goes without --protocol and --every"),
         (["--method", "lora"], "method lora is not measured alone; these are: melo, melo-paper, rag"),
         (["--distractors", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["--data", "{nq}"], "nq.jsonl is given twice"),
+        (["--distractors", "{others}", "--distractors", "{others}"], "others.jsonl is given twice"),
+        (["--distractors", ""], "--distractors: give the name of a file"),
+        (["--method", "rag", "--set", "rag.min_similarity=7"], "min_similarity must be between -1 and 1, not 7"),
         (["--distractors", "{nq}"], "no edit of zsre, counterfact, mquake"),
     ],
 )

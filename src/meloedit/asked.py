@@ -65,11 +65,20 @@ def read_asked(config: Path | None, given: Mapping[str, Any], settings: Sequence
         asked.settings.setdefault(method, {})[setting] = value
     if asked.routing:
         asked.protocol = _routing_only(asked)
+    _check_files(asked)
     asked.method, asked.protocol = list(dict.fromkeys(asked.method)), list(dict.fromkeys(asked.protocol))
     for name in ("task", "data", "model", "out", "method", "protocol"):
         if not getattr(asked, name) or (name == "data" and not all(map(str.strip, asked.data))):
             raise MeloEditError(f"--{name} is missing: give it, or {name} = ... in a file for --config")
     return asked
+
+
+def _check_files(asked: Asked) -> None:
+    for name, files in (("data", asked.data), ("distractors", asked.distractors)):
+        if twice := [path for i, path in enumerate(files) if path in files[:i]]:
+            raise MeloEditError(f"--{name}: {twice[0]} is given twice")
+        if not all(path.strip() for path in files):
+            raise MeloEditError(f"--{name}: give the name of a file, not an empty text")
 
 
 def _routing_only(asked: Asked) -> list[str]:

@@ -108,12 +108,12 @@ def evaluate(
 
     folder = Path(asked.out)
     check_parts(folder, asked.protocol, PROTOCOLS)
-    plans = _plans(asked)
+    plans, held = _plans(asked)
     kept = f"what is finished is kept in {shell(folder)}: the same command goes on"
     with alone(folder), saying(lambda: kept), progress() as tell:
         places = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
         runs = [RunFolder(own, plan.identity(), folder / "states") for own, plan in zip(places, plans, strict=True)]
-        results = [(run.path, _run(asked, plan, run, tell)) for run, plan in zip(runs, plans, strict=True)]
+        results = [(run.path, _run(asked, plan, held, run, tell)) for run, plan in zip(runs, plans, strict=True)]
     if as_json:
         put_json(results[0][1] if len(results) == 1 else [result for _, result in results])
         return
@@ -121,8 +121,8 @@ def evaluate(
         _show(own, result)
 
 
-def _plans(asked: Asked) -> list[Any]:
-    """Check all that can be checked before any work, and read the task's files."""
+def _plans(asked: Asked) -> tuple[list[Any], list[Any]]:
+    """Check all that can be checked before any work, and read the files; return plans, and edits that are only held."""
     from .evaluation.plan import PROTOCOLS, Plan
     from .evaluation.tasks import load_task
     from .methods import METHODS, method_class
@@ -144,10 +144,11 @@ def _plans(asked: Asked) -> list[Any]:
     for kind in methods:
         kind.check_task(task.name, task.kind)
     more = {name: getattr(asked, name) for name in ("rephrases", "near", "device", "dtype")}
+    held, files = _distractors(asked)
     if asked.routing:
-        more["distractors"] = [Path(path).name for path in asked.distractors]
+        more["distractors"] = files
     own = (asked.edits, asked.seed, asked.limit, asked.every, asked.prefixes)
-    return [Plan(task, protocol, asked.model, settings, *own, more) for protocol in asked.protocol]
+    return [Plan(task, protocol, asked.model, settings, *own, more) for protocol in asked.protocol], held
 
 
 def _check_protocols(asked: Asked, known: Mapping[str, str]) -> None:
@@ -167,15 +168,16 @@ def _check_routing(asked: Asked) -> None:
         raise MeloEditError(f"--routing: method {strange[0]} is not measured alone; these are: {', '.join(FINDERS)}")
 
 
-def _distractors(asked: Asked) -> list[Any]:
-    """Read edits that are held and not scored."""
+def _distractors(asked: Asked) -> tuple[list[Any], list[list[str]]]:
+    """Read edits that are held and not scored; return them, and names and digests of their files."""
     from .evaluation.tasks import load_task, task_of
 
     tasks = [load_task(task_of(path), [path], asked.seed, "routing") for path in asked.distractors]
-    return [replace(item.edit, metadata={"subject": item.subject}) for task in tasks for item in task.items]
+    edits = [replace(item.edit, metadata={"subject": item.subject}) for task in tasks for item in task.items]
+    return edits, [[str(file["name"]), str(file["sha256"])] for task in tasks for file in task.files]
 
 
-def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
+def _run(asked: Asked, plan: Any, held: list[Any], folder: Any, tell: Any) -> dict[str, Any]:
     from functools import partial
 
     from .evaluation.run import Runner
@@ -188,7 +190,7 @@ def _run(asked: Asked, plan: Any, folder: Any, tell: Any) -> dict[str, Any]:
     if asked.routing:
         from .evaluation.routing import RoutingRunner
 
-        return RoutingRunner(plan, _distractors(asked), folder, load_quietly, tell).run()
+        return RoutingRunner(plan, held, folder, load_quietly, tell).run()
     return Runner(plan, folder, load_quietly, tell).run()
 
 

@@ -16,6 +16,12 @@ KeyAt = Literal["words", "last", "position"]
 answer included (the released code)."""
 
 
+LEAST_SHARE = 1e-9
+"""Least false activation that may be stated: it takes one prompt per share to calibrate it."""
+MOST_PLACES = 1024
+"""Most places of an answer that a block can tell apart: each is a column of its A."""
+
+
 @dataclass(frozen=True)
 class MeloConfig:
     """Settings of an editor; a store keeps the ones it was made with.
@@ -136,23 +142,32 @@ class MeloConfig:
                 lambda value: value is None or _names(value),
             ),
             ("prefix_cache", "true or false", lambda value: isinstance(value, bool)),
-            ("places", "None or at least 0", lambda value: value is None or (_whole(value) and value >= 0)),
+            ("places", f"None or between 0 and {MOST_PLACES:,}", _is_places),
             ("places", "None or 0 in paper mode", lambda value: not paper or not value),
             ("lead_in", "true or false", lambda value: isinstance(value, bool)),
+            ("lead_in", "false in paper mode", lambda value: not paper or value is not True),
             ("seed", "an integer", _whole),
-            ("key_depth", "between 0 and 1", lambda value: 0 < value < 1),
+            ("key_depth", "between 0 and 1", lambda value: _number(value) and 0 < value < 1),
             ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
             ("reach", "'answer' or 'all'", lambda value: value in ("answer", "all")),
-            ("lr", "positive and finite", lambda value: _number(value) and 0 < value < float("inf")),
+            ("lr", "positive and finite", lambda value: _number(value) and 0 < value <= 1e30),
             ("key_layer", "None or a module's name", lambda value: value is None or isinstance(value, str)),
-            ("confidence", "None or at least 0 and below 1", lambda value: value is None or 0 <= value < 1),
-            ("false_activation", "above 0 and below 1", lambda value: 0 < value < 1),
+            (
+                "confidence",
+                "None or at least 0 and below 1",
+                lambda value: value is None or (_number(value) and 0 <= value < 1),
+            ),
+            (
+                "false_activation",
+                f"at least {LEAST_SHARE:g} and below 1",
+                lambda value: _number(value) and LEAST_SHARE <= value < 1,
+            ),
             (
                 "min_similarity",
                 "None or between -1 and 1",
                 lambda value: value is None or (_number(value) and -1 <= value <= 1),
             ),
-            ("calibration_prompts", "at least 200", lambda value: _whole(value) and value >= 200),
+            ("calibration_prompts", "between 200 and 50,000", lambda value: _whole(value) and 200 <= value <= 50_000),
             ("document_tokens", "None or at least 8", lambda value: value is None or (_whole(value) and value >= 8)),
             ("document_similarity", "between -1 and 1", lambda value: _number(value) and -1 <= value <= 1),
             ("mode", "'default' or 'paper'", lambda value: value in ("default", "paper")),
@@ -189,6 +204,10 @@ class MeloConfig:
         return cls(**values)
 
 
+def _is_places(value: Any) -> bool:
+    return value is None or (_whole(value) and 0 <= value <= MOST_PLACES)
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -209,7 +228,7 @@ def _names(value: object) -> bool:
 def _holds(rule: Callable[[Any], bool], value: object) -> bool:
     try:
         return rule(value)
-    except TypeError:  # not even of a kind that can be compared
+    except (TypeError, ValueError):  # not even of a kind that can be compared
         return False
 
 

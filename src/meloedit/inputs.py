@@ -12,11 +12,10 @@ from .config import MeloConfig
 from .edit import Edit, Prompt, SourcedEdit, check_line, check_prompt, json_rows, open_text, read_edits
 from .errors import EditError, ModelError
 
+_PYTHON = {"None": None, "True": True, "False": False}
+"""Values that are no JSON, but that whoever knows the Python names writes."""
 SourcedPrompt = tuple[str, Prompt]
 """Where a prompt was read (``traffic.txt, line 3``; empty for an argument), and the prompt."""
-
-LEAST_SHARE = 1e-9
-"""Least false activation that may be stated: it takes one prompt per share to calibrate it."""
 
 
 def read_config(
@@ -35,14 +34,12 @@ def read_config(
         try:
             values[name] = json.loads(text)
         except ValueError:
-            values[name] = text
+            values[name] = _PYTHON.get(text, text)
         except RecursionError:
             raise ModelError(f"--set {name}: the value is nested too deeply") from None
-    rank, share = values.get("rank"), values.get("false_activation")
+    rank = values.get("rank")
     if isinstance(rank, int) and not paper:  # who asks for a rank above the largest tried wants that raised as well
         values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
-    if isinstance(share, float) and 0 < share < LEAST_SHARE:
-        raise ModelError(f"false_activation must be at least {LEAST_SHARE:g}, not {share:g}")
     try:
         if not paper:
             _refuse_paper(values)

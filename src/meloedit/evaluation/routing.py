@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..edit import prompt_text
-from ..errors import count
+from ..errors import MeloEditError, count
 from ..methods.none import Unedited
 from .asks import Ask, Set, item_asks, other_asks
 from .chosen import check_model, choose
@@ -70,6 +70,9 @@ class RoutingRunner:
         self.asks = item_asks(self.task.items) | other_asks(self.task, plan.limit)
         self.found: dict[str, Any] = {}
         self.former = Former.of(folder, self.base.backbone.fingerprint())
+        for name, settings in plan.methods.items():
+            if (held := self.former.settings.get(name)) is not None and held != dict(settings):
+                raise MeloEditError(f"{folder.path} holds figures of {name} with settings {held}: choose another --out")
 
     def _said(self, prompts: Sequence[Any], longest: int) -> list[str]:
         return [said.text for said in self.base.answer(prompts, longest)]

@@ -48,6 +48,8 @@ class RagSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not -1 <= self.min_similarity <= 1:
+            raise MeloEditError(f"min_similarity must be between -1 and 1, not {self.min_similarity!r}")
         for name, parts in (("fact", ("{prompt}", "{target}")), ("form", ("{facts}", "{prompt}"))):
             if not all(part in getattr(self, name) for part in parts):
                 raise MeloEditError(f"{name} must contain {' and '.join(parts)}, not {getattr(self, name)!r}")

@@ -82,7 +82,9 @@ def load_task(
     far = [one for unit in _shuffled(units, seed) for one in unit]
     items, far, counts = clean(drafts, far, paper)
     if not items:
-        raise EditError(f"task {name}: no edit is left of {len(drafts):,} ({', '.join(s.name for s in edits)})")
+        why = ", ".join(f"{number:,} {what}" for what, number in counts.items() if isinstance(number, int) and number)
+        files = ", ".join(source.name for source in edits)
+        raise EditError(f"task {name}: no edit is left of {len(drafts):,} ({files}): {why}")
     items = [
         replace(item, rephrases=item.rephrases[:rephrases], near=item.near[:near], attribute=item.attribute[:near])
         for item in items

@@ -132,7 +132,7 @@ def _sentences(path: Path) -> Iterator[_Row]:
                     found = True
                     yield _Row(f"{path}, line {number}", {"text": text})
     if not found:
-        raise EditError(f"{path}: no sentences in it")
+        raise EditError(f"{path}: no sentences of {LEAST_WORDS} words or more in it")
 
 
 def _recognise(row: _Row, task: str) -> Shape:
