@@ -275,7 +275,7 @@ def test_a_configuration_file_says_the_same(files, tmp_path):
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--protocol", "retention,immediate"], "can share a run"),
         (["--model", "/nowhere/at/all"], "no model at /nowhere/at/all"),
-        (["--data", ""], "--data is missing"),
+        (["--data", ""], "--data: give the name of a file, not an empty text"),
         (["--every", 2], "with 2 edits nothing would be scored before the end"),
         (["--task", "scotus", "--data", "{scotus}", "--edits", 1], "asks for labels, and LlamaForCausalLM has none"),
         (["--model", "{bert}"], "task zsre asks for words, and BertForSequenceClassification is a classifier"),
