@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -546,3 +547,31 @@ def test_a_model_compiled_before_the_edits_routes_to_them(make_editor):
     editor.remove([EDITS[0].id])
     assert torch.equal(logits(compiled), base)
     editor.detach()
+
+
+def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, tokenizer, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("meloedit.live.EVERY", 2)
+    path = tmp_path / "facts.melo"
+    make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).detach()
+    with Editor.load(path, make_model(), tokenizer) as editor:  # changed since: fewer than two edits at a time
+        editor.edit(RIVER)
+        editor.remove("book")
+        expected, similarity = portrait(editor), editor.index.similarity
+
+    def never(self, *args):
+        raise AssertionError("every key was looked at")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("meloedit.scope.Scope.rescore", never)
+        with Editor.load(path, make_model(), tokenizer) as again:
+            assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
+            logits, routes = portrait(again)
+    assert torch.equal(logits, expected[0]) and [r[0] for r in routes] == [r[0] for r in expected[1]]
+
+    def full(self, tensors):
+        raise StoreError("disk is full")
+
+    monkeypatch.setattr("meloedit.store.Store.keep_lists", full)
+    with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
+        assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
+    assert "opening this store will take longer: disk is full" in caplog.text

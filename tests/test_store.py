@@ -1020,6 +1020,29 @@ def test_verify_finds_what_pages_do_not_show(store, path):
         Store.open(path)
 
 
+def test_lists_of_the_scope_are_kept_beside_the_history(store, path):
+    assert store.lists() is None, "none were kept"
+    lists = {"near": torch.rand(5, 4), "owner": torch.arange(20, dtype=torch.int32).view(5, 4)}
+    revision, history = store.revision, store.history()
+    for held in (frozenset({1, 3}), frozenset({3})):
+        store.keep_lists(lists)
+        again = Store.open(path)
+        assert again.lists()[1] == held and same(again.lists()[0], lists)
+        assert (again.revision, again.verify()) == (store.revision, [])
+        if len(held) == 2:
+            assert (revision, history) == (store.revision, store.history())
+            store.remove(["a"])  # lists of an earlier time say which edits they are of
+            assert store.lists()[1] == held
+    store.calibrate({"mean": torch.arange(3.0)}, {}, {name: keys(9) for name in ("b", "c")})
+    assert store.lists() is None, "they are of another calibration"
+    store.keep_lists(lists)
+    sql(path, "UPDATE lists SET revision = 3")
+    assert store.lists() is None
+    assert any("lists of the scope" in problem for problem in store.verify())
+    with store.writing(), pytest.raises(StoreError, match="being written"):
+        Store.open(path).keep_lists(lists)
+
+
 def test_edits_that_cannot_be_read(store, path):
     for text, words in (
         ("{", "cannot be read"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .scope import Scope
+from .scope import Lists, Scope
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -74,7 +74,12 @@ class NeuronIndex:
     # -- scope
 
     def calibrate(
-        self, prompts: Tensor, false_activation: float, min_similarity: float, of: Tensor | None = None
+        self,
+        prompts: Tensor,
+        false_activation: float,
+        min_similarity: float,
+        of: Tensor | None = None,
+        lists: Lists | None = None,
     ) -> None:
         """Set the scope from the keys (n, k) of prompts that no edit should answer.
 
@@ -83,10 +88,24 @@ class NeuronIndex:
             false_activation: a, the stated share of such prompts that may fire.
             min_similarity: cosine below which nothing fires; decides while edits are few.
             of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
+            lists: what was known of these prompts when other edits were here; what has changed since is taken in.
         """
         self._scope = Scope(prompts.to(self._keys), false_activation, min_similarity, of)
-        if self._used:
+        if lists is not None and len(lists.near) == len(prompts):
+            self._scope.restore(lists.near, lists.owner)
+            stale = self._scope.remove([owner for owner in lists.held if owner not in self._rows])
+            come = [row for owner, rows in self._rows.items() if owner not in lists.held for row in rows]
+            if come:
+                self._scope.add(*(part[come] for part in self._table))
+            if len(stale) and self._used:
+                self._scope.rescore(*self._table, stale)
+        elif self._used:
             self._scope.rescore(*self._table)
+
+    @property
+    def lists(self) -> Lists:
+        """What ``calibrate`` can start from again."""
+        return Lists(*self._scope.lists, frozenset(self._rows))
 
     @property
     def similarity(self) -> float:

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from .calibration import Calibration, pooled_states, texts_of
-from .errors import EditError, ModelError
+from .errors import EditError, ModelError, StoreError
 from .index import Hits, NeuronIndex
 from .keys import Pooled
+from .lists import EVERY
 from .prompts import Route
 from .routing import Router
+from .scope import Lists
 from .source_routing import SourceRouter
 from .training import Trainer
 from .wordings import Wordings
@@ -62,6 +64,7 @@ class Live:
         self.store: Store
         self._calibrated: int | None = None
         self._followed = 0  # revision
+        self._unlisted = 0  # edits that came or went since the scope's lists were kept
         self.wordings = Wordings()
         self._number: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
         self._id: dict[int, str] = {}
@@ -77,7 +80,17 @@ class Live:
         revision = transaction()
         if revision != before:
             self._refresh()
+            if self._unlisted >= EVERY:
+                self._keep_lists()
         return revision
+
+    def _keep_lists(self) -> None:
+        lists = self.index.lists
+        try:
+            self.store.keep_lists({"near": lists.near, "owner": lists.owner.int()})
+            self._unlisted = 0
+        except StoreError as error:  # the change itself is stored
+            logger.warning("opening this store will take longer: %s", error)
 
     def _refresh(self) -> None:
         """Take in what changed in the store since it was last looked at."""
@@ -85,6 +98,7 @@ class Live:
         self._followed = self.store.revision
         everything = self.wordings.ids.union(stored.edit.id for stored in self.store.edits()) if known is None else ()
         changed = frozenset(everything) if known is None else known
+        self._unlisted += len(changed)
         live = {name: stored for name in changed if (stored := self.store.find(name)) is not None}
         self.wordings.follow({name: live[name].edit if name in live else None for name in changed})
         self._answer_with(dict(sorted(live.items(), key=lambda item: item[1].record)), changed)
@@ -135,11 +149,18 @@ class Live:
                 prompts, config = self.calibration.prompts, self.config
                 least = config.min_similarity if len(prompts) else config.document_similarity
                 least = -1.0 if least is None else least
-                self.index.calibrate(prompts, config.false_activation, least, self.calibration.of)
+                self.index.calibrate(prompts, config.false_activation, least, self.calibration.of, self._lists())
             if len(self.index) and self.index.threshold == 0:
                 logger.warning(
                     "no edit can fire: too few calibration prompts ask something else; calibrate with others"
                 )
+
+    def _lists(self) -> Lists | None:
+        if (kept := self.store.lists()) is None:
+            return None
+        tensors, held = kept
+        self._unlisted = len(held.symmetric_difference(self._id))
+        return Lists(tensors["near"], tensors["owner"], held)
 
     @property
     def ready(self) -> bool:

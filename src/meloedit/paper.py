@@ -113,6 +113,9 @@ class PaperLive(Live):
             router.key_size, config.radius, config.expand, router.key_device, quirks=config.reference_quirks
         )
 
+    def _keep_lists(self) -> None:
+        """Do nothing: clusters have no calibration prompts."""
+
     def _answer_with(self, live: dict[str, StoredEdit], changed: Collection[str]) -> None:
         """Make bank and index hold what the store holds."""
         store, bank = self.store, self.router.bank

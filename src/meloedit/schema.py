@@ -57,10 +57,16 @@ def digest(*parts: Any) -> bytes:
     """Return one checksum over JSON values and bytes."""
     total = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else json.dumps(part).encode()
-        total.update(b"%d:" % len(data))  # so that no two lists of parts look alike
-        total.update(data)
+        data = part if isinstance(part, bytes) else _json(part)
+        total.update(b"%d:" % len(data) + data)  # so that no two lists of parts look alike
     return total.digest()
+
+
+def _json(part: Any) -> bytes:
+    """Return ``json.dumps(part)`` as bytes; text and whole numbers, of which a store is full, without its detours."""
+    if type(part) is str:
+        return json.encoder.encode_basestring_ascii(part).encode()
+    return b"%d" % part if type(part) is int else json.dumps(part).encode()
 
 
 def damaged(name: str | Path, what: object) -> StoreError:

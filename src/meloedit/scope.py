@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,21 @@ SCORES = 2**20
 """Cosines of calibration prompts to keys that are computed at once."""
 NONE = -2.0
 """Stands where a list has no key; less than any cosine."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The keys nearest to each of n calibration prompts, of the edits ``held`` at some time.
+
+    Attributes:
+        near: (n, LISTED) their cosines, descending.
+        owner: (n, LISTED) the edits that they belong to; -1 where there is none.
+        held: numbers of the edits among whose keys these are the nearest.
+    """
+
+    near: Tensor
+    owner: Tensor
+    held: frozenset[int]
 
 
 class Scope:
@@ -66,6 +82,16 @@ class Scope:
         if place > len(best):
             return math.inf
         return max(self._min_similarity, float(torch.kthvalue(best, place).values))
+
+    @property
+    def lists(self) -> tuple[Tensor, Tensor]:
+        """Cosines and owners of the keys that are listed for each prompt, see ``Lists``."""
+        return self._near, self._owner
+
+    def restore(self, near: Tensor, owner: Tensor) -> None:
+        """Take up lists that were made of the same prompts."""
+        self._similarity = None
+        self._near, self._owner = near.to(self._near), owner.to(self._owner)
 
     def rescore(self, keys: Tensor, owner: Tensor, quiet: Tensor, which: Tensor | None = None) -> None:
         """List the nearest of all keys (m, k) for some prompts, or for all; ``quiet`` keys do not count."""

@@ -1,8 +1,9 @@
 """The store: one SQLite file that holds edits, their blocks and keys, and the history of every change.
 
-Nothing in a store is ever overwritten. A *record* is one version of an edit with its trained block; a *revision* is one
-transaction, and its *changes* say which record of an edit is live from then on, or that the edit is removed. So the
-state at any revision can be read, and a rollback is one more revision. Importing this module does not import torch.
+Nothing in a store is ever overwritten, but for what can be derived (``lists``). A *record* is one version of an edit
+with its trained block; a *revision* is one transaction, and its *changes* say which record of an edit is live from then
+on, or that the edit is removed. So the state at any revision can be read, and a rollback is one more revision.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import rows, schema
+from . import lists, rows, schema
 from .errors import StoreError
 from .packing import Stack
 from .rows import ChangeRow, Record, Revision, State, StoredEdit
@@ -131,6 +132,21 @@ class Store:
             return None
         with self._database() as db:
             return number, *rows.read_calibration(db, self.path, number)
+
+    def keep_lists(self, tensors: rows.Tensors) -> None:
+        """Keep what the scope knows of its calibration prompts, as of the edits that are live now."""
+        with self.writing(), self._database() as db:
+            if self._state.calibration is not None:
+                lists.write(db, self._state.calibration, self.revision, tensors)
+
+    def lists(self) -> tuple[rows.Tensors, frozenset[int]] | None:
+        """Return what was kept by ``keep_lists``, and the records that were enabled then; ``None`` if it is no use."""
+        if self._state.calibration is None:
+            return None
+        with self._database() as db:
+            if (found := lists.read(db, self._state.calibration)) is None:
+                return None
+            return found[1], frozenset(record for record, enabled in rows.snapshot(db, found[0]).values() if enabled)
 
     def put(
         self, records: Sequence[Record], action: str = "edit", removed: Sequence[str] = (), detail: dict | None = None
@@ -291,6 +307,7 @@ class Store:
         try:
             with self._database() as db:
                 found.extend(schema.problems(db))  # keeps those before an error
+                found.extend(lists.problems(db))
         except StoreError as error:
             found.append(str(error))
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -86,7 +86,7 @@ class Trainer:
     def __init__(self, router: Router, config: MeloConfig) -> None:
         self.router = router
         self.config = config
-        self.sites = router.bank.sites
+        self.sites = [replace(site, size=site.size * config.place_rate) for site in router.bank.sites]
 
     def train(
         self, edits: Sequence[tuple[str, Sequence[Row]]], tell: Callable[[int], None] | None = None

@@ -1,0 +1,189 @@
+"""How small an edit's block can be: rank, modules, places, a fixed A, int8, against what it still answers.
+
+    python benchmarks/blocks.py --edits counterfact-train.jsonl.gz --edits zsre_mend_train_1000.jsonl.gz
+
+The route is given: what is measured is the block alone, asked an unseen rephrasing raw and behind the chat template.
+Greedy decoding gives the target and stops if and only if every target token, the end token included, has the greatest
+logit after the ones before it, so one forward pass tells. All shapes train the same edits in one process, part by part
+in turns; seconds are the processor's, and a ratio is one shape's against the first one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from common import provenance, share, write
+from torch import Tensor
+
+from meloedit import Editor, MeloConfig
+from meloedit.batch import Row
+from meloedit.blocks import Site
+from meloedit.evaluation.task import Item
+from meloedit.evaluation.tasks import load_task, task_of
+from meloedit.training import Trained, Trainer, group_rows, seeded
+
+PART = 32
+FORMS = ("raw", "chat")
+
+
+def attention(*layers: int) -> tuple[str, ...]:
+    """Return the names of the attention's output modules of some layers."""
+    return tuple(f"model.layers.{layer}.self_attn.o_proj" for layer in layers)
+
+
+SMALL: dict[str, Any] = {"rank": 1, "place_rate": 3.0}
+SHAPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "rank 1": {"rank": 1},
+    "rank 1, places x3": SMALL,
+    "rank 1, two layers": SMALL | {"layers": 2},
+    "rank 1, one layer": SMALL | {"layers": 1},
+    "rank 1, attention of three layers": SMALL | {"modules": attention(27, 28, 29)},
+    "rank 1, attention of three layers, 0.995": SMALL | {"modules": attention(27, 28, 29), "confidence": 0.995},
+    "rank 1, attention of two layers": SMALL | {"modules": attention(28, 29)},
+    "rank 1, attention of two layers, 0.995": SMALL | {"modules": attention(28, 29), "confidence": 0.995},
+    "rank 2, fixed A": {"fixed": True, "place_rate": 3.0},
+    "rank 4, fixed A": {"fixed": True, "place_rate": 3.0, "rank": 4},
+}
+
+
+def fixed_rates(site: Site, width: int) -> Tensor:
+    """Return the rates at which the columns of A learn where A is the same for all edits: places alone do."""
+    rates = torch.zeros(width)
+    rates[site.inputs :] = site.size
+    return rates
+
+
+@dataclass
+class Shape:
+    """One kind of block, and what was seen of it."""
+
+    name: str
+    editor: Editor
+    fixed: bool
+    seconds: float = 0.0
+    trained: list[Trained] = field(default_factory=list)
+    right: dict[str, list[bool]] = field(default_factory=lambda: {f"{w}{f}": [] for w in ("", "int8 ") for f in FORMS})
+    int8_held: list[bool] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, name: str, model: str, settings: dict[str, Any]) -> Shape:
+        """Load a model of its own."""
+        own = {key: value for key, value in settings.items() if key != "fixed"}
+        return cls(name, Editor.from_pretrained(model, MeloConfig(**own)), "fixed" in settings)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a block of the first rank."""
+        places, sites = self.editor.config.places or 0, self.editor.router.bank.sites
+        width = sum((0 if self.fixed else site.inputs) + places + site.outputs for site in sites)
+        return width * self.editor.config.rank
+
+    def rows(self, prompt: Any, target: str) -> list[Row]:
+        """Return the rows of a prompt in every form."""
+        backbone = self.editor.backbone
+        return [Row.of(form, backbone.encode_target(target, form)) for form in backbone.forms(prompt)]
+
+    def train(self, items: Sequence[Item]) -> None:
+        """Train the blocks of some edits, and ask them their rephrasings."""
+        trainer = Trainer(self.editor.router, self.editor.config)
+        given = [(item.edit.id, self.rows(item.edit.prompt, item.edit.target)) for item in items]
+        began = time.process_time()
+        rates = mock.patch("meloedit.training._column_rates", fixed_rates) if self.fixed else nullcontext()
+        seeds = mock.patch("meloedit.training.seeded", lambda seed, rank, _: seeded(seed, rank, "all"))
+        with rates, seeds if self.fixed else nullcontext():
+            trained = trainer.train(given)
+        self.seconds += time.process_time() - began
+        self.trained += trained
+        asked = [self.rows(item.rephrases[0], item.edit.target) for item in items]
+        for word, coarse in (("", False), ("int8 ", True)):
+            for form, hits in zip(FORMS, self.answered(trained, asked, coarse), strict=True):
+                self.right[word + form] += hits
+        own = self.answered(trained, [rows for _, rows in given], True)
+        self.int8_held += [all(hits) for hits in zip(*own, strict=True)]
+
+    @torch.no_grad()
+    def answered(self, trained: Sequence[Trained], rows: Sequence[list[Row]], coarse: bool) -> list[list[bool]]:
+        """Return for each form which rows are answered by the blocks, rounded to int8 where ``coarse``."""
+        rank = max(result.rank for result in trained)
+        tables = {
+            site.name: [
+                torch.stack(side)
+                for side in zip(*(padded(result, site.name, rank, coarse) for result in trained), strict=True)
+            ]
+            for site in self.editor.router.bank.sites
+        }
+        hit: dict[tuple[int, int], bool] = {}
+        places = {id(row): (i, k) for i, own in enumerate(rows) for k, row in enumerate(own)}
+        for group in group_rows(self.editor.router, [(str(i), own) for i, own in enumerate(rows)], self.editor.config):
+            batch: Any = group.replay.batch
+            logits = group.replay.logits({name: (a[group.edit], b[group.edit]) for name, (a, b) in tables.items()})
+            misses = torch.zeros(len(batch.rows))
+            misses.index_add_(0, batch.flat_rows, (logits.argmax(1) != batch.flat_targets).float())
+            hit |= {places[id(row)]: count == 0 for row, count in zip(batch.rows, misses.tolist(), strict=True)}
+        return [[hit[i, k] for i in range(len(rows))] for k in range(len(FORMS))]
+
+    def seen(self, first: Shape) -> dict[str, Any]:
+        """Return what was seen, the time beside that of the first shape."""
+        ranks = sorted({result.rank for result in self.trained})
+        return {
+            "numbers": self.numbers,
+            "held": share([result.held for result in self.trained]),
+            **{f"rephrasings {form}": share(hits) for form, hits in self.right.items()},
+            "int8 held": share(self.int8_held),
+            "steps": round(sum(result.steps for result in self.trained) / len(self.trained), 1),
+            "ranks": {str(rank): sum(result.rank == rank for result in self.trained) for rank in ranks},
+            "seconds": round(self.seconds, 1),
+            "seconds_ratio": round(self.seconds / first.seconds, 2),
+        }
+
+
+def padded(result: Trained, name: str, rank: int, coarse: bool) -> tuple[Tensor, Tensor]:
+    """Return a block's A and B of a module, widened to a rank by zeros."""
+    a, b = (factor.float() for factor in result.block[name])
+    if coarse:  # a scale for each of the p directions
+        (a, b) = (int8(a, 1), int8(b, 0))
+    more = rank - len(a)
+    return torch.nn.functional.pad(a, (0, 0, 0, more)), torch.nn.functional.pad(b, (0, more))
+
+
+def int8(factor: Tensor, along: int) -> Tensor:
+    """Return a factor as eight bits and a scale for each of its directions would hold it."""
+    scale = (factor.abs().amax(along, keepdim=True) / 127).clamp(min=1e-12)
+    return (factor / scale).round() * scale
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edits", action="append", required=True, metavar="FILE")
+    parser.add_argument("--count", type=int, default=160, help="edits of each file")
+    parser.add_argument("--only", help="names of shapes, separated by ;")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    result: dict[str, Any] = {"task": "blocks of several shapes, the route given", "count": given.count}
+    names = given.only.split(";") if given.only else list(SHAPES)
+    for path in given.edits:
+        task = load_task(task_of(path), [path], 0, "routing")
+        items = [item for item in task.items if item.rephrases][: given.count]
+        shapes = [Shape.of(name, given.model, SHAPES[name]) for name in names]
+        for start in range(0, len(items), PART):
+            for shape in shapes:
+                shape.train(items[start : start + PART])
+        result[task.files[0]["name"]] = {shape.name: shape.seen(shapes[0]) for shape in shapes}
+        print(result[task.files[0]["name"]], flush=True)
+        write(result | {"provenance": provenance()}, given.out)
+
+
+if __name__ == "__main__":
+    main()
