@@ -18,16 +18,14 @@ import torch
 from answering import in_scope
 from common import provenance, write
 from filled import filled
+from models import add_options, described, load
 from paired import compare
 
-from meloedit.zoo import load_model
 
-
-def with_adapters(name: str, modules: tuple[str, ...], rank: int, count: int) -> tuple[Any, float]:
-    """Return the model with ``count`` LoRA adapters, named by number, and the seconds that adding the last one took."""
+def with_adapters(base: Any, modules: tuple[str, ...], rank: int, count: int) -> tuple[Any, float]:
+    """Return a model with ``count`` LoRA adapters, named by number, and the seconds that adding the last one took."""
     from peft import LoraConfig, get_peft_model
 
-    base, _ = load_model(name)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(modules), init_lora_weights=False)
     model: Any = get_peft_model(base, config, adapter_name="0")
     took = 0.0
@@ -41,14 +39,13 @@ def with_adapters(name: str, modules: tuple[str, ...], rank: int, count: int) ->
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2")
+    add_options(parser)
     parser.add_argument("--edits", type=int, default=10_000)
     parser.add_argument("--adapters", type=int, default=100)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--columns", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out")
     given = parser.parse_args()
     if given.adapters < given.rows:
@@ -57,11 +54,11 @@ def main() -> None:
     result: dict[str, Any] = {"task": "answering with another edit in every row, against PEFT's adapter_names"}
     result |= {"edits": given.edits, "adapters": given.adapters, "rows": given.rows}
     with tempfile.TemporaryDirectory() as folder:
-        editor = filled(Path(folder) / "many.melo", given.model, given.edits)
+        editor = filled(Path(folder) / "many.melo", load(given), given.edits)
         editor.model.eval()
         modules = tuple(site.name for site in editor.router.bank.sites)
         rival, result["seconds_to_add_the_last_adapter"] = with_adapters(
-            given.model, modules, editor.config.rank, given.adapters
+            load(given)[0], modules, editor.config.rank, given.adapters
         )
         batch = in_scope(editor, given.rows, given.columns)
         names = [str(row) for row in range(given.rows)]
@@ -82,7 +79,7 @@ def main() -> None:
             )
             print(what, result[what], flush=True)
         editor.detach()
-    write(result | {"provenance": provenance()}, given.out)
+    write(result | {"provenance": provenance() | described(given)}, given.out)
 
 
 if __name__ == "__main__":

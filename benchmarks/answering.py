@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from common import provenance, write
 from filled import filled
+from models import add_options, described, load
 from paired import compare
 
 from meloedit import Editor
 from meloedit.grammar import make_prompts
-from meloedit.zoo import load_model
 
 Batch = dict[str, torch.Tensor]
 
@@ -32,6 +32,7 @@ def batches(editor: Editor, rows: int, columns: int, skip: int) -> Batch:
     while len(tokens) < rows * columns:
         tokens += editor.backbone.encode(next(prompts), "raw").ids
     ids = torch.tensor(tokens[: rows * columns]).view(rows, columns)
+    ids = ids.to(editor.model.device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -66,16 +67,15 @@ def in_scope(editor: Editor, rows: int, columns: int) -> Batch:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2")
+    add_options(parser)
     parser.add_argument("--edits", type=int, default=10_000)
     parser.add_argument("--columns", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=32, help="tokens that generate makes")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    base, _ = load_model(given.model)
+    base, _ = load(given)
     base.eval()
     result: dict[str, Any] = {"task": "time of the edited model against the plain base model's", "edits": given.edits}
 
@@ -92,7 +92,7 @@ def main() -> None:
         return compare(lambda: run(editor.model), lambda: run(base), rounds)
 
     with tempfile.TemporaryDirectory() as folder:
-        editor = filled(Path(folder) / "many.melo", given.model, given.edits)
+        editor = filled(Path(folder) / "many.melo", load(given), given.edits)
         editor.model.eval()
         cases = [(name, rows) for name in ("silent", "in_scope") for rows in (1, 32)]
         for name, rows in cases:
@@ -101,7 +101,7 @@ def main() -> None:
                 result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
                 print(name, what, rows, compared, flush=True)
         editor.detach()
-    write(result | {"provenance": provenance()}, given.out)
+    write(result | {"provenance": provenance() | described(given)}, given.out)
 
 
 if __name__ == "__main__":

@@ -12,35 +12,26 @@ counted by torch) at the rate at which this machine multiplies large matrices at
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from common import provenance, read_jsonl, share, write
-from paired import median_interval
+from models import add_options, described, load
+from paired import median_interval, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.editing import plan
 from meloedit.methods import method_class
 from meloedit.training import Trainer
-from meloedit.zoo import load_model
 
 SIZE = 2048
 """Rows of the square matrices whose product measures the machine."""
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def matmul_rate() -> float:
-    """Return floating-point operations per second of one large product, the best of three."""
-    one, other = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+def matmul_rate(model: Any) -> float:
+    """Return floating-point operations per second of one large product where the model is, the best of three."""
+    one, other = (torch.randn(SIZE, SIZE, device=model.device, dtype=model.dtype) for _ in range(2))
     return 2 * SIZE**3 / min(seconds(lambda: one @ other) for _ in range(3))
 
 
@@ -58,16 +49,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--part", type=int, default=64, help="edits of one round")
     parser.add_argument("--rivals", type=int, default=4, help="edits that a rival makes in a round")
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--threads", type=int, default=1)
+    add_options(parser)
     parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     rows = read_jsonl(given.edits, given.count)
     edits = [Edit(row["prompt"], row["target"], id=str(i)) for i, row in enumerate(rows)]
-    ours = Editor.from_pretrained(given.model)
-    alone = Editor.from_pretrained(given.model, MeloConfig(together=1, prefix_cache=False))
-    grace = method_class("grace")(*load_model(given.model), {"eps": 10, "prefix_cache": False})
+    ours = Editor(*load(given))
+    alone = Editor(*load(given), config=MeloConfig(together=1, prefix_cache=False))
+    grace = method_class("grace")(*load(given), {"eps": 10, "prefix_cache": False})
     for editor in (ours, alone):
         editor.prepare()
     trainer = Trainer(ours.router, ours.config)
@@ -81,9 +71,9 @@ def main() -> None:
         part = edits[start : start + given.part]
         some = part[: given.rivals]
         items = [(planned.edit.id, planned.rows) for planned in plan(ours._live, part, False)]
-        rate = matmul_rate()
+        rate = matmul_rate(ours.model)
         training = seconds(lambda items=items: trainer.train(items))  # type: ignore[misc]
-        ratios["floor"].append(training * (rate + matmul_rate()) / 2 / arithmetic(trainer, items))
+        ratios["floor"].append(training * (rate + matmul_rate(ours.model)) / 2 / arithmetic(trainer, items))
         own = seconds(lambda part=part: held.extend(r.held for r in ours.edit(part))) / len(part)  # type: ignore[misc]
         one = seconds(lambda some=some: alone.edit(some)) / len(some)  # type: ignore[misc]
         other = seconds(lambda some=some: grace.edit(some)) / len(some)  # type: ignore[misc]
@@ -101,7 +91,7 @@ def main() -> None:
     result["edits_per_minute"] = {name: round(60 * rounds / total, 1) for name, total in took.items()}
     result["held"] = share(held)
     result["grace_right"] = share([text == edit.target for text, edit in zip(answers, few, strict=True)])
-    write(result | {"provenance": provenance()}, given.out)
+    write(result | {"provenance": provenance() | described(given)}, given.out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from models import Loaded
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.blocks import Block, Site
@@ -48,9 +49,9 @@ def _records(editor: Editor, count: int) -> Iterator[Record]:
         yield Record(made_up_edit(i), config.rank, config.reach, {}, flat, {"keys": keys, "quiet": none})
 
 
-def filled(path: Path, model: str, count: int, config: MeloConfig | None = None) -> Editor:
-    """Make a store of ``count`` made-up edits and open it on a model of its own."""
-    editor = Editor.from_pretrained(model, config, store=path)
+def filled(path: Path, loaded: Loaded, count: int, config: MeloConfig | None = None) -> Editor:
+    """Make a store of ``count`` made-up edits and open it on a model."""
+    editor = Editor(*loaded, config=config, store=path)
     editor.prepare()
     part: list[Record] = []
     for record in _records(editor, count):

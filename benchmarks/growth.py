@@ -30,6 +30,7 @@ from paired import compare
 from meloedit import Edit, Editor
 from meloedit.store import Store
 from meloedit.training import Trained, Trainer
+from meloedit.zoo import load_model
 
 
 def without_training() -> None:
@@ -118,8 +119,8 @@ def main() -> None:
     given = parser.parse_args()
     result: dict[str, Any] = {"task": "cost of a change with many edits held", "few": given.few, "many": given.many}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        many = filled(Path(folder) / "many.melo", given.model, given.many)
-        few = filled(Path(folder) / "few.melo", given.model, given.few)
+        many = filled(Path(folder) / "many.melo", load_model(given.model), given.many)
+        few = filled(Path(folder) / "few.melo", load_model(given.model), given.few)
         without_training()
         large, small = actions(many, given.many), actions(few, given.few)
         for name in ("add", "replace", "remove"):

@@ -8,16 +8,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from scipy.stats import binom
 
 Side = Callable[[], object]
 
 
 def seconds(side: Side) -> float:
-    """Return how long one run takes."""
+    """Return how long one run takes, to the end of what it left a GPU to do."""
+    _settle()
     began = time.perf_counter()
     side()
+    _settle()
     return time.perf_counter() - began
+
+
+def _settle() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, list[float]]:

@@ -21,6 +21,7 @@ import torch
 from answering import in_scope, silent
 from common import provenance, read_jsonl, write
 from filled import filled
+from models import add_options, described, load
 from torch.profiler import ProfilerActivity, profile
 
 from meloedit import Edit, Editor
@@ -64,14 +65,13 @@ def main() -> None:
     parser.add_argument("--edits", required=True)
     parser.add_argument("--count", type=int, default=64, help="edits that are trained")
     parser.add_argument("--held", type=int, default=10_000, help="edits held while answering")
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--threads", type=int, default=1)
+    add_options(parser)
     parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"task": "profiles", "edits": given.count, "held": given.held}
     with tempfile.TemporaryDirectory() as folder:
-        editor = filled(Path(folder) / "many.melo", given.model, given.held)
+        editor = filled(Path(folder) / "many.melo", load(given), given.held)
         editor.model.eval()
         for name, batch in (
             ("silent_1", silent(editor, 1, 32)),
@@ -86,7 +86,7 @@ def main() -> None:
             result[name] = by_function(forward)
             print(name, result[name], flush=True)
         editor.detach()
-    editor = Editor.from_pretrained(given.model)
+    editor = Editor(*load(given))
     edits = [
         Edit(row["prompt"], row["target"], id=str(i)) for i, row in enumerate(read_jsonl(given.edits, given.count))
     ]
@@ -94,7 +94,7 @@ def main() -> None:
     trainer = Trainer(editor.router, editor.config)
     trainer.train(items[:4])
     result["training"] = by_operator(lambda: trainer.train(items))
-    write(result | {"provenance": provenance()}, given.out)
+    write(result | {"provenance": provenance() | described(given)}, given.out)
 
 
 if __name__ == "__main__":

@@ -38,12 +38,12 @@ def unit(rows: int, size: int, seed: int) -> torch.Tensor:
     return torch.nn.functional.normalize(made, dim=1)
 
 
-def against_bandwidth(size: int, rounds: int, queries: int) -> dict[str, Any]:
+def against_bandwidth(size: int, rounds: int, queries: int, device: str) -> dict[str, Any]:
     """Search a table of four times the last-level cache."""
     rows = 4 * last_level_cache() // (4 * size) + 1
-    index, table = NeuronIndex(size), unit(rows, size, 0)
+    index, table = NeuronIndex(size, device), unit(rows, size, 0).to(device)
     index.add_all(range(rows), table[:, None], table[:, None, :0].reshape(rows, 0, size))
-    query = unit(queries, size, 1)
+    query = unit(queries, size, 1).to(device)
     found = compare(lambda: index.search(query), lambda: table.sum(), rounds)
     return found | {"keys": rows, "numbers": size, "megabytes": round(4 * size * rows / 1e6), "queries": queries}
 
@@ -106,14 +106,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--released", metavar="FOLDER", help="a checkout of BruthYU/MELO")
     parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    result: dict[str, Any] = {"task": "exact search", "last_level_cache": last_level_cache()}
+    result: dict[str, Any] = {"task": "exact search", "device": given.device, "last_level_cache": last_level_cache()}
     for queries in (1, 32):
-        result[f"against_bandwidth_{queries}"] = against_bandwidth(given.size, given.rounds, queries)
+        result[f"against_bandwidth_{queries}"] = against_bandwidth(given.size, given.rounds, queries, given.device)
     result["against_loop"] = against_loop(1000, 2048, given.rounds, given.released)
     result["relative_error"] = accuracy(2048)
     write(result | {"provenance": provenance()}, given.out)

@@ -67,7 +67,7 @@ class RowBlocks:
     starts: list[int]
     answers: list[int]
     factors: Mapping[str, tuple[Tensor, Tensor]]
-    _on: dict[torch.device, Tensor] = field(default_factory=dict)
+    _on: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
     def repeated(self, fold: int) -> RowBlocks:
         """Return the blocks of a batch in which every row stands ``fold`` times."""
@@ -77,6 +77,13 @@ class RowBlocks:
             name: (a.repeat_interleave(fold, 0), b.repeat_interleave(fold, 0)) for name, (a, b) in self.factors.items()
         }
         return RowBlocks(rows, starts, answers, factors)
+
+    def _placed(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows (n,), starts and answers (n, 1) on a device; copied once for all modules and decoding steps."""
+        if device not in self._on:
+            starts, answers = (torch.tensor(own)[:, None].to(device) for own in (self.starts, self.answers))
+            self._on[device] = self.rows.to(device), starts, answers
+        return self._on[device]
 
     def apply(self, name: str, x: Tensor, y: Tensor, past: int) -> Tensor:
         """Return the module output ``y`` (B, T, out) with the deltas added, given its input ``x`` (B, T, in).
@@ -90,18 +97,18 @@ class RowBlocks:
             return y
         if torch.is_grad_enabled():
             y = y.clone()
-        rows = self._on.setdefault(y.device, self.rows.to(y.device))
+        rows, starts, answers = self._placed(y.device)
         a, b = self.factors[name]
         column = torch.arange(past + first, past + columns, device=y.device)
         place = None
         if a.shape[2] > x.shape[2]:
-            place = column - torch.tensor(self.answers, device=y.device)[:, None]  # (n, T')
+            place = column - answers  # (n, T')
         add = delta(x[rows, first:].to(a.dtype), a, b, place).to(y.dtype)
         ragged = [start for start in self.starts if start - past > first]
         if not ragged:
             y[rows, first:] += add
             return y
-        acts = column >= torch.tensor(self.starts, device=y.device)[:, None]  # (n, T')
+        acts = column >= starts  # (n, T')
         old = y[rows, first:]
         y[rows, first:] = torch.where(acts[:, :, None], old + add, old)
         return y
