@@ -44,7 +44,8 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/adapters.py --out $(BENCH)/adapters.json
 	@if [ -n "$(EDITS)" ]; then \
 	$(BIN)/python benchmarks/editing.py --edits $(EDITS) --out $(BENCH)/editing.json && \
-	$(BIN)/python benchmarks/profiled.py --edits $(EDITS) --out $(BENCH)/profiled.json; \
+	$(BIN)/python benchmarks/profiled.py --edits $(EDITS) --out $(BENCH)/profiled.json && \
+	$(BIN)/python benchmarks/blocks.py --edits $(EDITS) --out $(BENCH)/blocks.json; \
 	else echo "editing is not measured: name a file of edits, make bench EDITS=FILE"; fi
 
 lint: $(READY)
