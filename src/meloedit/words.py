@@ -6,7 +6,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ COUNTERS = 16_384
 """Counters of how many prompts have a word."""
 COMMON = 2.5
 """What is taken off a word's weight: words that one prompt in twelve has, or more, weigh nothing."""
+REMEMBERED = 50_000
+"""Words whose column and weight are remembered."""
 COMMON_TOKEN, RARE_TOKEN = 2.0, 7.5
 """Inverse document frequencies between which the weight of a token's state grows."""
 FLOOR = 0.1
@@ -37,6 +39,7 @@ class WordVectors:
     """
 
     counts: Tensor
+    _entries: dict[str, tuple[int, float]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> WordVectors:
@@ -50,14 +53,23 @@ class WordVectors:
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return vectors (n, SIZE) of unit length; of zeros for a text without words that weigh anything."""
-        made, known = torch.zeros(len(texts), SIZE), self.counts.tolist()
-        for i, text in enumerate(texts):
-            for word in words_of(text):
-                code = _hash(word)
-                weight = math.log((known[0] + 1) / (known[1 + code % COUNTERS] + 0.5)) - COMMON
-                if weight > 0:
-                    made[i, code % SIZE] += math.copysign(math.sqrt(weight), (code >> 20 & 1) - 0.5)
-        return nn.functional.normalize(made, dim=-1)
+        found = [(i * SIZE, *self._entry(word)) for i, text in enumerate(texts) for word in words_of(text)]
+        made = torch.zeros(len(texts) * SIZE)
+        if found:
+            first, column, value = zip(*found, strict=True)
+            made.scatter_add_(0, torch.tensor(first) + torch.tensor(column), torch.tensor(value))
+        return nn.functional.normalize(made.view(len(texts), SIZE), dim=-1)
+
+    def _entry(self, word: str) -> tuple[int, float]:
+        """Return the column of a word and the root of its weight with the sign it is hashed to."""
+        if (entry := self._entries.get(word)) is None:
+            code = _hash(word)
+            total, count = float(self.counts[0]), float(self.counts[1 + code % COUNTERS])
+            weight = max(0.0, math.log((total + 1) / (count + 0.5)) - COMMON)
+            entry = code % SIZE, math.copysign(math.sqrt(weight), (code >> 20 & 1) - 0.5)
+            if len(self._entries) < REMEMBERED:
+                self._entries[word] = entry
+        return entry
 
 
 def token_weights(prompts: Iterable[Iterable[int]]) -> Tensor:
