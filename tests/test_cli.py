@@ -175,7 +175,7 @@ def test_edit_reads_files_and_skips_what_is_there(empty, tmp_path):
 def test_edit_replaces_on_request(full):
     change = ["--id", "legs", "--prompt", "How many legs has a spider?", "--target", "six"]
     assert bad("edit", full, *change) == (
-        "edit 'legs' is in the store with other content: use replace to change it, or another id"
+        "edit 'legs' is in the store with other content: use replace (--replace) to change it, or another id"
     )
     good("edit", full, *change, "--replace")
     assert good("ask", full, "How many legs has a spider?") == "six\n"
@@ -307,9 +307,13 @@ def test_calibrate_on_given_traffic(full, tmp_path):
     assert out.startswith(
         f"calibrated on 60 prompts ({tmp_path / 'traffic.jsonl'}): an edit fires at a distance below "
     )
-    assert out.endswith("; revision 4\n")
+    assert "; revision 4\n" in out
     assert good_json("calibrate", full, "--prompts", "-", stdin="\n".join(prompts))["calibration"]["prompts"] == 60
     assert good_json("calibrate", full)["calibration"]["source"] == "built-in grammar"
+    out = good("calibrate", full, "--min-similarity", "0.99")
+    assert "(cosine above 0.990)" in out and "that is min_similarity: these prompts alone would let edits fire" in out
+    assert good_json("calibrate", full, "--false-activation", "0.2")["calibration"]["min_similarity"] == 0.99
+    assert bad("calibrate", full, "--min-similarity", "2") == "min_similarity must be None or between -1 and 1, not 2.0"
     assert good("ask", full, "Who wrote the book of sand?") == "Jorge\n"
 
 
@@ -435,7 +439,8 @@ def test_edits_that_do_not_fit_name_their_line(full):
     other = FACTS[2] | {"target": "six"}
     said = bad("edit", full, write(Path("other.jsonl"), FACTS[0], other))
     assert said == (
-        "other.jsonl, line 2: edit 'legs' is in the store with other content: use replace to change it, or another id"
+        "other.jsonl, line 2: edit 'legs' is in the store with other content: use replace (--replace) to change it, "
+        "or another id"
     )
     assert len(good_json("ls", full)) == 3
 

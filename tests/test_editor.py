@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,8 @@ from meloedit import Edit, Editor, MeloConfig, read_edits
 from meloedit.batch import Row, batches
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.grammar import make_prompts
+from meloedit.live import Live
+from meloedit.store import Store
 
 BOOK, CAPITAL, LEGS, RIVER = EDITS
 
@@ -568,10 +572,84 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
             logits, routes = portrait(again)
     assert torch.equal(logits, expected[0]) and [r[0] for r in routes] == [r[0] for r in expected[1]]
 
+    forged = {"near": torch.zeros(3, 4), "owner": torch.zeros(3, 4, dtype=torch.int32)}
+    for tensors in (forged, {}, {"near": forged["near"]}, {name: t[:, :2] for name, t in forged.items()}):
+        with Store.open(path) as store:
+            store.keep_lists(tensors)
+        with Editor.load(path, make_model(), tokenizer) as again:  # by a look at all keys, then
+            assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
+
     def full(self, tensors):
         raise StoreError("disk is full")
 
     monkeypatch.setattr("meloedit.store.Store.keep_lists", full)
     with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
         assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
-    assert "opening this store will take longer: disk is full" in caplog.text
+    assert "the change is stored, but not the lists by which the store is opened faster (disk is full)" in caplog.text
+
+
+def test_what_answers_is_what_is_stored_whatever_threads_change(
+    make_editor, make_model, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("meloedit.live.EVERY", 1)
+    path = tmp_path / "facts.melo"
+    editor = make_editor(edits=[BOOK, CAPITAL, LEGS], store=path)
+    refresh = Live._refresh
+
+    def slowly(self):
+        time.sleep(0.02)  # another thread's transaction would come here
+        refresh(self)
+
+    monkeypatch.setattr(Live, "_refresh", slowly)
+
+    def flip(name):
+        for _ in range(4):
+            editor.disable(name)
+            editor.enable(name)
+        editor.disable(name)
+
+    threads = [threading.Thread(target=flip, args=(name,)) for name in ("book", "capital")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {route.nearest for route in editor.route([edit.prompt for edit in EDITS])} == {"legs"}
+    similarity = editor.index.similarity
+    editor.detach()
+    with Editor.load(path, make_model(), tokenizer) as again:
+        assert again.store.lists()[1] == {stored.record for stored in again.edits() if stored.enabled}
+        assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
+
+
+def test_the_scope_can_be_set_anew_without_training(make_editor, make_model, tokenizer, tmp_path):
+    path = tmp_path / "facts.melo"
+    editor = make_editor(edits=[BOOK, CAPITAL], store=path)
+    before, first = editor.store.tensors(), editor.store.revision
+    usual = editor.index.similarity
+    assert editor.calibrate(min_similarity=0.95) == first + 1
+    assert editor.index.similarity == pytest.approx(max(0.95, editor.index.calibrated))
+    after = editor.store.tensors()
+    for name, (block, own) in before.items():
+        assert all(torch.equal(block[key], after[name][0][key]) for key in block)
+        assert torch.equal(own["keys"], after[name][1]["keys"])
+    editor.calibrate(false_activation=0.25)
+    assert editor.calibration.info["min_similarity"] == 0.95
+    loose = editor.index.calibrated
+    editor.detach()
+    with Editor.load(path, make_model(), tokenizer) as again:
+        assert again.index.similarity == pytest.approx(max(0.95, again.index.calibrated))
+        assert again.index.calibrated == pytest.approx(loose, abs=1e-6)
+        again.calibrate(make_prompts(60, seed=5))  # other prompts: what was stated of the scope stays
+        assert again.calibration.info["prompts"] == 60 and again.index.similarity >= 0.95
+        for settings, words in (
+            ({"false_activation": 1e-4}, "60 different prompts cannot calibrate"),
+            ({"min_similarity": 7.0}, "min_similarity must be None or between -1 and 1"),
+            ({"false_activation": math.nan}, "false_activation must be at least"),
+        ):
+            revision = again.store.revision
+            with pytest.raises((EditError, ModelError), match=words):
+                again.calibrate(**settings)
+            assert again.store.revision == revision
+        again.rollback(first)
+        assert again.index.similarity == pytest.approx(usual, abs=1e-6)
+        assert answers(again, BOOK, CAPITAL) == [BOOK.target, CAPITAL.target]

@@ -1036,9 +1036,21 @@ def test_lists_of_the_scope_are_kept_beside_the_history(store, path):
     store.calibrate({"mean": torch.arange(3.0)}, {}, {name: keys(9) for name in ("b", "c")})
     assert store.lists() is None, "they are of another calibration"
     store.keep_lists(lists)
-    sql(path, "UPDATE lists SET revision = 3")
+    for damage in ("UPDATE lists SET revision = 3", "UPDATE lists SET tensors = 'text'", "DELETE FROM lists"):
+        store.keep_lists(lists)
+        assert store.lists() is not None
+        sql(path, damage)
+        assert store.lists() is None and store.verify() == [], "what can be derived is no loss"
+    sql(path, "DROP TABLE lists")
+    sql(path, "CREATE TABLE lists (other INT)")
     assert store.lists() is None
-    assert any("lists of the scope" in problem for problem in store.verify())
+    blob = b"no tensors"
+    store.keep_lists(lists)
+    with closing(sqlite3.connect(path)) as db:
+        values = (store.calibration_id, store.revision, blob)
+        db.execute("UPDATE lists SET tensors = ?, sha256 = ?", (blob, schema.digest(*values)))
+        db.commit()
+    assert store.lists() is None
     with store.writing(), pytest.raises(StoreError, match="being written"):
         Store.open(path).keep_lists(lists)
 

@@ -40,6 +40,8 @@ WORDS = 0.25
 BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
+SCOPE_SETTINGS = ("false_activation", "min_similarity")
+"""Settings that a calibration may state for itself, in its ``info``: they count in place of the store's."""
 VERSION = 4
 """Counts changes of what a calibration is: kept ones of another version are made anew."""
 
@@ -214,8 +216,16 @@ def _kept_at(router: Router, config: MeloConfig, kind: str, what: Sequence[Any])
 
 
 def _check_enough(prompts: Sequence[Prompt], config: MeloConfig) -> None:
-    distinct, least = len({prompt_key(prompt) for prompt in prompts}), math.ceil(1 / config.false_activation)
-    if distinct < least:
+    check_rate(len({prompt_key(prompt) for prompt in prompts}), config)
+
+
+def check_rate(distinct: int, config: MeloConfig) -> None:
+    """Refuse a false-activation rate that takes more prompts than so many different ones.
+
+    Raises:
+        EditError: saying how many it takes.
+    """
+    if distinct < (least := math.ceil(1 / config.false_activation)):
         raise EditError(
             f"{distinct} different prompts cannot calibrate a false-activation rate of {config.false_activation:g}: "
             f"give at least {least} that no edit asks (2,000 or more make it steady)"

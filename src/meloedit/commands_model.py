@@ -10,7 +10,7 @@ import typer
 from .errors import EditError, MeloEditError, StoreError
 from .opening import change_since, check_new, lasting_name, load, open_store, opened
 from .options import Device, DtypeName, Json, ModelName, Reach, StorePath
-from .reporting import explained, show_check, show_reports
+from .reporting import cosine, explained, show_check, show_reports
 from .terminal import count, line, progress, put, put_json, saying, shell, some
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def edit(
 ) -> None:
     """Teach the model one edit, or a file of edits.
 
-    What is finished is kept if the command is interrupted; run again, it skips what the store has already.
+    Edits are trained and stored 64 at a time (the setting together). What is stored is kept if the command is
+    interrupted; run again, it skips what the store has already.
 
     Example: meloedit edit facts.melo -p "Who leads Ohm?" -t "Ada Volt"
 
@@ -290,6 +291,12 @@ def calibrate(
             "--prompts", metavar="FILE", help="Your traffic, one prompt a line: .txt, JSONL, or - for text on stdin."
         ),
     ] = None,
+    false_activation: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Stated share of such prompts that fires, from now on.")
+    ] = None,
+    min_similarity: Annotated[
+        float | None, typer.Option(metavar="COSINE", help="Cosine below which no edit fires, from now on.")
+    ] = None,
     model: ModelName = None,
     device: Device = None,
     dtype: DtypeName = None,
@@ -297,11 +304,14 @@ def calibrate(
 ) -> None:
     """Set anew how near a prompt must come to fire.
 
-    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. The share of them that
-    fires all the same is what init --false-activation states.
+    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. With a share or a cosine
+    alone, keys and prompts stay as they are, and no edit is trained again.
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
+
+    Example: meloedit calibrate facts.melo --min-similarity 0.7
     """
+    from .index import NeuronIndex
     from .inputs import read_prompts, with_line
 
     sourced = read_prompts(prompts) if prompts is not None else []
@@ -311,16 +321,26 @@ def calibrate(
     with saying(lambda: change_since(store, before)):
         with progress() as tell, opened(store, model, device, dtype, tell, writing=True) as editor:
             try:
-                revision = editor.calibrate(traffic, source, tell)
+                revision = editor.calibrate(traffic, source, tell, false_activation, min_similarity)
             except EditError as error:
                 raise with_line(error, sourced, editor.backbone.forms) from None
-            info, threshold = editor.calibration.info if editor.calibration else {}, editor.threshold
+            info, threshold, index = (
+                editor.calibration.info if editor.calibration else {},
+                editor.threshold,
+                editor.index,
+            )
+            floor = isinstance(index, NeuronIndex) and -1 < index.calibrated < index.similarity
         if as_json:
             put_json({"revision": revision, "threshold": threshold, "calibration": info})
             return
         put(
             f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
-            f"{threshold:.3f}; revision {revision}"
+            f"{threshold:.3f} (cosine above {cosine(threshold):.3f}); revision {revision}"
         )
+        if floor and isinstance(index, NeuronIndex):
+            put(
+                f"that is min_similarity: these prompts alone would let edits fire at a cosine above "
+                f"{index.calibrated:.3f}, and fewer of them fire than stated"
+            )
         if info.get("scope") == "near-exact":
             put("no documents were given: near-exact repeats of a text alone reach its edit; see --prompts")

@@ -233,6 +233,8 @@ def _suffix(path: str | Path) -> str:
 
 def open_text(path: str | Path) -> TextIO:
     """Open a file of UTF-8 text, gzipped or not, or standard input (``-``)."""
+    if not str(path).strip():
+        raise EditError("the name of a file is empty: give one, or - for standard input")
     if str(path) == "-":
         raw: Any = io.BytesIO(sys.stdin.buffer.read())  # closing it must not close standard input
         return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")

@@ -88,7 +88,8 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
         old = present.get(edit.id)
         if old is not None and old.content != edit.content and not replacing:
             raise EditError(
-                f"edit {edit.id!r} is in the store with other content: use replace to change it, or another id"
+                f"edit {edit.id!r} is in the store with other content: use replace (--replace) to change it, or "
+                "another id"
             )
         if edit.id in planned:
             continue  # the same edit twice in one call

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import Answer, Check, check_edits, generate_answers
 from .backbone import Form, Locations, open_backbone
-from .calibration import Calibration, Progress, built_in_calibration, calibrate, pooled_parts
+from .calibration import (
+    SCOPE_SETTINGS,
+    Calibration,
+    Progress,
+    built_in_calibration,
+    calibrate,
+    check_rate,
+    pooled_parts,
+)
 from .clusters import ClusterIndex
 from .config import MeloConfig
 from .edit import Edit, Prompt, SourcedEdit, check_prompt, prompt_key
@@ -260,35 +268,60 @@ class Editor:
         return self._live.change(lambda: self._live.store.rollback(to))
 
     def calibrate(
-        self, prompts: Sequence[Prompt] | None = None, source: str = "given", progress: Progress | None = None
+        self,
+        prompts: Sequence[Prompt] | None = None,
+        source: str = "given",
+        progress: Progress | None = None,
+        false_activation: float | None = None,
+        min_similarity: float | None = None,
     ) -> int:
         """Learn keys, set the scope by the package's own prompts or by yours, and take all keys anew.
+
+        With a setting of the scope and no prompts, keys and calibration prompts stay, and the scope alone changes.
 
         Args:
             prompts: prompts that no edit should answer, 2,000 or more, like the traffic to come.
             source: where they are from; kept in the store.
             progress: told how many prompts are done.
+            false_activation: stated share of such prompts that fires, from now on; ``None``: as it was.
+            min_similarity: cosine below which nothing fires, from now on; ``None``: as it was.
 
         Returns:
             The new revision.
         """
         if self.config.mode == "paper":
             raise EditError("paper mode takes keys as they are: there is nothing to calibrate")
+        given = {"false_activation": false_activation, "min_similarity": min_similarity}
+        given = {name: value for name, value in given.items() if value is not None}
         with self._live.store.writing():
-            if prompts is None:
-                made = built_in_calibration(self.router, self.config, progress)
+            present = self.calibration
+            before = {} if present is None else {n: present.info[n] for n in SCOPE_SETTINGS if n in present.info}
+            config = self._live.scope_config(before | given)
+            if prompts is None and given and present is not None:
+                check_rate(present.info["prompts"], config)
+                made, keys = present, {name: own for name, (_, own) in self.store.tensors().items()}
             else:
-                own = {prompt_key(prompt) for stored in self.edits() for prompt in stored.edit.prompts}
-                checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
-                checked = [prompt for prompt in checked if prompt_key(prompt) not in own]  # these should be answered
-                made = calibrate(self.router, self.config, checked, source, progress)
-            live = self.edits()
-            keys = self._live.keys_of([stored.edit for stored in live], made)
-            return self._live.change(
-                lambda: self._live.store.calibrate(
-                    made.to_tensors(), made.info, {stored.edit.id: own for stored, own in zip(live, keys, strict=True)}
+                made = self._calibration_of(prompts, source, config, progress)
+                live = [stored.edit for stored in self.edits()]
+                taken = self._live.keys_of(live, made)
+                keys = {edit.id: own for edit, own in zip(live, taken, strict=True)}
+            if "min_similarity" in given and made.info.get("scope") == "near-exact":
+                raise EditError(
+                    "min_similarity decides nothing while near-exact repeats of a document alone fire "
+                    "(document_similarity): give documents to calibrate on"
                 )
-            )
+            info = made.info | before | given
+            return self._live.change(lambda: self._live.store.calibrate(made.to_tensors(), info, keys))
+
+    def _calibration_of(
+        self, prompts: Sequence[Prompt] | None, source: str, config: MeloConfig, progress: Progress | None
+    ) -> Calibration:
+        if prompts is None:
+            return built_in_calibration(self.router, config, progress)
+        own = {prompt_key(prompt) for stored in self.edits() for prompt in stored.edit.prompts}
+        checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+        checked = [prompt for prompt in checked if prompt_key(prompt) not in own]  # these should be answered
+        return calibrate(self.router, config, checked, source, progress)
 
     # -- answering
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,4 +57,5 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise MeloEditError(f"{path} cannot be written ({error.strerror})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # on a medium that cannot be written there is nothing to take away either
+            part.unlink(missing_ok=True)

@@ -91,7 +91,7 @@ class NeuronIndex:
             lists: what was known of these prompts when other edits were here; what has changed since is taken in.
         """
         self._scope = Scope(prompts.to(self._keys), false_activation, min_similarity, of)
-        if lists is not None and len(lists.near) == len(prompts):
+        if lists is not None:
             self._scope.restore(lists.near, lists.owner)
             stale = self._scope.remove([owner for owner in lists.held if owner not in self._rows])
             come = [row for owner, rows in self._rows.items() if owner not in lists.held for row in rows]
@@ -111,6 +111,11 @@ class NeuronIndex:
     def similarity(self) -> float:
         """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
         return self._scope.similarity
+
+    @property
+    def calibrated(self) -> float:
+        """The cosine that the calibration prompts alone set; ``similarity`` is the larger of this and the least one."""
+        return self._scope.calibrated
 
     @property
     def threshold(self) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .calibration import Calibration, pooled_states, texts_of
+from .calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
 from .errors import EditError, ModelError, StoreError
 from .index import Hits, NeuronIndex
 from .keys import Pooled
@@ -76,21 +77,24 @@ class Live:
 
     def change(self, transaction: Callable[[], int]) -> int:
         """Run a transaction of the store, answer with what it left there, and return the revision."""
-        before = self.store.revision
-        revision = transaction()
-        if revision != before:
-            self._refresh()
-            if self._unlisted >= EVERY:
-                self._keep_lists()
-        return revision
+        with self.store.writing():  # no other thread's transaction comes between: what answers is what is stored
+            before = self.store.revision
+            revision = transaction()
+            if revision != before:
+                self._refresh()
+                if self._unlisted >= EVERY:
+                    self._keep_lists()
+            return revision
 
     def _keep_lists(self) -> None:
+        """Write what the scope knows to the store, once in so many changes; called while nothing can change."""
+        self._unlisted = 0
         lists = self.index.lists
         try:
             self.store.keep_lists({"near": lists.near, "owner": lists.owner.int()})
-            self._unlisted = 0
-        except StoreError as error:  # the change itself is stored
-            logger.warning("opening this store will take longer: %s", error)
+        except StoreError as error:
+            why = error.__cause__ or error
+            logger.warning("the change is stored, but not the lists by which the store is opened faster (%s)", why)
 
     def _refresh(self) -> None:
         """Take in what changed in the store since it was last looked at."""
@@ -146,7 +150,7 @@ class Live:
                 self._number |= {name: wanted[name].record for name in names}
                 self._id |= {wanted[name].record: name for name in names}
             if calibration is not None and self.calibration is not None:
-                prompts, config = self.calibration.prompts, self.config
+                prompts, config = self.calibration.prompts, self.scope_config(self.calibration.info)
                 least = config.min_similarity if len(prompts) else config.document_similarity
                 least = -1.0 if least is None else least
                 self.index.calibrate(prompts, config.false_activation, least, self.calibration.of, self._lists())
@@ -155,12 +159,20 @@ class Live:
                     "no edit can fire: too few calibration prompts ask something else; calibrate with others"
                 )
 
+    def scope_config(self, info: Mapping[str, Any]) -> MeloConfig:
+        """Return the settings with those of the scope that a calibration states for itself."""
+        return replace(self.config, **{name: info[name] for name in SCOPE_SETTINGS if name in info})
+
     def _lists(self) -> Lists | None:
         if (kept := self.store.lists()) is None:
             return None
+        assert self.calibration is not None
         tensors, held = kept
+        lists = Lists(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), held)
+        if not lists.fit(len(self.calibration.prompts)):
+            return None
         self._unlisted = len(held.symmetric_difference(self._id))
-        return Lists(tensors["near"], tensors["owner"], held)
+        return lists
 
     @property
     def ready(self) -> bool:

@@ -56,11 +56,18 @@ def _remarks(report: EditReport) -> list[str]:
     return remarks
 
 
+def cosine(distance: float) -> float:
+    """Return the cosine of two unit vectors so far apart."""
+    return 1 - distance**2 / 2
+
+
 def explained(answer: Answer, edits: dict[str, Edit], key_at: str = "words") -> list[str]:
     """Return in words how a prompt was routed."""
     route = answer.route
     nearest = f'{plain(route.nearest)} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
     apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
+    if route.distance is not None and key_at == "words":
+        apart += f" (cosine {cosine(route.distance):.3f}, least {cosine(route.threshold):.3f})"
     lines = {
         "fired": f"fired: {nearest}; {apart}",
         "outside scope": f"no edit fired; nearest: {nearest}; {apart}",

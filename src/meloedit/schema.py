@@ -214,6 +214,8 @@ def check_free(path: Path, name: str | Path) -> None:
         raise _taken(name)
     if not path.parent.is_dir():
         raise StoreError(f"{name} cannot be made: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise StoreError(f"{name} cannot be written: its folder {path.parent} is read-only; check its permissions")
 
 
 def _taken(name: str | Path) -> StoreError:

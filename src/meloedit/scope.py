@@ -34,6 +34,12 @@ class Lists:
     owner: Tensor
     held: frozenset[int]
 
+    def fit(self, prompts: int) -> bool:
+        """Return whether these can be lists of so many prompts: another version may have written others."""
+        near, owner = self.near, self.owner
+        shapes = near.shape == owner.shape == (prompts, LISTED)
+        return shapes and near.dtype == torch.float32 and owner.dtype == torch.int32 and bool(near.isfinite().all())
+
 
 class Scope:
     """Calibration prompts, and for each the keys of edits that lie nearest to it.
@@ -69,19 +75,21 @@ class Scope:
         it.
         """
         if self._similarity is None:
-            self._similarity = self._quantile()
+            self._similarity = max(self._min_similarity, self.calibrated)
         return self._similarity
 
-    def _quantile(self) -> float:
+    @property
+    def calibrated(self) -> float:
+        """The cosine that the calibration prompts alone set, whatever ``min_similarity`` says; -1 without any."""
         if not len(self._prompts):
-            return self._min_similarity
+            return -1.0
         best = self._near.new_full((int(self._of.max()) + 1,), -1.0)
         best = best.scatter_reduce(0, self._of, self._near[:, 0], "amax")
         best = best[best < SAME_WORDS]
         place = math.ceil((len(best) + 1) * (1 - self._false_activation))
         if place > len(best):
             return math.inf
-        return max(self._min_similarity, float(torch.kthvalue(best, place).values))
+        return float(torch.kthvalue(best, place).values)
 
     @property
     def lists(self) -> tuple[Tensor, Tensor]:

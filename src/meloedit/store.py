@@ -307,7 +307,6 @@ class Store:
         try:
             with self._database() as db:
                 found.extend(schema.problems(db))  # keeps those before an error
-                found.extend(lists.problems(db))
         except StoreError as error:
             found.append(str(error))
         return found

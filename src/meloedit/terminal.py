@@ -11,6 +11,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 100
 """Columns of a table that does not go to a terminal, where nothing else says how wide it may be."""
 
+
+SAY_AGAIN = 30.0
+"""Seconds after which it is said again how far a step is, where stderr is no terminal."""
 
 Column = str | tuple[str, dict[str, Any]]
 """A column's heading; it may come with options for ``rich.table.Table.add_column``."""
@@ -134,12 +138,16 @@ def progress() -> Iterator[Progress]:
     """Show on stderr how far a long step is: a bar with the time left, or a line where stderr is no terminal."""
     stderr = console(stderr=True)
     if not stderr.is_terminal:
-        said: set[str] = set()
+        said: dict[str, float] = {}
 
         def tell(what: str, done: int, total: int) -> None:
+            now = time.monotonic()
             if what not in said and total > 1:
-                said.add(what)
                 note(f"{what}: {total:,} ...")
+                said[what] = now
+            elif total > 1 and 0 < done < total and now - said[what] >= SAY_AGAIN:
+                note(f"{what}: {done:,} of {total:,} ...")
+                said[what] = now
 
         yield tell
         return

@@ -102,7 +102,8 @@ class Trainer:
         """
         results: dict[int, Trained] = {}
         waiting, rank = list(range(len(edits))), self.config.rank
-        while waiting and rank <= self.config.max_rank:
+        most = min(self.config.max_rank, *(min(site.inputs, site.outputs) for site in self.sites))
+        while waiting and rank <= most:
             # whatever the caller is in: a notebook's torch.no_grad(), a server's torch.inference_mode()
             with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
                 trained = self._train([edits[i] for i in waiting], rank, tell, len(edits) - len(waiting))

@@ -84,6 +84,9 @@ class Melo(Method):
                 return MeloSettings(MeloConfig.paper(values.pop("preset", None), **values))
             if values.get("mode") == "paper" or values.get("preset"):
                 raise MeloEditError("paper mode is the method melo-paper")
+            rank = values.get("rank")
+            if isinstance(rank, int):  # who asks for a rank above the largest tried wants that raised as well
+                values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
             return MeloSettings(MeloConfig.from_dict(values))
         except (MeloEditError, TypeError) as error:
             raise MeloEditError(f"method {cls.name}: {error}") from None
