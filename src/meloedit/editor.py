@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import Answer, Check, check_edits, generate_answers
 from .backbone import Form, Locations, open_backbone
-from .calibration import (
-    SCOPE_SETTINGS,
-    Calibration,
-    Progress,
-    built_in_calibration,
-    calibrate,
-    check_rate,
-    pooled_parts,
-)
+from .calibrating import anew
+from .calibration import Calibration, Progress, pooled_parts
 from .clusters import ClusterIndex
 from .config import MeloConfig
-from .edit import Edit, Prompt, SourcedEdit, check_prompt, prompt_key
+from .edit import Edit, Prompt, SourcedEdit, check_prompt
 from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
 from .index import NeuronIndex
@@ -292,36 +285,10 @@ class Editor:
         if self.config.mode == "paper":
             raise EditError("paper mode takes keys as they are: there is nothing to calibrate")
         given = {"false_activation": false_activation, "min_similarity": min_similarity}
-        given = {name: value for name, value in given.items() if value is not None}
+        scope = {name: value for name, value in given.items() if value is not None}
         with self._live.store.writing():
-            present = self.calibration
-            before = {} if present is None else {n: present.info[n] for n in SCOPE_SETTINGS if n in present.info}
-            config = self._live.scope_config(before | given)
-            if prompts is None and given and present is not None:
-                check_rate(present.info["prompts"], config)
-                made, keys = present, {name: own for name, (_, own) in self.store.tensors().items()}
-            else:
-                made = self._calibration_of(prompts, source, config, progress)
-                live = [stored.edit for stored in self.edits()]
-                taken = self._live.keys_of(live, made)
-                keys = {edit.id: own for edit, own in zip(live, taken, strict=True)}
-            if "min_similarity" in given and made.info.get("scope") == "near-exact":
-                raise EditError(
-                    "min_similarity decides nothing while near-exact repeats of a document alone fire "
-                    "(document_similarity): give documents to calibrate on"
-                )
-            info = made.info | before | given
-            return self._live.change(lambda: self._live.store.calibrate(made.to_tensors(), info, keys))
-
-    def _calibration_of(
-        self, prompts: Sequence[Prompt] | None, source: str, config: MeloConfig, progress: Progress | None
-    ) -> Calibration:
-        if prompts is None:
-            return built_in_calibration(self.router, config, progress)
-        own = {prompt_key(prompt) for stored in self.edits() for prompt in stored.edit.prompts}
-        checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
-        checked = [prompt for prompt in checked if prompt_key(prompt) not in own]  # these should be answered
-        return calibrate(self.router, config, checked, source, progress)
+            made, keys = anew(self._live, prompts, source, scope, progress)
+            return self._live.change(lambda: self._live.store.calibrate(made.to_tensors(), made.info, keys))
 
     # -- answering
 
