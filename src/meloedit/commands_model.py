@@ -329,7 +329,7 @@ def calibrate(
                 editor.threshold,
                 editor.index,
             )
-            floor = isinstance(index, NeuronIndex) and -1 < index.calibrated < index.similarity
+            alone, used = (index.calibrated, index.similarity) if isinstance(index, NeuronIndex) else (-1.0, -1.0)
         if as_json:
             put_json({"revision": revision, "threshold": threshold, "calibration": info})
             return
@@ -337,10 +337,10 @@ def calibrate(
             f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
             f"{threshold:.3f} (cosine above {cosine(threshold):.3f}); revision {revision}"
         )
-        if floor and isinstance(index, NeuronIndex):
+        if -1 < alone < used:
             put(
-                f"that is min_similarity: these prompts alone would let edits fire at a cosine above "
-                f"{index.calibrated:.3f}, and fewer of them fire than stated"
+                f"that is min_similarity: these prompts alone would let edits fire at a cosine above {alone:.3f}, and "
+                "fewer of them fire than stated"
             )
         if info.get("scope") == "near-exact":
             put("no documents were given: near-exact repeats of a text alone reach its edit; see --prompts")

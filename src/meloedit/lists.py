@@ -12,7 +12,7 @@ from .packing import Tensors, pack, unpack
 from .schema import digest
 
 EVERY = 512
-"""Edits that come or go before the lists are written again: taking in so many takes a tenth of a second."""
+"""Edits that come or go before the lists are written again; opening a store takes in so many at most."""
 
 _TABLE = """CREATE TABLE lists (id INTEGER PRIMARY KEY CHECK (id = 1), calibration INTEGER NOT NULL,
     revision INTEGER NOT NULL, sha256 BLOB NOT NULL, tensors BLOB NOT NULL)"""
