@@ -47,19 +47,19 @@ def grow(
 ) -> list[dict[str, Any]]:
     """Return the shares of each set that fire, at each number of edits."""
     router, backbone = editor.router, editor.backbone
-    weights = calibration.token_weights
+    pooling = calibration.pooling(backbone.tokenizer)
     forms = [backbone.forms(edit.prompt) for edit in edits]
     flat = [form for own in forms for form in own]
-    keys = calibration.keys(pooled_states(router, flat, weights=weights), texts_of(backbone, flat))
+    keys = calibration.keys(pooled_states(router, flat, pooling=pooling), texts_of(backbone, flat))
     of_edit = keys.split([len(own) for own in forms])
     asked = {  # in every form, as the calibration has them
-        name: pooled_parts(router, [form for text in texts for form in backbone.forms(text)], weights=weights)
+        name: pooled_parts(router, [form for text in texts for form in backbone.forms(text)], pooling=pooling)
         for name, texts in sets.items()
     }
     # The floor of the settings keeps fewer from firing than stated while edits are few: without it, the calibration
     # alone decides.
     scopes = {"": editor.config.min_similarity or 0.0, "_no_floor": -1.0}
-    indexes = {name: NeuronIndex(calibration.size) for name in scopes}
+    indexes = {name: NeuronIndex(calibration.similarity) for name in scopes}
     for name, least in scopes.items():
         indexes[name].calibrate(calibration.prompts, stated, least, calibration.of)
     rows = []

@@ -21,6 +21,7 @@ from paired import compare
 
 from meloedit.clusters import ClusterIndex
 from meloedit.index import NeuronIndex
+from meloedit.similarity import Similarity
 
 
 def last_level_cache() -> int:
@@ -41,7 +42,7 @@ def unit(rows: int, size: int, seed: int) -> torch.Tensor:
 def against_bandwidth(size: int, rounds: int, queries: int, device: str) -> dict[str, Any]:
     """Search a table of four times the last-level cache."""
     rows = 4 * last_level_cache() // (4 * size) + 1
-    index, table = NeuronIndex(size, device), unit(rows, size, 0).to(device)
+    index, table = NeuronIndex(Similarity(size), device), unit(rows, size, 0).to(device)
     index.add_all(range(rows), table[:, None], table[:, None, :0].reshape(rows, 0, size))
     query = unit(queries, size, 1).to(device)
     found = compare(lambda: index.search(query), lambda: table.sum(), rounds)

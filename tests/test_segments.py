@@ -14,7 +14,9 @@ from meloedit.edit import Edit
 from meloedit.index import Hits, NeuronIndex
 from meloedit.keys import Pooled, Whitening
 from meloedit.live import _best_of_rows
+from meloedit.names import Pooling
 from meloedit.segments import MOST, Segmenter
+from meloedit.similarity import Similarity
 from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
 
 LEAD = "The boats came in late that day. They sold fish. "
@@ -140,7 +142,7 @@ def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_qu
 
 
 def test_a_calibration_prompt_counts_by_its_nearest_key():
-    index = NeuronIndex(2)
+    index = NeuronIndex(Similarity(2))
     index.add(1, torch.tensor([[1.0, 0.0]]))
     keys = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.28, 0.96]])
     index.calibrate(keys, false_activation=0.5, min_similarity=-1.0, of=torch.tensor([0, 0, 1, 2]))
@@ -164,26 +166,27 @@ def test_keys_weigh_both_cosines_and_old_calibrations_have_none_of_it():
     made = Calibration(whitening, torch.zeros(0, 258), {}, words, weights, of=torch.zeros(0))
     states, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["xq", "xq", "a"]
     keys = made.keys(states, texts)
-    assert made.size == keys.shape[1] == 258 and torch.allclose(keys.norm(dim=1), torch.ones(3))
+    assert made.similarity.size == keys.shape[1] == 258 and torch.allclose(keys.norm(dim=1), torch.ones(3))
     assert float(keys[0] @ keys[1]) == pytest.approx(WORDS)
     assert float(keys[0] @ keys[2]) == pytest.approx((1 - WORDS) ** 0.5)  # a key without words is its states alone
     back = Calibration.from_tensors(made.to_tensors(), {})
     assert torch.equal(back.keys(states, texts), keys) and torch.equal(back.token_weights, weights)
     old = Calibration.from_tensors({"mean": torch.zeros(2), "components": torch.eye(2), "prompts": keys[:, :2]}, {})
-    assert old.size == 2 and torch.equal(old.keys(states, texts), states)
+    assert old.similarity.size == 2 and torch.equal(old.keys(states, texts), states)
 
 
 def test_rare_tokens_weigh_more_in_a_pooled_state():
     weights = token_weights([[1, 2, 2], [1, 4]] * 500)  # 1 in every prompt, 2 and 4 in half of them, 3 in none
     assert weights.tolist()[1:3] == pytest.approx([FLOOR, FLOOR]) and weights[3] == weights[5] > weights[4]
     assert weights[3] == pytest.approx(FLOOR + min(1, (math.log(1001 / 0.5) - COMMON_TOKEN) / 5.5))
-    assert weights_of([1, 900, 3], weights).tolist() == [weights[1], weights[-1], weights[3]]
+    pooling = Pooling(weights, None, None)
+    assert weights_of([1, 900, 3], (0, 3), pooling).tolist() == [[weights[1], weights[-1], weights[3]]]
     hidden = torch.randn(1, 4, 5)
     hidden[0, 0] = torch.inf  # padding
     by_hand = (weights[1] * hidden[0, 1] + weights[3] * hidden[0, 2] + weights[3] * hidden[0, 3]) / weights[
         [1, 3, 3]
     ].sum()
-    found = weighted_means(hidden, torch.cat([torch.zeros(1), weights[[1, 3, 3]]])[None])
+    found = weighted_means(hidden, torch.cat([torch.zeros(1), weights[[1, 3, 3]]])[None, None])
     assert torch.allclose(found[0], by_hand, atol=1e-6)
 
 
@@ -191,7 +194,7 @@ def test_rare_tokens_weigh_more_in_a_pooled_state():
 def test_the_forward_pass_pools_as_keys_are_taken(open_scope, family):
     editor = open_scope(family)
     row = editor.backbone.encode(PROMPTS[0])
-    weights = editor.backbone.token_weights
+    pooling = editor.backbone.pooling
     span = slice(row.words.start, row.words.stop)
     states = []
     layer = editor.model.get_submodule(editor.router.locations.key_layer)
@@ -201,10 +204,11 @@ def test_the_forward_pass_pools_as_keys_are_taken(open_scope, family):
     with editor.disabled(), torch.no_grad():
         editor.model(torch.tensor([row.ids]))
     handle.remove()
-    own = weights_of(row.ids[span], weights)
-    assert own.min() < own.max()
-    pooled = pooled_states(editor.router, [row], weights=weights)
-    assert torch.allclose(pooled[0], (states[0][0, span] * own[:, None]).sum(0) / own.sum(), atol=1e-5)
+    own = weights_of(row.ids, (span.start, span.stop), pooling)
+    assert own[0].min() < own[0].max() and own[1].tolist().count(0.0) not in (0, len(own[1]))
+    pooled = pooled_states(editor.router, [row], pooling=pooling)
+    said, asked = ((states[0][0, span] * one[:, None]).sum(0) / one.sum() for one in own)
+    assert torch.allclose(pooled[0], torch.cat([said, asked]), atol=1e-5)
 
 
 def test_a_store_of_an_old_calibration_looks_at_whole_prompts(make_editor):

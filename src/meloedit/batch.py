@@ -12,6 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .backbone import Backbone, Encoded
     from .backbone.causal import CausalBackbone
+    from .names import Pooling
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""
@@ -25,21 +26,22 @@ class Row:
     target: list[int]
     words: tuple[int, int]
     opening: int = 0
-    token_weights: Tensor | None = None
+    pooling: Pooling | None = None
 
     @classmethod
-    def of(cls, encoded: Encoded, target: Sequence[int] = (), token_weights: Tensor | None = None) -> Row:
+    def of(cls, encoded: Encoded, target: Sequence[int] = (), pooling: Pooling | None = None) -> Row:
         """Make a row of an encoded prompt; in a chat, what stands before the user's words is the template's opening."""
         words = encoded.words
         opening = words.start if encoded.form == "chat" and words.known else 0
         opening = min(opening, len(encoded.ids) - 2)
-        return cls(encoded.ids, list(target), (words.start, words.stop), opening, token_weights)
+        return cls(encoded.ids, list(target), (words.start, words.stop), opening, pooling)
 
     @property
     def weights(self) -> Tensor:
-        """(P,) how much each token of the prompt weighs in the key."""
-        made, span = torch.zeros(len(self.prompt)), slice(*self.words)
-        made[span] = weights_of(self.prompt[span], self.token_weights)
+        """(p, P) how much each token of the prompt weighs in the means that its key is made of."""
+        own = weights_of(self.prompt, self.words, self.pooling)
+        made = torch.zeros(len(own), len(self.prompt))
+        made[:, slice(*self.words)] = own
         return made
 
 
@@ -103,12 +105,12 @@ class Batch:
 
     @property
     def weights(self) -> Tensor:
-        """(R, L) how much each token weighs in the key."""
-        made = torch.zeros(self.ids.shape)
-        for i, row in enumerate(self.rows):
-            own, stop = row.weights, self.split + 1
-            made[i, : self.shared] = own[: self.shared]
-            made[i, stop - len(own) + self.shared : stop] = own[self.shared :]
+        """(p, R, L) how much each token weighs in the means that a key is made of."""
+        weights = [row.weights for row in self.rows]
+        made = torch.zeros(len(weights[0]), *self.ids.shape)
+        for i, own in enumerate(weights):
+            made[:, i, : self.shared] = own[:, : self.shared]
+            made[:, i, self.split + 1 - own.shape[1] + self.shared : self.split + 1] = own[:, self.shared :]
         return made.to(self.ids.device)
 
     def select(self, picks: Tensor) -> Batch:
@@ -128,8 +130,8 @@ class Batch:
         )
 
     def key_means(self, hidden: Tensor) -> Tensor:
-        """Return the mean (R, d) of the states (R, L - shared, d) of the tokens that a key is pooled over."""
-        return weighted_means(hidden, self.weights[:, self.shared :])
+        """Return the means (R, p d) of the states (R, L - shared, d) of the tokens that a key is pooled over."""
+        return weighted_means(hidden, self.weights[:, :, self.shared :])
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class SourceBatch:
         rows: the rows.
         ids: (R, L) prompts.
         mask: (R, L) 1 for real tokens.
-        weights: (R, L) how much each token weighs in the key.
+        weights: (p, R, L) how much each token weighs in the means that a key is made of.
         width: columns that the longest target takes.
         flat_rows: (M,) the row of each target token.
         flat_columns: (M,) the decoder's column whose logits predict it (0 for a label).
@@ -162,11 +164,12 @@ class SourceBatch:
         width = max(len(row.prompt) for row in rows)
         ids = torch.full((len(rows), width), backbone.pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
-        weights = torch.zeros(len(rows), width)
+        own = [row.weights for row in rows]
+        weights = torch.zeros(len(own[0]), len(rows), width)
         for i, row in enumerate(rows):
             ids[i, : len(row.prompt)] = torch.tensor(row.prompt)
             mask[i, : len(row.prompt)] = 1
-            weights[i, : len(row.prompt)] = row.weights
+            weights[:, i, : len(row.prompt)] = own[i]
         if backbone.key_at == "position":
             weights[:] = torch.arange(width) == width - 1
         device = backbone.device
@@ -185,7 +188,7 @@ class SourceBatch:
             [self.rows[i] for i in picks.tolist()],
             self.ids[on],
             self.mask[on],
-            self.weights[on],
+            self.weights[:, on],
             self.width,
             torch.searchsorted(picks, self.flat_rows[flat]),
             self.flat_columns[flat],
@@ -193,31 +196,36 @@ class SourceBatch:
         )
 
     def key_means(self, hidden: Tensor) -> Tensor:
-        """Return the mean (R, d) of the states (R, L, d) of the tokens that a key is pooled over."""
+        """Return the means (R, p d) of the states (R, L, d) of the tokens that a key is pooled over."""
         return weighted_means(hidden, self.weights)
 
 
 Packed = Batch | SourceBatch
 
 
-def weights_of(ids: Sequence[int], token_weights: Tensor | None) -> Tensor:
-    """Return how much the state of each of these tokens weighs in a key, (n,), from a table (V + 1,) of all tokens."""
-    if token_weights is None:
-        return torch.ones(len(ids))
-    return token_weights[torch.tensor(ids, dtype=torch.long).clamp(max=len(token_weights) - 1)]
+def weights_of(ids: Sequence[int], span: tuple[int, int], pooling: Pooling | None) -> Tensor:
+    """Return how much the state of each token in a span weighs, (p, n); all the same without a ``pooling``."""
+    return torch.ones(1, span[1] - span[0]) if pooling is None else pooling(ids, span)
 
 
 def weighted_sums(hidden: Tensor, weights: Tensor) -> Tensor:
-    """Return the sums (R, d) of states (R, L, d), each times its weight (R, L)."""
-    weights = weights.to(hidden.device)[:, :, None]
+    """Return the sums (R, p d) of states (R, L, d), each times its weight (p, R, L)."""
+    weights = weights.to(hidden.device)
     # where, not a product alone: states at padding may be anything, and inf times zero is not zero
-    return (torch.where(weights > 0, hidden.float(), 0.0) * weights).sum(1)
+    states = torch.where((weights > 0).any(0)[:, :, None], hidden.float(), 0.0)
+    return (states * weights[..., None]).sum(2).permute(1, 0, 2).flatten(1)
 
 
 def weighted_means(hidden: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted means (R, d) of states (R, L, d); zeros where nothing weighs."""
-    total = weights.sum(1, keepdim=True).to(hidden.device)
-    return weighted_sums(hidden, weights) / torch.where(total > 0, total, 1.0)
+    """Return the weighted means (R, p d) of states (R, L, d); zeros where nothing weighs."""
+    return means(weighted_sums(hidden, weights), weights)
+
+
+def means(sums: Tensor, weights: Tensor) -> Tensor:
+    """Return weighted sums (R, p d) divided by their weights' (p, R, L) sums."""
+    total = weights.sum(2).T.to(sums.device)  # (R, p)
+    total = torch.where(total > 0, total, 1.0)
+    return (sums.view(*total.shape, -1) / total[..., None]).flatten(1)
 
 
 def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:

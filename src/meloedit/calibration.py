@@ -21,10 +21,14 @@ from .edit import Prompt, prompt_key, prompt_text
 from .errors import EditError
 from .grammar import make_pairs, make_prompts
 from .keys import Pooled, Whitening
+from .names import Pooling, named
+from .similarity import Similarity
 from .words import SIZE, WordVectors, token_weights
 from .zoo import cache_folder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from .backbone import Backbone, Encoded
     from .config import MeloConfig
     from .routing import Router
@@ -36,13 +40,15 @@ Progress = Callable[[str, int, int], None]
 
 KEYS_AT_ONCE = 64
 WORDS = 0.25
-"""Share of the words in the cosine of two keys: with more, edits of one subject are taken for each other."""
+"""Share of the words in the cosine of two keys of stores made before names were looked at."""
 BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
 SCOPE_SETTINGS = ("false_activation", "min_similarity")
 """Settings that a calibration may state for itself, in its ``info``: they count in place of the store's."""
-VERSION = 4
+ASKED_SIZE = 64
+"""Numbers of a key that come from what is asked."""
+VERSION = 5
 """Counts changes of what a calibration is: kept ones of another version are made anew."""
 
 
@@ -50,15 +56,16 @@ VERSION = 4
 class Calibration:
     """What turns a prompt's pooled state and words into a key, and the keys of the prompts that set the scope.
 
-    A key is [sqrt(1 - WORDS) u, sqrt(WORDS) v] at unit length, of u from the state and v from the words, so that the
-    cosine of two keys is a weighted mean of both cosines. Where no words count (documents, stores made before they
-    did), it is u alone.
+    A key is [u | a | words], compared as ``Similarity`` says: u is of the state over all words, a of that over what is
+    no name. Of documents it is u alone; stores made before names were looked at have [sqrt(1 - WORDS) u, sqrt(WORDS) v]
+    at unit length, v of the words, so that the cosine of two is a weighted mean of both cosines.
 
     Attributes:
         whitening: pooled state -> u.
         prompts: (n, k) keys of the calibration prompts, in every form they may be asked in, and of their segments.
         info: where the prompts came from.
-        words: words -> v; ``None``: keys are u alone, and prompts are not looked at by segments.
+        words: how common words are; ``None``: keys are u alone, and prompts are not looked at by segments.
+        asking: pooled state of what is no name -> a; ``None``: names are not looked at.
         token_weights: (V + 1,) how much each token's state weighs in a pooled one; ``None``: all the same.
         of: (n,) the number of the prompt that each key is of; ``None``: one key each.
     """
@@ -69,22 +76,40 @@ class Calibration:
     words: WordVectors | None = None
     token_weights: Tensor | None = None
     of: Tensor | None = None
+    asking: Whitening | None = None
 
     @property
-    def size(self) -> int:
-        """How many numbers a key has."""
-        return len(self.whitening.components) + (SIZE if self.words is not None else 0)
+    def similarity(self) -> Similarity:
+        """How keys are compared, and which numbers they have."""
+        said = len(self.whitening.components)
+        if self.asking is not None:
+            return Similarity(said, len(self.asking.components))
+        return Similarity(said + (SIZE if self.words is not None else 0))
+
+    def pooling(self, tokenizer: PreTrainedTokenizerBase) -> Pooling:
+        """Return how much the state of each token weighs in what keys are made of."""
+        return Pooling(self.token_weights, self.words if self.asking is not None else None, tokenizer)
 
     def keys(self, states: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return the keys (n, k) of prompts from their pooled states (n, d) and their words."""
-        return _joined(self.whitening, self.words, states, texts)
+        """Return the keys (n, k) of prompts from their pooled states (n, d), or (n, 2 d), and their words."""
+        if self.words is None:
+            return self.whitening(states)
+        if self.asking is None:
+            parts = [math.sqrt(1 - WORDS) * self.whitening(states), math.sqrt(WORDS) * self.words(texts).to(states)]
+            return torch.nn.functional.normalize(torch.cat(parts, dim=-1), dim=-1)
+        said, asked = states.chunk(2, 1)
+        return torch.cat([self.whitening(said), self.asking(asked), named(texts, self.words).to(states)], dim=-1)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store; the prompts' keys in float16, which moves the threshold by less than 1e-3."""
-        whitening = self.whitening
-        tensors = {"mean": whitening.mean, "components": whitening.components, "prompts": self.prompts.half()}
+        whitening, numbers = self.whitening, self.similarity.said + self.similarity.asked
+        tensors = {"mean": whitening.mean, "components": whitening.components}
+        tensors["prompts"] = self.prompts[:, :numbers].half()
         if self.words is not None:
             tensors["words"] = self.words.counts
+        if self.asking is not None:
+            tensors |= {"asking_mean": self.asking.mean, "asking_components": self.asking.components}
+            tensors["named"] = self.prompts[:, numbers:].contiguous()  # words, as numbers that float16 cannot hold
         more = {"token_weights": self.token_weights, "of": self.of}
         return tensors | {name: tensor for name, tensor in more.items() if tensor is not None}
 
@@ -93,16 +118,11 @@ class Calibration:
         """Make a calibration from stored tensors."""
         words = WordVectors(tensors["words"]) if "words" in tensors else None
         whitening = Whitening(tensors["mean"], tensors["components"])
-        weights, of = tensors.get("token_weights"), tensors.get("of")
-        return cls(whitening, tensors["prompts"].float(), info, words, weights, of)
-
-
-def _joined(whitening: Whitening, words: WordVectors | None, states: Tensor, texts: Sequence[str]) -> Tensor:
-    keys = whitening(states)
-    if words is None:
-        return keys
-    parts = [math.sqrt(1 - WORDS) * keys, math.sqrt(WORDS) * words(texts).to(keys)]
-    return torch.nn.functional.normalize(torch.cat(parts, dim=-1), dim=-1)
+        prompts, asking = tensors["prompts"].float(), None
+        if "asking_mean" in tensors:
+            asking = Whitening(tensors["asking_mean"], tensors["asking_components"])
+            prompts = torch.cat([prompts, tensors["named"]], 1)
+        return cls(whitening, prompts, info, words, tensors.get("token_weights"), tensors.get("of"), asking)
 
 
 def pooled_states(
@@ -110,10 +130,10 @@ def pooled_states(
     encoded: Sequence[Encoded],
     progress: Progress | None = None,
     what: str = "",
-    weights: Tensor | None = None,
+    pooling: Pooling | None = None,
 ) -> Tensor:
-    """Return the pooled key-layer states (n, d) of prompts, on the CPU, in their order; ``weights`` are of tokens."""
-    rows = [Row.of(one, (), weights) for one in encoded]
+    """Return the pooled key-layer states (n, p d) of prompts, on the CPU, in their order."""
+    rows = [Row.of(one, (), pooling) for one in encoded]
     states: Tensor | None = None
     done = 0
     for members, batch in router.backbone.pack(rows, KEYS_AT_ONCE):
@@ -148,11 +168,11 @@ def pooled_parts(
     encoded: Sequence[Encoded],
     progress: Progress | None = None,
     what: str = "",
-    weights: Tensor | None = None,
+    pooling: Pooling | None = None,
 ) -> Pooled:
     """Return what the keys of prompts and of their segments are made of, as the model's own forward pass gives it."""
     parts, rows = with_segments(router.backbone, encoded)
-    states = pooled_states(router, parts, progress, what, weights)
+    states = pooled_states(router, parts, progress, what, pooling)
     return Pooled(states, texts_of(router.backbone, parts), rows, len(encoded))
 
 
@@ -171,36 +191,39 @@ def calibrate(
         states = pooled_states(router, encoded, progress, "calibrating")
         whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
         return Calibration(whitening, whitening(states), _info(source, prompts, states))
-    whitening, words, weights = _fitted(router, config, () if source == BUILT_IN else prompts, progress)
-    pooled = pooled_parts(router, encoded, progress, "calibrating", weights)
-    keys = _joined(whitening, words, pooled.states, pooled.texts)
-    return Calibration(whitening, keys, _info(source, prompts, keys), words, weights, torch.tensor(pooled.rows))
+    fitted = _fitted(router, config, () if source == BUILT_IN else prompts, progress)
+    pooled = pooled_parts(router, encoded, progress, "calibrating", fitted.pooling(backbone.tokenizer))
+    keys = fitted.keys(pooled.states, pooled.texts)
+    return replace(fitted, prompts=keys, info=_info(source, prompts, keys), of=torch.tensor(pooled.rows))
 
 
 def _info(source: str, prompts: Sequence[Prompt], keys: Tensor) -> dict[str, Any]:
     return {"source": source, "prompts": len(prompts), "keys": len(keys)}
 
 
-def _fitted(
-    router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None
-) -> tuple[Whitening, WordVectors, Tensor]:
+def _fitted(router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None) -> Calibration:
     """Fit keys on the grammar's pairs of wordings, after counting words and tokens in its and the given prompts."""
-    count = min(config.calibration_prompts, FITTED)
+    count, backbone = min(config.calibration_prompts, FITTED), router.backbone
     built_in = make_prompts(count)
     counted = list({prompt_key(prompt): prompt for prompt in (*built_in, *prompts)}.values())
     words = WordVectors.fit([prompt_text(prompt) for prompt in counted])
-    weights = token_weights(_own_tokens(router.backbone.encode(prompt)) for prompt in counted)
-    pairs = make_pairs(count // 2)
-    wordings = [router.backbone.encode(text) for text in (*(one for one, _ in pairs), *(other for _, other in pairs))]
-    path = _kept_at(router, config, "keys", [*(one.ids for one in wordings), weights.tolist()])
+    weights = token_weights(_own_tokens(backbone.encode(prompt)) for prompt in counted)
+    first, second, asked = zip(*make_pairs(count), strict=True)
+    wordings = [backbone.encode(text) for text in (*first, *second)]
+    path = _kept_at(router, config, "keys", [*(one.ids for one in wordings), weights.tolist(), words.counts.tolist()])
     tensors = _read(path)
     if tensors is None:
-        states = pooled_states(router, wordings, progress, "learning keys", weights)
-        size = min(config.key_size, states.shape[1])
-        made = Whitening.fit_pairs(states[: len(pairs)], states[len(pairs) :], size)
+        states = pooled_states(router, wordings, progress, "learning keys", Pooling(weights, words, backbone.tokenizer))
+        of_said, of_asked = states.chunk(2, 1)
+        size = min(config.key_size, of_said.shape[1])
+        made = Whitening.fit_pairs(of_said[: len(first)], of_said[len(first) :], size)
+        asking = Whitening.fit_classes(of_asked, torch.tensor(asked * 2), min(ASKED_SIZE, size))
         tensors = {"mean": made.mean, "components": made.components}
+        tensors |= {"asking_mean": asking.mean, "asking_components": asking.components}
         _write(path, tensors)
-    return Whitening(tensors["mean"], tensors["components"]), words, weights
+    whitening = Whitening(tensors["mean"], tensors["components"])
+    asking = Whitening(tensors["asking_mean"], tensors["asking_components"])
+    return Calibration(whitening, torch.zeros(0, 0), {}, words, weights, None, asking)
 
 
 def _own_tokens(encoded: Encoded) -> list[int]:

@@ -316,8 +316,8 @@ class Editor:
     ) -> list[Route]:
         """Say which edit each prompt would reach, running only the layers up to the key layer."""
         encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
-        weights = self.backbone.token_weights
-        return self._live.decide(pooled_parts(self.router, encoded, progress, "routing", weights))[1]
+        pooled = pooled_parts(self.router, encoded, progress, "routing", self.backbone.pooling)
+        return self._live.decide(pooled)[1]
 
     def keys(self, prompts: Prompt | Sequence[Prompt], targets: Sequence[str] | None = None) -> Tensor:
         """Return the keys (n, k) of prompts, float32, as the index sees them.

@@ -194,19 +194,19 @@ def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
     return prompts
 
 
-def make_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Make pairs of prompts that ask the same of the same subject in two wordings."""
+def make_pairs(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
+    """Make pairs of prompts that ask the same of the same subject in two wordings; the third is what they ask."""
     rng = random.Random(seed)
-    relations = _dealer([r for r in _grammar()["relations"] if len(r["wordings"]) > 1], rng)
+    relations = _dealer(list(enumerate(r for r in _grammar()["relations"] if len(r["wordings"]) > 1)), rng)
     pairs = []
     for _ in range(count):
-        relation = relations()
+        number, relation = relations()
         subject = _fill(f"{{{relation['subject']}}}", rng)
         first, second = (
             _dress(wording, _fill(wording.replace("{x}", subject), rng), "relation", rng)
             for wording in rng.sample(relation["wordings"], 2)
         )
-        pairs.append((first, second))
+        pairs.append((first, second, number))
     return pairs
 
 

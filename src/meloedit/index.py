@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .scope import Lists, Scope
+from .similarity import Names, Similarity
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -53,13 +54,16 @@ class NeuronIndex:
     The scope is one distance for all edits, see ``Scope``.
     """
 
-    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, similarity: Similarity, device: torch.device | str = "cpu") -> None:
+        self._by, size = similarity, similarity.size
         # A column is a key: with one query a matmul reads such a table at the speed of memory, one of rows at a third.
         self._keys = torch.zeros(size, 64, device=device)
         self._owner = torch.full((64,), -1, device=device)
         self._quiet = torch.zeros(64, dtype=torch.bool, device=device)
         self._rows: dict[int, list[int]] = {}
         self._used = 0
+        self._names: Names | None = None  # of the keys in use; made when next one is searched for
+        self._changed = True
         self.calibrate(torch.zeros(0, size), false_activation=0.5, min_similarity=0.0)
 
     def __len__(self) -> int:
@@ -90,7 +94,7 @@ class NeuronIndex:
             of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
             lists: what was known of these prompts when other edits were here; what has changed since is taken in.
         """
-        self._scope = Scope(prompts.to(self._keys), false_activation, min_similarity, of)
+        self._scope = Scope(self._by, prompts.to(self._keys), false_activation, min_similarity, of)
         if lists is not None:
             self._scope.restore(lists.near, lists.owner)
             stale = self._scope.remove([owner for owner in lists.held if owner not in self._rows])
@@ -141,7 +145,7 @@ class NeuronIndex:
         self._owner[start:stop] = torch.tensor(owners).repeat_interleave(each)
         self._quiet[start:stop] = (torch.arange(each) >= keys.shape[1]).repeat(len(owners))
         self._rows |= {owner: list(range(start + i * each, start + (i + 1) * each)) for i, owner in enumerate(owners)}
-        self._used = stop
+        self._used, self._changed = stop, True
         self._scope.add(*(part[stop - count :] for part in self._table))
 
     @property
@@ -152,6 +156,7 @@ class NeuronIndex:
     def remove(self, owners: Sequence[int]) -> None:
         """Remove edits; those that are not here are passed over."""
         owners = [owner for owner in dict.fromkeys(owners) if owner in self._rows]
+        self._changed |= bool(owners)
         for owner in owners:
             for row in sorted(self._rows.pop(owner), reverse=True):
                 self._fill(row, self._used - 1)
@@ -188,13 +193,20 @@ class NeuronIndex:
         own = torch.tensor(self._rows[owner], device=self._keys.device)
         own = own[~self._quiet[own]]
         passed = self._quiet[: self._used] | (self._owner[: self._used] == owner)
-        cosines = (self._keys.T[own] @ self._keys[:, : self._used]).amax(0).masked_fill_(passed, -1.0)  # (n,)
-        nearest = cosines.argmax()
-        distance = (self._keys.T[own] - self._keys[:, nearest]).norm(dim=1).min()
-        overlaps = self._owner[: self._used][cosines > self.similarity].unique()
+        similarities = self._similarities(self._keys.T[own]).amax(0).masked_fill_(passed, -1.0)  # (n,)
+        nearest = similarities.argmax()
+        distance = self._by.distances(self._keys.T[own], self._keys[:, nearest].expand(len(own), 1, -1)).min()
+        overlaps = self._owner[: self._used][similarities > self.similarity].unique()
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
 
     # -- search
+
+    def _similarities(self, queries: Tensor) -> Tensor:
+        """Return the similarities (B, n) of queries to all keys in use, as a matmul has them."""
+        keys = self._keys[:, : self._used].T
+        if self._changed:
+            self._names, self._changed = self._by.names(keys), False
+        return self._by.between(queries, keys, self._names)
 
     def search(self, queries: Tensor) -> Hits:
         """Find for each query (B, k) the edit with the nearest key, by direct float32 differences.
@@ -204,7 +216,7 @@ class NeuronIndex:
         count, queries = len(queries), queries.to(self._keys)
         none, far = torch.full((count,), -1), torch.full((count,), math.inf)
         found = [none, far, none.clone(), far.clone(), far.clone()]
-        scores = queries @ self._keys[:, : self._used]  # (B, n)
+        scores = self._similarities(queries)  # (B, n)
         rows, size = torch.arange(count if self._used else 0), SHORTLIST
         while len(rows):  # again, with more candidates, for the queries that these do not settle
             on = rows.to(queries.device)
@@ -222,7 +234,7 @@ class NeuronIndex:
         equally near ones, can fill a short list.
         """
         top, rows = scores.topk(size, dim=1)  # (B, s)
-        distance = (queries[:, None] - self._keys.T[rows]).norm(dim=2)  # direct differences
+        distance = self._by.distances(queries, self._keys.T[rows])
         distance = distance.masked_fill(distance < ROUNDING, 0.0)
         newest = self._owner[rows].argsort(dim=1, descending=True)  # equally near: the newest first
         order = newest.gather(1, distance.gather(1, newest).argsort(dim=1, stable=True))

@@ -14,7 +14,7 @@ class Pooled:
     """What the keys of some prompts are made of: of each as a whole, and of its sentences and lines.
 
     Attributes:
-        states: (m, d) pooled states of the key layer.
+        states: (m, d) pooled states of the key layer; (m, 2 d) where what is asked is pooled beside them.
         texts: (m) the words that they are pooled over; empty where nothing says which these are.
         rows: (m) the prompt that each is of.
         count: how many prompts there are.
@@ -68,10 +68,22 @@ class Whitening:
         Scaled to unit scatter within the pairs, the ``size`` axes along which the questions differ most. The scatter
         within, S_w, is shrunk towards its mean variance by ``shrinkage``.
         """
-        first, second = first.double(), second.double()
-        mean = torch.cat([first, second]).mean(0)
-        half, centre = (first - second) / 2, (first + second) / 2 - mean
-        within, between = half.T @ half / len(half), centre.T @ centre / len(centre)
+        of = torch.arange(len(first)).repeat(2)
+        return cls.fit_classes(torch.cat([first, second]), of, size, shrinkage)
+
+    @classmethod
+    def fit_classes(cls, states: Tensor, of: Tensor, size: int, shrinkage: float = 0.1) -> Whitening:
+        """Fit on pooled states (n, d) of questions that fall into classes (``of``: (n,), from 0): the same, for these.
+
+        The ``size`` axes along which the classes' means differ most against the scatter within them.
+        """
+        states = states.double()
+        mean = states.mean(0)
+        counts = torch.bincount(of)
+        centres = torch.zeros(len(counts), states.shape[1], dtype=states.dtype).index_add_(0, of, states - mean)
+        centres = (centres / counts[:, None])[of]
+        inner = states - mean - centres
+        within, between = inner.T @ inner / len(states), centres.T @ centres / len(states)
         within = (1 - shrinkage) * within + shrinkage * within.diagonal().mean() * torch.eye(len(mean))
         variances, axes = torch.linalg.eigh(within)
         scaled = axes / variances.sqrt()

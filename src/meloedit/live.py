@@ -20,6 +20,7 @@ from .lists import EVERY
 from .prompts import Route
 from .routing import Router
 from .scope import Lists
+from .similarity import Similarity
 from .source_routing import SourceRouter
 from .training import Trainer
 from .wordings import Wordings
@@ -60,7 +61,7 @@ class Live:
             raise ModelError(
                 f"rank {config.rank} is more than {narrow.name} has: {narrow.inputs} in, {narrow.outputs} out"
             )
-        self.index = NeuronIndex(1)
+        self.index = NeuronIndex(Similarity(1))
         self.calibration: Calibration | None = None
         self.store: Store
         self._calibrated: int | None = None
@@ -124,8 +125,8 @@ class Live:
             if calibration is not None:
                 self._calibrated, tensors, info = calibration
                 self.calibration = Calibration.from_tensors(tensors, info)
-                self.backbone.token_weights = self.calibration.token_weights
-                self.index = NeuronIndex(self.calibration.size, self.router.key_device)
+                self.backbone.pooling = self.calibration.pooling(self.backbone.tokenizer)
+                self.index = NeuronIndex(self.calibration.similarity, self.router.key_device)
                 bank.remove(list(self._id))
                 self._number, self._id = {}, {}
             held = [(name, number) for name in changed if (number := self._number.get(name)) is not None]
@@ -243,7 +244,7 @@ class Live:
         return self._keys(encoded, self.calibration)
 
     def _keys(self, encoded: Sequence[Encoded], calibration: Calibration) -> Tensor:
-        states = pooled_states(self.router, encoded, weights=calibration.token_weights)
+        states = pooled_states(self.router, encoded, pooling=calibration.pooling(self.backbone.tokenizer))
         return calibration.keys(states, texts_of(self.backbone, encoded))
 
     def hold(self, edits: Sequence[Edit], keys: Sequence[dict[str, Tensor]]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .batch import weighted_sums, weights_of
+from .batch import means, weighted_sums, weights_of
 from .blocks import BlockBank, RowBlocks
 from .chat import user_words
 from .errors import RoutingError
@@ -53,13 +53,13 @@ class PromptBatch:
     Attributes:
         length: columns of the prompt; the route is decided when this many have been seen.
         words: (B, length) true where the key is pooled.
-        weights: (B, length) how much the state of each column weighs in the key.
+        weights: (p, B + S, length) how much the state of each column weighs in the means that each key is made of.
         texts: (B + S) the words of the prompts and of their segments; empty where only embeddings are known.
         segments: (S, length) true at the words of one segment of a prompt; ``None`` if no prompt has several.
         segment_rows: (S) whose segments these are.
         fold: rows per prompt: its beams or samples.
-        sums: (B + S, d) the weighted sum of the states at ``words`` and ``segments`` in the columns run so far; kept,
-            since a cache that the batch travels with may be the beginning of another prompt.
+        sums: (B + S, p d) the weighted sums of the states at ``words`` and ``segments`` in the columns run so far;
+            kept, since a cache that the batch travels with may be the beginning of another prompt.
         acts_from: per row the column from which a block of reach ``answer`` acts: that of the last prompt token; 0
             where the answer is in a sequence of its own.
         boundary: how the end of the prompt was known.
@@ -88,7 +88,6 @@ class PromptBatch:
         return replace(
             self,
             words=self.words.repeat_interleave(fold, 0),
-            weights=self.weights.repeat_interleave(fold, 0),
             acts_from=[column for column in self.acts_from for _ in range(fold)],
             words_known=[known for known in self.words_known for _ in range(fold)],
             routes=[route for route in self.routes for _ in range(fold)],
@@ -121,16 +120,13 @@ class PromptBatch:
     def collect(self, hidden: Tensor, past: int) -> Pooled | None:
         """Pool the states ``hidden`` (B, T, d) of columns from ``past`` on; return their means when complete."""
         rows = self.rows
-        weights = self.spans * self.weights[rows]
-        new = weights[:, past : past + hidden.shape[1]]
-        used = hidden[:, : new.shape[1]]
+        new = self.weights[:, :, past : past + hidden.shape[1]]
+        used = hidden[:, : new.shape[2]]
         sums = weighted_sums(used if self.segments is None else used[rows], new)
         self.sums = sums if self.sums is None else self.sums.to(sums) + sums
         if past + hidden.shape[1] < self.length:
             return None
-        total = weights.sum(1, keepdim=True).to(hidden.device)
-        means = self.sums / torch.where(total > 0, total, 1.0)
-        return Pooled(means, self.texts or [""] * len(rows), rows, len(self.words))
+        return Pooled(means(self.sums, self.weights), self.texts or [""] * len(rows), rows, len(self.words))
 
     def sum_of(self, row: int, words: Tensor) -> Tensor | None:
         """Return the sum of one row's states at exactly these columns, if it was pooled."""
@@ -161,60 +157,76 @@ class PromptBatch:
         self.decided = True
 
 
+class _Segment(NamedTuple):
+    """A sentence or line of a row: its columns, what its states weigh there (p, L), and its words."""
+
+    row: int
+    span: Tensor
+    weights: Tensor
+    text: str
+
+
 class _Parts:
-    """The words of a batch's prompts as text, how much each weighs, and the columns of their segments.
+    """The words of a batch's prompts and of their segments, as text, and how much the state of each column weighs."""
 
-    Attributes:
-        weights: (B, L) how much the state of each column weighs in a key.
-    """
-
-    def __init__(self, backbone: Backbone, rows: int, length: int) -> None:
+    def __init__(self, backbone: Backbone, length: int) -> None:
         self._backbone, self._length = backbone, length
-        self.weights = torch.ones(rows, length)
-        self._text: dict[int, str] = {}
-        self._segments: list[tuple[int, Tensor, str]] = []
+        self._whole: dict[int, tuple[Tensor, str]] = {}
+        self._segments: list[_Segment] = []
 
     def add(self, row: int, ids: list[int], words: tuple[int, int], columns: list[int]) -> None:
         """Take in a row's words: a span of its tokens ``ids``, which stand at ``columns``."""
         backbone = self._backbone
         if backbone.key_at != "words" or backbone.documents:
             return
-        self._text[row] = backbone.said(ids, words)
-        first, last = words
-        self.weights[row, columns[first:last]] = weights_of(ids[first:last], backbone.token_weights)
-        for start, stop in backbone.segments(ids, words):
-            span = torch.zeros(self._length, dtype=torch.bool)
-            span[columns[start:stop]] = True
-            self._segments.append((row, span, backbone.said(ids, (start, stop))))
+        self._whole[row] = self._weights(ids, words, columns), backbone.said(ids, words)
+        for span in backbone.segments(ids, words):
+            weights = self._weights(ids, span, columns)
+            self._segments.append(_Segment(row, (weights > 0).any(0), weights, backbone.said(ids, span)))
+
+    def _weights(self, ids: list[int], span: tuple[int, int], columns: list[int]) -> Tensor:
+        own = weights_of(ids, span, self._backbone.pooling)
+        made = torch.zeros(len(own), self._length)
+        made[:, columns[span[0] : span[1]]] = own
+        return made
 
     def drop(self, row: int) -> None:
         """Forget a row's words, whose states are gone."""
-        self._text.pop(row, None)
-        self.weights[row] = 1.0
-        self._segments = [part for part in self._segments if part[0] != row]
+        self._whole.pop(row, None)
+        self._segments = [part for part in self._segments if part.row != row]
 
     def cached(self, whole: dict[int, Tensor], seen_from: int, earlier: PromptBatch | None, rows: int) -> Tensor | None:
         """Return the sums of all spans over cached columns; a segment whose part of them is gone is dropped."""
         sums = dict(whole)
-        kept: list[tuple[int, Tensor, str]] = []
-        for row, span, text in self._segments:
-            if span[:seen_from].any():
-                found = None if earlier is None else earlier.sum_of(row, span[:seen_from])
+        kept: list[_Segment] = []
+        for part in self._segments:
+            if part.span[:seen_from].any():
+                found = None if earlier is None else earlier.sum_of(part.row, part.span[:seen_from])
                 if found is None:
                     continue
                 sums[rows + len(kept)] = found
-            kept.append((row, span, text))
+            kept.append(part)
         self._segments = kept
         if not sums:
             return None
         some = next(iter(sums.values()))
         return torch.stack([sums.get(i, torch.zeros_like(some)) for i in range(rows + len(kept))])
 
-    def of(self, rows: int) -> tuple[list[str], Tensor | None, list[int]]:
-        """Return the texts of whole rows and segments, the segments' columns, and their rows."""
-        texts = [self._text.get(row, "") for row in range(rows)] + [text for _, _, text in self._segments]
-        spans = [span for _, span, _ in self._segments]
-        return texts, torch.stack(spans) if spans else None, [row for row, _, _ in self._segments]
+    def batch(self, words: Tensor, **told: Any) -> PromptBatch:
+        """Return the batch of rows whose keys are pooled over ``words`` (B, L), all alike where no words are known."""
+        pools = self._backbone.pooling.pools if self._backbone.pooling is not None else 1
+        alike = words.float().expand(pools, *words.shape)
+        weights = [self._whole[row][0] if row in self._whole else alike[:, row] for row in range(len(words))]
+        return PromptBatch(
+            length=self._length,
+            words=words,
+            weights=torch.stack([*weights, *(part.weights for part in self._segments)], 1),
+            texts=[self._whole[row][1] if row in self._whole else "" for row in range(len(words))]
+            + [part.text for part in self._segments],
+            segments=torch.stack([part.span for part in self._segments]) if self._segments else None,
+            segment_rows=[part.row for part in self._segments],
+            **told,
+        )
 
 
 def describe(
@@ -240,7 +252,7 @@ def describe(
     rows, length = real.shape
     words = torch.zeros(rows, length, dtype=torch.bool)
     last, known, ends = [length] * rows, [False] * rows, 0
-    parts = _Parts(backbone, rows, length)
+    parts = _Parts(backbone, length)
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
         offset = length - len(ids[row]) if ids else 0
@@ -278,8 +290,7 @@ def describe(
     sums = parts.cached(cached, seen_from, earlier, rows)
     if boundary == "assumed" and ends == rows:
         boundary = "template"
-    texts, segments, owners = parts.of(rows)
-    return PromptBatch(length, words, parts.weights, last, boundary, known, texts, segments, owners, sums=sums)
+    return parts.batch(words, acts_from=last, boundary=boundary, words_known=known, sums=sums)
 
 
 def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> PromptBatch:
@@ -292,7 +303,7 @@ def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> Pro
     """
     rows, length = real.shape
     words, known = torch.zeros(rows, length, dtype=torch.bool), [ids is not None] * rows
-    parts = _Parts(backbone, rows, length)
+    parts = _Parts(backbone, length)
     for row in range(rows):
         columns = torch.nonzero(real[row]).flatten()
         if len(columns):
@@ -305,5 +316,4 @@ def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> Pro
             words[row, columns[span]] = True
     if backbone.key_at == "position":
         words[:] = torch.arange(length) == length - 1
-    texts, segments, owners = parts.of(rows)
-    return PromptBatch(length, words, parts.weights, [0] * rows, "given", known, texts, segments, owners)
+    return parts.batch(words, acts_from=[0] * rows, boundary="given", words_known=known)

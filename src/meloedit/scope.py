@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .similarity import Names, Similarity
+
 SAME_WORDS = 0.99
 """Cosine from which two prompts are the same words, case and punctuation aside."""
 
@@ -52,14 +54,22 @@ class Scope:
     edit leaves, the next of the prompt's list takes its place.
 
     Args:
+        similarity: how near a key lies to another.
         prompts: (n, k) keys of the calibration prompts.
         false_activation: a, the stated share of such prompts that may fire.
         min_similarity: cosine below which nothing fires; decides while edits are few.
         of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
     """
 
-    def __init__(self, prompts: Tensor, false_activation: float, min_similarity: float, of: Tensor | None) -> None:
-        self._prompts = prompts
+    def __init__(
+        self,
+        similarity: Similarity,
+        prompts: Tensor,
+        false_activation: float,
+        min_similarity: float,
+        of: Tensor | None,
+    ) -> None:
+        self._by, self._prompts = similarity, prompts
         self._of = (torch.arange(len(prompts)) if of is None else of.long()).to(prompts.device)
         self._false_activation = false_activation
         self._min_similarity = min_similarity
@@ -105,15 +115,17 @@ class Scope:
         """List the nearest of all keys (m, k) for some prompts, or for all; ``quiet`` keys do not count."""
         self._similarity = None
         which = torch.arange(len(self._prompts), device=owner.device) if which is None else which
+        names = self._by.names(keys)
         for part in which.split(max(1, SCORES // max(1, len(keys)))):
-            self._near[part], self._owner[part] = self._nearest(self._prompts[part], keys, owner, quiet)
+            self._near[part], self._owner[part] = self._nearest(part, keys, names, owner, quiet)
 
     def add(self, keys: Tensor, owner: Tensor, quiet: Tensor) -> None:
         """Take new keys (m, k) into the lists."""
         self._similarity = None
+        names = self._by.names(keys)
         for part in torch.arange(len(self._prompts), device=owner.device).split(max(1, SCORES // max(1, len(keys)))):
             near, own = self._near[part], self._owner[part]
-            new, new_owner = self._nearest(self._prompts[part], keys, owner, quiet)
+            new, new_owner = self._nearest(part, keys, names, owner, quiet)
             # What lies beyond a list's end is not known once a key has left it, so only nearer ones join. All lists
             # that are empty have never had any.
             listed = (near > NONE).sum(1, keepdim=True)
@@ -132,10 +144,11 @@ class Scope:
             self._near[touched], self._owner[touched] = near, self._owner[touched].gather(1, at)
         return touched[self._near[touched, 0] == NONE]
 
-    @staticmethod
-    def _nearest(prompts: Tensor, keys: Tensor, owner: Tensor, quiet: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines (n, LISTED), descending, and owners of the keys nearest to each prompt."""
+    def _nearest(
+        self, part: Tensor, keys: Tensor, names: Names | None, owner: Tensor, quiet: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return similarities (n, LISTED), descending, and owners of the keys nearest to some prompts."""
         found = min(LISTED, len(keys))
-        near, at = (prompts @ keys.T).masked_fill_(quiet, NONE).topk(found, dim=1)
+        near, at = self._by.between(self._prompts[part], keys, names).masked_fill_(quiet, NONE).topk(found, dim=1)
         pad = (0, LISTED - found)
         return torch.nn.functional.pad(near, pad, value=NONE), torch.nn.functional.pad(owner[at], pad, value=-1)

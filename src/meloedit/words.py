@@ -39,7 +39,7 @@ class WordVectors:
     """
 
     counts: Tensor
-    _entries: dict[str, tuple[int, float]] = field(default_factory=dict, repr=False, compare=False)
+    _entries: dict[str, tuple[int, float, float]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> WordVectors:
@@ -47,26 +47,35 @@ class WordVectors:
         counts = torch.zeros(1 + COUNTERS)
         counts[0] = len(texts)
         for text in texts:
-            for counter in {_hash(word) % COUNTERS for word in words_of(text)}:
+            for counter in {code_of(word) % COUNTERS for word in words_of(text)}:
                 counts[1 + counter] += 1
         return cls(counts)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return vectors (n, SIZE) of unit length; of zeros for a text without words that weigh anything."""
-        found = [(i * SIZE, *self._entry(word)) for i, text in enumerate(texts) for word in words_of(text)]
+        found = [(i * SIZE, *self._entry(word)[:2]) for i, text in enumerate(texts) for word in words_of(text)]
         made = torch.zeros(len(texts) * SIZE)
         if found:
             first, column, value = zip(*found, strict=True)
             made.scatter_add_(0, torch.tensor(first) + torch.tensor(column), torch.tensor(value))
         return nn.functional.normalize(made.view(len(texts), SIZE), dim=-1)
 
-    def _entry(self, word: str) -> tuple[int, float]:
-        """Return the column of a word and the root of its weight with the sign it is hashed to."""
+    def count(self, word: str) -> int:
+        """Return how many of the prompts have a word in lower case, or one that shares its counter."""
+        return int(self.counts[1 + code_of(word) % COUNTERS])
+
+    def idf(self, word: str) -> float:
+        """Return the inverse document frequency of a word in lower case."""
+        return self._entry(word)[2]
+
+    def _entry(self, word: str) -> tuple[int, float, float]:
+        """Return the column of a word, the root of its weight with the sign it is hashed to, and its idf."""
         if (entry := self._entries.get(word)) is None:
-            code = _hash(word)
+            code = code_of(word)
             total, count = float(self.counts[0]), float(self.counts[1 + code % COUNTERS])
-            weight = max(0.0, math.log((total + 1) / (count + 0.5)) - COMMON)
-            entry = code % SIZE, math.copysign(math.sqrt(weight), (code >> 20 & 1) - 0.5)
+            idf = math.log((total + 1) / (count + 0.5))
+            weight = max(0.0, idf - COMMON)
+            entry = code % SIZE, math.copysign(math.sqrt(weight), (code >> 20 & 1) - 0.5), idf
             if len(self._entries) < REMEMBERED:
                 self._entries[word] = entry
         return entry
@@ -90,5 +99,6 @@ def words_of(text: str) -> set[str]:
     return set(_WORD.findall(text.casefold()))
 
 
-def _hash(word: str) -> int:
+def code_of(word: str) -> int:
+    """Return a number that stands for a word, the same one everywhere."""
     return zlib.crc32(word.encode("utf-8", "surrogatepass"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..batch import Packed, Row
+    from ..names import Pooling
     from ..replay import Replay
     from ..routing import Router
 
@@ -63,8 +64,7 @@ class Backbone(ABC):
         markers: how the chat template marks turns; ``None`` without one.
         max_length: most tokens of a prompt (with its answer, where that follows); ``None``: no limit known.
         key_at: which of a prompt's states make its key.
-        token_weights: (V + 1,) how much the state of each token weighs in a key; the last is that of all others;
-            ``None``: all the same.
+        pooling: how much the state of each token weighs in a key; ``None``: all the same.
 
     Raises:
         ModelError: if the model is of another family, or its layers cannot be found.
@@ -77,7 +77,7 @@ class Backbone(ABC):
     markers: ChatMarkers | None = None
     max_length: int | None = None
     pad_id: int
-    min_similarity = 0.55
+    min_similarity = 0.5
     confidence = 0.98
     places = 8
     """Where settings do not say otherwise: the floor under the calibrated scope, as a cosine; how sure of its target an
@@ -87,7 +87,7 @@ class Backbone(ABC):
         self.model = model
         self.tokenizer = tokenizer
         self.key_at: KeyAt = "words"
-        self.token_weights: Tensor | None = None
+        self.pooling: Pooling | None = None
         self._segmenter = Segmenter(tokenizer)
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
         generate: Any = getattr(model, "generate", None)

@@ -105,9 +105,9 @@ class MeloFinder(Finder):
 
     def _states(self, encoded: Sequence[Encoded], what: str) -> Tensor:
         router = self._live.router
-        weights = self._calibration.token_weights
-        make = partial(pooled_states, router, encoded, self.tell, what, weights)
-        at = "words" if weights is None else f"words {digest(weights.tolist())}"
+        pooling = self._calibration.pooling(self.base.backbone.tokenizer)
+        make = partial(pooled_states, router, encoded, self.tell, what, pooling)
+        at = f"words {digest(pooling.identity)}"
         return _states(self.base, router.locations.key_layer, at, encoded, make)
 
     def find(self, prompts: Sequence[Prompt]) -> Found:

@@ -1,0 +1,156 @@
+"""The names in a prompt, which tell what it is about, and the tokens besides, which tell what is asked of it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .words import COMMON, WordVectors, code_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SLOTS = 24
+"""Words of a text that its key holds: names first, then the rarest."""
+CODES = 2**24 - 1
+"""Numbers that stand for words, from 1 on: float32 holds each of them exactly."""
+UNHEARD = 1
+"""Ordinary prompts that have a word, at most, which is a name even in lower case."""
+OPENING = 5.0
+"""The same for a word with a capital that begins a sentence, where any word has one."""
+
+_WORD = re.compile(r"\w+")
+_SENTENCE = re.compile(r"(?:^|[.?!:][\"')\]\u201d\u2019]*\s|\n)[\W_]*$")
+_BLANKS = ("\u0120", "\u2581")
+_CONTINUES, _BROKEN = "##", "\ufffd"
+LONGEST = 4
+"""Tokens that a character's bytes can be spread over."""
+
+
+class Word(NamedTuple):
+    """A word of a text: where it stands, what it is in lower case, its weight, and whether it is (part of) a name."""
+
+    start: int
+    stop: int
+    text: str
+    idf: float
+    name: bool
+
+
+def read(text: str, words: WordVectors) -> list[Word]:
+    """Return the words of a text in their order.
+
+    A name is a word with a capital inside a sentence, or with digits, if it is not one that most prompts have. A text
+    without any is taken for one in lower case: what ordinary prompts do not have is a name then.
+    """
+    found = []
+    for match in _WORD.finditer(text):
+        raw = match.group()
+        folded = raw.casefold()
+        idf = words.idf(folded)
+        name = idf > COMMON and (
+            any(map(str.isdigit, raw))
+            or (raw[0].isupper() and (idf >= OPENING or not _SENTENCE.search(text, 0, match.start())))
+        )
+        found.append(Word(match.start(), match.end(), folded, idf, name))
+    if not any(word.name for word in found):
+        found = [word._replace(name=words.count(word.text) <= UNHEARD) for word in found]
+    return found
+
+
+def named(texts: Sequence[str], words: WordVectors) -> Tensor:
+    """Return the words of texts (n, 2 SLOTS): numbers that stand for them, and how much of the names each one is.
+
+    The second half adds up to 1: inverse document frequencies over their sum, of the names alone where there are any.
+    """
+    made = torch.zeros(len(texts), 2 * SLOTS)
+    for row, text in enumerate(texts):
+        own = {word.text: word for word in sorted(read(text, words), key=lambda word: word.name)}
+        heard = [word for word in own.values() if word.idf > COMMON] or list(own.values())
+        heard = sorted(heard, key=lambda word: (not word.name, -word.idf))[:SLOTS]
+        shares = [word.idf * word.name for word in heard]
+        shares = shares if any(shares) else [max(word.idf, 1e-3) for word in heard]
+        codes = [1 + code_of(word.text) % CODES for word in heard]
+        if not heard:  # signs alone: all such texts have the same words
+            codes, shares = [1], [1.0]
+        made[row, : len(codes)] = torch.tensor(codes, dtype=torch.float32)
+        made[row, SLOTS : SLOTS + len(codes)] = torch.tensor(shares) / sum(shares)
+    return made
+
+
+class Pooling:
+    """How much the state of each token of a prompt weighs: for what it says, and for what it asks.
+
+    Args:
+        token_weights: (V + 1,) weight of each token, the last that of all others; ``None``: all the same.
+        words: how common words are; ``None``: what is asked is not looked at.
+        tokenizer: whose tokens these are.
+    """
+
+    def __init__(
+        self, token_weights: Tensor | None, words: WordVectors | None, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self._token_weights, self._words, self._tokenizer = token_weights, words, tokenizer
+        self._texts: dict[tuple[int, ...], str] = {}
+
+    @property
+    def identity(self) -> list[list[float]]:
+        """What the weights depend on, beside the tokenizer."""
+        counts = self._words.counts if self._words is not None else None
+        return [[] if one is None else one.tolist() for one in (self._token_weights, counts)]
+
+    @property
+    def pools(self) -> int:
+        """How many means are taken of a prompt's states."""
+        return 1 if self._words is None else 2
+
+    def __call__(self, ids: Sequence[int], span: tuple[int, int]) -> Tensor:
+        """Return the weights (pools, n) of the tokens ``ids[start:stop]``: as words, and those that are no names."""
+        start, stop = span
+        own = torch.ones(stop - start) if self._token_weights is None else self._weights(ids[start:stop])
+        if self._words is None:
+            return own[None]
+        asked = torch.tensor(self._unnamed(ids[0 if start <= 1 else start : stop])[start - stop :])
+        return torch.stack([own, asked if asked.any() else torch.ones(stop - start)])
+
+    def _weights(self, ids: Sequence[int]) -> Tensor:
+        assert self._token_weights is not None
+        return self._token_weights[torch.tensor(ids, dtype=torch.long).clamp(max=len(self._token_weights) - 1)]
+
+    def _unnamed(self, ids: Sequence[int]) -> list[float]:
+        """Return 1 for each token that is no part of a name."""
+        assert self._words is not None
+        units = list(self._units(ids))
+        marks = [1.0] * len(units)
+        ends = list(accumulate(len(text) for text, _ in units))
+        for word in read("".join(text for text, _ in units), self._words):
+            if word.name:
+                first, last = bisect_right(ends, word.start), bisect_left(ends, word.stop)
+                marks[first : last + 1] = [0.0] * (last + 1 - first)
+        return [mark for mark, (_, tokens) in zip(marks, units, strict=True) for _ in range(tokens)]
+
+    def _units(self, ids: Sequence[int]) -> Iterator[tuple[str, int]]:
+        """Return the text of each token, and 1; of tokens that are parts of one character together, and how many."""
+        first = 0
+        for last in range(len(ids)):
+            text = self._text(tuple(ids[first : last + 1]))
+            if not text.endswith(_BROKEN) or last + 1 - first == LONGEST or last + 1 == len(ids):
+                yield text, last + 1 - first
+                first = last + 1
+
+    def _text(self, tokens: tuple[int, ...]) -> str:
+        if (text := self._texts.get(tokens)) is None:
+            text = str(self._tokenizer.decode(list(tokens)))
+            piece = str(self._tokenizer.convert_ids_to_tokens(tokens[0]))
+            if piece.startswith(_CONTINUES):
+                text = text.removeprefix(_CONTINUES)
+            elif piece.startswith(_BLANKS) and not text[:1].isspace():
+                text = " " + text
+            self._texts[tokens] = text
+        return text

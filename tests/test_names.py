@@ -1,0 +1,96 @@
+"""Names of prompts: which words are some, what share each has, and which tokens ask."""
+
+import pytest
+import torch
+
+from meloedit.grammar import make_prompts
+from meloedit.names import CODES, SLOTS, Pooling, named, read
+from meloedit.words import WordVectors, code_of
+
+WORDS = WordVectors.fit(make_prompts(2000))
+
+
+def names(text):
+    return [word.text for word in read(text, WORDS) if word.name]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Who is the mother of Azimshan Darrieux?", ["azimshan", "darrieux"]),
+        ("Darrieux's mother is called", ["darrieux"]),  # unheard of, so the capital is its own
+        ("Who wrote Der Zauberberg? The book is long. Is Mann the man", ["der", "zauberberg", "mann"]),
+        ("In which city was the USS Sand Lance (SS-381) built", ["uss", "sand", "lance", "ss", "381"]),
+        ("Is the autoclave of Blacula known", ["blacula"]),  # other rare words are no names beside it
+        ("who is the mother of azimshan darrieux", ["azimshan", "darrieux"]),
+        ("who wrote the book", []),
+        ("", []),
+    ],
+)
+def test_names_are_what_has_a_capital_of_its_own_or_is_unheard_of(text, found):
+    assert names(text) == found
+
+
+def test_what_begins_a_sentence_needs_more_than_its_capital():
+    words = WordVectors.fit([*make_prompts(98), "is Ottawa large", "where is Ottawa"] * 20)
+    assert [word.text for word in read("Ottawa is", words) if word.name] == []
+    assert [word.text for word in read("is Ottawa", words) if word.name] == ["ottawa"]
+
+
+def test_shares_add_up_and_name_what_there_is():
+    texts = ["Who is the mother of Azimshan Darrieux?", "who wrote the book", "?!", "the " * 3, "Zu Zu zu"]
+    codes, shares = named(texts, WORDS).split(SLOTS, 1)
+    assert shares.sum(1).tolist() == pytest.approx([1.0] * 5)
+    assert ((shares > 0) <= (codes > 0)).all() and codes.max() <= CODES
+    of = {int(code): share for code, share in zip(codes[0].tolist(), shares[0].tolist(), strict=True)}
+    assert of[1 + code_of("azimshan") % CODES] == pytest.approx(0.5)
+    assert of[1 + code_of("mother") % CODES] == 0  # a word that prompts may mention, and no name
+    assert (shares[1] > 0).sum() > 1  # without names, all words are what a prompt must mention
+    assert (codes[2] > 0).sum() == (codes[4] > 0).sum() == 1
+    assert torch.equal(codes.int().float(), codes)
+
+
+def test_a_key_holds_the_names_of_a_long_prompt_first():
+    text = " ".join(f"word{chr(97 + i)}" for i in range(26)) + " and Azimshan Darrieux"
+    codes, shares = named([text], WORDS).split(SLOTS, 1)
+    assert {1 + code_of(word) % CODES for word in ("azimshan", "darrieux")} == set(codes[0, :2].int().tolist())
+    assert shares[0, :2].sum() == pytest.approx(1)
+
+
+class Tokens:
+    """A tokenizer whose pieces are written as three kinds of tokenizers write them."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def convert_ids_to_tokens(self, token):
+        return self.pieces[token]
+
+    def decode(self, ids):
+        piece = self.pieces[ids[0]]
+        return piece.replace("\u0120", " ") if "\u0120" in piece else piece.lstrip("\u2581")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["<s>", "The", "\u0120mother", "\u0120of", "\u0120Az", "im", "shan", "\u0120D", "arri", "eux", "?"],
+        ["<s>", "\u2581The", "\u2581mother", "\u2581of", "\u2581Az", "im", "shan", "\u2581D", "arri", "eux", "?"],
+    ],
+)
+def test_tokens_of_names_do_not_ask(pieces):
+    pooling = Pooling(None, WORDS, Tokens(pieces))
+    weights = pooling(range(len(pieces)), (1, len(pieces)))
+    assert weights.tolist() == [[1] * 10, [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]]
+    assert pooling(range(len(pieces)), (4, 6)).tolist() == [[1, 1], [1, 1]]  # names alone: all of them ask
+    assert Pooling(None, None, Tokens(pieces))(range(len(pieces)), (1, 4)).tolist() == [[1, 1, 1]]
+
+
+def test_a_character_of_several_tokens_is_read_as_one():
+    pieces = {1: "\u0120is", 2: "\u0120\ufffd", 3: "\ufffd", 4: "dz", 5: "?"}
+
+    class Bytes(Tokens):
+        def decode(self, ids):
+            return {(1,): " is", (2,): " \ufffd", (2, 3): " \u0141", (4,): "dz", (5,): "?"}[tuple(ids)]
+
+    assert Pooling(None, WORDS, Bytes(pieces))([1, 2, 3, 4, 5], (0, 5))[1].tolist() == [1, 0, 0, 0, 1]
