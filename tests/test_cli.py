@@ -202,8 +202,10 @@ def test_ask_explains_each_route(full):
     assert out[0] == "Jorge"
     assert out[1].startswith('  fired: book ("Who wrote the book of sand?"); distance 0.0')
     assert out[2] == "  key: the user's words"
+    assert out[3] == "  evidence: 100% of the edit's names, what is asked 1.000, all that is said 1.000"
     far = good("ask", full, "Please sing", "-e", "--max-new-tokens", 1).splitlines()
-    assert far[-2].startswith("  no edit fired; nearest: ") and ", threshold 0." in far[-2]
+    assert far[-3].startswith("  no edit fired; nearest: ") and ", threshold 0." in far[-3]
+    assert far[-1].startswith("  evidence: 0% of the edit's names, ")
     good("disable", full, "book", "capital", "legs")
     off = good("ask", full, "Please sing", "-e", "--max-new-tokens", 1)
     assert off.endswith("  no edit fired; the store has none that are enabled\n")

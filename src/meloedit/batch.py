@@ -208,24 +208,13 @@ def weights_of(ids: Sequence[int], span: tuple[int, int], pooling: Pooling | Non
     return torch.ones(1, span[1] - span[0]) if pooling is None else pooling(ids, span)
 
 
-def weighted_sums(hidden: Tensor, weights: Tensor) -> Tensor:
-    """Return the sums (R, p d) of states (R, L, d), each times its weight (p, R, L)."""
+def weighted_means(hidden: Tensor, weights: Tensor) -> Tensor:
+    """Return the means (R, p d) of states (R, L, d), each weighing (p, R, L); zeros where nothing weighs."""
     weights = weights.to(hidden.device)
     # where, not a product alone: states at padding may be anything, and inf times zero is not zero
     states = torch.where((weights > 0).any(0)[:, :, None], hidden.float(), 0.0)
-    return (states * weights[..., None]).sum(2).permute(1, 0, 2).flatten(1)
-
-
-def weighted_means(hidden: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted means (R, p d) of states (R, L, d); zeros where nothing weighs."""
-    return means(weighted_sums(hidden, weights), weights)
-
-
-def means(sums: Tensor, weights: Tensor) -> Tensor:
-    """Return weighted sums (R, p d) divided by their weights' (p, R, L) sums."""
-    total = weights.sum(2).T.to(sums.device)  # (R, p)
-    total = torch.where(total > 0, total, 1.0)
-    return (sums.view(*total.shape, -1) / total[..., None]).flatten(1)
+    sums, total = (states * weights[..., None]).sum(2), weights.sum(2)[..., None]  # (p, R, d), (p, R, 1)
+    return (sums / torch.where(total > 0, total, 1.0)).permute(1, 0, 2).flatten(1)
 
 
 def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:

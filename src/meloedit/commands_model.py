@@ -10,7 +10,7 @@ import typer
 from .errors import EditError, MeloEditError, StoreError
 from .opening import change_since, check_new, lasting_name, load, open_store, opened
 from .options import Device, DtypeName, Json, ModelName, Reach, StorePath
-from .reporting import cosine, explained, show_check, show_reports
+from .reporting import explained, show_check, show_reports, similarity
 from .terminal import count, line, progress, put, put_json, saying, shell, some
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def init(
             put(f"paper mode: {used.edits_per_block} edits to a block of rank {used.rank}, radius {used.radius:g}")
         elif calibrated.get("scope") == "near-exact":
             put(
-                f"no documents to calibrate on: near-exact repeats of a text (cosine {used.document_similarity:g}) "
+                f"no documents to calibrate on: near-exact repeats of a text (similarity {used.document_similarity:g}) "
                 "alone reach its edit; see: meloedit calibrate --prompts FILE"
             )
         else:
@@ -243,6 +243,9 @@ def ask(
         except EditError as error:
             raise with_line(error, asked, lambda item: editor.backbone.encode(item, form)) from None
         known, key_at = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_at
+        evidence = (
+            editor.evidence([item for _, item in asked], form) if explain and not as_json else [None] * len(asked)
+        )
     if as_json:
         put_json([answer.to_dict() for answer in answers])
         return
@@ -251,7 +254,7 @@ def ask(
             put(f"{'' if number == 0 else chr(10)}> {line(answer.prompt)}")
         put(answer.text)
         if explain:
-            put("\n".join(f"  {text}" for text in explained(answer, known, key_at)))
+            put("\n".join(f"  {text}" for text in explained(answer, known, key_at, evidence[number])))
 
 
 def check(
@@ -304,7 +307,7 @@ def calibrate(
 ) -> None:
     """Set anew how near a prompt must come to fire.
 
-    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. With a share or a cosine
+    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. With a share or a similarity
     alone, keys and prompts stay as they are, and no edit is trained again.
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
@@ -335,11 +338,11 @@ def calibrate(
             return
         put(
             f"calibrated on {count(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "
-            f"{threshold:.3f} (cosine above {cosine(threshold):.3f}); revision {revision}"
+            f"{threshold:.3f} (similarity above {similarity(threshold):.3f}); revision {revision}"
         )
         if -1 < alone < used:
             put(
-                f"that is min_similarity: these prompts alone would let edits fire at a cosine above {alone:.3f}, and "
+                f"that is min_similarity: these prompts alone would let edits fire at a similarity above {alone:.3f}, and "
                 "fewer of them fire than stated"
             )
         if info.get("scope") == "near-exact":

@@ -23,6 +23,7 @@ from .live import Live
 from .paper import PaperLive
 from .prompts import Route
 from .routing import Router
+from .similarity import Evidence
 from .store import Revision, Store, StoredEdit
 from .zoo import load_model
 
@@ -277,7 +278,7 @@ class Editor:
             source: where they are from; kept in the store.
             progress: told how many prompts are done.
             false_activation: stated share of such prompts that fires, from now on; ``None``: as it was.
-            min_similarity: cosine below which nothing fires, from now on; ``None``: as it was.
+            min_similarity: similarity below which nothing fires, from now on; ``None``: as it was.
 
         Returns:
             The new revision.
@@ -318,6 +319,11 @@ class Editor:
         encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
         pooled = pooled_parts(self.router, encoded, progress, "routing", self.backbone.pooling)
         return self._live.decide(pooled)[1]
+
+    def evidence(self, prompts: Prompt | Sequence[Prompt], form: Form | None = None) -> list[Evidence | None]:
+        """Say what makes each prompt's similarity to its nearest edit; ``None`` without edits, and in paper mode."""
+        encoded = [self.backbone.encode(prompt, form) for prompt in _prompt_list(prompts)]
+        return self._live.evidence(pooled_parts(self.router, encoded, pooling=self.backbone.pooling))
 
     def keys(self, prompts: Prompt | Sequence[Prompt], targets: Sequence[str] | None = None) -> Tensor:
         """Return the keys (n, k) of prompts, float32, as the index sees them.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .scope import Lists, Scope
-from .similarity import Names, Similarity
+from .similarity import Evidence, Names, Similarity
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -21,7 +21,7 @@ ROUNDING = 5e-5
 SHORTLIST = 16
 """Candidates that the matmul hands to the exact comparison."""
 MARGIN = 1e-5
-"""Cosine by which a key must lie farther than the winner to be left out: several times what the matmul errs by."""
+"""Similarity by which a key must lie farther than the winner to be left out: several times what the matmul errs by."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Hits:
 
     Attributes:
         owner: (B,) edit number whose key is nearest and not kept quiet; -1 where there is none.
-        distance: (B,) its distance |u - v|; inf where there is none.
+        distance: (B,) its distance; inf where there is none.
         quieted: (B,) number of an edit that lay nearer but was kept quiet by one of its quiet prompts; -1 where none.
         quieted_distance: (B,) its distance; inf where there is none.
         quiet_distance: (B,) the distance of the quiet prompt that keeps it so; inf where there is none.
@@ -44,7 +44,7 @@ class Hits:
 
 
 class NeuronIndex:
-    """Keys of unit length, each owned by an edit (a number, greater for newer ones).
+    """Keys, each owned by an edit (a number, greater for newer ones).
 
     This is the paper's "inner vector database" (Section 4.2).
 
@@ -90,8 +90,8 @@ class NeuronIndex:
         Args:
             prompts: keys of the calibration prompts.
             false_activation: a, the stated share of such prompts that may fire.
-            min_similarity: cosine below which nothing fires; decides while edits are few.
-            of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
+            min_similarity: similarity below which nothing fires; decides while edits are few.
+            of: (n,) the prompt that each key is of, where prompts have several; its largest similarity counts.
             lists: what was known of these prompts when other edits were here; what has changed since is taken in.
         """
         self._scope = Scope(self._by, prompts.to(self._keys), false_activation, min_similarity, of)
@@ -113,17 +113,17 @@ class NeuronIndex:
 
     @property
     def similarity(self) -> float:
-        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
+        """The similarity that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
         return self._scope.similarity
 
     @property
     def calibrated(self) -> float:
-        """The cosine that the calibration prompts alone set; ``similarity`` is the larger of this and the least one."""
+        """The similarity that the calibration prompts alone set; ``similarity`` is the larger of this and the least one."""
         return self._scope.calibrated
 
     @property
     def threshold(self) -> float:
-        """The distance below which a key is in scope: sqrt(2 - 2 cos)."""
+        """The distance below which a key is in scope: sqrt(2 - 2 s)."""
         return math.sqrt(max(0.0, 2 - 2 * self.similarity)) if self.similarity < math.inf else 0.0
 
     # -- contents
@@ -198,6 +198,14 @@ class NeuronIndex:
         distance = self._by.distances(self._keys.T[own], self._keys[:, nearest].expand(len(own), 1, -1)).min()
         overlaps = self._owner[: self._used][similarities > self.similarity].unique()
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
+
+    def evidence(self, owner: int, queries: Tensor) -> Evidence:
+        """Return what makes an edit's similarity to the nearest of a prompt's keys (n, k)."""
+        own = torch.tensor(self._rows[owner], device=self._keys.device)
+        keys, queries = self._keys.T[own[~self._quiet[own]]], queries.to(self._keys)
+        distances = self._by.distances(queries, keys.expand(len(queries), -1, -1))
+        query, key = divmod(int(distances.argmin()), len(keys))
+        return self._by.evidence(queries[query], keys[key])
 
     # -- search
 

@@ -20,7 +20,7 @@ from .lists import EVERY
 from .prompts import Route
 from .routing import Router
 from .scope import Lists
-from .similarity import Similarity
+from .similarity import Evidence, Similarity
 from .source_routing import SourceRouter
 from .training import Trainer
 from .wordings import Wordings
@@ -228,6 +228,21 @@ class Live:
                     )
                 )
             return owners, routes
+
+    def evidence(self, pooled: Pooled) -> list[Evidence | None]:
+        """Return what makes the similarity of each of B prompts to its nearest edit; ``None`` where there is none."""
+        with self.router.lock:
+            routes = self.decide(pooled)[1]
+            if self.calibration is None or not len(self.index):
+                return [None] * pooled.count
+            if self.calibration.words is None:
+                pooled = pooled.whole()
+            keys, rows = self.calibration.keys(pooled.states, pooled.texts), torch.tensor(pooled.rows)
+            numbers = [None if route.nearest is None else self._number[route.nearest] for route in routes]
+            return [
+                None if number is None else self.index.evidence(number, keys[rows == row])
+                for row, number in enumerate(numbers)
+            ]
 
     def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
         """Return the nearest other edit, its distance, and the edits whose scopes overlap its own; none if disabled."""

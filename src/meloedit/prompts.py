@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .batch import means, weighted_sums, weights_of
+from .batch import weighted_means, weights_of
 from .blocks import BlockBank, RowBlocks
 from .chat import user_words
 from .errors import RoutingError
@@ -58,8 +58,9 @@ class PromptBatch:
         segments: (S, length) true at the words of one segment of a prompt; ``None`` if no prompt has several.
         segment_rows: (S) whose segments these are.
         fold: rows per prompt: its beams or samples.
-        sums: (B + S, p d) the weighted sums of the states at ``words`` and ``segments`` in the columns run so far;
-            kept, since a cache that the batch travels with may be the beginning of another prompt.
+        states: (B, T, d) the key layer's states in the columns run so far, from ``first`` on; kept, since a cache that
+            the batch travels with may be the beginning of another prompt.
+        first: see ``states``.
         acts_from: per row the column from which a block of reach ``answer`` acts: that of the last prompt token; 0
             where the answer is in a sequence of its own.
         boundary: how the end of the prompt was known.
@@ -77,7 +78,8 @@ class PromptBatch:
     segment_rows: list[int] = field(default_factory=list)
     decided: bool = False
     fold: int = 1
-    sums: Tensor | None = None
+    states: Tensor | None = None
+    first: int = 0
     routes: list[Route] = field(default_factory=list)
     blocks: list[RowBlocks] = field(default_factory=list)
 
@@ -93,7 +95,7 @@ class PromptBatch:
             routes=[route for route in self.routes for _ in range(fold)],
             blocks=[group.repeated(fold) for group in self.blocks],
             fold=fold,
-            sums=None,
+            states=None,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptBatch:
@@ -118,24 +120,22 @@ class PromptBatch:
         return [*range(len(self.words)), *self.segment_rows]
 
     def collect(self, hidden: Tensor, past: int) -> Pooled | None:
-        """Pool the states ``hidden`` (B, T, d) of columns from ``past`` on; return their means when complete."""
-        rows = self.rows
-        new = self.weights[:, :, past : past + hidden.shape[1]]
-        used = hidden[:, : new.shape[2]]
-        sums = weighted_sums(used if self.segments is None else used[rows], new)
-        self.sums = sums if self.sums is None else self.sums.to(sums) + sums
+        """Take in the states ``hidden`` (B, T, d) of columns from ``past`` on; return the means when all are there."""
+        new = hidden[:, : self.length - past].detach()
+        self.states = new if self.states is None else torch.cat([self.states.to(new), new], 1)
         if past + hidden.shape[1] < self.length:
             return None
-        return Pooled(means(self.sums, self.weights), self.texts or [""] * len(rows), rows, len(self.words))
+        rows = self.rows
+        states = self.states if self.segments is None else self.states[rows]
+        means = weighted_means(states, self.weights[:, :, self.first :])
+        return Pooled(means, self.texts or [""] * len(rows), rows, len(self.words))
 
-    def sum_of(self, row: int, words: Tensor) -> Tensor | None:
-        """Return the sum of one row's states at exactly these columns, if it was pooled."""
-        if self.decided and self.sums is not None and row < len(self.words):
-            columns = torch.nonzero(words).tolist()
-            for i, (owner, span) in enumerate(zip(self.rows, self.spans, strict=True)):
-                if owner == row and torch.nonzero(span).tolist() == columns:
-                    return self.sums[i]
-        return None
+    def has_run(self, row: int, columns: Tensor) -> bool:
+        """Return whether the states of one row are known at all of some columns (a mask)."""
+        if self.states is None or row >= len(self.states):
+            return False
+        at = torch.nonzero(columns).flatten()
+        return bool(((at >= self.first) & (at < self.first + self.states.shape[1])).all())
 
     def settle(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
         """Fix the routes: rows without any words to pool over have none."""
@@ -194,23 +194,6 @@ class _Parts:
         """Forget a row's words, whose states are gone."""
         self._whole.pop(row, None)
         self._segments = [part for part in self._segments if part.row != row]
-
-    def cached(self, whole: dict[int, Tensor], seen_from: int, earlier: PromptBatch | None, rows: int) -> Tensor | None:
-        """Return the sums of all spans over cached columns; a segment whose part of them is gone is dropped."""
-        sums = dict(whole)
-        kept: list[_Segment] = []
-        for part in self._segments:
-            if part.span[:seen_from].any():
-                found = None if earlier is None else earlier.sum_of(part.row, part.span[:seen_from])
-                if found is None:
-                    continue
-                sums[rows + len(kept)] = found
-            kept.append(part)
-        self._segments = kept
-        if not sums:
-            return None
-        some = next(iter(sums.values()))
-        return torch.stack([sums.get(i, torch.zeros_like(some)) for i in range(rows + len(kept))])
 
     def batch(self, words: Tensor, **told: Any) -> PromptBatch:
         """Return the batch of rows whose keys are pooled over ``words`` (B, L), all alike where no words are known."""
@@ -276,21 +259,20 @@ def describe(
             words[row] = torch.arange(length) == columns[-1]
     if backbone.key_at == "position":  # the released code's key, whatever stands there
         words[:] = torch.arange(length) == length - 1
-    cached: dict[int, Tensor] = {}  # sums of states that ran with the cached columns
     for row in torch.nonzero(words[:, :seen_from].any(1)).flatten().tolist():
-        kept = None if earlier is None else earlier.sum_of(row, words[row, :seen_from])
-        if kept is not None:
-            cached[row] = kept
+        if earlier is not None and earlier.has_run(row, words[row, :seen_from]):
             continue
         # Where the words were all in the cache, what is new is all there is to go by.
         words[row, :seen_from] = False
         words[row] |= ~words[row].any() & real[row] & prompt[row] & (torch.arange(length) >= seen_from)
         known[row] = False
         parts.drop(row)
-    sums = parts.cached(cached, seen_from, earlier, rows)
     if boundary == "assumed" and ends == rows:
         boundary = "template"
-    return parts.batch(words, acts_from=last, boundary=boundary, words_known=known, sums=sums)
+    made = parts.batch(words, acts_from=last, boundary=boundary, words_known=known, first=seen_from)
+    if earlier is not None and earlier.states is not None and words[:, :seen_from].any():
+        made.first, made.states = earlier.first, earlier.states[:, : seen_from - earlier.first]
+    return made
 
 
 def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> PromptBatch:

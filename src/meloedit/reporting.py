@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .asking import Answer
     from .edit import Edit
     from .editing import EditReport
+    from .similarity import Evidence
 
 OVERLAPS_SHOWN = 20
 
@@ -56,18 +57,20 @@ def _remarks(report: EditReport) -> list[str]:
     return remarks
 
 
-def cosine(distance: float) -> float:
-    """Return the cosine of two unit vectors so far apart."""
+def similarity(distance: float) -> float:
+    """Return the similarity of two keys so far apart."""
     return 1 - distance**2 / 2
 
 
-def explained(answer: Answer, edits: dict[str, Edit], key_at: str = "words") -> list[str]:
+def explained(
+    answer: Answer, edits: dict[str, Edit], key_at: str = "words", evidence: Evidence | None = None
+) -> list[str]:
     """Return in words how a prompt was routed."""
     route = answer.route
     nearest = f'{plain(route.nearest)} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
     apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
     if route.distance is not None and key_at == "words":
-        apart += f" (cosine {cosine(route.distance):.3f}, least {cosine(route.threshold):.3f})"
+        apart += f" (similarity {similarity(route.distance):.3f}, least {similarity(route.threshold):.3f})"
     lines = {
         "fired": f"fired: {nearest}; {apart}",
         "outside scope": f"no edit fired; nearest: {nearest}; {apart}",
@@ -76,7 +79,13 @@ def explained(answer: Answer, edits: dict[str, Edit], key_at: str = "words") -> 
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
     words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
-    return [lines] + ([f"key: {words}"] if route.nearest and key_at == "words" else [])
+    more = [f"key: {words}"] if route.nearest and key_at == "words" else []
+    if evidence is not None and evidence.named is not None:
+        more.append(
+            f"evidence: {evidence.named:.0%} of the edit's names, what is asked {evidence.asked:.3f}, all that is said "
+            f"{evidence.said:.3f}"
+        )
+    return [lines, *more]
 
 
 def show_check(found: dict[str, Any]) -> None:

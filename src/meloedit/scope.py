@@ -1,4 +1,4 @@
-"""The scope that all edits share: one cosine, calibrated by prompts that no edit should answer."""
+"""The scope that all edits share: one similarity, calibrated by prompts that no edit should answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from .similarity import Names, Similarity
 
 SAME_WORDS = 0.99
-"""Cosine from which two prompts are the same words, case and punctuation aside."""
+"""Similarity from which two prompts are the same words, case and punctuation aside."""
 
 LISTED = 4
 """Nearest keys that each calibration prompt knows: so many removals are possible without a look at all keys."""
 SCORES = 2**20
-"""Cosines of calibration prompts to keys that are computed at once."""
+"""Similarities of calibration prompts to keys that are computed at once."""
 NONE = -2.0
-"""Stands where a list has no key; less than any cosine."""
+"""Stands where a list has no key; less than any similarity."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lists:
     """The keys nearest to each of n calibration prompts, of the edits ``held`` at some time.
 
     Attributes:
-        near: (n, LISTED) their cosines, descending.
+        near: (n, LISTED) their similarities, descending.
         owner: (n, LISTED) the edits that they belong to; -1 where there is none.
         held: numbers of the edits among whose keys these are the nearest.
     """
@@ -46,7 +46,7 @@ class Lists:
 class Scope:
     """Calibration prompts, and for each the keys of edits that lie nearest to it.
 
-    With n prompts and m_i the largest cosine of prompt i to any edit's key, the scope is the ceil((n + 1)(1 - a))-th
+    With n prompts and m_i the largest similarity of prompt i to any edit's key, the scope is the ceil((n + 1)(1 - a))-th
     smallest m_i: an unrelated prompt like those of the calibration fires with probability at most a, however many edits
     there are (split conformal prediction on the maximum).
 
@@ -57,8 +57,8 @@ class Scope:
         similarity: how near a key lies to another.
         prompts: (n, k) keys of the calibration prompts.
         false_activation: a, the stated share of such prompts that may fire.
-        min_similarity: cosine below which nothing fires; decides while edits are few.
-        of: (n,) the prompt that each key is of, where prompts have several; its largest cosine counts.
+        min_similarity: similarity below which nothing fires; decides while edits are few.
+        of: (n,) the prompt that each key is of, where prompts have several; its largest similarity counts.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Scope:
 
     @property
     def similarity(self) -> float:
-        """The cosine that a key must exceed to be in scope; inf with too few prompts for the stated rate.
+        """The similarity that a key must exceed to be in scope; inf with too few prompts for the stated rate.
 
         Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
         it.
@@ -90,7 +90,7 @@ class Scope:
 
     @property
     def calibrated(self) -> float:
-        """The cosine that the calibration prompts alone set, whatever ``min_similarity`` says; -1 without any."""
+        """The similarity that the calibration prompts alone set, whatever ``min_similarity`` says; -1 without any."""
         if not len(self._prompts):
             return -1.0
         best = self._near.new_full((int(self._of.max()) + 1,), -1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,20 @@ class Mentions:
     query: Tensor
     key: Tensor
     share: Tensor
+
+
+class Evidence(NamedTuple):
+    """What the similarity of a prompt to an edit is made of.
+
+    Attributes:
+        said: <q_u, e_u>, how alike both are in all that they say.
+        named: m, the share of the edit's names that the prompt mentions; ``None`` where names are not looked at.
+        asked: <q_a, e_a>, how alike what both ask is; ``None`` likewise.
+    """
+
+    said: float
+    named: float | None
+    asked: float | None
 
 
 class Names:
@@ -98,9 +113,21 @@ class Similarity:
         said = (queries[:, None, : self.said] - keys[..., : self.said]).norm(dim=2)
         if not self.asked:
             return said
-        a, words = slice(self.said, self.said + self.asked), self.said + self.asked
-        asked = (queries[:, None, a] - keys[..., a]).norm(dim=2)
+        a = slice(self.said, self.said + self.asked)
+        asked, missed = (queries[:, None, a] - keys[..., a]).norm(dim=2), self._missed(queries, keys)
+        return ((said.square() + 8 * missed + 2 * (1 - missed) * asked.square()) / 5).sqrt()
+
+    def _missed(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Return 1 - m (B, m), the share of each key's names that its query does not mention."""
+        words = self.said + self.asked
         codes, shares = keys[..., words : words + SLOTS], keys[..., words + SLOTS :]
         heard = (queries[:, None, None, words : words + SLOTS] == codes[..., None]).any(3)  # (B, m, SLOTS)
-        missed = (shares * ~heard).sum(2)  # 1 - m
-        return ((said.square() + 8 * missed + 2 * (1 - missed) * asked.square()) / 5).sqrt()
+        return (shares * ~heard).sum(2)
+
+    def evidence(self, query: Tensor, key: Tensor) -> Evidence:
+        """Return what the similarity of one query (size,) to one key is made of."""
+        said = float(query[: self.said] @ key[: self.said])
+        if not self.asked:
+            return Evidence(said, None, None)
+        a = slice(self.said, self.said + self.asked)
+        return Evidence(said, 1 - float(self._missed(query[None], key[None, None])), float(query[a] @ key[a]))
