@@ -243,9 +243,7 @@ def ask(
         except EditError as error:
             raise with_line(error, asked, lambda item: editor.backbone.encode(item, form)) from None
         known, key_at = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_at
-        evidence = (
-            editor.evidence([item for _, item in asked], form) if explain and not as_json else [None] * len(asked)
-        )
+        found = editor.evidence([item for _, item in asked], form) if explain and not as_json else []
     if as_json:
         put_json([answer.to_dict() for answer in answers])
         return
@@ -254,7 +252,7 @@ def ask(
             put(f"{'' if number == 0 else chr(10)}> {line(answer.prompt)}")
         put(answer.text)
         if explain:
-            put("\n".join(f"  {text}" for text in explained(answer, known, key_at, evidence[number])))
+            put("\n".join(f"  {text}" for text in explained(answer, known, key_at, found[number])))
 
 
 def check(
@@ -307,8 +305,8 @@ def calibrate(
 ) -> None:
     """Set anew how near a prompt must come to fire.
 
-    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. With a share or a similarity
-    alone, keys and prompts stay as they are, and no edit is trained again.
+    On built-in prompts, or better, on your own traffic: prompts that no edit should answer. With a share or a
+    similarity alone, keys and prompts stay as they are, and no edit is trained again.
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
 
@@ -342,8 +340,8 @@ def calibrate(
         )
         if -1 < alone < used:
             put(
-                f"that is min_similarity: these prompts alone would let edits fire at a similarity above {alone:.3f}, and "
-                "fewer of them fire than stated"
+                f"that is min_similarity: these prompts alone would let edits fire at a similarity above {alone:.3f}, "
+                "and fewer of them fire than stated"
             )
         if info.get("scope") == "near-exact":
             put("no documents were given: near-exact repeats of a text alone reach its edit; see --prompts")

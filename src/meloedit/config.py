@@ -50,8 +50,8 @@ class MeloConfig:
         together: edits that train at once.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
-        min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are few);
-            ``None``: 0.55, for encoder-decoders and classifiers 0.5.
+        min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are
+            few); ``None``: 0.55, for encoder-decoders and classifiers 0.5.
         calibration_prompts: how many prompts of the built-in grammar the first calibration uses.
         document_tokens: a classifier's texts are cut to this many tokens; ``None``: to what the model takes.
         document_similarity: similarity that a classifier's text must exceed where no documents were given to calibrate

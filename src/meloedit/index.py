@@ -118,7 +118,7 @@ class NeuronIndex:
 
     @property
     def calibrated(self) -> float:
-        """The similarity that the calibration prompts alone set; ``similarity`` is the larger of this and the least one."""
+        """The similarity that the calibration prompts alone set; ``similarity`` is this or the least one."""
         return self._scope.calibrated
 
     @property

@@ -80,8 +80,8 @@ class Backbone(ABC):
     min_similarity = 0.55
     confidence = 0.98
     places = 8
-    """Where settings do not say otherwise: the least similarity that may fire; how sure of its target an edit is trained
-    to be; and how many tokens of an answer its block tells apart by their place."""
+    """Where settings do not say otherwise: the least similarity that may fire; how sure of its target an edit is
+    trained to be; and how many tokens of an answer its block tells apart by their place."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
