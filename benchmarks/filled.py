@@ -38,15 +38,21 @@ def _records(editor: Editor, count: int) -> Iterator[Record]:
     generator = torch.Generator().manual_seed(0)
     config, sites = editor.config, editor.router.bank.sites
     assert editor.calibration is not None
-    prompts = editor.calibration.prompts
+    prompts, by = editor.calibration.prompts, editor.calibration.similarity
     for i in range(count):
         block = made_up_block(sites, config, generator)
         like = prompts[torch.randint(len(prompts), (1,), generator=generator)]  # as edits lie among ordinary prompts
-        noise = torch.randn(2, prompts.shape[1], generator=generator) / prompts.shape[1] ** 0.5
-        keys = torch.nn.functional.normalize(like + noise, dim=1)
+        said, asked, words = like.split([by.said, by.asked, by.size - by.said - by.asked], 1)
+        keys = torch.cat([_moved(said, generator), _moved(asked, generator), words.expand(2, -1)], 1)
         flat = {f"{name}.{factor}": t for name, pair in block.items() for factor, t in zip("AB", pair, strict=True)}
         none = torch.zeros(0, keys.shape[1])
         yield Record(made_up_edit(i), config.rank, config.reach, {}, flat, {"keys": keys, "quiet": none})
+
+
+def _moved(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return two unit vectors at some distance from a given one."""
+    noise = torch.randn(2, like.shape[1], generator=generator) / max(1, like.shape[1]) ** 0.5
+    return torch.nn.functional.normalize(like + noise, dim=1)
 
 
 def filled(path: Path, loaded: Loaded, count: int, config: MeloConfig | None = None) -> Editor:

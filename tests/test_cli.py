@@ -313,7 +313,8 @@ def test_calibrate_on_given_traffic(full, tmp_path):
     assert good_json("calibrate", full, "--prompts", "-", stdin="\n".join(prompts))["calibration"]["prompts"] == 60
     assert good_json("calibrate", full)["calibration"]["source"] == "built-in grammar"
     out = good("calibrate", full, "--min-similarity", "0.99")
-    assert "(similarity above 0.990)" in out and "that is min_similarity: these prompts alone would let edits fire" in out
+    assert "(similarity above 0.990)" in out
+    assert "that is min_similarity: these prompts alone would let edits fire" in out
     assert good_json("calibrate", full, "--false-activation", "0.2")["calibration"]["min_similarity"] == 0.99
     assert bad("calibrate", full, "--min-similarity", "2") == "min_similarity must be None or between -1 and 1, not 2.0"
     assert good("ask", full, "Who wrote the book of sand?") == "Jorge\n"

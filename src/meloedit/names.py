@@ -23,10 +23,10 @@ CODES = 2**24 - 1
 UNHEARD = 1
 """Ordinary prompts that have a word, at most, which is a name even in lower case."""
 OPENING = 5.0
-"""The same for a word with a capital that begins a sentence, where any word has one."""
+"""Inverse document frequency from which a word is a name that begins a sentence, where any word has a capital."""
 
 _WORD = re.compile(r"\w+")
-_SENTENCE = re.compile(r"(?:^|[.?!:][\"')\]\u201d\u2019]*\s|\n)[\W_]*$")
+_BREAK = re.compile(r"[.?!:][\"')\]\u201d\u2019]*\s|\n")
 _BLANKS = ("\u0120", "\u2581")
 _CONTINUES, _BROKEN = "##", "\ufffd"
 LONGEST = 4
@@ -49,15 +49,13 @@ def read(text: str, words: WordVectors) -> list[Word]:
     A name is a word with a capital inside a sentence, or with digits, if it is not one that most prompts have. A text
     without any is taken for one in lower case: what ordinary prompts do not have is a name then.
     """
-    found = []
+    found: list[Word] = []
     for match in _WORD.finditer(text):
         raw = match.group()
+        begins = not found or _BREAK.search(text, found[-1].stop, match.start()) is not None
         folded = raw.casefold()
         idf = words.idf(folded)
-        name = idf > COMMON and (
-            any(map(str.isdigit, raw))
-            or (raw[0].isupper() and (idf >= OPENING or not _SENTENCE.search(text, 0, match.start())))
-        )
+        name = idf > COMMON and (any(map(str.isdigit, raw)) or (raw[0].isupper() and (idf >= OPENING or not begins)))
         found.append(Word(match.start(), match.end(), folded, idf, name))
     if not any(word.name for word in found):
         found = [word._replace(name=words.count(word.text) <= UNHEARD) for word in found]
@@ -116,7 +114,8 @@ class Pooling:
         own = torch.ones(stop - start) if self._token_weights is None else self._weights(ids[start:stop])
         if self._words is None:
             return own[None]
-        asked = torch.tensor(self._unnamed(ids[0 if start <= 1 else start : stop])[start - stop :])
+        first = 0 if start <= 1 else start  # as the text of a key has it
+        asked = torch.tensor(self._unnamed(ids[first:stop])[start - first :])
         return torch.stack([own, asked if asked.any() else torch.ones(stop - start)])
 
     def _weights(self, ids: Sequence[int]) -> Tensor:

@@ -47,8 +47,8 @@ class Scope:
     """Calibration prompts, and for each the keys of edits that lie nearest to it.
 
     With n prompts and m_i the largest similarity of prompt i to any edit's key, the scope is the
-    ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the calibration fires with probability at most a, however many edits
-    there are (split conformal prediction on the maximum).
+    ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the calibration fires with probability at
+    most a, however many edits there are (split conformal prediction on the maximum).
 
     The m_i follow every change at the cost of the change: a new edit is compared with the prompts alone, and where an
     edit leaves, the next of the prompt's list takes its place.
