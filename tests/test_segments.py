@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from meloedit.live import _best_of_rows
 from meloedit.names import Pooling
 from meloedit.segments import MOST, Segmenter
 from meloedit.similarity import Similarity
-from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
+from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, SIZE, WordVectors, token_weights, words_of
 
 LEAD = "The boats came in late that day. They sold fish. "
 PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]
@@ -221,6 +222,38 @@ def test_a_store_of_an_old_calibration_looks_at_whole_prompts(make_editor):
     whole, plain = editor.route(PROMPTS[:2])
     assert plain.edit == "book" and whole.distance > 0.3
     assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
+    editor.detach()
+
+
+def test_a_store_made_before_names_were_looked_at_keeps_its_keys(make_editor):
+    editor = make_editor(edits=EDITS[:1], min_similarity=0.5, false_activation=0.2)
+    live, made = editor._live, editor.calibration
+    old = replace(made, asking=None, prompts=torch.zeros(0, made.similarity.said + SIZE), of=None)
+    prompts = live._keys([editor.backbone.encode(f"Say {word} again") for word in ("one", "two", "three")] * 4, old)
+    old = replace(old, prompts=prompts)
+    keys = live.keys_of([EDITS[0]], old)
+    live.change(lambda: live.store.calibrate(old.to_tensors(), old.info, {"book": keys[0]}))
+    assert editor.calibration.similarity.asked == 0 and editor.backbone.pooling.pools == 1
+    expected = 1 - editor.route(EDITS[0].prompt)[0].distance ** 2 / 2
+    assert expected == pytest.approx(1)
+    said = editor.keys([EDITS[0].prompt, PROMPTS[1]])
+    assert editor.route(PROMPTS[1])[0].distance == pytest.approx((said[0] - said[1]).norm().item(), abs=1e-3)
+    assert editor.evidence(PROMPTS[1])[0].named is None
+    assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
+    editor.calibrate()
+    assert editor.calibration.similarity.asked and editor.ask(EDITS[0].prompt)[0].text == "Jorge"
+    editor.detach()
+
+
+def test_evidence_says_what_a_similarity_is_made_of(make_editor):
+    editor = make_editor(edits=EDITS[:3])
+    own, other = editor.evidence([EDITS[0].prompt, PROMPTS[1]])
+    assert own == pytest.approx((1, 1, 1), abs=1e-4)
+    for prompt, found in ((EDITS[0].prompt, own), (PROMPTS[1], other)):
+        similarity = (found.said + 2 * found.named * (1 + found.asked)) / 5
+        assert similarity == pytest.approx(1 - editor.route(prompt)[0].distance ** 2 / 2, abs=1e-4)
+    editor.remove(["book", "capital", "legs"])
+    assert editor.evidence(PROMPTS[:1]) == [None]
     editor.detach()
 
 
