@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .scope import Lists, Scope
-from .similarity import Evidence, Names, Similarity
+from .similarity import Evidence, Listed, Similarity
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -62,7 +62,7 @@ class NeuronIndex:
         self._quiet = torch.zeros(64, dtype=torch.bool, device=device)
         self._rows: dict[int, list[int]] = {}
         self._used = 0
-        self._names: Names | None = None  # of the keys in use; made when next one is searched for
+        self._names: Listed | None = None  # of the keys in use; made when next one is searched for
         self._changed = True
         self.calibrate(torch.zeros(0, size), false_activation=0.5, min_similarity=0.0)
 
@@ -213,8 +213,9 @@ class NeuronIndex:
         """Return the similarities (B, n) of queries to all keys in use, as a matmul has them."""
         keys = self._keys[:, : self._used].T
         if self._changed:
-            self._names, self._changed = self._by.names(keys), False
-        return self._by.between(queries, keys, self._names)
+            self._names, self._changed = self._by.listed(keys, names=True), False
+        found = self._names.mentioned_by(self._by.words(queries)) if self._names is not None else None
+        return self._by.between(queries, keys, found)
 
     def search(self, queries: Tensor) -> Hits:
         """Find for each query (B, k) the edit with the nearest key, by direct float32 differences.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from .similarity import Names, Similarity
+from .similarity import Similarity
 
 SAME_WORDS = 0.99
 """Similarity from which two prompts are the same words, case and punctuation aside."""
@@ -73,6 +74,7 @@ class Scope:
         self._of = (torch.arange(len(prompts)) if of is None else of.long()).to(prompts.device)
         self._false_activation = false_activation
         self._min_similarity = min_similarity
+        self._words = similarity.listed(prompts, names=False)
         self._near = torch.full((len(prompts), LISTED), NONE, device=prompts.device)  # descending; the very nearest
         self._owner = torch.full((len(prompts), LISTED), -1, device=prompts.device)
         self._similarity: float | None = None
@@ -103,7 +105,7 @@ class Scope:
 
     @property
     def lists(self) -> tuple[Tensor, Tensor]:
-        """Cosines and owners of the keys that are listed for each prompt, see ``Lists``."""
+        """Similarities and owners of the keys that are listed for each prompt, see ``Lists``."""
         return self._near, self._owner
 
     def restore(self, near: Tensor, owner: Tensor) -> None:
@@ -114,18 +116,14 @@ class Scope:
     def rescore(self, keys: Tensor, owner: Tensor, quiet: Tensor, which: Tensor | None = None) -> None:
         """List the nearest of all keys (m, k) for some prompts, or for all; ``quiet`` keys do not count."""
         self._similarity = None
-        which = torch.arange(len(self._prompts), device=owner.device) if which is None else which
-        names = self._by.names(keys)
-        for part in which.split(max(1, SCORES // max(1, len(keys)))):
-            self._near[part], self._owner[part] = self._nearest(part, keys, names, owner, quiet)
+        for part, near, own in self._nearest(keys, owner, quiet, which):
+            self._near[part], self._owner[part] = near, own
 
     def add(self, keys: Tensor, owner: Tensor, quiet: Tensor) -> None:
         """Take new keys (m, k) into the lists."""
         self._similarity = None
-        names = self._by.names(keys)
-        for part in torch.arange(len(self._prompts), device=owner.device).split(max(1, SCORES // max(1, len(keys)))):
+        for part, new, new_owner in self._nearest(keys, owner, quiet):
             near, own = self._near[part], self._owner[part]
-            new, new_owner = self._nearest(part, keys, names, owner, quiet)
             # What lies beyond a list's end is not known once a key has left it, so only nearer ones join. All lists
             # that are empty have never had any.
             listed = (near > NONE).sum(1, keepdim=True)
@@ -145,10 +143,20 @@ class Scope:
         return touched[self._near[touched, 0] == NONE]
 
     def _nearest(
-        self, part: Tensor, keys: Tensor, names: Names | None, owner: Tensor, quiet: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return similarities (n, LISTED), descending, and owners of the keys nearest to some prompts."""
-        found = min(LISTED, len(keys))
-        near, at = self._by.between(self._prompts[part], keys, names).masked_fill_(quiet, NONE).topk(found, dim=1)
-        pad = (0, LISTED - found)
-        return torch.nn.functional.pad(near, pad, value=NONE), torch.nn.functional.pad(owner[at], pad, value=-1)
+        self, keys: Tensor, owner: Tensor, quiet: Tensor, which: Tensor | None = None
+    ) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
+        """Yield parts of the prompts (``which``: of some, ascending) with what is nearest to each of a part.
+
+        That is similarities (n, LISTED), descending, and the owners of the keys.
+        """
+        found = self._words.mentions(self._by.words(keys)) if self._words is not None else None
+        if found is not None and which is not None:
+            found = found.only(which)
+        listed, size = min(LISTED, len(keys)), max(1, SCORES // max(1, len(keys)))
+        pad = (0, LISTED - listed)
+        for start in range(0, len(self._prompts if which is None else which), size):
+            part = slice(start, start + size) if which is None else which[start : start + size]
+            here = found.part(start, start + size) if found is not None else None
+            scores = self._by.between(self._prompts[part], keys, here)
+            near, at = scores.masked_fill_(quiet, NONE).topk(listed, dim=1)
+            yield part, functional.pad(near, pad, value=NONE), functional.pad(owner[at], pad, value=-1)

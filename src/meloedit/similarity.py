@@ -13,7 +13,7 @@ from .names import SLOTS
 
 @dataclass(frozen=True)
 class Mentions:
-    """Where words of queries are names of keys; K of these.
+    """Where words of queries are names of keys; K of these, by query.
 
     Attributes:
         query: (K,) the query.
@@ -24,6 +24,52 @@ class Mentions:
     query: Tensor
     key: Tensor
     share: Tensor
+
+    def part(self, start: int, stop: int) -> Mentions:
+        """Return those of some of the queries, which are numbered from 0 then."""
+        first, last = torch.searchsorted(self.query, torch.tensor([start, stop], device=self.query.device)).tolist()
+        return Mentions(self.query[first:last] - start, self.key[first:last], self.share[first:last])
+
+    def only(self, which: Tensor) -> Mentions:
+        """Return those of the queries ``which`` (ascending), which are numbered by their place in it then."""
+        place = torch.searchsorted(which, self.query).clamp(max=len(which) - 1)
+        kept = which[place] == self.query
+        return Mentions(place[kept], self.key[kept], self.share[kept])
+
+
+class Listed:
+    """Words of many texts, sorted, so that who has a word is found without a look at the others.
+
+    Args:
+        words: (n, 2 SLOTS) words and shares, see ``names.named``.
+        names: whether names alone count.
+    """
+
+    def __init__(self, words: Tensor, names: bool) -> None:
+        row, slot = torch.nonzero(words[:, SLOTS:] if names else words[:, :SLOTS], as_tuple=True)
+        self._codes, order = words[row, slot].sort()
+        self._row, self._share = row[order], words[row, SLOTS + slot][order]
+
+    def mentioned_by(self, queries: Tensor) -> Mentions:
+        """Return which of these names of keys the words of queries (B, 2 SLOTS) are."""
+        query, slot = torch.nonzero(queries[:, :SLOTS], as_tuple=True)
+        of, at = self._meet(queries[query, slot])
+        return Mentions(query[of], self._row[at], self._share[at])
+
+    def mentions(self, keys: Tensor) -> Mentions:
+        """Return which of these words of queries are names of keys (n, 2 SLOTS)."""
+        key, slot = torch.nonzero(keys[:, SLOTS:], as_tuple=True)
+        of, at = self._meet(keys[key, slot])
+        query, order = self._row[at].sort(stable=True)
+        return Mentions(query, key[of][order], keys[key, SLOTS + slot][of][order])
+
+    def _meet(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the places of equal words: in ``codes`` (K,), and in the list."""
+        first = torch.searchsorted(self._codes, codes)
+        count = torch.searchsorted(self._codes, codes, right=True) - first
+        of = torch.arange(len(codes), device=codes.device).repeat_interleave(count)
+        within = torch.arange(len(of), device=codes.device) - (count.cumsum(0) - count)[of]
+        return of, first[of] + within
 
 
 class Evidence(NamedTuple):
@@ -38,30 +84,6 @@ class Evidence(NamedTuple):
     said: float
     named: float | None
     asked: float | None
-
-
-class Names:
-    """The names of keys, sorted, so that queries find those they mention without a look at the others.
-
-    Args:
-        named: (n, 2 SLOTS) the keys' words and shares, see ``names.named``.
-    """
-
-    def __init__(self, named: Tensor) -> None:
-        key, slot = torch.nonzero(named[:, SLOTS:], as_tuple=True)
-        self._codes, order = named[key, slot].sort()
-        self._key, self._share = key[order], named[key, SLOTS + slot][order]
-
-    def mentioned(self, named: Tensor) -> Mentions:
-        """Return which of the names queries (B, 2 SLOTS) mention."""
-        query, slot = torch.nonzero(named[:, :SLOTS], as_tuple=True)
-        codes = named[query, slot]
-        first = torch.searchsorted(self._codes, codes)
-        found = torch.searchsorted(self._codes, codes, right=True) - first
-        query, first, found = query[found > 0], first[found > 0], found[found > 0]
-        begin = (found.cumsum(0) - found).repeat_interleave(found)
-        at = first.repeat_interleave(found) + torch.arange(len(begin), device=begin.device) - begin
-        return Mentions(query.repeat_interleave(found), self._key[at], self._share[at])
 
 
 @dataclass(frozen=True)
@@ -90,16 +112,25 @@ class Similarity:
         """How many numbers a key has."""
         return self.said + (self.asked + 2 * SLOTS if self.asked else 0)
 
-    def names(self, keys: Tensor) -> Names | None:
-        """Return the names of keys (n, size), for ``between``."""
-        return Names(keys[:, self.said + self.asked :]) if self.asked else None
+    def words(self, keys: Tensor) -> Tensor:
+        """Return the words of keys (n, 2 SLOTS); none where names are not looked at."""
+        return keys[:, self.said + self.asked :]
 
-    def between(self, queries: Tensor, keys: Tensor, names: Names | None) -> Tensor:
-        """Return s (B, n) of queries (B, size) and keys (n, size) by matmul, which errs in the fourth digit."""
+    def listed(self, keys: Tensor, names: bool) -> Listed | None:
+        """Return the words, or the names alone, of keys (n, size); ``None`` where names are not looked at."""
+        return Listed(self.words(keys), names) if self.asked else None
+
+    def between(self, queries: Tensor, keys: Tensor, found: Mentions | None) -> Tensor:
+        """Return s (B, n) of queries (B, size) and keys (n, size) by matmul, which errs in the fourth digit.
+
+        Args:
+            queries: keys of prompts.
+            keys: keys of edits.
+            found: where the queries mention names of the keys; ``None`` where names are not looked at.
+        """
         scores = queries[:, : self.said] @ keys[:, : self.said].T
-        if names is None:
+        if found is None:
             return scores
-        found = names.mentioned(queries[:, self.said + self.asked :])
         a = slice(self.said, self.said + self.asked)
         asked = (queries[found.query, a] * keys[found.key, a]).sum(1)
         scores.index_put_((found.query, found.key), 2 * found.share * (1 + asked), accumulate=True)
