@@ -7,12 +7,16 @@ what stands before a rephrasing's own sentence is cut off; a sentence encoder (M
 CounterFact's near prompts ask of other subjects, which who knows the subject tells apart. What is reported is the share
 of rephrasings that lie nearer to their edit than all but a share of zsRE's near prompts do: all of these, and without
 those that ask the edit's own question (every word that is not the subject occurs in the edit or a rephrasing).
+
+With ``--observed`` the same is reported of the distances in zsRE observations of ``meloedit eval --routing``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,12 +66,31 @@ def pairs(item: Item, texts: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(asked(prompt_text(item.edit.prompt), subject), asked(text, subject)) for text in named]
 
 
+def kept(path: str, own: dict[str, bool]) -> dict[str, Any]:
+    """Return the shares of rephrasings that an observed method keeps, by near prompts and share of them let through."""
+    with Path(path).open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    near = [(row["distance"], own.get(row["prompt"], False)) for row in rows if row["set"] == "near"]
+    asked = [row for row in rows if row["set"] == "rephrases"]
+    of = {"first": [row for row in asked if row["k"] == 0], "others": [row for row in asked if row["k"] > 0]}
+    made: dict[str, Any] = {}
+    for name, some in (("all_near", near), ("without_own_question", [pair for pair in near if not pair[1]])):
+        distances = torch.tensor([distance for distance, _ in some])
+        made[name] = {}
+        for share in SHARES:
+            least = float(distances.quantile(share))
+            hits = {k: [r["nearest"] == r["wanted"] and r["distance"] < least for r in v] for k, v in of.items()}
+            made[name][f"{share:g}"] = {f"zsre_{k}": round(sum(v) / len(v), 3) for k, v in hits.items()}
+    return made
+
+
 def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zsre", required=True, metavar="FILE")
     parser.add_argument("--counterfact", required=True, metavar="FILE")
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--observed", metavar="FILE", help="observations of zsRE by eval --routing")
     parser.add_argument("--out", metavar="FILE")
     given = parser.parse_args()
     zsre = load_task("zsre", [given.zsre], 0, "routing").items[: given.count]
@@ -77,11 +100,13 @@ def main() -> None:
     sentences = [pair for item in counterfact for pair in pairs(item, item.rephrases)]
     near: list[tuple[str, str]] = []
     own: list[bool] = []
+    asks_own: dict[str, bool] = {}
     for item in zsre:
         words = set().union(*(words_of(prompt_text(item.edit.prompt)), *map(words_of, item.rephrases)))
         found = pairs(item, item.near)
         near += found
         own += [words_of(text.replace(X, "")) <= words for _, text in found]
+        asks_own |= {text: words_of(asked(text, item.subject or X).replace(X, "")) <= words for text in item.near}
     vectors = embedded([text for pair in first + others + sentences + near for text in pair])
 
     def cosines(of: list[tuple[str, str]]) -> Tensor:
@@ -99,6 +124,8 @@ def main() -> None:
             }
             for share in SHARES
         }
+    if given.observed:
+        result["observed"] = kept(given.observed, asks_own)
     write(result | {"provenance": provenance()}, given.out)
 
 
