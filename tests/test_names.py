@@ -50,6 +50,12 @@ def test_shares_add_up_and_name_what_there_is():
     assert torch.equal(codes.int().float(), codes)
 
 
+def test_accents_may_be_left_out():
+    codes, _ = named(["Who is the mayor of S\u00e3o Tom\u00e9", "who is the mayor of sao tome"], WORDS).split(SLOTS, 1)
+    assert set(codes[0, :2].tolist()) <= set(codes[1].tolist())
+    assert [word.text for word in read("S\u00e3o", WORDS)] == ["sao"]
+
+
 def test_a_key_holds_the_names_of_a_long_prompt_first():
     text = " ".join(f"word{chr(97 + i)}" for i in range(26)) + " and Azimshan Darrieux"
     codes, shares = named([text], WORDS).split(SLOTS, 1)

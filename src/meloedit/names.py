@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import combining, normalize
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ LONGEST = 4
 
 
 class Word(NamedTuple):
-    """A word of a text: where it stands, what it is in lower case, its weight, and whether it is (part of) a name."""
+    """A word: where it stands, itself in lower case without accents, its weight, and whether it is (part of) a name."""
 
     start: int
     stop: int
@@ -56,10 +57,15 @@ def read(text: str, words: WordVectors) -> list[Word]:
         folded = raw.casefold()
         idf = words.idf(folded)
         name = idf > COMMON and (any(map(str.isdigit, raw)) or (raw[0].isupper() and (idf >= OPENING or not begins)))
-        found.append(Word(match.start(), match.end(), folded, idf, name))
+        found.append(Word(match.start(), match.end(), bare(folded), idf, name))
     if not any(word.name for word in found):
-        found = [word._replace(name=words.count(word.text) <= UNHEARD) for word in found]
+        found = [word._replace(name=words.count(text[word.start : word.stop].casefold()) <= UNHEARD) for word in found]
     return found
+
+
+def bare(word: str) -> str:
+    """Return a word without accents, which people leave out: "Sao Paulo" names "São Paulo"."""
+    return word if word.isascii() else "".join(c for c in normalize("NFKD", word) if not combining(c))
 
 
 def named(texts: Sequence[str], words: WordVectors) -> Tensor:
