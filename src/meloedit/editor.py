@@ -62,6 +62,8 @@ class Editor:
         store: Store | str | Path | None = None,
         name: str | None = None,
     ) -> None:
+        if config is not None and not isinstance(config, MeloConfig):
+            raise ModelError(f"config must be a MeloConfig, not {config!r}: MeloConfig.from_dict makes one of values")
         self.model = model
         self.tokenizer = tokenizer
         self.backbone = open_backbone(model, tokenizer)
