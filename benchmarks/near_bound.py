@@ -66,7 +66,7 @@ def pairs(item: Item, texts: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(asked(prompt_text(item.edit.prompt), subject), asked(text, subject)) for text in named]
 
 
-def kept(path: str, own: dict[str, bool]) -> dict[str, Any]:
+def observed(path: str, own: dict[str, bool]) -> dict[str, Any]:
     """Return the shares of rephrasings that an observed method keeps, by near prompts and share of them let through."""
     with Path(path).open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
@@ -125,7 +125,7 @@ def main() -> None:
             for share in SHARES
         }
     if given.observed:
-        result["observed"] = kept(given.observed, asks_own)
+        result["observed"] = observed(given.observed, asks_own)
     write(result | {"provenance": provenance()}, given.out)
 
 
