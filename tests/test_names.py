@@ -97,6 +97,6 @@ def test_a_character_of_several_tokens_is_read_as_one():
 
     class Bytes(Tokens):
         def decode(self, ids):
-            return {(1,): " is", (2,): " \ufffd", (2, 3): " \u0141", (4,): "dz", (5,): "?"}[tuple(ids)]
+            return {(1,): " is", (2,): " \ufffd", (3,): "\ufffd", (2, 3): " \u0141", (4,): "dz", (5,): "?"}[tuple(ids)]
 
     assert Pooling(None, WORDS, Bytes(pieces))([1, 2, 3, 4, 5], (0, 5))[1].tolist() == [1, 0, 0, 0, 1]

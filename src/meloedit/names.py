@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import combining, normalize
@@ -52,15 +52,22 @@ def read(text: str, words: WordVectors) -> list[Word]:
     """
     found: list[Word] = []
     for match in _WORD.finditer(text):
-        raw = match.group()
-        begins = not found or _BREAK.search(text, found[-1].stop, match.start()) is not None
+        raw, start = match.group(), match.start()
         folded = raw.casefold()
         idf = words.idf(folded)
-        name = idf > COMMON and (any(map(str.isdigit, raw)) or (raw[0].isupper() and (idf >= OPENING or not begins)))
-        found.append(Word(match.start(), match.end(), bare(folded), idf, name))
+        name = idf > COMMON and (
+            (raw[0].isupper() and (idf >= OPENING or not _begins(text, found, start)))
+            or (not raw.isalpha() and any(map(str.isdigit, raw)))
+        )
+        found.append(Word(start, match.end(), bare(folded), idf, name))
     if not any(word.name for word in found):
         found = [word._replace(name=words.count(text[word.start : word.stop].casefold()) <= UNHEARD) for word in found]
     return found
+
+
+def _begins(text: str, before: Sequence[Word], start: int) -> bool:
+    """Return whether a word that stands at ``start`` begins a sentence or a line."""
+    return not before or _BREAK.search(text, before[-1].stop, start) is not None
 
 
 def bare(word: str) -> str:
@@ -131,23 +138,30 @@ class Pooling:
     def _unnamed(self, ids: Sequence[int]) -> list[float]:
         """Return 1 for each token that is no part of a name."""
         assert self._words is not None
-        units = list(self._units(ids))
-        marks = [1.0] * len(units)
-        ends = list(accumulate(len(text) for text, _ in units))
-        for word in read("".join(text for text, _ in units), self._words):
+        texts, tokens = self._units(ids)
+        marks = [1.0] * len(texts)
+        ends = list(accumulate(map(len, texts)))
+        for word in read("".join(texts), self._words):
             if word.name:
                 first, last = bisect_right(ends, word.start), bisect_left(ends, word.stop)
                 marks[first : last + 1] = [0.0] * (last + 1 - first)
-        return [mark for mark, (_, tokens) in zip(marks, units, strict=True) for _ in range(tokens)]
+        return (
+            marks if len(marks) == len(ids) else [mark for mark, n in zip(marks, tokens, strict=True) for _ in range(n)]
+        )
 
-    def _units(self, ids: Sequence[int]) -> Iterator[tuple[str, int]]:
+    def _units(self, ids: Sequence[int]) -> tuple[list[str], list[int]]:
         """Return the text of each token, and 1; of tokens that are parts of one character together, and how many."""
-        first = 0
+        texts = [self._text((token,)) for token in ids]
+        if not any(text.endswith(_BROKEN) for text in texts):
+            return texts, [1] * len(texts)
+        joined, tokens, first = [], [], 0
         for last in range(len(ids)):
             text = self._text(tuple(ids[first : last + 1]))
             if not text.endswith(_BROKEN) or last + 1 - first == LONGEST or last + 1 == len(ids):
-                yield text, last + 1 - first
+                joined.append(text)
+                tokens.append(last + 1 - first)
                 first = last + 1
+        return joined, tokens
 
     def _text(self, tokens: tuple[int, ...]) -> str:
         if (text := self._texts.get(tokens)) is None:
