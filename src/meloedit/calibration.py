@@ -92,13 +92,15 @@ class Calibration:
 
     def keys(self, states: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the keys (n, k) of prompts from their pooled states (n, d), or (n, 2 d), and their words."""
+        size = len(self.whitening.mean)
+        said, asked = states[:, :size], states[:, -size:]  # both the same for prompts under way when names came in
+        u = self.whitening(said)
         if self.words is None:
-            return self.whitening(states)
+            return u
         if self.asking is None:
-            parts = [math.sqrt(1 - WORDS) * self.whitening(states), math.sqrt(WORDS) * self.words(texts).to(states)]
-            return torch.nn.functional.normalize(torch.cat(parts, dim=-1), dim=-1)
-        said, asked = states.chunk(2, 1)
-        return torch.cat([self.whitening(said), self.asking(asked), named(texts, self.words).to(states)], dim=-1)
+            both = torch.cat([math.sqrt(1 - WORDS) * u, math.sqrt(WORDS) * self.words(texts).to(u)], dim=-1)
+            return torch.nn.functional.normalize(both, dim=-1)
+        return torch.cat([u, self.asking(asked), named(texts, self.words).to(u)], dim=-1)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store; the prompts' keys in float16, which moves the threshold by less than 1e-3."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -44,6 +45,11 @@ class Route:
     words_known: bool = True
 
 
+Outcome = tuple[Sequence[Route], int]
+"""The routes of a batch's rows, and how many rows each prompt has."""
+NO_ROUTES: Outcome = ((), 1)
+
+
 @dataclass
 class PromptBatch:
     """The prompts of one call, and their routes once these are decided.
@@ -55,8 +61,7 @@ class PromptBatch:
         words: (B, length) true where the key is pooled.
         weights: (p, B + S, length) how much the state of each column weighs in the means that each key is made of.
         texts: (B + S) the words of the prompts and of their segments; empty where only embeddings are known.
-        segments: (S, length) true at the words of one segment of a prompt; ``None`` if no prompt has several.
-        segment_rows: (S) whose segments these are.
+        segment_rows: (S) the rows whose segments have keys of their own.
         fold: rows per prompt: its beams or samples.
         states: (B, T, d) the key layer's states in the columns run so far, from ``first`` on; kept, since a cache that
             the batch travels with may be the beginning of another prompt.
@@ -74,7 +79,6 @@ class PromptBatch:
     boundary: Boundary
     words_known: list[bool]
     texts: list[str] = field(default_factory=list)
-    segments: Tensor | None = None
     segment_rows: list[int] = field(default_factory=list)
     decided: bool = False
     fold: int = 1
@@ -102,6 +106,11 @@ class PromptBatch:
         """Return itself: copies of a cache share the route, which does not change once decided."""
         return self
 
+    @property
+    def outcome(self) -> Outcome:
+        """The routes, in a list that they come into once decided; who holds it does not hold states and blocks."""
+        return self.routes, self.fold
+
     def check_rows(self, rows: int) -> None:
         """Refuse a call whose rows are not this batch's."""
         if rows != len(self.acts_from):
@@ -110,13 +119,8 @@ class PromptBatch:
             )
 
     @property
-    def spans(self) -> Tensor:
-        """(B + S, length) true at the words that each key is pooled over: whole prompts, then segments."""
-        return self.words if self.segments is None else torch.cat([self.words, self.segments])
-
-    @property
     def rows(self) -> list[int]:
-        """(B + S) the row that each of ``spans`` is of."""
+        """(B + S) the row that each key is of: of whole prompts, then of segments."""
         return [*range(len(self.words)), *self.segment_rows]
 
     def collect(self, hidden: Tensor, past: int) -> Pooled | None:
@@ -126,7 +130,7 @@ class PromptBatch:
         if past + hidden.shape[1] < self.length:
             return None
         rows = self.rows
-        states = self.states if self.segments is None else self.states[rows]
+        states = self.states[rows] if self.segment_rows else self.states
         means = weighted_means(states, self.weights[:, :, self.first :])
         return Pooled(means, self.texts or [""] * len(rows), rows, len(self.words))
 
@@ -141,7 +145,7 @@ class PromptBatch:
         """Fix the routes: rows without any words to pool over have none."""
         spoken = self.words.any(1).tolist()
         owners = [owner if heard else -1 for owner, heard in zip(owners, spoken, strict=True)]
-        self.routes = [
+        self.routes += [
             Route(
                 edit=route.edit if heard else None,
                 distance=route.distance if heard else None,
@@ -158,10 +162,9 @@ class PromptBatch:
 
 
 class _Segment(NamedTuple):
-    """A sentence or line of a row: its columns, what its states weigh there (p, L), and its words."""
+    """A sentence or line of a row: what the states of its columns weigh (p, L), and its words."""
 
     row: int
-    span: Tensor
     weights: Tensor
     text: str
 
@@ -181,8 +184,7 @@ class _Parts:
             return
         self._whole[row] = self._weights(ids, words, columns), backbone.said(ids, words)
         for span in backbone.segments(ids, words):
-            weights = self._weights(ids, span, columns)
-            self._segments.append(_Segment(row, (weights > 0).any(0), weights, backbone.said(ids, span)))
+            self._segments.append(_Segment(row, self._weights(ids, span, columns), backbone.said(ids, span)))
 
     def _weights(self, ids: list[int], span: tuple[int, int], columns: list[int]) -> Tensor:
         own = weights_of(ids, span, self._backbone.pooling)
@@ -206,7 +208,6 @@ class _Parts:
             weights=torch.stack([*weights, *(part.weights for part in self._segments)], 1),
             texts=[self._whole[row][1] if row in self._whole else "" for row in range(len(words))]
             + [part.text for part in self._segments],
-            segments=torch.stack([part.span for part in self._segments]) if self._segments else None,
             segment_rows=[part.row for part in self._segments],
             **told,
         )

@@ -24,7 +24,7 @@ from .errors import ModelError, RoutingError
 from .keys import Pooled
 from .modules import frozen
 from .probe import probe
-from .prompts import PromptBatch, Route
+from .prompts import NO_ROUTES, Outcome, PromptBatch, Route
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -52,7 +52,7 @@ class _Thread(threading.local):
         self.call: GenerateCall | SourceCall | None = None
         self.lengths: list[int] | None = None
         self.frame: Frame | None = None
-        self.last: PromptBatch | None = None
+        self.last: Outcome = NO_ROUTES
         self.fixed: list[RowBlocks] | None = None
         self.keys_only = False
         self.in_model = False
@@ -138,8 +138,8 @@ class Router:
     @property
     def last_routes(self) -> list[Route]:
         """The routes of the prompts this thread asked last."""
-        last = self._thread.last
-        return last.routes[:: last.fold] if last else []
+        routes, fold = self._thread.last
+        return list(routes[::fold])
 
     @property
     def key_device(self) -> torch.device:
@@ -209,7 +209,7 @@ class Router:
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = self._thread
-        thread.frame = thread.last = None
+        thread.frame, thread.last = None, NO_ROUTES
         if thread.off or thread.fixed is not None:
             return
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
@@ -240,7 +240,7 @@ class Router:
             raise RoutingError(
                 "a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'"
             )
-        thread.last = batch
+        thread.last = batch.outcome
         thread.frame = Frame(batch, past, columns)
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .calls import SourceCall, checked_settings, real_tokens, refuse_packed
 from .errors import RoutingError
-from .prompts import PromptBatch, describe_source
+from .prompts import NO_ROUTES, PromptBatch, describe_source
 from .routing import TIE, Frame, Router
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class SourceRouter(Router):
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = self._thread
-        thread.frame = thread.last = None
+        thread.frame, thread.last = None, NO_ROUTES
         if self.backbone.source is self.model:
             self._enter_source(module, args, kwargs)
             return
@@ -75,7 +75,7 @@ class SourceRouter(Router):
         return batch
 
     def _begin(self, batch: PromptBatch) -> None:
-        self._thread.last = batch
+        self._thread.last = batch.outcome
         self._thread.frame = Frame(batch, 0, batch.length)
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
