@@ -248,7 +248,9 @@ def test_a_store_made_before_names_were_looked_at_keeps_its_keys(make_editor):
 def test_evidence_says_what_a_similarity_is_made_of(make_editor):
     editor = make_editor(edits=EDITS[:3])
     own, other = editor.evidence([EDITS[0].prompt, PROMPTS[1]])
-    assert own == pytest.approx((1, 1, 1), abs=1e-4)
+    assert own[:3] == pytest.approx((1, 1, 1), abs=1e-4)
+    assert sum(share for share, heard in own.names.values() if heard) == pytest.approx(1)
+    assert sum(share for share, heard in other.names.values() if heard) == pytest.approx(other.named, abs=1e-4)
     for prompt, found in ((EDITS[0].prompt, own), (PROMPTS[1], other)):
         similarity = (found.said + 2 * found.named * (1 + found.asked)) / 5
         assert similarity == pytest.approx(1 - editor.route(prompt)[0].distance ** 2 / 2, abs=1e-4)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .editor import Editor as Editor
     from .errors import MeloEditError as MeloEditError
     from .prompts import Route as Route
+    from .similarity import Evidence as Evidence
 
 __version__ = "0.1.0"
 
@@ -22,13 +23,14 @@ _HOME = {
     "Answer": "asking",
     "Edit": "edit",
     "EditReport": "editing",
+    "Evidence": "similarity",
     "Editor": "editor",
     "MeloConfig": "config",
     "MeloEditError": "errors",
     "Route": "prompts",
     "read_edits": "edit",
 }
-__all__ = ["Answer", "Edit", "EditReport", "Editor", "MeloConfig", "MeloEditError", "Route", "read_edits"]
+__all__ = ["Answer", "Edit", "EditReport", "Editor", "Evidence", "MeloConfig", "MeloEditError", "Route", "read_edits"]
 
 
 def __getattr__(name: str) -> Any:

@@ -243,9 +243,10 @@ def ask(
         except EditError as error:
             raise with_line(error, asked, lambda item: editor.backbone.encode(item, form)) from None
         known, key_at = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_at
-        found = editor.evidence([item for _, item in asked], form) if explain and not as_json else []
+        found = editor.evidence([item for _, item in asked], form) if explain else []
     if as_json:
-        put_json([answer.to_dict() for answer in answers])
+        more = [{"evidence": own._asdict() if own else None} for own in found] or [{}] * len(answers)
+        put_json([answer.to_dict() | own for answer, own in zip(answers, more, strict=True)])
         return
     for number, answer in enumerate(answers):
         if len(answers) > 1:

@@ -95,7 +95,7 @@ def rollback(
 ) -> None:
     """Bring back the edits of an earlier revision.
 
-    That is a revision of its own, so it can be undone as well.
+    Its calibration comes back too, and with it the scope of then. That is a revision of its own, so it can be undone as well.
 
     Example: meloedit rollback facts.melo 3
     """
@@ -177,6 +177,7 @@ def _store_facts(opened: Store) -> dict[str, Any]:
         "edits": len(edits),
         "enabled": sum(stored.enabled for stored in edits),
         "calibration": opened.calibration_id,
+        "scope": opened.calibration_info(),
         "model": opened.model,
         "config": opened.config,
     }

@@ -199,13 +199,13 @@ class NeuronIndex:
         overlaps = self._owner[: self._used][similarities > self.similarity].unique()
         return int(self._owner[nearest]), float(distance), overlaps.tolist()
 
-    def evidence(self, owner: int, queries: Tensor) -> Evidence:
-        """Return what makes an edit's similarity to the nearest of a prompt's keys (n, k)."""
+    def evidence(self, owner: int, queries: Tensor) -> tuple[Evidence, int, int]:
+        """Return what makes an edit's similarity to the nearest of a prompt's keys (n, k), and the numbers of both."""
         own = torch.tensor(self._rows[owner], device=self._keys.device)
         keys, queries = self._keys.T[own[~self._quiet[own]]], queries.to(self._keys)
         distances = self._by.distances(queries, keys.expand(len(queries), -1, -1))
         query, key = divmod(int(distances.argmin()), len(keys))
-        return self._by.evidence(queries[query], keys[key])
+        return self._by.evidence(queries[query], keys[key]), query, key
 
     # -- search
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from .calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
+from .edit import prompt_text
 from .errors import EditError, ModelError, StoreError
 from .index import Hits, NeuronIndex
 from .keys import Pooled
 from .lists import EVERY
+from .names import shares
 from .prompts import Route
 from .routing import Router
 from .scope import Lists
@@ -155,7 +157,7 @@ class Live:
                 least = config.min_similarity if len(prompts) else config.document_similarity
                 least = -1.0 if least is None else least
                 self.index.calibrate(prompts, config.false_activation, least, self.calibration.of, self._lists())
-            if len(self.index) and self.index.threshold == 0:
+            if len(self.index) and math.isinf(self.index.similarity):
                 logger.warning(
                     "no edit can fire: too few calibration prompts ask something else; calibrate with others"
                 )
@@ -215,7 +217,7 @@ class Live:
             owners, routes = [], []
             for owner, distance, quieted, near in _best_of_rows(hits, pooled, threshold):
                 fires, hushed = distance < threshold, near < threshold
-                if not fires and quieted >= 0 and (hushed or owner < 0):
+                if not fires and near <= distance:
                     owner, distance = quieted, near
                 owners.append(owner if fires else -1)
                 routes.append(
@@ -238,16 +240,30 @@ class Live:
             if self.calibration.words is None:
                 pooled = pooled.whole()
             keys, rows = self.calibration.keys(pooled.states, pooled.texts), torch.tensor(pooled.rows)
-            numbers = [None if route.nearest is None else self._number[route.nearest] for route in routes]
-            return [
-                None if number is None else self.index.evidence(number, keys[rows == row])
-                for row, number in enumerate(numbers)
-            ]
+            found: list[Evidence | None] = []
+            for row, route in enumerate(routes):
+                own = torch.nonzero(rows == row).flatten()
+                found.append(None if route.nearest is None else self._evidence(route.nearest, pooled, keys, own))
+            return found
+
+    def _evidence(self, edit_id: str, pooled: Pooled, keys: Tensor, own: Tensor) -> Evidence:
+        """Return what makes the similarity of an edit to the nearest of the keys ``own``, in words too."""
+        assert self.calibration is not None
+        found, query, key = self.index.evidence(self._number[edit_id], keys[own])
+        words = self.calibration.words
+        if words is None or found.named is None:
+            return found
+        prompts = self.store.get(edit_id).edit.prompts
+        wordings = [prompt for prompt in prompts for _ in self.backbone.forms(prompt)]
+        said = shares(pooled.texts[int(own[query])], words)
+        names = {word: share for word, share in shares(prompt_text(wordings[key]), words).items() if share}
+        return found._replace(names={word: (share, word in said) for word, share in names.items()})
 
     def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
         """Return the nearest other edit, its distance, and the edits whose scopes overlap its own; none if disabled."""
         with self.router.lock:
             if edit_id not in self._number:
+                self.store.get(edit_id)  # an error that names some like it, if there is none
                 return None, None, []
             nearest, distance, overlaps = self.index.neighbours(self._number[edit_id])
             return self._id.get(nearest), None if nearest < 0 else distance, [self._id[number] for number in overlaps]

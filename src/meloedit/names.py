@@ -22,7 +22,7 @@ SLOTS = 24
 CODES = 2**24 - 1
 """Numbers that stand for words, from 1 on: float32 holds each of them exactly."""
 UNHEARD = 1
-"""Ordinary prompts that have a word, at most, which is a name even in lower case."""
+"""Ordinary prompts that have a word, at most, which asks nothing in a text without names."""
 OPENING = 5.0
 """Inverse document frequency from which a word is a name that begins a sentence, where any word has a capital."""
 
@@ -47,8 +47,7 @@ class Word(NamedTuple):
 def read(text: str, words: WordVectors) -> list[Word]:
     """Return the words of a text in their order.
 
-    A name is a word with a capital inside a sentence, or with digits, if it is not one that most prompts have. A text
-    without any is taken for one in lower case: what ordinary prompts do not have is a name then.
+    A name is a word with a capital inside a sentence, or with digits, if it is not one that most prompts have.
     """
     found: list[Word] = []
     for match in _WORD.finditer(text):
@@ -60,8 +59,6 @@ def read(text: str, words: WordVectors) -> list[Word]:
             or (not raw.isalpha() and any(map(str.isdigit, raw)))
         )
         found.append(Word(start, match.end(), bare(folded), idf, name))
-    if not any(word.name for word in found):
-        found = [word._replace(name=words.count(text[word.start : word.stop].casefold()) <= UNHEARD) for word in found]
     return found
 
 
@@ -75,23 +72,27 @@ def bare(word: str) -> str:
     return word if word.isascii() else "".join(c for c in normalize("NFKD", word) if not combining(c))
 
 
-def named(texts: Sequence[str], words: WordVectors) -> Tensor:
-    """Return the words of texts (n, 2 SLOTS): numbers that stand for them, and how much of the names each one is.
+def shares(text: str, words: WordVectors) -> dict[str, float]:
+    """Return the words of a text, at most ``SLOTS``, each with its share in the names.
 
-    The second half adds up to 1: inverse document frequencies over their sum, of the names alone where there are any.
+    The shares add up to 1: inverse document frequencies over their sum, of the names where there are any, else of all
+    words but the common ones.
     """
+    own = {word.text: word for word in sorted(read(text, words), key=lambda word: word.name)}
+    heard = [word for word in own.values() if word.idf > COMMON] or list(own.values())
+    heard = sorted(heard, key=lambda word: (not word.name, -word.idf))[:SLOTS]
+    some = any(word.name for word in heard)
+    weights = [max(word.idf, 1e-3) * (word.name or not some) for word in heard]
+    return {word.text: weight / sum(weights) for word, weight in zip(heard, weights, strict=True)}
+
+
+def named(texts: Sequence[str], words: WordVectors) -> Tensor:
+    """Return the words of texts (n, 2 SLOTS): numbers that stand for them, then the share of each in the names."""
     made = torch.zeros(len(texts), 2 * SLOTS)
     for row, text in enumerate(texts):
-        own = {word.text: word for word in sorted(read(text, words), key=lambda word: word.name)}
-        heard = [word for word in own.values() if word.idf > COMMON] or list(own.values())
-        heard = sorted(heard, key=lambda word: (not word.name, -word.idf))[:SLOTS]
-        shares = [word.idf * word.name for word in heard]
-        shares = shares if any(shares) else [max(word.idf, 1e-3) for word in heard]
-        codes = [1 + code_of(word.text) % CODES for word in heard]
-        if not heard:  # signs alone: all such texts have the same words
-            codes, shares = [1], [1.0]
-        made[row, : len(codes)] = torch.tensor(codes, dtype=torch.float32)
-        made[row, SLOTS : SLOTS + len(codes)] = torch.tensor(shares) / sum(shares)
+        own = shares(text, words) or {"": 1.0}  # signs alone: all such texts have the same word
+        made[row, : len(own)] = torch.tensor([1.0 + code_of(word) % CODES for word in own])
+        made[row, SLOTS : SLOTS + len(own)] = torch.tensor(list(own.values()))
     return made
 
 
@@ -140,14 +141,20 @@ class Pooling:
         assert self._words is not None
         texts, tokens = self._units(ids)
         marks = [1.0] * len(texts)
-        ends = list(accumulate(map(len, texts)))
-        for word in read("".join(texts), self._words):
-            if word.name:
-                first, last = bisect_right(ends, word.start), bisect_left(ends, word.stop)
-                marks[first : last + 1] = [0.0] * (last + 1 - first)
+        ends, text = list(accumulate(map(len, texts))), "".join(texts)
+        found = read(text, self._words)
+        names = [word for word in found if word.name] or [word for word in found if self._unheard(text, word)]
+        for word in names:
+            first, last = bisect_right(ends, word.start), bisect_left(ends, word.stop)
+            marks[first : last + 1] = [0.0] * (last + 1 - first)
         return (
             marks if len(marks) == len(ids) else [mark for mark, n in zip(marks, tokens, strict=True) for _ in range(n)]
         )
+
+    def _unheard(self, text: str, word: Word) -> bool:
+        """Return whether a word is taken for a name where none is written as one: ordinary prompts do not have it."""
+        assert self._words is not None
+        return self._words.count(text[word.start : word.stop].casefold()) <= UNHEARD
 
     def _units(self, ids: Sequence[int]) -> tuple[list[str], list[int]]:
         """Return the text of each token, and 1; of tokens that are parts of one character together, and how many."""

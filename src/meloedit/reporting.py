@@ -74,16 +74,19 @@ def explained(
     lines = {
         "fired": f"fired: {nearest}; {apart}",
         "outside scope": f"no edit fired; nearest: {nearest}; {apart}",
-        "quiet": f"no edit fired; {nearest} is kept quiet by one of its quiet prompts",
+        "quiet": f"no edit fired; {nearest} is kept quiet by one of its quiet prompts; {apart}",
         "no edits": "no edit fired; the store has none that are enabled",
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
     words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
     more = [f"key: {words}"] if route.nearest and key_at == "words" else []
     if evidence is not None and evidence.named is not None:
+        heard = [word for word, (_, heard) in evidence.names.items() if heard]
+        missed = [word for word, (_, heard) in evidence.names.items() if not heard]
+        words = ", ".join([*map(plain, heard), *(f"not {plain(word)}" for word in missed)])
         more.append(
-            f"evidence: {evidence.named:.0%} of the edit's names, what is asked {evidence.asked:.3f}, all that is said "
-            f"{evidence.said:.3f}"
+            f"evidence: {evidence.named:.0%} of the edit's names ({words}), what is asked {evidence.asked:.3f}, "
+            f"all that is said {evidence.said:.3f}"
         )
     return [lines, *more]
 

@@ -265,6 +265,14 @@ def read_calibration(db: sqlite3.Connection, name: str | Path, number: int) -> t
     return unpack(row[3]), json.loads(row[2])
 
 
+def read_calibration_info(db: sqlite3.Connection, name: str | Path, number: int) -> dict[str, Any]:
+    """Return the info of a calibration alone; its checksum, which is over the tensors too, is not looked at."""
+    row = db.execute("SELECT info FROM calibrations WHERE id = ?", (number,)).fetchone()
+    if row is None:
+        raise damaged(name, f"calibration {number} is gone")
+    return json.loads(row[0])
+
+
 def _checked_rows(
     db: sqlite3.Connection, name: str | Path, records: Sequence[int], calibration: int | None
 ) -> Iterator[Sequence[Any]]:

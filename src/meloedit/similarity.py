@@ -79,11 +79,13 @@ class Evidence(NamedTuple):
         said: <q_u, e_u>, how alike both are in all that they say.
         named: m, the share of the edit's names that the prompt mentions; ``None`` where names are not looked at.
         asked: <q_a, e_a>, how alike what both ask is; ``None`` likewise.
+        names: the words of the edit that are its names, each with its share and whether the prompt mentions it.
     """
 
     said: float
     named: float | None
     asked: float | None
+    names: dict[str, tuple[float, bool]] = {}
 
 
 @dataclass(frozen=True)
@@ -161,4 +163,5 @@ class Similarity:
         if not self.asked:
             return Evidence(said, None, None)
         a = slice(self.said, self.said + self.asked)
-        return Evidence(said, 1 - float(self._missed(query[None], key[None, None])), float(query[a] @ key[a]))
+        named = min(1.0, max(0.0, 1 - float(self._missed(query[None], key[None, None]))))
+        return Evidence(said, named, float(query[a] @ key[a]))

@@ -133,6 +133,13 @@ class Store:
         with self._database() as db:
             return number, *rows.read_calibration(db, self.path, number)
 
+    def calibration_info(self) -> dict[str, Any]:
+        """Return where the calibration in force is from, and what it states for itself; empty before the first one."""
+        if (number := self._state.calibration) is None:
+            return {}
+        with self._database() as db:
+            return rows.read_calibration_info(db, self.path, number)
+
     def keep_lists(self, tensors: rows.Tensors) -> None:
         """Keep what the scope knows of its calibration prompts, as of the edits that are live now."""
         with self.writing(), self._database() as db:
