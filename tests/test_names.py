@@ -1,10 +1,12 @@
 """Names of prompts: which words are some, what share each has, and which tokens ask."""
 
+from unicodedata import normalize
+
 import pytest
 import torch
 
 from meloedit.grammar import make_prompts
-from meloedit.names import CODES, SLOTS, Pooling, named, read
+from meloedit.names import CODES, SLOTS, Pooling, bare, named, read
 from meloedit.words import WordVectors, code_of
 
 WORDS = WordVectors.fit(make_prompts(2000))
@@ -66,8 +68,8 @@ def test_a_key_holds_the_names_of_a_long_prompt_first():
 class Tokens:
     """A tokenizer whose pieces are written as three kinds of tokenizers write them."""
 
-    def __init__(self, pieces):
-        self.pieces = pieces
+    def __init__(self, pieces, special=()):
+        self.pieces, self.all_special_ids = pieces, special
 
     def convert_ids_to_tokens(self, token):
         return self.pieces[token]
@@ -104,3 +106,26 @@ def test_a_character_of_several_tokens_is_read_as_one():
             return {(1,): " is", (2,): " \ufffd", (3,): "\ufffd", (2, 3): " \u0141", (4,): "dz", (5,): "?"}[tuple(ids)]
 
     assert Pooling(None, WORDS, Bytes(pieces))([1, 2, 3, 4, 5], (0, 5))[1].tolist() == [1, 0, 0, 0, 1]
+
+
+def test_accents_may_stand_for_themselves_and_scripts_without_blanks_have_words():
+    composed, apart = (named([normalize(form, "Who owns Caf\u00e9 M\u00fcller")], WORDS) for form in ("NFC", "NFD"))
+    assert torch.equal(composed, apart)
+    chinese = [
+        set(word.text for word in read(text, WORDS)) for text in ("谁是法国总统", "请问谁是法国总统", "谁是德国总理")
+    ]
+    assert chinese[0] < chinese[1] and len(chinese[0]) == 6 and len(chinese[0] & chinese[2]) == 4
+    assert [word.text for word in read("दिल्ली", WORDS)] == [bare("दिल्ली")]
+
+
+def test_words_of_one_code_count_once_and_an_unknown_text_names_nothing(monkeypatch):
+    monkeypatch.setattr("meloedit.names.code_of", lambda word: 7)
+    codes, shares = named(["Who is Azimshan Darrieux", "", "?!"], WORDS).split(SLOTS, 1)
+    assert codes[:, 0].tolist() == [8, 0, 8] and codes[:, 1:].sum() == 0
+    assert shares[:, 0].tolist() == pytest.approx([1, 0, 1])
+
+
+def test_special_tokens_are_no_words():
+    pieces = ["<S>", "\u0120Name", "\u0120the", "\u0120book"]
+    tokenizer = Tokens(pieces, special=[0])
+    assert Pooling(None, WORDS, tokenizer)(range(4), (1, 4))[1].tolist() == [1, 1, 1]

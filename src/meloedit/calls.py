@@ -66,6 +66,8 @@ class GenerateCall:
         fold = rows // self._rows
         if tied is not None and len(tied.acts_from) != rows:
             tied = None
+        if tied is not None and self._ids is not None and not tied.begins([r for r in self._ids for _ in range(fold)]):
+            tied = None  # the cache was cut, and filled with something else
         # A plain call need not have said that its prompt was whole: then what came after it must show that it was.
         if tied is not None and past >= tied.length + (tied.boundary == "assumed") and past >= length - 1:
             return tied  # the cache holds a prompt and all but the last token of its answer, which goes on

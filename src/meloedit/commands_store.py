@@ -95,7 +95,8 @@ def rollback(
 ) -> None:
     """Bring back the edits of an earlier revision.
 
-    Its calibration comes back too, and with it the scope of then. That is a revision of its own, so it can be undone as well.
+    Its calibration comes back too, and with it the scope of then. That is a revision of its own, so it can be
+    undone as well.
 
     Example: meloedit rollback facts.melo 3
     """

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
-from unicodedata import combining, normalize
+from unicodedata import category, combining, normalize
 
 import torch
 from torch import Tensor
@@ -26,7 +26,13 @@ UNHEARD = 1
 OPENING = 5.0
 """Inverse document frequency from which a word is a name that begins a sentence, where any word has a capital."""
 
-_WORD = re.compile(r"\w+")
+_MARKS = "".join(chr(code) for code in range(0x300, 0x20000) if category(chr(code)) in ("Mn", "Mc", "Me"))
+# Scripts that put no blanks between words: Thai to Burmese, Khmer, kana, ideographs. There every character is one.
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_UNSPACED}][{_MARKS}]*|[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|[{_MARKS}])*")
+"""A word, with the accents that follow its letters as characters of their own."""
 _BREAK = re.compile(r"[.?!:][\"')\]\u201d\u2019]*\s|\n")
 _BLANKS = ("\u0120", "\u2581")
 _CONTINUES, _BROKEN = "##", "\ufffd"
@@ -52,7 +58,7 @@ def read(text: str, words: WordVectors) -> list[Word]:
     found: list[Word] = []
     for match in _WORD.finditer(text):
         raw, start = match.group(), match.start()
-        folded = raw.casefold()
+        folded = raw.casefold() if raw.isascii() else normalize("NFC", raw.casefold())
         idf = words.idf(folded)
         name = idf > COMMON and (
             (raw[0].isupper() and (idf >= OPENING or not _begins(text, found, start)))
@@ -90,8 +96,12 @@ def named(texts: Sequence[str], words: WordVectors) -> Tensor:
     """Return the words of texts (n, 2 SLOTS): numbers that stand for them, then the share of each in the names."""
     made = torch.zeros(len(texts), 2 * SLOTS)
     for row, text in enumerate(texts):
-        own = shares(text, words) or {"": 1.0}  # signs alone: all such texts have the same word
-        made[row, : len(own)] = torch.tensor([1.0 + code_of(word) % CODES for word in own])
+        own: dict[int, float] = {}
+        # All texts of signs alone have the same word; what is empty, a text that is not known, has none.
+        for word, share in (shares(text, words) or ({"": 1.0} if text.strip() else {})).items():
+            code = 1 + code_of(word) % CODES
+            own[code] = own.get(code, 0.0) + share
+        made[row, : len(own)] = torch.tensor(list(own), dtype=torch.float32)
         made[row, SLOTS : SLOTS + len(own)] = torch.tensor(list(own.values()))
     return made
 
@@ -109,6 +119,7 @@ class Pooling:
         self, token_weights: Tensor | None, words: WordVectors | None, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         self._token_weights, self._words, self._tokenizer = token_weights, words, tokenizer
+        self._special = frozenset(tokenizer.all_special_ids) if words is not None else frozenset()
         self._texts: dict[tuple[int, ...], str] = {}
 
     @property
@@ -172,6 +183,8 @@ class Pooling:
 
     def _text(self, tokens: tuple[int, ...]) -> str:
         if (text := self._texts.get(tokens)) is None:
+            if tokens[0] in self._special:
+                return ""
             text = str(self._tokenizer.decode(list(tokens)))
             piece = str(self._tokenizer.convert_ids_to_tokens(tokens[0]))
             if piece.startswith(_CONTINUES):

@@ -63,6 +63,7 @@ class PromptBatch:
         texts: (B + S) the words of the prompts and of their segments; empty where only embeddings are known.
         segment_rows: (S) the rows whose segments have keys of their own.
         fold: rows per prompt: its beams or samples.
+        tokens: (B, length) the tokens of the prompts; -1 where there is none, or none is known.
         states: (B, T, d) the key layer's states in the columns run so far, from ``first`` on; kept, since a cache that
             the batch travels with may be the beginning of another prompt.
         first: see ``states``.
@@ -82,6 +83,7 @@ class PromptBatch:
     segment_rows: list[int] = field(default_factory=list)
     decided: bool = False
     fold: int = 1
+    tokens: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
     states: Tensor | None = None
     first: int = 0
     routes: list[Route] = field(default_factory=list)
@@ -99,6 +101,7 @@ class PromptBatch:
             routes=[route for route in self.routes for _ in range(fold)],
             blocks=[group.repeated(fold) for group in self.blocks],
             fold=fold,
+            tokens=self.tokens.repeat_interleave(fold, 0),
             states=None,
         )
 
@@ -129,17 +132,23 @@ class PromptBatch:
         self.states = new if self.states is None else torch.cat([self.states.to(new), new], 1)
         if past + hidden.shape[1] < self.length:
             return None
-        rows = self.rows
-        states = self.states[rows] if self.segment_rows else self.states
-        means = weighted_means(states, self.weights[:, :, self.first :])
-        return Pooled(means, self.texts or [""] * len(rows), rows, len(self.words))
+        means = weighted_means(self.states, self.weights[:, :, self.first :], self.rows)
+        return Pooled(means, self.texts or [""] * len(self.rows), self.rows, len(self.words))
 
-    def has_run(self, row: int, columns: Tensor) -> bool:
-        """Return whether the states of one row are known at all of some columns (a mask)."""
+    def has_run(self, row: int, columns: Tensor, tokens: Tensor) -> bool:
+        """Return whether the states of one row are known at all of some columns (a mask), where these tokens stand."""
         if self.states is None or row >= len(self.states):
             return False
         at = torch.nonzero(columns).flatten()
-        return bool(((at >= self.first) & (at < self.first + self.states.shape[1])).all())
+        if not bool(((at >= self.first) & (at < self.first + self.states.shape[1])).all()):
+            return False
+        return torch.equal(self.tokens[row, at], tokens[at])  # a cache may have been cut and filled by others
+
+    def begins(self, ids: Sequence[Sequence[int]]) -> bool:
+        """Return whether the tokens (B, L) of a call begin with this batch's, as far as these are known."""
+        given = torch.tensor(ids)[:, : self.length]
+        own = self.tokens[:, : given.shape[1]]
+        return bool(((own == given) | (own < 0)).all())
 
     def settle(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
         """Fix the routes: rows without any words to pool over have none."""
@@ -174,6 +183,7 @@ class _Parts:
 
     def __init__(self, backbone: Backbone, length: int) -> None:
         self._backbone, self._length = backbone, length
+        self._told: dict[int, tuple[list[int], list[int]]] = {}
         self._whole: dict[int, tuple[Tensor, str]] = {}
         self._segments: list[_Segment] = []
 
@@ -182,6 +192,7 @@ class _Parts:
         backbone = self._backbone
         if backbone.key_at != "words" or backbone.documents:
             return
+        self._told[row] = ids, columns
         self._whole[row] = self._weights(ids, words, columns), backbone.said(ids, words)
         for span in backbone.segments(ids, words):
             self._segments.append(_Segment(row, self._weights(ids, span, columns), backbone.said(ids, span)))
@@ -192,10 +203,13 @@ class _Parts:
         made[:, columns[span[0] : span[1]]] = own
         return made
 
-    def drop(self, row: int) -> None:
-        """Forget a row's words, whose states are gone."""
-        self._whole.pop(row, None)
-        self._segments = [part for part in self._segments if part.row != row]
+    def only(self, row: int, words: Tensor) -> None:
+        """Take a row's words at some columns (L) alone: the states of the others are gone."""
+        if self._whole.pop(row, None) is not None:
+            self._segments = [part for part in self._segments if part.row != row]
+            ids, columns = self._told[row]
+            left = [i for i, column in enumerate(columns) if words[column]]
+            self.add(row, ids, (left[0], left[-1] + 1) if left else (0, 0), columns)
 
     def batch(self, words: Tensor, **told: Any) -> PromptBatch:
         """Return the batch of rows whose keys are pooled over ``words`` (B, L), all alike where no words are known."""
@@ -236,7 +250,7 @@ def describe(
     rows, length = real.shape
     words = torch.zeros(rows, length, dtype=torch.bool)
     last, known, ends = [length] * rows, [False] * rows, 0
-    parts = _Parts(backbone, length)
+    parts, told = _Parts(backbone, length), torch.full((rows, length), -1)
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
         offset = length - len(ids[row]) if ids else 0
@@ -255,22 +269,22 @@ def describe(
             words[row, columns[span.start : span.stop]] = True
             known[row] = span.known
             parts.add(row, tokens[:stop], (span.start, span.stop), columns)
+            told[row, columns] = torch.tensor(tokens[:stop])
         last[row] = columns[-1]
         if backbone.key_at == "last":
             words[row] = torch.arange(length) == columns[-1]
     if backbone.key_at == "position":  # the released code's key, whatever stands there
         words[:] = torch.arange(length) == length - 1
     for row in torch.nonzero(words[:, :seen_from].any(1)).flatten().tolist():
-        if earlier is not None and earlier.has_run(row, words[row, :seen_from]):
-            continue
-        # Where the words were all in the cache, what is new is all there is to go by.
-        words[row, :seen_from] = False
-        words[row] |= ~words[row].any() & real[row] & prompt[row] & (torch.arange(length) >= seen_from)
-        known[row] = False
-        parts.drop(row)
+        if earlier is None or not earlier.has_run(row, words[row, :seen_from], told[row]):
+            # Where the words were all in the cache, what is new is all there is to go by.
+            words[row, :seen_from] = False
+            words[row] |= ~words[row].any() & real[row] & prompt[row] & (torch.arange(length) >= seen_from)
+            known[row] = False
+            parts.only(row, words[row])
     if boundary == "assumed" and ends == rows:
         boundary = "template"
-    made = parts.batch(words, acts_from=last, boundary=boundary, words_known=known, first=seen_from)
+    made = parts.batch(words, acts_from=last, boundary=boundary, words_known=known, tokens=told, first=seen_from)
     if earlier is not None and earlier.states is not None and words[:, :seen_from].any():
         made.first, made.states = earlier.first, earlier.states[:, : seen_from - earlier.first]
     return made

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from .backbone import Backbone, Locations
 
 logger = logging.getLogger(__name__)
-
-TIE = "_meloedit_batch"
-"""Attribute under which a cache, or an encoder's states, carry the routed batch of their rows."""
 
 Decide = Callable[[Pooled], tuple[list[int], list[Route]]]
 """Maps what the keys of prompts are made of to each one's edit number (-1: none) and its route."""
@@ -99,6 +97,9 @@ class Router:
         sites, states = probe(backbone, locations)
         self._key_device, self.key_size = states.device, states.shape[-1]
         self.bank = BlockBank(sites)
+        # The attribute under which a cache, or an encoder's states, carry the routed batch of their rows. It is this
+        # router's own: what another editor decided is none of its business.
+        self.tie = f"_meloedit_batch_{uuid4().hex}"
         self._attach()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -217,7 +218,7 @@ class Router:
         if tokens is None:
             return  # the model's own error will say what is missing
         cache = inputs.get("past_key_values")
-        tied: PromptBatch | None = getattr(cache, TIE, None)
+        tied: PromptBatch | None = getattr(cache, self.tie, None)
         if thread.call is None and tied is None and self._idle():
             return  # but a route once decided is held, even if its edit is gone
         refuse_packed(inputs)
@@ -250,7 +251,7 @@ class Router:
         parts = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
         cache = next((part for part in parts if hasattr(part, "get_seq_length")), kwargs.get("past_key_values"))
         if cache is not None:
-            setattr(cache, TIE, frame.batch)
+            setattr(cache, self.tie, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
         hidden = output if isinstance(output, Tensor) else output[0]

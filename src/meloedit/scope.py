@@ -149,14 +149,16 @@ class Scope:
 
         That is similarities (n, LISTED), descending, and the owners of the keys.
         """
-        found = self._words.mentions(self._by.words(keys)) if self._words is not None else None
-        if found is not None and which is not None:
-            found = found.only(which)
+        count = len(self._prompts) if which is None else len(which)
         listed, size = min(LISTED, len(keys)), max(1, SCORES // max(1, len(keys)))
-        pad = (0, LISTED - listed)
-        for start in range(0, len(self._prompts if which is None else which), size):
+        pad, whole = (0, LISTED - listed), which is None and count <= size
+        names = None if whole else self._by.listed(keys, names=True)
+        for start in range(0, count, size):
             part = slice(start, start + size) if which is None else which[start : start + size]
-            here = found.part(start, start + size) if found is not None else None
-            scores = self._by.between(self._prompts[part], keys, here)
-            near, at = scores.masked_fill_(quiet, NONE).topk(listed, dim=1)
+            prompts, found = self._prompts[part], None
+            if names is not None:
+                found = names.mentioned_by(self._by.words(prompts))
+            elif self._words is not None:  # few keys: their names are looked up among the words of all prompts
+                found = self._words.mentions(self._by.words(keys))
+            near, at = self._by.between(prompts, keys, found).masked_fill_(quiet, NONE).topk(listed, dim=1)
             yield part, functional.pad(near, pad, value=NONE), functional.pad(owner[at], pad, value=-1)

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from .names import SLOTS
 
+DENSE = 16
+"""Cells of a table for each of which one mention may be looked at by itself."""
+
 
 @dataclass(frozen=True)
 class Mentions:
-    """Where words of queries are names of keys; K of these, by query.
+    """Where words of queries are names of keys; K of these.
 
     Attributes:
         query: (K,) the query.
@@ -24,17 +27,6 @@ class Mentions:
     query: Tensor
     key: Tensor
     share: Tensor
-
-    def part(self, start: int, stop: int) -> Mentions:
-        """Return those of some of the queries, which are numbered from 0 then."""
-        first, last = torch.searchsorted(self.query, torch.tensor([start, stop], device=self.query.device)).tolist()
-        return Mentions(self.query[first:last] - start, self.key[first:last], self.share[first:last])
-
-    def only(self, which: Tensor) -> Mentions:
-        """Return those of the queries ``which`` (ascending), which are numbered by their place in it then."""
-        place = torch.searchsorted(which, self.query).clamp(max=len(which) - 1)
-        kept = which[place] == self.query
-        return Mentions(place[kept], self.key[kept], self.share[kept])
 
 
 class Listed:
@@ -60,8 +52,7 @@ class Listed:
         """Return which of these words of queries are names of keys (n, 2 SLOTS)."""
         key, slot = torch.nonzero(keys[:, SLOTS:], as_tuple=True)
         of, at = self._meet(keys[key, slot])
-        query, order = self._row[at].sort(stable=True)
-        return Mentions(query, key[of][order], keys[key, SLOTS + slot][of][order])
+        return Mentions(self._row[at], key[of], keys[key, SLOTS + slot][of])
 
     def _meet(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the places of equal words: in ``codes`` (K,), and in the list."""
@@ -134,7 +125,10 @@ class Similarity:
         if found is None:
             return scores
         a = slice(self.said, self.said + self.asked)
-        asked = (queries[found.query, a] * keys[found.key, a]).sum(1)
+        if len(found.key) * DENSE < scores.numel():
+            asked = (queries[found.query, a] * keys[found.key, a]).sum(1)
+        else:  # names that many have: all at once take less than each by itself
+            asked = (queries[:, a] @ keys[:, a].T)[found.query, found.key]
         scores.index_put_((found.query, found.key), 2 * found.share * (1 + asked), accumulate=True)
         return scores.div_(5)
 

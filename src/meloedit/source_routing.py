@@ -15,7 +15,7 @@ from torch import Tensor
 from .calls import SourceCall, checked_settings, real_tokens, refuse_packed
 from .errors import RoutingError
 from .prompts import NO_ROUTES, PromptBatch, describe_source
-from .routing import TIE, Frame, Router
+from .routing import Frame, Router
 
 if TYPE_CHECKING:
     from .backbone import SourceBackbone
@@ -39,7 +39,7 @@ class SourceRouter(Router):
         given, _ = checked_settings(self.backbone, args, kwargs)
         call = SourceCall()
         if given.get("encoder_outputs") is not None:  # generate repeats its states for beams, in tensors of its own
-            call.batch = getattr(given["encoder_outputs"][0], TIE, None)
+            call.batch = getattr(given["encoder_outputs"][0], self.tie, None)
         return call
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ class SourceRouter(Router):
             return  # the encoder runs inside this call, and its own hook sees the prompt
         hidden: Tensor = states[0]
         batch = thread.call.batch if isinstance(thread.call, SourceCall) else None
-        batch = batch or getattr(hidden, TIE, None)
+        batch = batch or getattr(hidden, self.tie, None)
         if batch is None:
             if self._idle():
                 return
@@ -113,4 +113,4 @@ class SourceRouter(Router):
         if not self._thread.in_model:
             self._thread.frame = None  # the decoder's calls come one by one
         if frame is not None and output is not None:
-            setattr(output[0], TIE, frame.batch)
+            setattr(output[0], self.tie, frame.batch)
