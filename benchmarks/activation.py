@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--text", required=True, metavar="FILE")
     parser.add_argument("--count", type=int, default=2000, help="prompts of each kind that are counted")
     parser.add_argument("--kinds", default="built_in,nq,nq_dressed,text", help="what calibrates, in turn")
+    parser.add_argument("--in-order", action="store_true", help="calibrate on the first of each kind, count the next")
     parser.add_argument("--out", metavar="FILE")
     given = parser.parse_args()
     editor = Editor.from_pretrained(given.model, MeloConfig())
@@ -98,8 +99,8 @@ def main() -> None:
     far = load_task(task_of(first), [first, given.nq, given.text], 0, "routing").far
     kinds = {"nq": "nq", "nq_dressed": "nq dressed", "text": "web"}
     shifted = {name: [one.prompt for one in far if one.kind == kind] for name, kind in kinds.items()}
-    for texts in shifted.values():  # neighbours in a text are alike: what calibrates and what counts are drawn alike
-        random.Random(0).shuffle(texts)
+    for texts in shifted.values() if not given.in_order else ():
+        random.Random(0).shuffle(texts)  # neighbours in a text are alike: what calibrates and what counts, too, then
     own = make_prompts(config.calibration_prompts + 2 * count)[config.calibration_prompts :]
     print({name: len(texts) for name, texts in shifted.items()}, len(edits), "edits")
     result: dict[str, Any] = {"stated": stated, "edits": [Path(path).name for path in given.edits]}
