@@ -1,7 +1,9 @@
 """A prompt's route depends on the prompt alone, whatever the call around it looks like."""
 
 import copy
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -281,6 +283,53 @@ def test_a_cached_beginning_of_a_raw_prompt_counts_towards_its_key(edited, cache
         whole = edited.model.generate(ids, max_new_tokens=4, pad_token_id=1, do_sample=False)
     assert_same(routes, expected)
     assert torch.equal(made, whole)
+
+
+def test_a_cache_cut_and_filled_unseen_is_not_taken_for_its_old_prompt(llama):
+    first, other = (_ids(llama, edit)[-9:] for edit in EDITS[:2])
+    (fresh,) = alone(llama, [other])
+    for kept in (1, 4):
+        cache = run(llama, input_ids=torch.tensor([first]), use_cache=True).past_key_values
+        cache.crop(kept - len(first))
+        with llama.disabled():
+            cache = run(llama, input_ids=torch.tensor([other[kept:-1]]), past_key_values=cache).past_key_values
+        with torch.no_grad():
+            llama.model.generate(torch.tensor([other]), past_key_values=cache, max_new_tokens=1, pad_token_id=1)
+        (route,) = llama.last_routes
+        assert not route.words_known and (route.edit, route.distance) != ("book", 0.0)
+    assert fresh.words_known
+
+
+def test_rows_of_a_cache_that_change_places_are_not_taken_for_each_other(llama):
+    rows = torch.tensor([_ids(llama, edit)[-9:] for edit in EDITS[:2]])
+    cache = run(llama, input_ids=rows[:, :5], use_cache=True).past_key_values
+    cache.reorder_cache(torch.tensor([1, 0]))
+    with torch.no_grad():
+        llama.model.generate(rows.flip(0), past_key_values=cache, max_new_tokens=1, pad_token_id=1)
+    assert [route.words_known for route in llama.last_routes] == [False, False]
+
+
+def test_what_one_editor_decided_is_nothing_to_the_next(make_editor):
+    editor = make_editor(edits=EDITS[:1])
+    ids = torch.tensor([_ids(editor, EDITS[0])])
+    settings = {"max_new_tokens": 1, "pad_token_id": 1, "do_sample": False, "return_dict_in_generate": True}
+    with torch.no_grad():
+        start = editor.model.generate(ids, **settings)
+    other = make_editor(edits=EDITS[1:2], model=editor.detach())
+    with torch.no_grad():
+        other.model.generate(start.sequences, past_key_values=start.past_key_values, **settings)
+    assert [route.edit for route in other.last_routes] == [None]
+    other.detach()
+
+
+def test_states_are_kept_with_a_cache_and_no_longer(llama):
+    ids = torch.tensor([_ids(llama, EDITS[0])])
+    cache = run(llama, input_ids=ids, use_cache=True).past_key_values
+    batch = weakref.ref(getattr(cache, llama.router.tie))
+    assert batch().states.shape[1] == ids.shape[1]
+    del cache
+    gc.collect()
+    assert batch() is None and llama.last_routes[0].edit == "book"
 
 
 def test_raw_text_that_goes_on_behind_an_answer_is_keyed_by_what_is_new(edited):
