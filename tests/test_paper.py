@@ -143,6 +143,12 @@ def test_edits_are_answered_and_the_rest_is_the_base_model(edited):
         assert route.distance == pytest.approx(routes[i].distance, abs=1e-3)
 
 
+def wide(slab, name):
+    """Return a module's blocks as one wide pair, A (n p, in) and B (out, n p)."""
+    a, b = (table.to(slab.dtypes[name]) for table in slab.tables[name])
+    return a.flatten(0, 1), b.permute(1, 0, 2).flatten(1)
+
+
 def test_blocks_are_slices_of_two_wide_matrices(edited):
     """Eq. 7: block t is rows t p to (t + 1) p - 1 of A, and those columns of B."""
     (slab,) = edited.router.bank._slabs.values()
@@ -152,7 +158,7 @@ def test_blocks_are_slices_of_two_wide_matrices(edited):
         assert reach == "all"
         stored = edited.store.records([holder])[holder].block
         for name in edited.config.modules:
-            a, b = slab.matrices(name)
+            a, b = wide(slab, name)
             assert torch.equal(a[2 * t : 2 * (t + 1)], stored[f"{name}.A"].float())
             assert torch.equal(b[:, 2 * t : 2 * (t + 1)], stored[f"{name}.B"].float())
 
@@ -187,7 +193,7 @@ def test_routed_outputs_are_those_by_hand(edited):
                 if blocks[-1] is None:
                     assert torch.equal(output, expected)
                     continue
-                a, b = slab.matrices(name)
+                a, b = wide(slab, name)
                 t = edited.router.bank._at[blocks[-1]][1]
                 delta = x @ a[2 * t : 2 * t + 2].T @ b[:, 2 * t : 2 * t + 2].T
             assert delta.abs().max() > 1e-3

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,15 +9,15 @@ from conftest import EDITS, padded
 from transformers import DynamicCache
 
 from meloedit.batch import weighted_means, weights_of
-from meloedit.calibration import WORDS, Calibration, pooled_states
+from meloedit.calibration import Calibration, pooled_states
 from meloedit.edit import Edit
 from meloedit.index import Hits, NeuronIndex
 from meloedit.keys import Pooled, Whitening
 from meloedit.live import _best_of_rows
-from meloedit.names import Pooling
+from meloedit.names import SLOTS, Pooling
 from meloedit.segments import MOST, Segmenter
 from meloedit.similarity import Similarity
-from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, SIZE, WordVectors, token_weights, words_of
+from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
 
 LEAD = "The boats came in late that day. They sold fish. "
 PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]
@@ -153,27 +152,30 @@ def test_a_calibration_prompt_counts_by_its_nearest_key():
 
 
 def test_words_weigh_by_how_rare_they_are():
-    vectors = WordVectors.fit(["who wrote the book", "who sings the song", "who leads the town"] * 30)
-    same_name, other_name, common, none = vectors(["Is Ottokar the Zwibel?", "ottokar zwibel", "the who", ""])
-    assert same_name.norm() == pytest.approx(1) and float(same_name @ other_name) > 0.5
-    assert not common.any() and not none.any()  # in every prompt: log(91 / 90.5) is less than COMMON
+    words = WordVectors.fit(["who wrote the book", "who sings the song", "who leads the town"] * 30)
+    assert words.idf("who") < COMMON < words.idf("zwibel")  # in every prompt: log(91 / 90.5)
+    assert words.idf("book") == pytest.approx(math.log(91 / 30.5)) and words.count("book") == 30
     assert COMMON > 0 and words_of("Der Fluß, the FLUSS!") == {"der", "fluss", "the"}
 
 
-def test_keys_weigh_both_cosines_and_old_calibrations_have_none_of_it():
+def test_keys_are_the_same_after_a_way_through_the_store():
     whitening = Whitening(torch.zeros(2), torch.eye(2))
-    words = WordVectors.fit(["a b"] * 100)
-    weights = token_weights([[1, 2], [1, 3]])
-    made = Calibration(whitening, torch.zeros(0, 258), {}, words, weights, of=torch.zeros(0))
-    states, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), ["xq", "xq", "a"]
+    made = Calibration(
+        whitening,
+        torch.zeros(0, 4 + 2 * SLOTS),
+        {},
+        WordVectors.fit(["a b"] * 100),
+        token_weights([[1, 2], [1, 3]]),
+        torch.zeros(0),
+        whitening,
+    )
+    states, texts = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]), ["xq", "a"]
     keys = made.keys(states, texts)
-    assert made.similarity.size == keys.shape[1] == 258 and torch.allclose(keys.norm(dim=1), torch.ones(3))
-    assert float(keys[0] @ keys[1]) == pytest.approx(WORDS)
-    assert float(keys[0] @ keys[2]) == pytest.approx((1 - WORDS) ** 0.5)  # a key without words is its states alone
+    assert made.similarity.size == keys.shape[1] == 4 + 2 * SLOTS
     back = Calibration.from_tensors(made.to_tensors(), {})
-    assert torch.equal(back.keys(states, texts), keys) and torch.equal(back.token_weights, weights)
-    old = Calibration.from_tensors({"mean": torch.zeros(2), "components": torch.eye(2), "prompts": keys[:, :2]}, {})
-    assert old.similarity.size == 2 and torch.equal(old.keys(states, texts), states)
+    assert torch.equal(back.keys(states, texts), keys) and torch.equal(back.token_weights, made.token_weights)
+    plain = Calibration.from_tensors({"mean": torch.zeros(2), "components": torch.eye(2), "prompts": keys[:, :2]}, {})
+    assert plain.similarity.size == 2 and torch.equal(plain.keys(states[:, :2], texts), states[:, :2])  # documents
 
 
 def test_rare_tokens_weigh_more_in_a_pooled_state():
@@ -210,39 +212,6 @@ def test_the_forward_pass_pools_as_keys_are_taken(open_scope, family):
     pooled = pooled_states(editor.router, [row], pooling=pooling)
     said, asked = ((states[0][0, span] * one[:, None]).sum(0) / one.sum() for one in own)
     assert torch.allclose(pooled[0], torch.cat([said, asked]), atol=1e-5)
-
-
-def test_a_store_of_an_old_calibration_looks_at_whole_prompts(make_editor):
-    editor = make_editor(edits=EDITS[:1], min_similarity=0.3, false_activation=0.2)
-    assert editor.route(PROMPTS[0])[0].edit == "book"
-    live, made = editor._live, editor.calibration
-    old = Calibration(made.whitening, made.prompts[:, : len(made.whitening.components)], made.info)
-    keys = live.keys_of([EDITS[0]], old)
-    live.change(lambda: live.store.calibrate(old.to_tensors(), old.info, {"book": keys[0]}))
-    whole, plain = editor.route(PROMPTS[:2])
-    assert plain.edit == "book" and whole.distance > 0.3
-    assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
-    editor.detach()
-
-
-def test_a_store_made_before_names_were_looked_at_keeps_its_keys(make_editor):
-    editor = make_editor(edits=EDITS[:1], min_similarity=0.5, false_activation=0.2)
-    live, made = editor._live, editor.calibration
-    old = replace(made, asking=None, prompts=torch.zeros(0, made.similarity.said + SIZE), of=None)
-    prompts = live._keys([editor.backbone.encode(f"Say {word} again") for word in ("one", "two", "three")] * 4, old)
-    old = replace(old, prompts=prompts)
-    keys = live.keys_of([EDITS[0]], old)
-    live.change(lambda: live.store.calibrate(old.to_tensors(), old.info, {"book": keys[0]}))
-    assert editor.calibration.similarity.asked == 0 and editor.backbone.pooling.pools == 1
-    expected = 1 - editor.route(EDITS[0].prompt)[0].distance ** 2 / 2
-    assert expected == pytest.approx(1)
-    said = editor.keys([EDITS[0].prompt, PROMPTS[1]])
-    assert editor.route(PROMPTS[1])[0].distance == pytest.approx((said[0] - said[1]).norm().item(), abs=1e-3)
-    assert editor.evidence(PROMPTS[1])[0].named is None
-    assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
-    editor.calibrate()
-    assert editor.calibration.similarity.asked and editor.ask(EDITS[0].prompt)[0].text == "Jorge"
-    editor.detach()
 
 
 def test_evidence_says_what_a_similarity_is_made_of(make_editor):

@@ -117,6 +117,9 @@ class RowBlocks:
 class Slab:
     """Blocks of one shape: per site A (capacity, p, in + K) and B (capacity, out, p).
 
+    Side by side they are the two wide matrices of arXiv 2312.11795, Eq. 7: block t is rows t p to (t + 1) p - 1 of A
+    (capacity p, in), and the same columns of B (out, capacity p).
+
     Rows are reused, and capacity doubles. They lie in float16, as they are stored, and are what the site computes with
     once they are gathered.
     """
@@ -146,15 +149,6 @@ class Slab:
     def remove(self, row: int) -> None:
         """Free a row."""
         self._free.append(row)
-
-    def matrices(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return a module's blocks as one wide pair, A (n p, in) and B (out, n p).
-
-        Block t is rows t p to (t + 1) p - 1 of A and the same columns of B (arXiv 2312.11795, Eq. 7).
-        """
-        a, b = self.tables[name]
-        own = self.dtypes[name]
-        return a.flatten(0, 1).to(own), b.permute(1, 0, 2).flatten(1).to(own)
 
     def picked(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return A (n, p, in) and B (n, out, p) of some rows, in the dtype that the site computes in."""

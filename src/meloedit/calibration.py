@@ -23,7 +23,7 @@ from .grammar import make_pairs, make_prompts
 from .keys import Pooled, Whitening
 from .names import Pooling, named
 from .similarity import Similarity
-from .words import SIZE, WordVectors, token_weights
+from .words import WordVectors, token_weights
 from .zoo import cache_folder
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
 KEYS_AT_ONCE = 64
-WORDS = 0.25
-"""Share of the words in the cosine of two keys of stores made before names were looked at."""
 BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
@@ -57,8 +55,7 @@ class Calibration:
     """What turns a prompt's pooled state and words into a key, and the keys of the prompts that set the scope.
 
     A key is [u | a | words], compared as ``Similarity`` says: u is of the state over all words, a of that over what is
-    no name. Of documents it is u alone; stores made before names were looked at have [sqrt(1 - WORDS) u, sqrt(WORDS) v]
-    at unit length, v of the words, so that the cosine of two is a weighted mean of both cosines.
+    no name. Of documents it is u alone.
 
     Attributes:
         whitening: pooled state -> u.
@@ -81,25 +78,19 @@ class Calibration:
     @property
     def similarity(self) -> Similarity:
         """How keys are compared, and which numbers they have."""
-        said = len(self.whitening.components)
-        if self.asking is not None:
-            return Similarity(said, len(self.asking.components))
-        return Similarity(said + (SIZE if self.words is not None else 0))
+        return Similarity(len(self.whitening.components), 0 if self.asking is None else len(self.asking.components))
 
     def pooling(self, tokenizer: PreTrainedTokenizerBase) -> Pooling:
         """Return how much the state of each token weighs in what keys are made of."""
-        return Pooling(self.token_weights, self.words if self.asking is not None else None, tokenizer)
+        return Pooling(self.token_weights, self.words, tokenizer)
 
     def keys(self, states: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the keys (n, k) of prompts from their pooled states (n, d), or (n, 2 d), and their words."""
         size = len(self.whitening.mean)
         said, asked = states[:, :size], states[:, -size:]  # both the same for prompts under way when names came in
         u = self.whitening(said)
-        if self.words is None:
+        if self.words is None or self.asking is None:
             return u
-        if self.asking is None:
-            both = torch.cat([math.sqrt(1 - WORDS) * u, math.sqrt(WORDS) * self.words(texts).to(u)], dim=-1)
-            return torch.nn.functional.normalize(both, dim=-1)
         return torch.cat([u, self.asking(asked), named(texts, self.words).to(u)], dim=-1)
 
     def to_tensors(self) -> dict[str, Tensor]:

@@ -248,26 +248,11 @@ class ClusterIndex:
         return {"label": [*self._labels.values()], "radius": radius, "keys": [keys[n] for n in self._labels]}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors (on the CPU) and values (JSON-able if the labels are) from which an equal index is made."""
+        """Return copies of all that the index holds: its tables (on the CPU), and everything else as plain values."""
         values = {"settings": {**self._settings}, "labels": [*self._labels.values()], "forgotten": [*self.forgotten]}
         columns = [("cluster." + name, column) for name, column in self._clusters.items()]
         columns += [("key." + name, column) for name, column in self._keys.items()]
         return {name: column.cpu().clone() for name, column in columns}, values | {"tally": {**self._tally}}
-
-    @classmethod
-    def from_state(cls, tensors: dict[str, Tensor], values: dict[str, Any], device: Device = "cpu") -> ClusterIndex:
-        """Make an index from what ``state`` returned, also after a way through safetensors and JSON."""
-        index = cls(**values["settings"], device=device)
-        for kind, table in (("cluster", index._clusters), ("key", index._keys)):
-            table.update({name: tensors[f"{kind}.{name}"].clone().to(column) for name, column in table.items()})
-        index._labels = dict(zip(tensors["cluster.number"].tolist(), map(_label, values["labels"]), strict=True))
-        index.forgotten, index._tally = list(values["forgotten"]), dict(values["tally"])
-        return index
-
-
-def _label(value: Any) -> Hashable:
-    """Return a label as it was before JSON made lists of its tuples."""
-    return tuple(map(_label, value)) if isinstance(value, list) else value
 
 
 def _append(table: dict[str, Tensor], **row: Tensor | float) -> None:

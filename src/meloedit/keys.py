@@ -25,11 +25,6 @@ class Pooled:
     rows: Sequence[int]
     count: int
 
-    def whole(self) -> Pooled:
-        """Return the prompts as wholes: the first of each prompt's rows."""
-        first = [self.rows.index(row) for row in range(self.count)]
-        return Pooled(self.states[first], [self.texts[i] for i in first], range(self.count), self.count)
-
 
 @dataclass(frozen=True)
 class Whitening:

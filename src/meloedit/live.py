@@ -211,8 +211,6 @@ class Live:
             threshold = self.index.threshold
             if self.calibration is None or not len(self.index):
                 return [-1] * pooled.count, [self.no_route] * pooled.count
-            if self.calibration.words is None:  # made before prompts were looked at by segments
-                pooled = pooled.whole()
             hits = self.index.search(self.calibration.keys(pooled.states, pooled.texts))
             owners, routes = [], []
             for owner, distance, quieted, near in _best_of_rows(hits, pooled, threshold):
@@ -237,8 +235,6 @@ class Live:
             routes = self.decide(pooled)[1]
             if self.calibration is None or not len(self.index):
                 return [None] * pooled.count
-            if self.calibration.words is None:
-                pooled = pooled.whole()
             keys, rows = self.calibration.keys(pooled.states, pooled.texts), torch.tensor(pooled.rows)
             found: list[Evidence | None] = []
             for row, route in enumerate(routes):

@@ -88,7 +88,7 @@ class Similarity:
     A key is [u | a | words]: u and a of unit length, of all that is said and of what is asked, and the words with the
     share that each has in the names (``names.named``). m is the share of the edit's names among the words of the
     prompt; it is not symmetric: a prompt may name others too. What is asked counts as far as the names are the same,
-    since of others anything may be asked. Keys of u alone (documents, stores made before) have the plain cosine.
+    since of others anything may be asked. Keys of u alone (documents) have the plain cosine.
 
     The distance of two keys is sqrt(2 - 2 s); for keys of unit length and no more, |q - e|.
 

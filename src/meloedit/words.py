@@ -9,16 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-SIZE = 256
-"""Numbers of a vector: words are hashed to them with a sign, so that words which meet cancel as often as they add."""
 COUNTERS = 16_384
 """Counters of how many prompts have a word."""
 COMMON = 2.5
 """What is taken off a word's weight: words that one prompt in twelve has, or more, weigh nothing."""
 REMEMBERED = 50_000
-"""Words whose column and weight are remembered."""
+"""Words whose frequency is remembered."""
 COMMON_TOKEN, RARE_TOKEN = 2.0, 7.5
 """Inverse document frequencies between which the weight of a token's state grows."""
 FLOOR = 0.1
@@ -29,17 +27,17 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Vectors v with <u, v> = sum over shared words of weight(word), normalised to unit length.
+    """How many of n ordinary prompts have a word, and so how rare it is.
 
-    weight(w) = max(0, idf(w) - COMMON), idf(w) = log((n + 1) / (n_w + 1/2)), where n_w of n prompts have the word w:
-    the inverse document frequency of text retrieval. Words are folded to lower case.
+    idf(w) = log((n + 1) / (n_w + 1/2)), where n_w of n prompts have the word w: the inverse document frequency of text
+    retrieval. Words are folded to lower case.
 
     Attributes:
         counts: (1 + COUNTERS,) n, then n_w for the words of each counter.
     """
 
     counts: Tensor
-    _entries: dict[str, tuple[int, float, float]] = field(default_factory=dict, repr=False, compare=False)
+    _frequencies: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> WordVectors:
@@ -51,34 +49,17 @@ class WordVectors:
                 counts[1 + counter] += 1
         return cls(counts)
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return vectors (n, SIZE) of unit length; of zeros for a text without words that weigh anything."""
-        found = [(i * SIZE, *self._entry(word)[:2]) for i, text in enumerate(texts) for word in words_of(text)]
-        made = torch.zeros(len(texts) * SIZE)
-        if found:
-            first, column, value = zip(*found, strict=True)
-            made.scatter_add_(0, torch.tensor(first) + torch.tensor(column), torch.tensor(value))
-        return nn.functional.normalize(made.view(len(texts), SIZE), dim=-1)
-
     def count(self, word: str) -> int:
         """Return how many of the prompts have a word in lower case, or one that shares its counter."""
         return int(self.counts[1 + code_of(word) % COUNTERS])
 
     def idf(self, word: str) -> float:
         """Return the inverse document frequency of a word in lower case."""
-        return self._entry(word)[2]
-
-    def _entry(self, word: str) -> tuple[int, float, float]:
-        """Return the column of a word, the root of its weight with the sign it is hashed to, and its idf."""
-        if (entry := self._entries.get(word)) is None:
-            code = code_of(word)
-            total, count = float(self.counts[0]), float(self.counts[1 + code % COUNTERS])
-            idf = math.log((total + 1) / (count + 0.5))
-            weight = max(0.0, idf - COMMON)
-            entry = code % SIZE, math.copysign(math.sqrt(weight), (code >> 20 & 1) - 0.5), idf
-            if len(self._entries) < REMEMBERED:
-                self._entries[word] = entry
-        return entry
+        if (found := self._frequencies.get(word)) is None:
+            found = math.log((float(self.counts[0]) + 1) / (self.count(word) + 0.5))
+            if len(self._frequencies) < REMEMBERED:
+                self._frequencies[word] = found
+        return found
 
 
 def token_weights(prompts: Iterable[Iterable[int]]) -> Tensor:
