@@ -12,7 +12,7 @@ import torch
 from conftest import EDITS, HISTORY, OTHERS, SETTINGS, mixed_prompts, padded
 
 from meloedit import Edit, Editor, MeloConfig, read_edits
-from meloedit.batch import Row, batches
+from meloedit.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.grammar import make_prompts
 from meloedit.store import Store
@@ -356,7 +356,7 @@ def test_a_key_does_not_depend_on_its_batch(edited):
 
 def _pooled(editor, forms):
     states = torch.zeros(len(forms), 32)
-    for members, batch in batches([Row.of(form) for form in forms], editor.backbone, 64):
+    for members, batch in editor.backbone.pack([Row.of(form) for form in forms], 64):
         states[members] = editor.router.pooled(batch)
     return states
 

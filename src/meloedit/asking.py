@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .batch import Packed, Row
-from .calibration import Progress
-from .edit import Prompt, prompt_text
+from .edit import prompt_text
 from .errors import EditError
 from .modules import frozen
 from .prompts import Route
+from .types import Progress, Prompt
 
 if TYPE_CHECKING:
-    from .backbone import Backbone, Encoded, Form
+    from .backbone import Backbone
+    from .batch import Encoded
     from .live import Live
+    from .types import Form
 
 MAX_NEW_TOKENS = 32
 

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .chat import Words
+from .types import Form
+
 if TYPE_CHECKING:
-    from .backbone import Backbone, Encoded
-    from .backbone.causal import CausalBackbone
     from .names import Pooling
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as tokens: ``ids``, the span of ``words`` its key is taken of, and the ``form`` it was written in."""
+
+    ids: list[int]
+    words: Words
+    form: Form
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,13 @@ class Batch:
     flat_targets: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Row], backbone: Backbone, shared: int = 0) -> Batch:
+    def of(cls, rows: Sequence[Row], pad_id: int, device: torch.device, shared: int = 0) -> Batch:
         """Pad rows, which all begin with the same ``shared`` tokens, into one batch."""
         left = max(
             shared + 2, max(len(row.prompt) for row in rows)
         )  # a prefix pass takes all but the last: never nothing
         width = left + max(0, max(len(row.target) for row in rows) - 1)
-        ids = torch.full((len(rows), width), backbone.pad_id)
+        ids = torch.full((len(rows), width), pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
         for i, row in enumerate(rows):
             rest = torch.tensor(row.prompt[shared:] + row.target[:-1])
@@ -91,7 +101,6 @@ class Batch:
             ids[:, :shared] = torch.tensor(rows[0].prompt[:shared])
             mask[:, :shared] = 1
         flat_rows, within, targets = _flat(rows)
-        device = backbone.device
         return cls(list(rows), ids.to(device), mask.to(device), shared, left - 1, flat_rows, left - 1 + within, targets)
 
     @property
@@ -160,10 +169,10 @@ class SourceBatch:
     flat_targets: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Row], backbone: Backbone) -> SourceBatch:
-        """Pad rows into one batch."""
+    def of(cls, rows: Sequence[Row], pad_id: int, device: torch.device, last_column: bool = False) -> SourceBatch:
+        """Pad rows into one batch; with ``last_column`` a key is taken there, whatever stands in it."""
         width = max(len(row.prompt) for row in rows)
-        ids = torch.full((len(rows), width), backbone.pad_id)
+        ids = torch.full((len(rows), width), pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
         own = [row.weights for row in rows]
         weights = torch.zeros(len(own[0]), len(rows), width)
@@ -171,9 +180,8 @@ class SourceBatch:
             ids[i, : len(row.prompt)] = torch.tensor(row.prompt)
             mask[i, : len(row.prompt)] = 1
             weights[:, i, : len(row.prompt)] = own[i]
-        if backbone.key_at == "position":
+        if last_column:
             weights[:] = torch.arange(width) == width - 1
-        device = backbone.device
         longest = max(1, max(len(row.target) for row in rows))
         return cls(list(rows), ids.to(device), mask.to(device), weights.to(device), longest, *_flat(rows))
 
@@ -241,35 +249,38 @@ def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.arange(len(rows)).repeat_interleave(lengths), within, targets
 
 
-def source_batches(rows: Sequence[Row], backbone: Backbone, size: int) -> list[tuple[list[int], SourceBatch]]:
-    """Pack rows of like length into batches of ``size`` at most; return row numbers and batch of each."""
+def of_like_length(rows: Sequence[Row], size: int) -> list[list[int]]:
+    """Return the numbers of rows in parts of ``size`` at most, rows of like length together."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].target), i))
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
-    return [(part, SourceBatch.of([rows[i] for i in part], backbone)) for part in parts]
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def batches(rows: Sequence[Row], backbone: CausalBackbone, size: int) -> list[tuple[list[int], Batch]]:
+def batches(
+    rows: Sequence[Row], pad_id: int, device: torch.device, size: int, share: bool
+) -> list[tuple[list[int], Packed]]:
     """Pack rows into batches, rows with the same template opening together, so that it is computed once.
 
     Args:
         rows: the rows.
-        backbone: the model.
+        pad_id: the token that stands where there is none.
+        device: where token ids go.
         size: rows per batch at most; rows of like length go together, so that little is spent on padding.
+        share: whether an opening that many rows have is computed once.
 
     Returns:
         Pairs of row numbers and their batch.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
-        shared = 0 if backbone.counts_columns else row.opening  # the padding after it would count
+        shared = row.opening if share else 0
         groups.setdefault(tuple(row.prompt[:shared]), []).append(i)
     merged: dict[tuple[int, ...], list[int]] = {}
     for opening, members in groups.items():
         merged.setdefault(opening if len(members) >= FEW else (), []).extend(members)
-    packed = []
+    packed: list[tuple[list[int], Packed]] = []
     for opening, members in merged.items():
         members.sort(key=lambda i: (len(rows[i].target), len(rows[i].prompt), i))
         for start in range(0, len(members), size):
             part = members[start : start + size]
-            packed.append((part, Batch.of([rows[i] for i in part], backbone, len(opening))))
+            packed.append((part, Batch.of([rows[i] for i in part], pad_id, device, len(opening))))
     return packed

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .calibration import SCOPE_SETTINGS, Calibration, Progress, built_in_calibration, calibrate, check_rate
-from .edit import Prompt, check_prompt, prompt_key
+from .calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
+from .edit import check_prompt, prompt_key
 from .errors import EditError
+from .types import Progress, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,26 +17,25 @@ from torch import Tensor
 
 from .batch import Row
 from .chat import Words
-from .edit import Prompt, prompt_key, prompt_text
+from .edit import prompt_key, prompt_text
 from .errors import EditError
 from .grammar import make_pairs, make_prompts
 from .keys import Pooled, Whitening
 from .names import Pooling, named
 from .similarity import Similarity
+from .types import Progress, Prompt
 from .words import WordVectors, token_weights
 from .zoo import cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .backbone import Backbone, Encoded
+    from .backbone import Backbone
+    from .batch import Encoded
     from .config import MeloConfig
     from .routing import Router
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
 
 KEYS_AT_ONCE = 64
 BUILT_IN = "built-in grammar"

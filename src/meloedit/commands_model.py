@@ -14,8 +14,8 @@ from .reporting import explained, show_check, show_reports, similarity
 from .terminal import count, line, progress, put, put_json, saying, shell, some
 
 if TYPE_CHECKING:
-    from .backbone import Form
     from .editing import EditReport
+    from .types import Form
 
 
 def demo(

@@ -8,13 +8,9 @@ from typing import Any, Literal
 
 from .errors import ModelError
 from .presets import PRESETS
+from .types import KeyAt, Reach
 
-Reach = Literal["answer", "all"]
 Mode = Literal["default", "paper"]
-KeyAt = Literal["words", "last", "position"]
-"""What a key is taken of: the prompt's words; its last real token (the paper); the last position of the padded batch,
-answer included (the released code)."""
-
 
 LEAST_SHARE = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""

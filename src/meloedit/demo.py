@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from .asking import Answer
-    from .calibration import Progress
     from .editor import Editor
+    from .types import Progress
 
 Kind = Literal["edit", "rephrasing", "near", "far"]
 

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import EditError
-
-Prompt = str | list[dict[str, str]]
-"""A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``."""
+from .types import Prompt
 
 FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
 EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute", "portability"})

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .batch import Row
-from .calibration import Progress
 from .edit import Edit, contradiction
 from .errors import EditError
 from .grammar import make_lead
 from .index import SAME_KEY
 from .store import Record
 from .training import Trained
+from .types import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

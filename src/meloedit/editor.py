@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .asking import Answer, Check, check_edits, generate_answers
-from .backbone import Form, Locations, open_backbone
+from .backbone import Locations, open_backbone
 from .calibrating import anew
-from .calibration import Calibration, Progress, pooled_parts
+from .calibration import Calibration, pooled_parts
 from .clusters import ClusterIndex
 from .config import MeloConfig
-from .edit import Edit, Prompt, SourcedEdit, check_prompt
+from .edit import Edit, SourcedEdit, check_prompt
 from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
 from .index import NeuronIndex
@@ -25,6 +25,7 @@ from .prompts import Route
 from .routing import Router
 from .similarity import Evidence
 from .store import Revision, Store, StoredEdit
+from .types import Form, Progress, Prompt
 from .zoo import load_model
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .config import MeloConfig
-from .edit import Edit, Prompt, SourcedEdit, check_line, check_prompt, json_rows, open_text, read_edits
+from .edit import Edit, SourcedEdit, check_line, check_prompt, json_rows, open_text, read_edits
 from .errors import EditError, ModelError
+from .types import Prompt
 
 _PYTHON = {"None": None, "True": True, "False": False}
 """Values that are no JSON, but that whoever knows the Python names writes."""

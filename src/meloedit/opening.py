@@ -14,9 +14,9 @@ from .errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from .calibration import Progress
     from .editor import Editor
     from .store import Store
+    from .types import Progress
 
 
 def open_store(path: Path) -> Store:

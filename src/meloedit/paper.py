@@ -21,7 +21,7 @@ from .prompts import Route
 from .shared import SharedTrainer
 
 if TYPE_CHECKING:
-    from .backbone import Encoded
+    from .batch import Encoded
     from .calibration import Calibration
     from .edit import Edit
     from .store import Revision, Store, StoredEdit
@@ -239,7 +239,10 @@ class PaperLive(Live):
                 for item, target in zip(encoded, targets, strict=True)
             ]
         size = self.config.edits_per_block
-        parts = [SourceBatch.of(rows[start : start + size], backbone) for start in range(0, len(rows), size)]
+        parts = [
+            SourceBatch.of(rows[start : start + size], backbone.pad_id, backbone.device, last_column=True)
+            for start in range(0, len(rows), size)
+        ]
         return torch.cat([self.router.pooled(part).cpu() for part in parts])
 
     def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None) -> list[dict[str, Tensor]]:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from .backbone.causal import CausalBackbone, opening_cache, run_decoder
 from .batch import Batch, Packed
 from .blocks import RowBlocks
-from .config import Reach
+from .types import Reach
 
 if TYPE_CHECKING:
-    from .backbone.causal import CausalBackbone
     from .routing import Router
 
 logger = logging.getLogger(__name__)
@@ -77,27 +77,6 @@ class CausalReplay:
 
 Call = tuple[int, tuple[Any, ...], dict[str, Any]]
 """A layer's number, and the arguments it was called with beside the hidden states."""
-
-
-def run_decoder(
-    backbone: CausalBackbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
-) -> Tensor:
-    """Run the model below its output embedding on columns ``start`` to ``stop``; earlier ones are in ``cache``."""
-    columns = slice(start, stop)
-    inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
-    if "position_ids" in backbone.forward_names:
-        inputs["position_ids"] = batch.positions[:, columns]
-    return backbone.decoder(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
-
-
-def opening_cache(backbone: CausalBackbone, batch: Batch) -> DynamicCache:
-    """Return a cache that holds the opening all rows share, run once and then repeated for every row."""
-    cache = DynamicCache()
-    if batch.shared:
-        one = batch.select(torch.tensor([0]))
-        run_decoder(backbone, one, 0, batch.shared, cache)
-        cache.batch_repeat_interleave(len(batch.rows))
-    return cache
 
 
 class _PromptCache(DynamicCache):

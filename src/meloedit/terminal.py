@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from .calibration import Progress
-    from .edit import Prompt
+    from .types import Progress, Prompt
 
 PIPE_WIDTH = 100
 """Columns of a table that does not go to a terminal, where nothing else says how wide it may be."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .batch import Packed, Row
+from .batch import Packed, Row, SourceBatch
 from .blocks import Block, Site
 from .config import MeloConfig
 from .modules import frozen
+from .replay import CausalReplay, Prefix, Replay
+from .shortcut import SourceReplay
+from .types import Reach
 
 if TYPE_CHECKING:
-    from .replay import Replay
     from .routing import Router
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -67,9 +69,16 @@ def group_rows(router: Router, edits: Sequence[tuple[str, Sequence[Row]]], confi
     edit = torch.tensor([i for i, (_, own) in enumerate(edits) for _ in own])
     backbone = router.backbone
     return [
-        Group(backbone.replay(router, batch, config.reach, config.prefix_cache), edit[members])
+        Group(open_replay(router, batch, config.reach, config.prefix_cache), edit[members])
         for members, batch in backbone.pack(rows, ROWS)
     ]
+
+
+def open_replay(router: Router, batch: Packed, reach: Reach, cached: bool) -> Replay:
+    """Return what gives a batch's target logits at every step, with the frozen prefix cached if wanted."""
+    if isinstance(batch, SourceBatch):
+        return SourceReplay.of(router, batch, cached)
+    return CausalReplay(router, batch, reach, Prefix.of(router, batch, reach) if cached else None)
 
 
 class Trainer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .edit import Edit, Prompt, prompt_key
+from .edit import Edit, prompt_key
+from .types import Prompt
 
 
 class Wordings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .base import Backbone, Encoded, Form, Locations
+from .base import Backbone, Locations
 from .causal import CausalBackbone
 from .classifier import ClassifierBackbone
 from .seq2seq import Seq2SeqBackbone
@@ -13,7 +13,7 @@ from .source import SourceBackbone
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Backbone", "Encoded", "Form", "Locations", "SourceBackbone", "open_backbone"]
+__all__ = ["Backbone", "Locations", "SourceBackbone", "open_backbone"]
 
 
 def model_class(config: Any) -> Any:

@@ -7,36 +7,24 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..batch import Encoded, Packed, Row
 from ..chat import ChatMarkers, Words
-from ..config import KeyAt, MeloConfig, Reach, key_layer_index, last_layers
-from ..edit import Edit, Prompt
+from ..config import MeloConfig, key_layer_index, last_layers
+from ..edit import Edit
 from ..errors import EditError, ModelError
 from ..modules import compressed, feed_forward_output, fingerprint, linear_names
 from ..segments import Segmenter
+from ..types import Form, KeyAt, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..batch import Packed, Row
     from ..names import Pooling
-    from ..replay import Replay
-    from ..routing import Router
-
-Form = Literal["raw", "chat"]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A prompt as tokens: ``ids``, the span of ``words`` its key is taken of, and the ``form`` it was written in."""
-
-    ids: list[int]
-    words: Words
-    form: Form
 
 
 @dataclass(frozen=True)
@@ -276,10 +264,6 @@ class Backbone(ABC):
     @abstractmethod
     def key_run(self, batch: Packed) -> Callable[[], object]:
         """Return a function that runs the model once on a batch of prompts, at least up to the key layer."""
-
-    @abstractmethod
-    def replay(self, router: Router, batch: Packed, reach: Reach, cached: bool) -> Replay:
-        """Return what gives the batch's target logits at every step, with the frozen prefix cached if wanted."""
 
     @abstractmethod
     def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor, nn
+from transformers import DynamicCache
 
-from ..batch import Batch, Packed, Row, SourceBatch, batches
+from ..batch import Batch, Encoded, Packed, Row, SourceBatch, batches
 from ..chat import ChatMarkers, Words, user_words
-from ..config import Reach
-from ..edit import Prompt, prompt_text
+from ..edit import prompt_text
 from ..errors import EditError, ModelError
 from ..modules import decoder_layers, frozen
-from ..replay import CausalReplay, Prefix, opening_cache, run_decoder
-from .base import Backbone, Encoded, Form
+from ..types import Form, Prompt
+from .base import Backbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from ..routing import Router
 
 
 class CausalBackbone(Backbone):
@@ -167,22 +165,18 @@ class CausalBackbone(Backbone):
 
     def batch(self, rows: Sequence[Row]) -> Packed:
         """Pad rows, in their order, into one batch."""
-        return Batch.of(rows, self)
+        return Batch.of(rows, self.pad_id, self.device)
 
     def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
         """Pack rows into batches, rows with the same template opening together, so that it is computed once."""
-        return batches(rows, self, size)  # type: ignore[return-value]
+        # in a window, or by columns alone, the padding after an opening would count
+        return batches(rows, self.pad_id, self.device, size, share=not self.counts_columns)
 
     def key_run(self, batch: Packed) -> Callable[[], object]:
         """Run the shared opening of a batch's prompts, and return a function that runs the rest."""
         if isinstance(batch, SourceBatch):
             return partial(self.model, input_ids=batch.ids, attention_mask=batch.mask)
         return partial(run_decoder, self, batch, batch.shared, None, opening_cache(self, batch))
-
-    def replay(self, router: Router, batch: Packed, reach: Reach, cached: bool) -> CausalReplay:
-        """Return what gives the batch's target logits at every step."""
-        assert isinstance(batch, Batch)
-        return CausalReplay(router, batch, reach, Prefix.of(router, batch, reach) if cached else None)
 
     def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Generate after each prompt."""
@@ -207,3 +201,24 @@ class CausalBackbone(Backbone):
         logits = self.model(**inputs, **kept, use_cache=False).logits
         starts = [len(row.prompt) - 1 - (first if kept else 0) for row in rows]
         return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]
+
+
+def run_decoder(
+    backbone: CausalBackbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
+) -> Tensor:
+    """Run the model below its output embedding on columns ``start`` to ``stop``; earlier ones are in ``cache``."""
+    columns = slice(start, stop)
+    inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
+    if "position_ids" in backbone.forward_names:
+        inputs["position_ids"] = batch.positions[:, columns]
+    return backbone.decoder(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
+
+
+def opening_cache(backbone: CausalBackbone, batch: Batch) -> DynamicCache:
+    """Return a cache that holds the opening all rows share, run once and then repeated for every row."""
+    cache = DynamicCache()
+    if batch.shared:
+        one = batch.select(torch.tensor([0]))
+        run_decoder(backbone, one, 0, batch.shared, cache)
+        cache.batch_repeat_interleave(len(batch.rows))
+    return cache

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..batch import Packed, Row, SourceBatch
+from ..batch import Encoded, Packed, Row, SourceBatch
 from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from ..modules import decoder_layers, frozen
-from .base import Encoded
 from .source import SourceBackbone
 
 if TYPE_CHECKING:
@@ -102,4 +101,4 @@ class ClassifierBackbone(SourceBackbone):
 
     def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (1, labels) of each."""
-        return list(self.model(**self.inputs(SourceBatch.of(rows, self))).logits[:, None])
+        return list(self.model(**self.inputs(self.batch(rows))).logits[:, None])

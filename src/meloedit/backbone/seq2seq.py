@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..batch import Packed, Row, SourceBatch
+from ..batch import Encoded, Packed, Row, SourceBatch
 from ..errors import EditError, ModelError
-from .base import Encoded
 from .source import SourceBackbone, layer_list
 
 if TYPE_CHECKING:
@@ -73,5 +72,5 @@ class Seq2SeqBackbone(SourceBackbone):
 
     def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
-        logits = self.model(**self.inputs(SourceBatch.of(rows, self))).logits
+        logits = self.model(**self.inputs(self.batch(rows))).logits
         return [logits[i, : len(row.target)] for i, row in enumerate(rows)]

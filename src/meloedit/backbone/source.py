@@ -5,21 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from ..batch import Packed, Row, SourceBatch, source_batches
+from ..batch import Encoded, Packed, Row, SourceBatch, of_like_length
 from ..chat import Words
-from ..config import Reach
-from ..edit import Prompt
 from ..errors import EditError, ModelError
 from ..modules import linear_names
-from ..shortcut import SourceReplay
-from .base import Backbone, Encoded, Form
-
-if TYPE_CHECKING:
-    from ..routing import Router
+from ..types import Form, Prompt
+from .base import Backbone
 
 
 def layer_list(model: nn.Module, inside: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -71,13 +66,13 @@ class SourceBackbone(Backbone):
             return Words(len(ids) - 1, len(ids), self.key_at != "words")
         return Words(text[0], text[-1] + 1, True)
 
-    def batch(self, rows: Sequence[Row]) -> Packed:
+    def batch(self, rows: Sequence[Row]) -> SourceBatch:
         """Pad rows, in their order, into one batch."""
-        return SourceBatch.of(rows, self)
+        return SourceBatch.of(rows, self.pad_id, self.device, self.key_at == "position")
 
     def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
         """Pack rows of like length together."""
-        return source_batches(rows, self, size)  # type: ignore[return-value]
+        return [(part, self.batch([rows[i] for i in part])) for part in of_like_length(rows, size)]
 
     def inputs(self, batch: SourceBatch) -> dict[str, Any]:
         """Return what a forward call on a batch is given, targets included where the model reads them."""
@@ -87,8 +82,3 @@ class SourceBackbone(Backbone):
         """Return a function that runs the source module on a batch's prompts."""
         assert isinstance(batch, SourceBatch)
         return partial(self.source, input_ids=batch.ids, attention_mask=batch.mask)
-
-    def replay(self, router: Router, batch: Packed, reach: Reach, cached: bool) -> SourceReplay:
-        """Return what gives the batch's target logits at every step."""
-        assert isinstance(batch, SourceBatch)
-        return SourceReplay.of(router, batch, cached)

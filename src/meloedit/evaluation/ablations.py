@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..clusters import ClusterIndex
-from ..edit import Prompt
 from ..errors import MeloEditError
 from ..modules import fingerprint
+from ..types import Prompt
 from .kept import Fact, Facts, Runs
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ..calibration import Progress
     from ..config import MeloConfig
     from ..editor import Editor
+    from ..types import Progress
 
 QUANTILES = (0.001, 0.005, 0.02, 0.1, 0.5)
 """Quantiles of the distance from a key to the nearest key of another fact: the radii of ``auto``."""

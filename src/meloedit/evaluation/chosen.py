@@ -14,9 +14,8 @@ from .task import Item, Task
 
 if TYPE_CHECKING:
     from ..backbone import Backbone
-    from ..calibration import Progress
-    from ..edit import Prompt
     from ..methods.base import Method
+    from ..types import Progress, Prompt
     from .plan import Plan
 
 LEAST_TOKENS = 20

@@ -14,9 +14,8 @@ import numpy as np
 from .metrics import Estimate, pooled
 
 if TYPE_CHECKING:
-    from ..calibration import Progress
-    from ..edit import Prompt
     from ..methods.base import Method
+    from ..types import Progress, Prompt
 
 TOKENS = 16
 """Tokens of each answer that is timed, whatever the model would say."""

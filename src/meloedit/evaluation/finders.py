@@ -26,10 +26,10 @@ from .features import kept
 from .folder import digest
 
 if TYPE_CHECKING:
-    from ..backbone import Encoded
-    from ..calibration import Progress
-    from ..edit import Edit, Prompt
+    from ..batch import Encoded
+    from ..edit import Edit
     from ..methods.base import Method
+    from ..types import Progress, Prompt
 
 AT_ONCE = 512
 """Prompts that are compared with all keys at once."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..edit import Prompt, prompt_text
+from ..edit import prompt_text
+from ..types import Prompt
 
 PREFIXES: dict[str, tuple[str, str]] = {
     "system": ("system", "You are a helpful assistant. Answer with as few words as you can."),

@@ -24,8 +24,8 @@ from .routing_figures import Measured, Negatives
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..calibration import Progress
     from ..edit import Edit
+    from ..types import Progress
     from .folder import RunFolder
     from .plan import Plan
     from .task import Task

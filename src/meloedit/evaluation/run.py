@@ -25,9 +25,8 @@ from .provenance import forget_peak, peak_gigabytes, provenance
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..calibration import Progress
-    from ..edit import Prompt
     from ..methods.base import Method
+    from ..types import Progress, Prompt
 
 CHUNK = 128
 """Prompts that are scored before they are written down."""

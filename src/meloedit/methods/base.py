@@ -23,11 +23,10 @@ from ..modules import frozen, once
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..backbone import Encoded
-    from ..batch import Packed
-    from ..calibration import Progress
-    from ..edit import Edit, Prompt
+    from ..batch import Encoded, Packed
+    from ..edit import Edit
     from ..prompts import Route
+    from ..types import Progress, Prompt
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..batch import Row
-    from ..calibration import Progress
-    from ..edit import Edit, Prompt
+    from ..edit import Edit
     from ..prompts import Route
+    from ..types import Progress, Prompt
 
 STORE = "edits.melo"
 

@@ -22,8 +22,9 @@ from ..zoo import ENCODER, encoder_folder, why_not_loaded
 from .base import Method, Settings, Size
 
 if TYPE_CHECKING:
-    from ..backbone import Encoded
-    from ..edit import Edit, Prompt
+    from ..batch import Encoded
+    from ..edit import Edit
+    from ..types import Prompt
 
 
 @dataclass(frozen=True)

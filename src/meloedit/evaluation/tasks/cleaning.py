@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ...edit import Edit, Prompt, prompt_key
+from ...edit import Edit, prompt_key
 from ...errors import EditError
+from ...types import Prompt
 from ..task import Far, Item
 
 RULE = (
