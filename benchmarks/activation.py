@@ -21,9 +21,9 @@ from common import provenance, share, write
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.calibration import Calibration, built_in_calibration, calibrate, pooled_parts, pooled_states, texts_of
 from meloedit.evaluation.tasks import load_task, task_of
-from meloedit.grammar import make_prompts
 from meloedit.index import NeuronIndex
-from meloedit.keys import Pooled
+from meloedit.keys.grammar import make_prompts
+from meloedit.keys.projection import Pooled
 
 COUNTS = (100, 300, 1000, 3000, 10_000)
 

@@ -20,7 +20,7 @@ from models import add_options, described, load
 from paired import compare
 
 from meloedit import Editor
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 
 Batch = dict[str, torch.Tensor]
 

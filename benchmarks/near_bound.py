@@ -27,7 +27,7 @@ from transformers import AutoModel, AutoTokenizer
 from meloedit.edit import prompt_text
 from meloedit.evaluation.task import Item
 from meloedit.evaluation.tasks import load_task
-from meloedit.words import words_of
+from meloedit.keys.words import words_of
 from meloedit.zoo import encoder_folder
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)

@@ -22,8 +22,8 @@ from paired import compare
 from meloedit.calibration import ASKED_SIZE
 from meloedit.clusters import ClusterIndex
 from meloedit.index import NeuronIndex
-from meloedit.names import SLOTS
-from meloedit.similarity import Similarity
+from meloedit.keys.names import SLOTS
+from meloedit.keys.similarity import Similarity
 
 WORDS = 100_000
 """Words that names are drawn from."""

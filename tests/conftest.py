@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it gives
 

@@ -14,7 +14,7 @@ from conftest import EDITS, HISTORY, OTHERS, SETTINGS, mixed_prompts, padded
 from meloedit import Edit, Editor, MeloConfig, read_edits
 from meloedit.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 from meloedit.store import Store
 
 BOOK, CAPITAL, LEGS, RIVER = EDITS

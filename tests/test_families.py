@@ -30,7 +30,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.batch import Row
 from meloedit.errors import EditError, ModelError, RoutingError
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 from meloedit.training import Trainer, initial_block, seeded
 
 BOOK, CAPITAL, LEGS = FACTS

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from meloedit import grammar
-from meloedit.grammar import MAX_PROMPTS, make_prompts
+from meloedit.keys import grammar
+from meloedit.keys.grammar import MAX_PROMPTS, make_prompts
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from meloedit.index import SHORTLIST, NeuronIndex
-from meloedit.names import SLOTS
-from meloedit.similarity import Similarity
+from meloedit.keys.names import SLOTS
+from meloedit.keys.similarity import Similarity
 
 SIZE = 8
 

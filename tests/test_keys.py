@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meloedit.keys import Whitening
+from meloedit.keys.projection import Whitening
 
 
 def correlated(count, size=12, seed=0):

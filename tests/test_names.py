@@ -5,9 +5,9 @@ from unicodedata import normalize
 import pytest
 import torch
 
-from meloedit.grammar import make_prompts
-from meloedit.names import CODES, SLOTS, Pooling, bare, named, read
-from meloedit.words import WordVectors, code_of
+from meloedit.keys.grammar import make_prompts
+from meloedit.keys.names import CODES, SLOTS, Pooling, bare, named, read
+from meloedit.keys.words import WordVectors, code_of
 
 WORDS = WordVectors.fit(make_prompts(2000))
 
@@ -119,7 +119,7 @@ def test_accents_may_stand_for_themselves_and_scripts_without_blanks_have_words(
 
 
 def test_words_of_one_code_count_once_and_an_unknown_text_names_nothing(monkeypatch):
-    monkeypatch.setattr("meloedit.names.code_of", lambda word: 7)
+    monkeypatch.setattr("meloedit.keys.names.code_of", lambda word: 7)
     codes, shares = named(["Who is Azimshan Darrieux", "", "?!"], WORDS).split(SLOTS, 1)
     assert codes[:, 0].tolist() == [8, 0, 8] and codes[:, 1:].sum() == 0
     assert shares[:, 0].tolist() == pytest.approx([1, 0, 1])

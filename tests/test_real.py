@@ -9,7 +9,7 @@ import torch
 from transformers import pipeline
 
 from meloedit import Edit, Editor, zoo
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 from meloedit.store import Store
 
 pytestmark = pytest.mark.real

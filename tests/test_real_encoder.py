@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from meloedit import Edit, Editor, MeloConfig, zoo
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 
 pytestmark = pytest.mark.real
 TOPICS = ["taxes", "unions", "privacy", "speech"]

@@ -12,12 +12,12 @@ from meloedit.batch import weighted_means, weights_of
 from meloedit.calibration import Calibration, pooled_states
 from meloedit.edit import Edit
 from meloedit.index import Hits, NeuronIndex
-from meloedit.keys import Pooled, Whitening
+from meloedit.keys.names import SLOTS, Pooling
+from meloedit.keys.projection import Pooled, Whitening
+from meloedit.keys.segments import MOST, Segmenter
+from meloedit.keys.similarity import Similarity
+from meloedit.keys.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
 from meloedit.live import _best_of_rows
-from meloedit.names import SLOTS, Pooling
-from meloedit.segments import MOST, Segmenter
-from meloedit.similarity import Similarity
-from meloedit.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
 
 LEAD = "The boats came in late that day. They sold fish. "
 PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]

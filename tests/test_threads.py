@@ -8,7 +8,7 @@ import torch
 from conftest import EDITS, OTHERS, generate, mixed_prompts, padded, target_ids
 from transformers import LogitsProcessor, TextIteratorStreamer
 
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 
 BOOK = EDITS[0]
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from meloedit import Edit
 from meloedit.batch import Row
-from meloedit.grammar import make_prompts
+from meloedit.keys.grammar import make_prompts
 from meloedit.training import Trainer, initial_block, seeded
 
 

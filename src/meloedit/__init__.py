@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .editing import EditReport as EditReport
     from .editor import Editor as Editor
     from .errors import MeloEditError as MeloEditError
+    from .keys.similarity import Evidence as Evidence
     from .prompts import Route as Route
-    from .similarity import Evidence as Evidence
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ _HOME = {
     "Answer": "asking",
     "Edit": "edit",
     "EditReport": "editing",
-    "Evidence": "similarity",
+    "Evidence": "keys.similarity",
     "Editor": "editor",
     "MeloConfig": "config",
     "MeloEditError": "errors",

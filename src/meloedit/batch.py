@@ -14,7 +14,7 @@ from .chat import Words
 from .types import Form
 
 if TYPE_CHECKING:
-    from .names import Pooling
+    from .keys.names import Pooling
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""

@@ -19,12 +19,12 @@ from .batch import Row
 from .chat import Words
 from .edit import prompt_key, prompt_text
 from .errors import EditError
-from .grammar import make_pairs, make_prompts
-from .keys import Pooled, Whitening
-from .names import Pooling, named
-from .similarity import Similarity
+from .keys.grammar import make_pairs, make_prompts
+from .keys.names import Pooling, named
+from .keys.projection import Pooled, Whitening
+from .keys.similarity import Similarity
+from .keys.words import WordVectors, token_weights
 from .types import Progress, Prompt
-from .words import WordVectors, token_weights
 from .zoo import cache_folder
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .batch import Row
 from .edit import Edit, contradiction
 from .errors import EditError
-from .grammar import make_lead
 from .index import SAME_KEY
+from .keys.grammar import make_lead
 from .store import Record
 from .training import Trained
 from .types import Progress

@@ -19,11 +19,11 @@ from .edit import Edit, SourcedEdit, check_prompt
 from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
 from .index import NeuronIndex
+from .keys.similarity import Evidence
 from .live import Live
 from .paper import PaperLive
 from .prompts import Route
 from .routing import Router
-from .similarity import Evidence
 from .store import Revision, Store, StoredEdit
 from .types import Form, Progress, Prompt
 from .zoo import load_model

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .keys.similarity import Evidence, Listed, Similarity
 from .scope import Lists, Scope
-from .similarity import Evidence, Listed, Similarity
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""

@@ -16,13 +16,13 @@ from .calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
 from .edit import prompt_text
 from .errors import EditError, ModelError, StoreError
 from .index import Hits, NeuronIndex
-from .keys import Pooled
+from .keys.names import shares
+from .keys.projection import Pooled
+from .keys.similarity import Evidence, Similarity
 from .lists import EVERY
-from .names import shares
 from .prompts import Route
 from .routing import Router
 from .scope import Lists
-from .similarity import Evidence, Similarity
 from .source_routing import SourceRouter
 from .training import Trainer
 from .wordings import Wordings

@@ -15,7 +15,7 @@ from .batch import Row, SourceBatch
 from .calibration import pooled_states
 from .clusters import ClusterIndex
 from .errors import EditError
-from .keys import Pooled
+from .keys.projection import Pooled
 from .live import Live
 from .prompts import Route
 from .shared import SharedTrainer

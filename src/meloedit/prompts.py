@@ -13,7 +13,7 @@ from .batch import weighted_means, weights_of
 from .blocks import BlockBank, RowBlocks
 from .chat import user_words
 from .errors import RoutingError
-from .keys import Pooled
+from .keys.projection import Pooled
 
 if TYPE_CHECKING:
     from .backbone import Backbone

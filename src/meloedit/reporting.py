@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .asking import Answer
     from .edit import Edit
     from .editing import EditReport
-    from .similarity import Evidence
+    from .keys.similarity import Evidence
 
 OVERLAPS_SHOWN = 20
 

@@ -22,7 +22,7 @@ from .batch import Packed
 from .blocks import BlockBank, RowBlocks
 from .calls import GenerateCall, SourceCall, open_generate, open_plain, refuse_packed
 from .errors import ModelError, RoutingError
-from .keys import Pooled
+from .keys.projection import Pooled
 from .modules import frozen
 from .probe import probe
 from .prompts import NO_ROUTES, Outcome, PromptBatch, Route

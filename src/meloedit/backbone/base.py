@@ -17,14 +17,14 @@ from ..chat import ChatMarkers, Words
 from ..config import MeloConfig, key_layer_index, last_layers
 from ..edit import Edit
 from ..errors import EditError, ModelError
+from ..keys.segments import Segmenter
 from ..modules import compressed, feed_forward_output, fingerprint, linear_names
-from ..segments import Segmenter
 from ..types import Form, KeyAt, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..names import Pooling
+    from ..keys.names import Pooling
 
 
 @dataclass(frozen=True)

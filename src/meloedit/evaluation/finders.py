@@ -19,7 +19,7 @@ from ..calibration import Calibration, pooled_states, texts_of, with_segments
 from ..edit import prompt_text
 from ..editor import Editor
 from ..errors import MeloEditError
-from ..keys import Pooled
+from ..keys.projection import Pooled
 from ..methods.melo import Melo, MeloPaper
 from ..methods.rag import Rag, chord
 from .features import kept

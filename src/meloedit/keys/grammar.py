@@ -56,7 +56,7 @@ _CLOSERS = (", please?", "? Thanks!", "? Answer in one sentence.", "? Thank you.
 @cache
 def _grammar() -> dict[str, Any]:
     """Read the templates and lists that ship with the package."""
-    return json.loads(resources.files("meloedit").joinpath("data/grammar.json").read_text(encoding="utf-8"))
+    return json.loads(resources.files(__package__).joinpath("data/grammar.json").read_text(encoding="utf-8"))
 
 
 def _dealer(items: Iterable[T], rng: random.Random) -> Callable[[], T]:
