@@ -23,7 +23,7 @@ from common import provenance, share, write
 from torch import Tensor
 
 from meloedit import Editor, MeloConfig
-from meloedit.batch import Row
+from meloedit.backbones.batch import Row
 from meloedit.blocks import Site
 from meloedit.evaluation.task import Item
 from meloedit.evaluation.tasks import load_task, task_of

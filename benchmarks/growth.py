@@ -28,9 +28,9 @@ from filled import filled, made_up_block, made_up_edit
 from paired import compare
 
 from meloedit import Edit, Editor
+from meloedit.backbones.loading import load_model
 from meloedit.store import Store
 from meloedit.training import Trained, Trainer
-from meloedit.zoo import load_model
 
 
 def without_training() -> None:

@@ -26,7 +26,8 @@ import torch
 from common import peak_gigabytes, provenance, share, write
 from rich.progress import Progress
 
-from meloedit import Edit, Editor, MeloConfig, zoo
+from meloedit import Edit, Editor, MeloConfig
+from meloedit.backbones import loading as zoo
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.data import Sentence, hallucinations, web_texts
 from meloedit.evaluation.metrics import perplexity_of_rows

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from meloedit.zoo import DEMO_MODEL, load_model
+from meloedit.backbones.loading import DEMO_MODEL, load_model
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

@@ -24,11 +24,11 @@ from common import provenance, write
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
+from meloedit.backbones.loading import encoder_folder
 from meloedit.edit import prompt_text
 from meloedit.evaluation.task import Item
 from meloedit.evaluation.tasks import load_task
 from meloedit.keys.words import words_of
-from meloedit.zoo import encoder_folder
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)
 AT_ONCE = 128

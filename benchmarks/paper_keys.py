@@ -24,9 +24,9 @@ from common import provenance, read_jsonl, write
 from rich.progress import track
 
 from meloedit import Editor, MeloConfig
+from meloedit.backbones.loading import load_model
 from meloedit.clusters import ClusterIndex
 from meloedit.evaluation.data import nq_questions, zsre_questions
-from meloedit.zoo import load_model
 
 QUANTILES = (0.03, 0.08, 0.15, 0.3, 0.6)
 """Initial radii: half of these quantiles of the distance from a key to the nearest one of another answer."""

@@ -20,10 +20,10 @@ from common import peak_gigabytes, provenance, write
 from rich.progress import Progress
 
 from meloedit import Edit, Editor
+from meloedit.backbones.loading import load_model
 from meloedit.evaluation.data import Case, scotus_cases, split
 from meloedit.evaluation.metrics import share
 from meloedit.inputs import read_config
-from meloedit.zoo import load_model
 
 BATCH = 32
 

@@ -21,10 +21,10 @@ from common import peak_gigabytes, provenance, write
 from rich.progress import Progress
 
 from meloedit import Answer, Edit, Editor, MeloConfig
+from meloedit.backbones.loading import load_model
 from meloedit.evaluation.data import nq_questions, zsre_questions
 from meloedit.evaluation.metrics import exact, f1, mean, released_f1, share
 from meloedit.inputs import read_config
-from meloedit.zoo import load_model
 
 BATCH = 128
 

@@ -22,7 +22,7 @@ from common import peak_gigabytes, provenance, share
 from rich.progress import Progress
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
 
-from meloedit import zoo
+from meloedit.backbones import loading as zoo
 from meloedit.evaluation.data import TOPICS, Case, scotus_cases, split
 
 

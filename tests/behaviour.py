@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.zoo import load_model
+from meloedit.backbones.loading import load_model
 
 Found = Iterator[tuple[str, Any]]
 WORLD = [

@@ -3,7 +3,7 @@
 import pytest
 from conftest import CHATML, INST
 
-from meloedit.chat import ChatMarkers, user_words
+from meloedit.backbones.chat import ChatMarkers, user_words
 
 LLAMA3 = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}</s>\n\n{{ message['content'] | trim }}<|im_end|>"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from meloedit import Edit, demo, zoo
+from meloedit import Edit, demo
+from meloedit.backbones import loading as zoo
 from meloedit.cli import app
 from meloedit.demo import Demo, Line, Removal, next_commands, read_facts, show_demo
 from meloedit.edit import EVALUATION_FIELDS, contradiction

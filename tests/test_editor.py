@@ -12,7 +12,7 @@ import torch
 from conftest import EDITS, HISTORY, OTHERS, SETTINGS, mixed_prompts, padded
 
 from meloedit import Edit, Editor, MeloConfig, read_edits
-from meloedit.batch import Row
+from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.keys.grammar import make_prompts
 from meloedit.store import Store

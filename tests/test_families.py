@@ -28,7 +28,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.batch import Row
+from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, RoutingError
 from meloedit.keys.grammar import make_prompts
 from meloedit.training import Trainer, initial_block, seeded

@@ -83,7 +83,7 @@ def test_edits_change_answers_and_reset_and_close_bring_the_model_back(opened, n
     make(method, edits)
     method.close()
     rows = [method.backbone.encode(prompt) for prompt in prompts]
-    from meloedit.batch import Row
+    from meloedit.backbones.batch import Row
 
     with torch.no_grad():
         plain = method.backbone.target_logits([Row.of(row, [1, 1]) for row in rows])

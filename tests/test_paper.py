@@ -10,7 +10,7 @@ from conftest import END, HISTORY, OTHERS, padded
 from torch.nn import functional as F
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.batch import Row
+from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.shared import SharedTrainer
 from meloedit.store import Store

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.backbone import open_backbone
+from meloedit.backbones import open_backbone
 from meloedit.errors import ModelError
 from meloedit.presets import PRESETS
 from meloedit.probe import probe

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import pipeline
 
-from meloedit import Edit, Editor, zoo
+from meloedit import Edit, Editor
+from meloedit.backbones import loading as zoo
 from meloedit.keys.grammar import make_prompts
 from meloedit.store import Store
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from meloedit import Edit, Editor, MeloConfig, zoo
+from meloedit import Edit, Editor, MeloConfig
+from meloedit.backbones import loading as zoo
 from meloedit.keys.grammar import make_prompts
 
 pytestmark = pytest.mark.real

@@ -3,8 +3,8 @@
 import pytest
 
 from meloedit import Edit
+from meloedit.backbones.loading import cache_folder, load_model
 from meloedit.methods import method_class
-from meloedit.zoo import cache_folder, load_model
 
 pytestmark = pytest.mark.real
 CACHE = cache_folder()  # read before the tests get one of their own: converting the model takes half a minute

@@ -8,7 +8,7 @@ import torch
 from conftest import EDITS, padded
 from transformers import DynamicCache
 
-from meloedit.batch import weighted_means, weights_of
+from meloedit.backbones.batch import weighted_means, weights_of
 from meloedit.calibration import Calibration, pooled_states
 from meloedit.edit import Edit
 from meloedit.index import Hits, NeuronIndex

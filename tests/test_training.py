@@ -8,7 +8,7 @@ from conftest import EDITS, HISTORY, OTHERS, generate
 from torch.nn import functional as F
 
 from meloedit import Edit
-from meloedit.batch import Row
+from meloedit.backbones.batch import Row
 from meloedit.keys.grammar import make_prompts
 from meloedit.training import Trainer, initial_block, seeded
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batch import Packed, Row
+from .backbones.batch import Packed, Row
+from .backbones.layers import frozen
 from .edit import prompt_text
 from .errors import EditError
-from .modules import frozen
 from .prompts import Route
 from .types import Progress, Prompt
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
-    from .batch import Encoded
+    from .backbones import Backbone
+    from .backbones.batch import Encoded
     from .live import Live
     from .types import Form
 

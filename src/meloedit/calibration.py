@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .batch import Row
-from .chat import Words
+from .backbones.batch import Row
+from .backbones.chat import Words
+from .backbones.loading import cache_folder
 from .edit import prompt_key, prompt_text
 from .errors import EditError
 from .keys.grammar import make_pairs, make_prompts
@@ -25,13 +26,12 @@ from .keys.projection import Pooled, Whitening
 from .keys.similarity import Similarity
 from .keys.words import WordVectors, token_weights
 from .types import Progress, Prompt
-from .zoo import cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .backbone import Backbone
-    from .batch import Encoded
+    from .backbones import Backbone
+    from .backbones.batch import Encoded
     from .config import MeloConfig
     from .routing import Router
 

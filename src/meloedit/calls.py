@@ -12,7 +12,7 @@ from .errors import RoutingError
 from .prompts import PromptBatch, describe
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from .backbones import Backbone
 
 _DRAFTS = "assisted decoding verifies draft tokens in the prompt's own forward pass"
 _HUB = "this way of decoding runs code from a hub"

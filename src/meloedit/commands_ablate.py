@@ -237,7 +237,7 @@ def _bench(
     with saying(finished), progress() as tell:
         loaded, tokenizer = load(model, device, dtype, tell)
         from . import __version__
-        from .backbone import open_backbone
+        from .backbones import open_backbone
         from .editor import Editor
         from .evaluation.ablations import Bench, identity
 

@@ -14,12 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .backbones.loading import DEMO_MODEL
 from .edit import Edit
 from .errors import StoreError
 from .opening import check_new, load
 from .store import Store
 from .terminal import Column, console, line, make_table, note, put, shell, size
-from .zoo import DEMO_MODEL
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .batch import Row
+from .backbones.batch import Row
 from .edit import Edit, contradiction
 from .errors import EditError
 from .index import SAME_KEY

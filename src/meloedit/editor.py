@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .asking import Answer, Check, check_edits, generate_answers
-from .backbone import Locations, open_backbone
+from .backbones import Locations, open_backbone
+from .backbones.loading import load_model
 from .calibrating import anew
 from .calibration import Calibration, pooled_parts
 from .clusters import ClusterIndex
@@ -26,7 +27,6 @@ from .prompts import Route
 from .routing import Router
 from .store import Revision, Store, StoredEdit
 from .types import Form, Progress, Prompt
-from .zoo import load_model
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -28,8 +28,8 @@ from .training import Trainer
 from .wordings import Wordings
 
 if TYPE_CHECKING:
-    from .backbone import Backbone, Locations
-    from .batch import Encoded
+    from .backbones import Backbone, Locations
+    from .backbones.batch import Encoded
     from .config import MeloConfig
     from .edit import Edit
     from .store import Store, StoredEdit

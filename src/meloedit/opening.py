@@ -46,7 +46,7 @@ def load(
     tell(f"loading {name}", 0, 1)
     from transformers.utils import logging as transformers_logging
 
-    from .zoo import load_model
+    from .backbones.loading import load_model
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .batch import Row, SourceBatch
+from .backbones.batch import Row, SourceBatch
 from .calibration import pooled_states
 from .clusters import ClusterIndex
 from .errors import EditError
@@ -21,7 +21,7 @@ from .prompts import Route
 from .shared import SharedTrainer
 
 if TYPE_CHECKING:
-    from .batch import Encoded
+    from .backbones.batch import Encoded
     from .calibration import Calibration
     from .edit import Edit
     from .store import Revision, Store, StoredEdit

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .backbones.layers import frozen
 from .blocks import Site
 from .errors import ModelError
-from .modules import frozen
 
 if TYPE_CHECKING:
-    from .backbone import Backbone, Locations
+    from .backbones import Backbone, Locations
 
 PROBE = 4
 """Tokens of the forward call that finds out what the modules see."""

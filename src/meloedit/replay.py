@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from .backbone.causal import CausalBackbone, opening_cache, run_decoder
-from .batch import Batch, Packed
+from .backbones.batch import Batch, Packed
+from .backbones.causal import CausalBackbone, opening_cache, run_decoder
 from .blocks import RowBlocks
 from .types import Reach
 

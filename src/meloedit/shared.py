@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .batch import Row
+from .backbones.batch import Row
+from .backbones.layers import frozen
 from .blocks import Site
 from .errors import EditError
-from .modules import frozen
 from .training import EPSILON, Blocks, Factors, Scores, Trained, Trainer, group_rows, initial_block, seeded
 
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from .batch import SourceBatch
+from .backbones.batch import SourceBatch
 from .blocks import RowBlocks
 from .replay import Factors, of_rows
 
 if TYPE_CHECKING:
-    from .backbone import SourceBackbone
+    from .backbones import SourceBackbone
     from .routing import Router
 
 logger = logging.getLogger(__name__)

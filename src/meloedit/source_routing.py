@@ -18,7 +18,7 @@ from .prompts import NO_ROUTES, PromptBatch, describe_source
 from .routing import Frame, Router
 
 if TYPE_CHECKING:
-    from .backbone import SourceBackbone
+    from .backbones import SourceBackbone
 
 
 class SourceRouter(Router):

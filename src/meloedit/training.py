@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .batch import Packed, Row, SourceBatch
+from .backbones.batch import Packed, Row, SourceBatch
+from .backbones.layers import frozen
 from .blocks import Block, Site
 from .config import MeloConfig
-from .modules import frozen
 from .replay import CausalReplay, Prefix, Replay
 from .shortcut import SourceReplay
 from .types import Reach

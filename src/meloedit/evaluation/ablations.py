@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..backbones.layers import fingerprint
 from ..clusters import ClusterIndex
 from ..errors import MeloEditError
-from ..modules import fingerprint
 from ..types import Prompt
 from .kept import Fact, Facts, Runs
 
@@ -214,7 +214,7 @@ def _labels(bench: Bench, config: MeloConfig, prompts: Sequence[Prompt], targets
     """Return what clusters' labels are compared by: the targets, or as in the released code sums of token ids."""
     if not config.reference_quirks:
         return [target.strip() for target in targets]
-    from ..backbone import open_backbone
+    from ..backbones import open_backbone
 
     backbone = open_backbone(bench.model, bench.tokenizer)  # type: ignore[arg-type]
     backbone.configure(config)

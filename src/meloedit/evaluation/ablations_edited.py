@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..modules import features
+from ..backbones.layers import features
 from .ablations import KEYS_AT_ONCE, Bench
 from .metrics import exact, f1
 

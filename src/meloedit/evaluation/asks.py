@@ -10,8 +10,8 @@ from ..errors import EditError
 from .task import Item, Probe, Task
 
 if TYPE_CHECKING:
-    from ..backbone import Backbone
-    from ..batch import Encoded
+    from ..backbones import Backbone
+    from ..backbones.batch import Encoded
     from ..types import Prompt
 
 Set = Literal["edits", "rephrases", "near", "attribute", "far", "portability", "upstream", "accurate"]

@@ -13,7 +13,7 @@ from .prefixes import PREFIXES, prefixed
 from .task import Item, Task
 
 if TYPE_CHECKING:
-    from ..backbone import Backbone
+    from ..backbones import Backbone
     from ..methods.base import Method
     from ..types import Progress, Prompt
     from .plan import Plan

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backbones.loading import cache_folder
 from ..files import make_folder, write_bytes
-from ..zoo import cache_folder
 from .folder import digest
 
 if TYPE_CHECKING:

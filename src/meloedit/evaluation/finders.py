@@ -26,7 +26,7 @@ from .features import kept
 from .folder import digest
 
 if TYPE_CHECKING:
-    from ..batch import Encoded
+    from ..backbones.batch import Encoded
     from ..edit import Edit
     from ..methods.base import Method
     from ..types import Progress, Prompt

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..batch import Row
+from ..backbones.batch import Row
+from ..backbones.layers import frozen
 from ..errors import MeloEditError
-from ..modules import frozen
 
 if TYPE_CHECKING:
     from ..editor import Editor

@@ -27,7 +27,7 @@ from ..types import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..backbone import Backbone
+    from ..backbones import Backbone
 
 RUNS = "runs"
 """The folder, inside the one that is written to, of finished runs and keys."""

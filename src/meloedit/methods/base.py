@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from ..asking import greedy, said_in_batches
-from ..backbone import open_backbone
-from ..batch import Row
+from ..backbones import open_backbone
+from ..backbones.batch import Row
+from ..backbones.layers import frozen, once
 from ..errors import EditError, MeloEditError
-from ..modules import frozen, once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..batch import Encoded, Packed
+    from ..backbones.batch import Encoded, Packed
     from ..edit import Edit
     from ..prompts import Route
     from ..types import Progress, Prompt

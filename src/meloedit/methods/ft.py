@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..backbones.layers import feed_forward_output
 from ..errors import MeloEditError
-from ..modules import feed_forward_output
 from ..training import seeded
 from .base import Method, Settings, Size, only_trains
 from .state import read_state, write_state

@@ -18,7 +18,7 @@ from .base import Method, Said, Size
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..batch import Row
+    from ..backbones.batch import Row
     from ..edit import Edit
     from ..prompts import Route
     from ..types import Progress, Prompt

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..backbones.loading import ENCODER, encoder_folder, why_not_loaded
 from ..edit import prompt_text
 from ..errors import EditError, MeloEditError
 from ..prompts import Route
-from ..zoo import ENCODER, encoder_folder, why_not_loaded
 from .base import Method, Settings, Size
 
 if TYPE_CHECKING:
-    from ..batch import Encoded
+    from ..backbones.batch import Encoded
     from ..edit import Edit
     from ..types import Prompt
 

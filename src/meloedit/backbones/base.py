@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..batch import Encoded, Packed, Row
-from ..chat import ChatMarkers, Words
 from ..config import MeloConfig, key_layer_index, last_layers
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from ..keys.segments import Segmenter
-from ..modules import compressed, feed_forward_output, fingerprint, linear_names
 from ..types import Form, KeyAt, Prompt
+from .batch import Encoded, Packed, Row
+from .chat import ChatMarkers, Words
+from .layers import compressed, feed_forward_output, fingerprint, linear_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

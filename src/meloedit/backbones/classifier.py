@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..batch import Encoded, Packed, Row, SourceBatch
 from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
-from ..modules import decoder_layers, frozen
-from .source import SourceBackbone
+from .batch import Encoded, Packed, Row, SourceBatch
+from .encoder import SourceBackbone
+from .layers import decoder_layers, frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

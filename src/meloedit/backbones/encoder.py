@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from ..batch import Encoded, Packed, Row, SourceBatch, of_like_length
-from ..chat import Words
 from ..errors import EditError, ModelError
-from ..modules import linear_names
 from ..types import Form, Prompt
 from .base import Backbone
+from .batch import Encoded, Packed, Row, SourceBatch, of_like_length
+from .chat import Words
+from .layers import linear_names
 
 
 def layer_list(model: nn.Module, inside: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..batch import Encoded, Packed, Row, SourceBatch
 from ..errors import EditError, ModelError
-from .source import SourceBackbone, layer_list
+from .batch import Encoded, Packed, Row, SourceBatch
+from .encoder import SourceBackbone, layer_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from .base import Backbone, Locations
 from .causal import CausalBackbone
 from .classifier import ClassifierBackbone
+from .encoder import SourceBackbone
 from .seq2seq import Seq2SeqBackbone
-from .source import SourceBackbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..types import Form
 from .chat import Words
-from .types import Form
 
 if TYPE_CHECKING:
-    from .keys.names import Pooling
+    from ..keys.names import Pooling
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""

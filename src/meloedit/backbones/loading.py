@@ -14,7 +14,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError
+from ..errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
         raise ModelError(f"the model's name is empty: give a folder, a hub name, or {DEMO_MODEL!r}")
     from transformers import AutoConfig, AutoTokenizer
 
-    from .backbone import model_class
+    from . import model_class
 
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     looks_like_path = Path(source).is_absolute() or source.startswith(("./", "../", "~")) or source.count("/") > 1

@@ -11,13 +11,13 @@ from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from ..batch import Batch, Encoded, Packed, Row, SourceBatch, batches
-from ..chat import ChatMarkers, Words, user_words
 from ..edit import prompt_text
 from ..errors import EditError, ModelError
-from ..modules import decoder_layers, frozen
 from ..types import Form, Prompt
 from .base import Backbone
+from .batch import Batch, Encoded, Packed, Row, SourceBatch, batches
+from .chat import ChatMarkers, Words, user_words
+from .layers import decoder_layers, frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
