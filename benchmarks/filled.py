@@ -10,7 +10,7 @@ from models import Loaded
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.blocks import Block, Site
-from meloedit.store import Record
+from meloedit.store.store import Record
 
 AT_ONCE = 500
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from meloedit import Editor
 from meloedit.cli import app
 from meloedit.inputs import read_config
-from meloedit.store import Record, Store
+from meloedit.store.store import Record, Store
 from meloedit.terminal import line, size, some
 
 SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]

@@ -15,7 +15,7 @@ from meloedit import Edit, Editor, MeloConfig, read_edits
 from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.keys.grammar import make_prompts
-from meloedit.store import Store
+from meloedit.store.store import Store
 
 BOOK, CAPITAL, LEGS, RIVER = EDITS
 
@@ -581,7 +581,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
     def full(self, tensors):
         raise StoreError("disk is full")
 
-    monkeypatch.setattr("meloedit.store.Store.keep_lists", full)
+    monkeypatch.setattr("meloedit.store.store.Store.keep_lists", full)
     with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
         assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
     assert "the change is stored, but not the lists by which the store is opened faster (disk is full)" in caplog.text

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from meloedit import rows, schema
 from meloedit.edit import Edit
 from meloedit.errors import MeloEditError, StoreError
-from meloedit.store import ChangeRow, Record, Store
+from meloedit.store import rows, schema
+from meloedit.store.store import ChangeRow, Record, Store
 
 MODEL = {"name": "tiny", "fingerprint": "abc"}
 CONFIG = {"rank": 2, "layers": [1, 2]}

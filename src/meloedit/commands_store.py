@@ -12,7 +12,7 @@ from .options import EditIds, Json, StorePath
 from .terminal import Column, count, line, plain, put, put_json, saying, shell, size, some, table
 
 if TYPE_CHECKING:
-    from .store import Revision, Store, StoredEdit
+    from .store.store import Revision, Store, StoredEdit
 
 
 def ls(

@@ -18,7 +18,7 @@ from .backbones.loading import DEMO_MODEL
 from .edit import Edit
 from .errors import StoreError
 from .opening import check_new, load
-from .store import Store
+from .store.store import Store
 from .terminal import Column, console, line, make_table, note, put, shell, size
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from .edit import Edit, contradiction
 from .errors import EditError
 from .index import SAME_KEY
 from .keys.grammar import make_lead
-from .store import Record
+from .store.store import Record
 from .training import Trained
 from .types import Progress
 

@@ -25,7 +25,7 @@ from .live import Live
 from .paper import PaperLive
 from .prompts import Route
 from .routing import Router
-from .store import Revision, Store, StoredEdit
+from .store.store import Revision, Store, StoredEdit
 from .types import Form, Progress, Prompt
 
 if TYPE_CHECKING:

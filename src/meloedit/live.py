@@ -19,11 +19,11 @@ from .index import Hits, NeuronIndex
 from .keys.names import shares
 from .keys.projection import Pooled
 from .keys.similarity import Evidence, Similarity
-from .lists import EVERY
 from .prompts import Route
 from .routing import Router
 from .scope import Lists
 from .source_routing import SourceRouter
+from .store.scope_cache import EVERY
 from .training import Trainer
 from .wordings import Wordings
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .backbones.batch import Encoded
     from .config import MeloConfig
     from .edit import Edit
-    from .store import Store, StoredEdit
+    from .store.store import Store, StoredEdit
 
 logger = logging.getLogger(__name__)
 

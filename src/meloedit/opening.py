@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from .editor import Editor
-    from .store import Store
+    from .store.store import Store
     from .types import Progress
 
 
 def open_store(path: Path) -> Store:
     """Open a store alone; imported here because `--help` needs none."""
-    from .store import Store
+    from .store.store import Store
 
     return Store.open(path)
 
@@ -116,6 +116,6 @@ def check_new(path: Path) -> None:
     Raises:
         StoreError: if something is there already, or no folder to put it in.
     """
-    from .schema import check_free
+    from .store.schema import check_free
 
     check_free(path.absolute(), path)

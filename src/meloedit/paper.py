@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .backbones.batch import Encoded
     from .calibration import Calibration
     from .edit import Edit
-    from .store import Revision, Store, StoredEdit
+    from .store.store import Revision, Store, StoredEdit
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .edit import Edit
-from .errors import EditError, StoreError
-from .packing import Stack, Tensors, pack, stacked, unpack
+from ..edit import Edit
+from ..errors import EditError, StoreError
 from .schema import APPLICATION_ID, CHANGED_AT, FORMAT, PAGE_SIZE, STATE_AT, TABLES, damaged, digest
+from .tensors import Stack, Tensors, pack, stacked, unpack
 
 CHUNK = 400  # blocks read at once: below every SQLite's limit of parameters, and a short hold on the file
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import StoreError
+from ..errors import StoreError
 
 APPLICATION_ID = 0x4D454C4F  # "MELO": what makes a SQLite file a store of ours
 FORMAT = 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from .packing import Tensors, pack, unpack
 from .schema import digest
+from .tensors import Tensors, pack, unpack
 
 EVERY = 512
 """Edits that come or go before the lists are written again; opening a store takes in so many at most."""

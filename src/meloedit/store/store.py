@@ -17,10 +17,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import lists, rows, schema
-from .errors import StoreError
-from .packing import Stack
+from ..errors import StoreError
+from . import rows, schema
+from . import scope_cache as lists
 from .rows import ChangeRow, Record, Revision, State, StoredEdit
+from .tensors import Stack
 
 __all__ = ["ChangeRow", "Record", "Revision", "Store", "StoredEdit"]
 

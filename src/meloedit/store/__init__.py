@@ -1,0 +1,1 @@
+"""One SQLite file: the edits, their blocks and keys, and the history of every change. Imports no torch."""
