@@ -24,9 +24,9 @@ from torch import Tensor
 
 from meloedit import Editor, MeloConfig
 from meloedit.backbones.batch import Row
-from meloedit.blocks import Site
 from meloedit.evaluation.task import Item
 from meloedit.evaluation.tasks import load_task, task_of
+from meloedit.hooks.blocks import Site
 from meloedit.training import Trained, Trainer, group_rows, seeded
 
 PART = 32

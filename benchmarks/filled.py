@@ -9,7 +9,7 @@ import torch
 from models import Loaded
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.blocks import Block, Site
+from meloedit.hooks.blocks import Block, Site
 from meloedit.store.store import Record
 
 AT_ONCE = 500

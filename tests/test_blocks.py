@@ -7,7 +7,7 @@ from conftest import EDITS
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from meloedit.blocks import BlockBank, Site
+from meloedit.hooks.blocks import BlockBank, Site
 
 IN, OUT, COLUMNS = 6, 10, 7
 

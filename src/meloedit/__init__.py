@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .editing import EditReport as EditReport
     from .editor import Editor as Editor
     from .errors import MeloEditError as MeloEditError
+    from .hooks.prompt_batch import Route as Route
     from .keys.similarity import Evidence as Evidence
-    from .prompts import Route as Route
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ _HOME = {
     "Editor": "editor",
     "MeloConfig": "config",
     "MeloEditError": "errors",
-    "Route": "prompts",
+    "Route": "hooks.prompt_batch",
     "read_edits": "edit",
 }
 __all__ = ["Answer", "Edit", "EditReport", "Editor", "Evidence", "MeloConfig", "MeloEditError", "Route", "read_edits"]

@@ -13,7 +13,7 @@ from .backbones.batch import Packed, Row
 from .backbones.layers import frozen
 from .edit import prompt_text
 from .errors import EditError
-from .prompts import Route
+from .hooks.prompt_batch import Route
 from .types import Progress, Prompt
 
 if TYPE_CHECKING:

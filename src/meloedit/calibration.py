@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .backbones import Backbone
     from .backbones.batch import Encoded
     from .config import MeloConfig
-    from .routing import Router
+    from .hooks.router import Router
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from .config import MeloConfig
 from .edit import Edit, SourcedEdit, check_prompt
 from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
+from .hooks.prompt_batch import Route
+from .hooks.router import Router
 from .index import NeuronIndex
 from .keys.similarity import Evidence
 from .live import Live
 from .paper import PaperLive
-from .prompts import Route
-from .routing import Router
 from .store.store import Revision, Store, StoredEdit
 from .types import Form, Progress, Prompt
 

@@ -15,14 +15,14 @@ from torch import Tensor
 from .calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
 from .edit import prompt_text
 from .errors import EditError, ModelError, StoreError
+from .hooks.encoder_router import SourceRouter
+from .hooks.prompt_batch import Route
+from .hooks.router import Router
 from .index import Hits, NeuronIndex
 from .keys.names import shares
 from .keys.projection import Pooled
 from .keys.similarity import Evidence, Similarity
-from .prompts import Route
-from .routing import Router
 from .scope import Lists
-from .source_routing import SourceRouter
 from .store.scope_cache import EVERY
 from .training import Trainer
 from .wordings import Wordings

@@ -15,9 +15,9 @@ from .backbones.batch import Row, SourceBatch
 from .calibration import pooled_states
 from .clusters import ClusterIndex
 from .errors import EditError
+from .hooks.prompt_batch import Route
 from .keys.projection import Pooled
 from .live import Live
-from .prompts import Route
 from .shared import SharedTrainer
 
 if TYPE_CHECKING:

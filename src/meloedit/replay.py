@@ -14,11 +14,11 @@ from transformers import DynamicCache
 
 from .backbones.batch import Batch, Packed
 from .backbones.causal import CausalBackbone, opening_cache, run_decoder
-from .blocks import RowBlocks
+from .hooks.blocks import RowBlocks
 from .types import Reach
 
 if TYPE_CHECKING:
-    from .routing import Router
+    from .hooks.router import Router
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import torch
 
 from .backbones.batch import Row
 from .backbones.layers import frozen
-from .blocks import Site
 from .errors import EditError
+from .hooks.blocks import Site
 from .training import EPSILON, Blocks, Factors, Scores, Trained, Trainer, group_rows, initial_block, seeded
 
 

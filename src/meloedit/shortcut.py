@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from .backbones.batch import SourceBatch
-from .blocks import RowBlocks
+from .hooks.blocks import RowBlocks
 from .replay import Factors, of_rows
 
 if TYPE_CHECKING:
     from .backbones import SourceBackbone
-    from .routing import Router
+    from .hooks.router import Router
 
 logger = logging.getLogger(__name__)
 

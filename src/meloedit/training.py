@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from .backbones.batch import Packed, Row, SourceBatch
 from .backbones.layers import frozen
-from .blocks import Block, Site
 from .config import MeloConfig
+from .hooks.blocks import Block, Site
 from .replay import CausalReplay, Prefix, Replay
 from .shortcut import SourceReplay
 from .types import Reach
 
 if TYPE_CHECKING:
-    from .routing import Router
+    from .hooks.router import Router
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 ROWS = 32

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..backbones.batch import Encoded, Packed
     from ..edit import Edit
-    from ..prompts import Route
+    from ..hooks.prompt_batch import Route
     from ..types import Progress, Prompt
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .backbones.batch import weighted_means, weights_of
-from .backbones.chat import user_words
+from ..backbones.batch import weighted_means, weights_of
+from ..backbones.chat import user_words
+from ..errors import RoutingError
+from ..keys.projection import Pooled
 from .blocks import BlockBank, RowBlocks
-from .errors import RoutingError
-from .keys.projection import Pooled
 
 if TYPE_CHECKING:
-    from .backbones import Backbone
+    from ..backbones import Backbone
 
 Boundary = Literal["given", "labels", "template", "assumed"]
 Reason = Literal["fired", "outside scope", "quiet", "no edits", "no prompt"]

@@ -18,19 +18,19 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from .backbones.batch import Packed
-from .backbones.layers import frozen
+from ..backbones.batch import Packed
+from ..backbones.layers import frozen
+from ..errors import ModelError, RoutingError
+from ..keys.projection import Pooled
 from .blocks import BlockBank, RowBlocks
 from .calls import GenerateCall, SourceCall, open_generate, open_plain, refuse_packed
-from .errors import ModelError, RoutingError
-from .keys.projection import Pooled
 from .probe import probe
-from .prompts import NO_ROUTES, Outcome, PromptBatch, Route
+from .prompt_batch import NO_ROUTES, Outcome, PromptBatch, Route
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-    from .backbones import Backbone, Locations
+    from ..backbones import Backbone, Locations
 
 logger = logging.getLogger(__name__)
 

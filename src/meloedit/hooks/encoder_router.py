@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..errors import RoutingError
 from .calls import SourceCall, checked_settings, real_tokens, refuse_packed
-from .errors import RoutingError
-from .prompts import NO_ROUTES, PromptBatch, describe_source
-from .routing import Frame, Router
+from .prompt_batch import NO_ROUTES, PromptBatch, describe_source
+from .router import Frame, Router
 
 if TYPE_CHECKING:
-    from .backbones import SourceBackbone
+    from ..backbones import SourceBackbone
 
 
 class SourceRouter(Router):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .types import Reach
+from ..types import Reach
 
 Block = dict[str, tuple[Tensor, Tensor]]
 """One edit's knowledge: per target module A (p, in + K) and B (out, p)."""

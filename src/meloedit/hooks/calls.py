@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .errors import RoutingError
-from .prompts import PromptBatch, describe
+from ..errors import RoutingError
+from .prompt_batch import PromptBatch, describe
 
 if TYPE_CHECKING:
-    from .backbones import Backbone
+    from ..backbones import Backbone
 
 _DRAFTS = "assisted decoding verifies draft tokens in the prompt's own forward pass"
 _HUB = "this way of decoding runs code from a hub"

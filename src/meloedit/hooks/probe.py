@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .backbones.layers import frozen
+from ..backbones.layers import frozen
+from ..errors import ModelError
 from .blocks import Site
-from .errors import ModelError
 
 if TYPE_CHECKING:
-    from .backbones import Backbone, Locations
+    from ..backbones import Backbone, Locations
 
 PROBE = 4
 """Tokens of the forward call that finds out what the modules see."""
