@@ -19,11 +19,18 @@ import torch
 from common import provenance, share, write
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.calibration import Calibration, built_in_calibration, calibrate, pooled_parts, pooled_states, texts_of
 from meloedit.evaluation.tasks import load_task, task_of
-from meloedit.index import NeuronIndex
 from meloedit.keys.grammar import make_prompts
 from meloedit.keys.projection import Pooled
+from meloedit.routing.calibration import (
+    Calibration,
+    built_in_calibration,
+    calibrate,
+    pooled_parts,
+    pooled_states,
+    texts_of,
+)
+from meloedit.routing.index import NeuronIndex
 
 COUNTS = (100, 300, 1000, 3000, 10_000)
 

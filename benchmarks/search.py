@@ -19,11 +19,11 @@ import torch
 from common import provenance, write
 from paired import compare
 
-from meloedit.calibration import ASKED_SIZE
 from meloedit.clusters import ClusterIndex
-from meloedit.index import NeuronIndex
 from meloedit.keys.names import SLOTS
 from meloedit.keys.similarity import Similarity
+from meloedit.routing.calibration import ASKED_SIZE
+from meloedit.routing.index import NeuronIndex
 
 WORDS = 100_000
 """Words that names are drawn from."""

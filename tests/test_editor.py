@@ -565,7 +565,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
         raise AssertionError("every key was looked at")
 
     with monkeypatch.context() as patched:
-        patched.setattr("meloedit.scope.Scope.rescore", never)
+        patched.setattr("meloedit.routing.scope.Scope.rescore", never)
         with Editor.load(path, make_model(), tokenizer) as again:
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
             logits, routes = portrait(again)

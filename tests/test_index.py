@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from meloedit.index import SHORTLIST, NeuronIndex
 from meloedit.keys.names import SLOTS
 from meloedit.keys.similarity import Similarity
+from meloedit.routing.index import SHORTLIST, NeuronIndex
 
 SIZE = 8
 

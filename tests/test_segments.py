@@ -9,15 +9,15 @@ from conftest import EDITS, padded
 from transformers import DynamicCache
 
 from meloedit.backbones.batch import weighted_means, weights_of
-from meloedit.calibration import Calibration, pooled_states
 from meloedit.edit import Edit
-from meloedit.index import Hits, NeuronIndex
 from meloedit.keys.names import SLOTS, Pooling
 from meloedit.keys.projection import Pooled, Whitening
 from meloedit.keys.segments import MOST, Segmenter
 from meloedit.keys.similarity import Similarity
 from meloedit.keys.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
 from meloedit.live import _best_of_rows
+from meloedit.routing.calibration import Calibration, pooled_states
+from meloedit.routing.index import Hits, NeuronIndex
 
 LEAD = "The boats came in late that day. They sold fish. "
 PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
 from .edit import check_prompt, prompt_key
 from .errors import EditError
+from .routing.calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
 from .types import Progress, Prompt
 
 if TYPE_CHECKING:

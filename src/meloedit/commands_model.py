@@ -313,8 +313,8 @@ def calibrate(
 
     Example: meloedit calibrate facts.melo --min-similarity 0.7
     """
-    from .index import NeuronIndex
     from .inputs import read_prompts, with_line
+    from .routing.index import NeuronIndex
 
     sourced = read_prompts(prompts) if prompts is not None else []
     traffic = [prompt for _, prompt in sourced] or None

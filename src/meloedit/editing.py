@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .backbones.batch import Row
 from .edit import Edit, contradiction
 from .errors import EditError
-from .index import SAME_KEY
 from .keys.grammar import make_lead
+from .routing.index import SAME_KEY
 from .store.store import Record
 from .training import Trained
 from .types import Progress

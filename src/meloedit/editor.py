@@ -13,7 +13,6 @@ from .asking import Answer, Check, check_edits, generate_answers
 from .backbones import Locations, open_backbone
 from .backbones.loading import load_model
 from .calibrating import anew
-from .calibration import Calibration, pooled_parts
 from .clusters import ClusterIndex
 from .config import MeloConfig
 from .edit import Edit, SourcedEdit, check_prompt
@@ -21,10 +20,11 @@ from .editing import EditReport, plan, train_in_parts
 from .errors import EditError, ModelError, StoreError
 from .hooks.prompt_batch import Route
 from .hooks.router import Router
-from .index import NeuronIndex
 from .keys.similarity import Evidence
 from .live import Live
 from .paper import PaperLive
+from .routing.calibration import Calibration, pooled_parts
+from .routing.index import NeuronIndex
 from .store.store import Revision, Store, StoredEdit
 from .types import Form, Progress, Prompt
 

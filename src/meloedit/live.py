@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
 from .edit import prompt_text
 from .errors import EditError, ModelError, StoreError
 from .hooks.encoder_router import SourceRouter
 from .hooks.prompt_batch import Route
 from .hooks.router import Router
-from .index import Hits, NeuronIndex
 from .keys.names import shares
 from .keys.projection import Pooled
 from .keys.similarity import Evidence, Similarity
-from .scope import Lists
+from .routing.calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
+from .routing.index import Hits, NeuronIndex
+from .routing.scope import Lists
 from .store.scope_cache import EVERY
 from .training import Trainer
 from .wordings import Wordings

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from .backbones.batch import Row, SourceBatch
-from .calibration import pooled_states
 from .clusters import ClusterIndex
 from .errors import EditError
 from .hooks.prompt_batch import Route
 from .keys.projection import Pooled
 from .live import Live
+from .routing.calibration import pooled_states
 from .shared import SharedTrainer
 
 if TYPE_CHECKING:
     from .backbones.batch import Encoded
-    from .calibration import Calibration
     from .edit import Edit
+    from .routing.calibration import Calibration
     from .store.store import Revision, Store, StoredEdit
 
 logger = logging.getLogger(__name__)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..calibration import Calibration, pooled_states, texts_of, with_segments
 from ..edit import prompt_text
 from ..editor import Editor
 from ..errors import MeloEditError
 from ..keys.projection import Pooled
 from ..methods.melo import Melo, MeloPaper
 from ..methods.rag import Rag, chord
+from ..routing.calibration import Calibration, pooled_states, texts_of, with_segments
 from .features import kept
 from .folder import digest
 

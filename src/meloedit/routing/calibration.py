@@ -15,25 +15,25 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .backbones.batch import Row
-from .backbones.chat import Words
-from .backbones.loading import cache_folder
-from .edit import prompt_key, prompt_text
-from .errors import EditError
-from .keys.grammar import make_pairs, make_prompts
-from .keys.names import Pooling, named
-from .keys.projection import Pooled, Whitening
-from .keys.similarity import Similarity
-from .keys.words import WordVectors, token_weights
-from .types import Progress, Prompt
+from ..backbones.batch import Row
+from ..backbones.chat import Words
+from ..backbones.loading import cache_folder
+from ..edit import prompt_key, prompt_text
+from ..errors import EditError
+from ..keys.grammar import make_pairs, make_prompts
+from ..keys.names import Pooling, named
+from ..keys.projection import Pooled, Whitening
+from ..keys.similarity import Similarity
+from ..keys.words import WordVectors, token_weights
+from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .backbones import Backbone
-    from .backbones.batch import Encoded
-    from .config import MeloConfig
-    from .hooks.router import Router
+    from ..backbones import Backbone
+    from ..backbones.batch import Encoded
+    from ..config import MeloConfig
+    from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .keys.similarity import Evidence, Listed, Similarity
+from ..keys.similarity import Evidence, Listed, Similarity
 from .scope import Lists, Scope
 
 SAME_KEY = 1e-3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .keys.similarity import Similarity
+from ..keys.similarity import Similarity
 
 SAME_WORDS = 0.99
 """Similarity from which two prompts are the same words, case and punctuation aside."""

@@ -1,0 +1,1 @@
+"""Which edit answers a prompt: the index of keys, and the scope that calibration prompts set."""
