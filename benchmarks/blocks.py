@@ -27,7 +27,7 @@ from meloedit.backbones.batch import Row
 from meloedit.evaluation.task import Item
 from meloedit.evaluation.tasks import load_task, task_of
 from meloedit.hooks.blocks import Site
-from meloedit.training import Trained, Trainer, group_rows, seeded
+from meloedit.training.trainer import Trained, Trainer, group_rows, seeded
 
 PART = 32
 FORMS = ("raw", "chat")
@@ -96,8 +96,8 @@ class Shape:
         trainer = Trainer(self.editor.router, self.editor.config)
         given = [(item.edit.id, self.rows(item.edit.prompt, item.edit.target)) for item in items]
         began = time.process_time()
-        rates = mock.patch("meloedit.training._column_rates", fixed_rates) if self.fixed else nullcontext()
-        seeds = mock.patch("meloedit.training.seeded", lambda seed, rank, _: seeded(seed, rank, "all"))
+        rates = mock.patch("meloedit.training.trainer._column_rates", fixed_rates) if self.fixed else nullcontext()
+        seeds = mock.patch("meloedit.training.trainer.seeded", lambda seed, rank, _: seeded(seed, rank, "all"))
         with rates, seeds if self.fixed else nullcontext():
             trained = trainer.train(given)
         self.seconds += time.process_time() - began

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.editing import plan
 from meloedit.methods import method_class
-from meloedit.training import Trainer
+from meloedit.training.trainer import Trainer
 
 SIZE = 2048
 """Rows of the square matrices whose product measures the machine."""

@@ -30,7 +30,7 @@ from paired import compare
 from meloedit import Edit, Editor
 from meloedit.backbones.loading import load_model
 from meloedit.store.store import Store
-from meloedit.training import Trained, Trainer
+from meloedit.training.trainer import Trained, Trainer
 
 
 def without_training() -> None:

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from meloedit import Edit, Editor
 from meloedit.editing import plan
-from meloedit.training import Trainer
+from meloedit.training.trainer import Trainer
 
 CALLS = 20
 

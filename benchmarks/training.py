@@ -18,7 +18,7 @@ from common import provenance, read_jsonl, write
 
 from meloedit import Edit, Editor
 from meloedit.editing import plan
-from meloedit.training import Trained, Trainer
+from meloedit.training.trainer import Trained, Trainer
 
 Items = list[tuple[str, list[Any]]]
 

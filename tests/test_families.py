@@ -31,7 +31,7 @@ from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, RoutingError
 from meloedit.keys.grammar import make_prompts
-from meloedit.training import Trainer, initial_block, seeded
+from meloedit.training.trainer import Trainer, initial_block, seeded
 
 BOOK, CAPITAL, LEGS = FACTS
 BOTH = [
@@ -569,7 +569,7 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
 
 @pytest.mark.parametrize("family", ["t5-gated", "bert"])
 def test_training_together_equals_training_one_by_one(make_source, make_source_editor, family, monkeypatch):
-    monkeypatch.setattr("meloedit.training.ROWS", 2)
+    monkeypatch.setattr("meloedit.training.trainer.ROWS", 2)
     editor = make_source_editor(family, model=make_source(family)[0].double(), steps=16, confidence=0.9, max_rank=2)
     edits = [*source_edits(family), Edit(OTHERS[1], source_edits(family)[0].target, variants=[OTHERS[0]])]
     together = train(editor, edits)

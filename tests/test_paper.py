@@ -14,7 +14,7 @@ from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.shared import SharedTrainer
 from meloedit.store.store import Store
-from meloedit.training import initial_block, seeded
+from meloedit.training.trainer import initial_block, seeded
 
 FAMILIES = ("gpt2", "t5-gated", "bert")
 KEYS = {

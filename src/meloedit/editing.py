@@ -13,7 +13,7 @@ from .errors import EditError
 from .keys.grammar import make_lead
 from .routing.index import SAME_KEY
 from .store.store import Record
-from .training import Trained
+from .training.trainer import Trained
 from .types import Progress
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from .routing.calibration import SCOPE_SETTINGS, Calibration, pooled_states, tex
 from .routing.index import Hits, NeuronIndex
 from .routing.scope import Lists
 from .store.scope_cache import EVERY
-from .training import Trainer
+from .training.trainer import Trainer
 from .wordings import Wordings
 
 if TYPE_CHECKING:

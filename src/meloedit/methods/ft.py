@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..backbones.layers import feed_forward_output
 from ..errors import MeloEditError
-from ..training import seeded
+from ..training.trainer import seeded
 from .base import Method, Settings, Size, only_trains
 from .state import read_state, write_state
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..backbones.layers import features, feed_forward_output, frozen
 from ..errors import MeloEditError
 from ..hooks.prompt_batch import Route
-from ..training import seeded
+from ..training.trainer import seeded
 from .base import Method, Settings, Size, only_trains
 from .state import read_state, write_state
 

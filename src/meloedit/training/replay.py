@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from .backbones.batch import Batch, Packed
-from .backbones.causal import CausalBackbone, opening_cache, run_decoder
-from .hooks.blocks import RowBlocks
-from .types import Reach
+from ..backbones.batch import Batch, Packed
+from ..backbones.causal import CausalBackbone, opening_cache, run_decoder
+from ..hooks.blocks import RowBlocks
+from ..types import Reach
 
 if TYPE_CHECKING:
-    from .hooks.router import Router
+    from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
 

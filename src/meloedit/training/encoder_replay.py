@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from .backbones.batch import SourceBatch
-from .hooks.blocks import RowBlocks
+from ..backbones.batch import SourceBatch
+from ..hooks.blocks import RowBlocks
 from .replay import Factors, of_rows
 
 if TYPE_CHECKING:
-    from .backbones import SourceBackbone
-    from .hooks.router import Router
+    from ..backbones import SourceBackbone
+    from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .backbones.batch import Packed, Row, SourceBatch
-from .backbones.layers import frozen
-from .config import MeloConfig
-from .hooks.blocks import Block, Site
+from ..backbones.batch import Packed, Row, SourceBatch
+from ..backbones.layers import frozen
+from ..config import MeloConfig
+from ..hooks.blocks import Block, Site
+from ..types import Reach
+from .encoder_replay import SourceReplay
 from .replay import CausalReplay, Prefix, Replay
-from .shortcut import SourceReplay
-from .types import Reach
 
 if TYPE_CHECKING:
-    from .hooks.router import Router
+    from ..hooks.router import Router
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 ROWS = 32
