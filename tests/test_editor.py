@@ -553,7 +553,7 @@ def test_a_model_compiled_before_the_edits_routes_to_them(make_editor):
 
 
 def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, tokenizer, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("meloedit.live.EVERY", 2)
+    monkeypatch.setattr("meloedit.engine.live.EVERY", 2)
     path = tmp_path / "facts.melo"
     make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).detach()
     with Editor.load(path, make_model(), tokenizer) as editor:  # changed since: fewer than two edits at a time
@@ -590,7 +590,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
 def test_what_answers_is_what_is_stored_whatever_threads_change(
     make_editor, make_model, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("meloedit.live.EVERY", 1)
+    monkeypatch.setattr("meloedit.engine.live.EVERY", 1)
     path = tmp_path / "facts.melo"
     editor = make_editor(edits=[BOOK, CAPITAL, LEGS], store=path)
     live, other, done = editor._live, threading.Thread(target=editor.disable, args=("capital",)), threading.Event()

@@ -10,12 +10,12 @@ from transformers import DynamicCache
 
 from meloedit.backbones.batch import weighted_means, weights_of
 from meloedit.edit import Edit
+from meloedit.engine.live import _best_of_rows
 from meloedit.keys.names import SLOTS, Pooling
 from meloedit.keys.projection import Pooled, Whitening
 from meloedit.keys.segments import MOST, Segmenter
 from meloedit.keys.similarity import Similarity
 from meloedit.keys.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
-from meloedit.live import _best_of_rows
 from meloedit.routing.calibration import Calibration, pooled_states
 from meloedit.routing.index import Hits, NeuronIndex
 

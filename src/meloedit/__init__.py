@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .asking import Answer as Answer
     from .config import MeloConfig as MeloConfig
     from .edit import Edit as Edit
     from .edit import read_edits as read_edits
-    from .editing import EditReport as EditReport
     from .editor import Editor as Editor
+    from .engine.answering import Answer as Answer
+    from .engine.editing import EditReport as EditReport
     from .errors import MeloEditError as MeloEditError
     from .hooks.prompt_batch import Route as Route
     from .keys.similarity import Evidence as Evidence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "asking",
+    "Answer": "engine.answering",
     "Edit": "edit",
-    "EditReport": "editing",
+    "EditReport": "engine.editing",
     "Evidence": "keys.similarity",
     "Editor": "editor",
     "MeloConfig": "config",

@@ -14,7 +14,7 @@ from .reporting import explained, show_check, show_reports, similarity
 from .terminal import count, line, progress, put, put_json, saying, shell, some
 
 if TYPE_CHECKING:
-    from .editing import EditReport
+    from .engine.editing import EditReport
     from .types import Form
 
 

@@ -24,8 +24,8 @@ from .terminal import Column, console, line, make_table, note, put, shell, size
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .asking import Answer
     from .editor import Editor
+    from .engine.answering import Answer
     from .types import Progress
 
 Kind = Literal["edit", "rephrasing", "near", "far"]

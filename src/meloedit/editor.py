@@ -9,19 +9,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .asking import Answer, Check, check_edits, generate_answers
 from .backbones import Locations, open_backbone
 from .backbones.loading import load_model
-from .calibrating import anew
 from .clusters import ClusterIndex
 from .config import MeloConfig
 from .edit import Edit, SourcedEdit, check_prompt
-from .editing import EditReport, plan, train_in_parts
+from .engine.answering import Answer, Check, check_edits, generate_answers
+from .engine.editing import EditReport, plan, train_in_parts
+from .engine.live import Live
+from .engine.recalibration import anew
 from .errors import EditError, ModelError, StoreError
 from .hooks.prompt_batch import Route
 from .hooks.router import Router
 from .keys.similarity import Evidence
-from .live import Live
 from .paper import PaperLive
 from .routing.calibration import Calibration, pooled_parts
 from .routing.index import NeuronIndex

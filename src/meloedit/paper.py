@@ -13,10 +13,10 @@ from torch import Tensor
 
 from .backbones.batch import Row, SourceBatch
 from .clusters import ClusterIndex
+from .engine.live import Live
 from .errors import EditError
 from .hooks.prompt_batch import Route
 from .keys.projection import Pooled
-from .live import Live
 from .routing.calibration import pooled_states
 from .shared import SharedTrainer
 

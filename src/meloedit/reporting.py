@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .terminal import Column, count, line, plain, put, some, table
 
 if TYPE_CHECKING:
-    from .asking import Answer
     from .edit import Edit
-    from .editing import EditReport
+    from .engine.answering import Answer
+    from .engine.editing import EditReport
     from .keys.similarity import Evidence
 
 OVERLAPS_SHOWN = 20

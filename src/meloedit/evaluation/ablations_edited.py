@@ -14,10 +14,10 @@ from .ablations import KEYS_AT_ONCE, Bench
 from .metrics import exact, f1
 
 if TYPE_CHECKING:
-    from ..asking import Answer
     from ..config import MeloConfig
     from ..edit import Edit
     from ..editor import Editor
+    from ..engine.answering import Answer
 
 PER = 1000
 """Table 3 states parameters per this many edits."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..asking import greedy, said_in_batches
 from ..backbones import open_backbone
 from ..backbones.batch import Row
 from ..backbones.layers import frozen, once
+from ..engine.answering import greedy, said_in_batches
 from ..errors import EditError, MeloEditError
 
 if TYPE_CHECKING:

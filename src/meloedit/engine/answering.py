@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .backbones.batch import Packed, Row
-from .backbones.layers import frozen
-from .edit import prompt_text
-from .errors import EditError
-from .hooks.prompt_batch import Route
-from .types import Progress, Prompt
+from ..backbones.batch import Packed, Row
+from ..backbones.layers import frozen
+from ..edit import prompt_text
+from ..errors import EditError
+from ..hooks.prompt_batch import Route
+from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
-    from .backbones import Backbone
-    from .backbones.batch import Encoded
+    from ..backbones import Backbone
+    from ..backbones.batch import Encoded
+    from ..types import Form
     from .live import Live
-    from .types import Form
 
 MAX_NEW_TOKENS = 32
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .backbones.batch import Row
-from .edit import Edit, contradiction
-from .errors import EditError
-from .keys.grammar import make_lead
-from .routing.index import SAME_KEY
-from .store.store import Record
-from .training.trainer import Trained
-from .types import Progress
+from ..backbones.batch import Row
+from ..edit import Edit, contradiction
+from ..errors import EditError
+from ..keys.grammar import make_lead
+from ..routing.index import SAME_KEY
+from ..store.store import Record
+from ..training.trainer import Trained
+from ..types import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .edit import prompt_text
-from .errors import EditError, ModelError, StoreError
-from .hooks.encoder_router import SourceRouter
-from .hooks.prompt_batch import Route
-from .hooks.router import Router
-from .keys.names import shares
-from .keys.projection import Pooled
-from .keys.similarity import Evidence, Similarity
-from .routing.calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
-from .routing.index import Hits, NeuronIndex
-from .routing.scope import Lists
-from .store.scope_cache import EVERY
-from .training.trainer import Trainer
-from .wordings import Wordings
+from ..edit import prompt_text
+from ..errors import EditError, ModelError, StoreError
+from ..hooks.encoder_router import SourceRouter
+from ..hooks.prompt_batch import Route
+from ..hooks.router import Router
+from ..keys.names import shares
+from ..keys.projection import Pooled
+from ..keys.similarity import Evidence, Similarity
+from ..routing.calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
+from ..routing.index import Hits, NeuronIndex
+from ..routing.scope import Lists
+from ..store.scope_cache import EVERY
+from ..training.trainer import Trainer
+from .prompt_lookup import Wordings
 
 if TYPE_CHECKING:
-    from .backbones import Backbone, Locations
-    from .backbones.batch import Encoded
-    from .config import MeloConfig
-    from .edit import Edit
-    from .store.store import Store, StoredEdit
+    from ..backbones import Backbone, Locations
+    from ..backbones.batch import Encoded
+    from ..config import MeloConfig
+    from ..edit import Edit
+    from ..store.store import Store, StoredEdit
 
 logger = logging.getLogger(__name__)
 

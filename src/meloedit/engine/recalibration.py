@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .edit import check_prompt, prompt_key
-from .errors import EditError
-from .routing.calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
-from .types import Progress, Prompt
+from ..edit import check_prompt, prompt_key
+from ..errors import EditError
+from ..routing.calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
+from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .config import MeloConfig
+    from ..config import MeloConfig
     from .live import Live
 
 Keys = dict[str, dict[str, "Tensor"]]

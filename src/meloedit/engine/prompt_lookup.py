@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .edit import Edit, prompt_key
-from .types import Prompt
+from ..edit import Edit, prompt_key
+from ..types import Prompt
 
 
 class Wordings:
