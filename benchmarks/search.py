@@ -19,9 +19,9 @@ import torch
 from common import provenance, write
 from paired import compare
 
-from meloedit.clusters import ClusterIndex
 from meloedit.keys.names import SLOTS
 from meloedit.keys.similarity import Similarity
+from meloedit.paper.clusters import ClusterIndex
 from meloedit.routing.calibration import ASKED_SIZE
 from meloedit.routing.index import NeuronIndex
 

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from meloedit import Edit, MeloConfig
 from meloedit.cli import app
-from meloedit.clusters import ClusterIndex
 from meloedit.errors import ModelError
 from meloedit.evaluation import ablations, plots
 from meloedit.evaluation.ablations import at_quantiles, insert, principal
 from meloedit.evaluation.ablations_edited import parameters
 from meloedit.evaluation.kept import Fact, Runs, read_facts
+from meloedit.paper.clusters import ClusterIndex
 
 SIZE = 6
 FACTS = [

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meloedit import clusters
-from meloedit.clusters import ClusterIndex
 from meloedit.errors import MeloEditError
+from meloedit.paper import clusters
+from meloedit.paper.clusters import ClusterIndex
 
 # -- the oracle: the rules read aloud, in plain lists. Vectors are tuples of floats, numbers numpy's float32.
 

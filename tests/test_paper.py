@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones.batch import Row
 from meloedit.errors import EditError, ModelError, StoreError
-from meloedit.shared import SharedTrainer
+from meloedit.paper.trainer import SharedTrainer
 from meloedit.store.store import Store
 from meloedit.training.trainer import initial_block, seeded
 

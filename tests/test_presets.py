@@ -15,7 +15,7 @@ from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones import open_backbone
 from meloedit.errors import ModelError
 from meloedit.hooks.probe import probe
-from meloedit.presets import PRESETS
+from meloedit.paper.presets import PRESETS
 
 T5_SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6}
 T5_LARGE = {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 16}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from .errors import ModelError
-from .presets import PRESETS
+from .paper.presets import PRESETS
 from .types import KeyAt, Reach
 
 Mode = Literal["default", "paper"]

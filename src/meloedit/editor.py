@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from .backbones import Locations, open_backbone
 from .backbones.loading import load_model
-from .clusters import ClusterIndex
 from .config import MeloConfig
 from .edit import Edit, SourcedEdit, check_prompt
 from .engine.answering import Answer, Check, check_edits, generate_answers
@@ -22,7 +21,8 @@ from .errors import EditError, ModelError, StoreError
 from .hooks.prompt_batch import Route
 from .hooks.router import Router
 from .keys.similarity import Evidence
-from .paper import PaperLive
+from .paper.clusters import ClusterIndex
+from .paper.policy import PaperLive
 from .routing.calibration import Calibration, pooled_parts
 from .routing.index import NeuronIndex
 from .store.store import Revision, Store, StoredEdit

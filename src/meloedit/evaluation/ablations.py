@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..backbones.layers import fingerprint
-from ..clusters import ClusterIndex
 from ..errors import MeloEditError
+from ..paper.clusters import ClusterIndex
 from ..types import Prompt
 from .kept import Fact, Facts, Runs
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .backbones.batch import Row, SourceBatch
+from ..backbones.batch import Row, SourceBatch
+from ..engine.live import Live
+from ..errors import EditError
+from ..hooks.prompt_batch import Route
+from ..keys.projection import Pooled
+from ..routing.calibration import pooled_states
 from .clusters import ClusterIndex
-from .engine.live import Live
-from .errors import EditError
-from .hooks.prompt_batch import Route
-from .keys.projection import Pooled
-from .routing.calibration import pooled_states
-from .shared import SharedTrainer
+from .trainer import SharedTrainer
 
 if TYPE_CHECKING:
-    from .backbones.batch import Encoded
-    from .edit import Edit
-    from .routing.calibration import Calibration
-    from .store.store import Revision, Store, StoredEdit
+    from ..backbones.batch import Encoded
+    from ..edit import Edit
+    from ..routing.calibration import Calibration
+    from ..store.store import Revision, Store, StoredEdit
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .backbones.batch import Row
-from .backbones.layers import frozen
-from .errors import EditError
-from .hooks.blocks import Site
-from .training.trainer import EPSILON, Blocks, Factors, Scores, Trained, Trainer, group_rows, initial_block, seeded
+from ..backbones.batch import Row
+from ..backbones.layers import frozen
+from ..errors import EditError
+from ..hooks.blocks import Site
+from ..training.trainer import EPSILON, Blocks, Factors, Scores, Trained, Trainer, group_rows, initial_block, seeded
 
 
 class SharedTrainer(Trainer):

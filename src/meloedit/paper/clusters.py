@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import MeloEditError
+from ..errors import MeloEditError
 
 Expand = Literal["paper", "reference"]
 Device = torch.device | str
