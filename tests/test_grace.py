@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meloedit.methods.grace import Codebook
+from meloedit.methods.memory.grace import Codebook
 
 
 def book():

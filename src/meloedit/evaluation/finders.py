@@ -19,8 +19,8 @@ from ..edit import prompt_text
 from ..editor import Editor
 from ..errors import MeloEditError
 from ..keys.projection import Pooled
-from ..methods.melo import Melo, MeloPaper
-from ..methods.rag import Rag, chord
+from ..methods.in_context.rag import Rag, chord
+from ..methods.memory.melo import Melo, MeloPaper
 from ..routing.calibration import Calibration, pooled_states, texts_of, with_segments
 from .features import kept
 from .folder import digest

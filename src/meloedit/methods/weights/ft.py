@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..backbones.layers import feed_forward_output
-from ..errors import MeloEditError
-from ..training.trainer import seeded
-from .base import Method, Settings, Size, only_trains
-from .state import read_state, write_state
+from ...backbones.layers import feed_forward_output
+from ...errors import MeloEditError
+from ...training.trainer import seeded
+from ..base import Method, Settings, Size, only_trains
+from ..checkpoint import read_state, write_state
 
 if TYPE_CHECKING:
-    from ..edit import Edit
+    from ...edit import Edit
 
 
 @dataclass(frozen=True)

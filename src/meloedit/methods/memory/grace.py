@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..backbones.layers import features, feed_forward_output, frozen
-from ..errors import MeloEditError
-from ..hooks.prompt_batch import Route
-from ..training.trainer import seeded
-from .base import Method, Settings, Size, only_trains
-from .state import read_state, write_state
+from ...backbones.layers import features, feed_forward_output, frozen
+from ...errors import MeloEditError
+from ...hooks.prompt_batch import Route
+from ...training.trainer import seeded
+from ..base import Method, Settings, Size, only_trains
+from ..checkpoint import read_state, write_state
 
 if TYPE_CHECKING:
-    from ..backbones.batch import Packed, Row
-    from ..edit import Edit
+    from ...backbones.batch import Packed, Row
+    from ...edit import Edit
 
 Replacement = Literal["replace_prompt", "replace_last", "replace_all"]
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config import MeloConfig
-from ..editor import Editor
-from ..errors import MeloEditError
-from ..files import make_folder
-from ..store.store import Store
-from .base import Method, Said, Size
+from ...config import MeloConfig
+from ...editor import Editor
+from ...errors import MeloEditError
+from ...files import make_folder
+from ...store.store import Store
+from ..base import Method, Said, Size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..backbones.batch import Row
-    from ..edit import Edit
-    from ..hooks.prompt_batch import Route
-    from ..types import Progress, Prompt
+    from ...backbones.batch import Row
+    from ...edit import Edit
+    from ...hooks.prompt_batch import Route
+    from ...types import Progress, Prompt
 
 STORE = "edits.melo"
 

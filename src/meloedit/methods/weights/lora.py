@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import MeloEditError
-from .base import Method, Settings, Size, only_trains
-from .state import read_state, write_state
+from ...errors import MeloEditError
+from ..base import Method, Settings, Size, only_trains
+from ..checkpoint import read_state, write_state
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..edit import Edit
+    from ...edit import Edit
 
 ADAPTER = "edits"
 

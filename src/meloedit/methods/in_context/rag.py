@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..backbones.loading import ENCODER, encoder_folder, why_not_loaded
-from ..edit import prompt_text
-from ..errors import EditError, MeloEditError
-from ..hooks.prompt_batch import Route
-from .base import Method, Settings, Size
+from ...backbones.loading import ENCODER, encoder_folder, why_not_loaded
+from ...edit import prompt_text
+from ...errors import EditError, MeloEditError
+from ...hooks.prompt_batch import Route
+from ..base import Method, Settings, Size
 
 if TYPE_CHECKING:
-    from ..backbones.batch import Encoded
-    from ..edit import Edit
-    from ..types import Prompt
+    from ...backbones.batch import Encoded
+    from ...edit import Edit
+    from ...types import Prompt
 
 
 @dataclass(frozen=True)
