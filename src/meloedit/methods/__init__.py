@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from .base import Method
 
 METHODS = {
-    "melo": ("melo", "Melo"),
-    "melo-paper": ("melo", "MeloPaper"),
-    "grace": ("grace", "Grace"),
-    "lora": ("lora", "Lora"),
-    "ft": ("ft", "FineTuning"),
-    "rag": ("rag", "Rag"),
+    "melo": ("memory.melo", "Melo"),
+    "melo-paper": ("memory.melo", "MeloPaper"),
+    "grace": ("memory.grace", "Grace"),
+    "lora": ("weights.lora", "Lora"),
+    "ft": ("weights.ft", "FineTuning"),
+    "rag": ("in_context.rag", "Rag"),
     "none": ("none", "Unedited"),
 }
 """Each method's name, and the module and the class behind it; imported once it is asked for."""

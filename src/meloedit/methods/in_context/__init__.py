@@ -1,0 +1,1 @@
+"""Rivals that put the edit into the prompt."""

@@ -1,0 +1,1 @@
+"""Methods that keep edits beside the model and choose one per prompt."""
