@@ -54,7 +54,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 docs: $(READY)
-	@$(BIN)/python -m typer meloedit.cli utils docs --name meloedit > docs/commands.md
+	@$(BIN)/python -m typer meloedit.cli.app utils docs --name meloedit > docs/commands.md
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock

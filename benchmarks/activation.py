@@ -19,7 +19,7 @@ import torch
 from common import provenance, share, write
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.evaluation.tasks import load_task, task_of
+from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.keys.grammar import make_prompts
 from meloedit.keys.projection import Pooled
 from meloedit.routing.calibration import (

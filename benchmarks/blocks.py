@@ -24,8 +24,8 @@ from torch import Tensor
 
 from meloedit import Editor, MeloConfig
 from meloedit.backbones.batch import Row
-from meloedit.evaluation.task import Item
-from meloedit.evaluation.tasks import load_task, task_of
+from meloedit.evaluation.tasks.registry import load_task, task_of
+from meloedit.evaluation.tasks.task import Item
 from meloedit.hooks.blocks import Site
 from meloedit.training.trainer import Trained, Trainer, group_rows, seeded
 

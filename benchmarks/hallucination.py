@@ -29,8 +29,8 @@ from rich.progress import Progress
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones import loading as zoo
 from meloedit.errors import MeloEditError
-from meloedit.evaluation.data import Sentence, hallucinations, web_texts
-from meloedit.evaluation.metrics import perplexity_of_rows
+from meloedit.evaluation.metrics.estimates import perplexity_of_rows
+from meloedit.evaluation.tasks.datasets import Sentence, hallucinations, web_texts
 
 PAPER = {"edits_per_block": 4, "rank": 2, "lr": 1e-3}
 WEB_PROMPT, WEB_TARGET = 32, 128

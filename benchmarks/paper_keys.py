@@ -25,7 +25,7 @@ from rich.progress import track
 
 from meloedit import Editor, MeloConfig
 from meloedit.backbones.loading import load_model
-from meloedit.evaluation.data import nq_questions, zsre_questions
+from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
 from meloedit.paper.clusters import ClusterIndex
 
 QUANTILES = (0.03, 0.08, 0.15, 0.3, 0.6)

@@ -21,8 +21,8 @@ from rich.progress import Progress
 
 from meloedit import Edit, Editor
 from meloedit.backbones.loading import load_model
-from meloedit.evaluation.data import Case, scotus_cases, split
-from meloedit.evaluation.metrics import share
+from meloedit.evaluation.metrics.estimates import share
+from meloedit.evaluation.tasks.datasets import Case, scotus_cases, split
 from meloedit.inputs import read_config
 
 BATCH = 32

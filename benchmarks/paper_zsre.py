@@ -22,8 +22,8 @@ from rich.progress import Progress
 
 from meloedit import Answer, Edit, Editor, MeloConfig
 from meloedit.backbones.loading import load_model
-from meloedit.evaluation.data import nq_questions, zsre_questions
-from meloedit.evaluation.metrics import exact, f1, mean, released_f1, share
+from meloedit.evaluation.metrics.estimates import exact, f1, mean, released_f1, share
+from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
 from meloedit.inputs import read_config
 
 BATCH = 128

@@ -23,7 +23,7 @@ from rich.progress import Progress
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
 
 from meloedit.backbones import loading as zoo
-from meloedit.evaluation.data import TOPICS, Case, scotus_cases, split
+from meloedit.evaluation.tasks.datasets import TOPICS, Case, scotus_cases, split
 
 
 class Cached(torch.nn.Module):

@@ -21,9 +21,9 @@ from common import provenance, write
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
-from meloedit.evaluation.folder import RunFolder, digest
-from meloedit.evaluation.run import Plan, Runner
-from meloedit.evaluation.tasks import load_task
+from meloedit.evaluation.run.folder import RunFolder, digest
+from meloedit.evaluation.run.runner import Plan, Runner
+from meloedit.evaluation.tasks.registry import load_task
 
 QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
 KEYS = [{"key_layer": "model.layers.8"}]

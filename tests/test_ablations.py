@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from meloedit import Edit, MeloConfig
-from meloedit.cli import app
+from meloedit.cli.app import app
 from meloedit.errors import ModelError
-from meloedit.evaluation import ablations, plots
-from meloedit.evaluation.ablations import at_quantiles, insert, principal
-from meloedit.evaluation.ablations_edited import parameters
-from meloedit.evaluation.kept import Fact, Runs, read_facts
+from meloedit.evaluation.ablations import bench as ablations
+from meloedit.evaluation.ablations import plots
+from meloedit.evaluation.ablations.bench import at_quantiles, insert, principal
+from meloedit.evaluation.ablations.edits import parameters
+from meloedit.evaluation.ablations.facts import Fact, Runs, read_facts
 from meloedit.paper.clusters import ClusterIndex
 
 SIZE = 6
@@ -100,7 +101,7 @@ def place(make_model, tokenizer, tmp_path, monkeypatch):
     """A folder with a file of facts; the commands there use the fake editor on a tiny model."""
     monkeypatch.chdir(tmp_path)
     model = make_model("llama")
-    monkeypatch.setattr("meloedit.commands_ablate.load", lambda *_: (model, tokenizer))
+    monkeypatch.setattr("meloedit.cli.commands.ablate.load", lambda *_: (model, tokenizer))
     monkeypatch.setattr("meloedit.editor.Editor", FakeEditor)
     monkeypatch.setattr(FakeEditor, "opened", [])
     monkeypatch.setattr(FakeEditor, "batches", [])
@@ -282,7 +283,7 @@ def test_other_settings_edits_or_models_are_other_runs(place, make_model, tokeni
     found("rank", "--ranks", "2", "--count", 23)
     write(Path("facts.jsonl"), *FACTS, "")
     found("rank", "--ranks", "2")
-    monkeypatch.setattr("meloedit.commands_ablate.load", lambda *_: (make_model("llama").half(), tokenizer))
+    monkeypatch.setattr("meloedit.cli.commands.ablate.load", lambda *_: (make_model("llama").half(), tokenizer))
     found("rank", "--ranks", "2")
     assert len(FakeEditor.opened) == len(list(Path("out/runs").iterdir())) == 5
 
@@ -434,7 +435,7 @@ def test_the_editor_itself(make_model, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = make_model("llama")
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    monkeypatch.setattr("meloedit.commands_ablate.load", lambda *_: (model, tokenizer))
+    monkeypatch.setattr("meloedit.cli.commands.ablate.load", lambda *_: (model, tokenizer))
     write(Path("facts.jsonl"), *FACTS[:6])
     write(Path("nq.jsonl"), {"question": "where is it"})
     small = ["--set", "edits_per_block=3", "--set", "steps=2", "--set", "radius=0.5"]
@@ -547,7 +548,7 @@ def test_drawing_needs_its_extra(place, monkeypatch):
 
 
 def test_help_imports_neither_torch_nor_matplotlib():
-    code = "import sys; from meloedit.cli import app; app(sys.argv[1:], standalone_mode=False)"
+    code = "import sys; from meloedit.cli.app import app; app(sys.argv[1:], standalone_mode=False)"
     code += "; assert not {'torch', 'transformers', 'matplotlib', 'numpy'} & sys.modules.keys()"
     for args in (["--help"], ["ablate", "--help"], ["ablate", "radius", "--help"]):
         subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True)
@@ -563,7 +564,7 @@ def test_facts_of_a_count_and_their_digest(tmp_path):
 def test_labels_by_name_and_by_number_are_one_target(make_source, tmp_path, monkeypatch):
     model, own = make_source("bert")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("meloedit.commands_ablate.load", lambda *_: (model, own))
+    monkeypatch.setattr("meloedit.cli.commands.ablate.load", lambda *_: (model, own))
     facts = [{"id": f"c{i}", "prompt": f"Case number {i}", "target": ("tax", "4")[i % 2]} for i in range(6)]
     write(tmp_path / "cases.jsonl", *facts)
     result = run("keys", "--model", "bert", "--edits", "cases.jsonl", "--wordings", 1, "--json")

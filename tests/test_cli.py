@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from meloedit import Editor
-from meloedit.cli import app
+from meloedit.cli.app import app
+from meloedit.cli.terminal import line, size, some
 from meloedit.inputs import read_config
 from meloedit.store.store import Record, Store
-from meloedit.terminal import line, size, some
 
 SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]
 SETTINGS += ["--set", "lr=0.1", "--set", "confidence=0.5"]
@@ -30,7 +30,7 @@ FACTS = [
     {"id": "capital", "prompt": "What is the capital of Peru?", "target": "Lima"},
     {"id": "legs", "prompt": "How many legs has a spider?", "target": "eight", "metadata": {"source": "zoo"}},
 ]
-MELOEDIT = [sys.executable, "-c", "from meloedit.cli import main; main()"]
+MELOEDIT = [sys.executable, "-c", "from meloedit.cli.app import main; main()"]
 COMMANDS = "demo init edit ask ls show rm enable disable history rollback check calibrate".split()
 MEASURING = ("report", "harness", "eval")
 
@@ -277,7 +277,7 @@ def test_rm_disable_enable_rollback_and_history(full):
 
 
 def test_commands_on_the_store_do_not_need_the_model(full, tmp_path):
-    code = "import sys; from meloedit.cli import app; app(sys.argv[1:], standalone_mode=False)"
+    code = "import sys; from meloedit.cli.app import app; app(sys.argv[1:], standalone_mode=False)"
     code += "; assert not {'torch', 'transformers'} & sys.modules.keys(), 'torch was imported'"
     for args in (["ls"], ["show"], ["history"], ["disable", "book"], ["rm", "book"], ["rollback", "3"]):
         subprocess.run([sys.executable, "-c", code, args[0], str(full), *args[1:]], check=True, capture_output=True)
@@ -631,7 +631,7 @@ def test_ctrl_c_after_the_change_says_that_it_is_stored(full, monkeypatch):
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "interrupted: the change is stored: full.melo is at revision 4\n"
     with monkeypatch.context() as patch:
-        patch.setattr("meloedit.commands_model.show_reports", stop)
+        patch.setattr("meloedit.cli.commands.model.show_reports", stop)
         result = run("edit", full, "-p", "Who leads Ohm?", "-t", "Ada")
     assert result.stderr.splitlines()[-1] == "interrupted: 1 of 1 edit stored in this run"
     with monkeypatch.context() as patch:
@@ -640,7 +640,7 @@ def test_ctrl_c_after_the_change_says_that_it_is_stored(full, monkeypatch):
 
 
 def test_ctrl_c_before_the_command_begins(full):
-    start = "import meloedit.cli as c\ndef stop(**_): raise KeyboardInterrupt\nc.app = stop\nc.main()"
+    start = "import meloedit.cli.app as c\ndef stop(**_): raise KeyboardInterrupt\nc.app = stop\nc.main()"
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 

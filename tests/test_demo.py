@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from meloedit import Edit, demo
+from meloedit import Edit
 from meloedit.backbones import loading as zoo
-from meloedit.cli import app
-from meloedit.demo import Demo, Line, Removal, next_commands, read_facts, show_demo
+from meloedit.cli import demo
+from meloedit.cli.app import app
+from meloedit.cli.demo import Demo, Line, Removal, next_commands, read_facts, show_demo
 from meloedit.edit import EVALUATION_FIELDS, contradiction
 
 CACHE = zoo.cache_folder()  # read before the tests get one of their own: converting the model takes half a minute

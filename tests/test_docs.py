@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_command_reference_is_up_to_date():
-    command = [sys.executable, "-m", "typer", "meloedit.cli", "utils", "docs", "--name", "meloedit"]
+    command = [sys.executable, "-m", "typer", "meloedit.cli.app", "utils", "docs", "--name", "meloedit"]
     made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (ROOT / "docs" / "commands.md").read_text("utf-8") == made, "run: make docs"
 

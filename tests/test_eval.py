@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from meloedit.cli import app
-from meloedit.evaluation.folder import read_json
+from meloedit.cli.app import app
+from meloedit.evaluation.run.folder import read_json
 
 NAMES = ["Ada", "Brun", "Caro", "Dora", "Egon", "Fred", "Gina", "Hugo", "Ivan", "Jana"]
 ROWS = [
@@ -58,7 +58,7 @@ def files(tmp_path_factory, make_model, make_source, tokenizer):
         {"index": i, "concept": name, "gpt3_sentences": ["He lived.", "He died."], "annotation": ["accurate"] * 2}
         for i, name in enumerate(NAMES)
     ]
-    from meloedit.evaluation.data import TOPICS
+    from meloedit.evaluation.tasks.datasets import TOPICS
 
     names = {"id2label": dict(enumerate(TOPICS)), "label2id": {t: i for i, t in enumerate(TOPICS)}}
     classifier, own = make_source("bert", num_labels=len(TOPICS), **names)
@@ -362,7 +362,7 @@ def test_a_store_that_is_gone_is_said_with_what_to_do(files, tmp_path):
 
 
 def test_a_folder_is_one_process_at_a_time_and_no_mistake_takes_it(files, tmp_path):
-    from meloedit.evaluation.folder import alone
+    from meloedit.evaluation.run.folder import alone
 
     with alone(tmp_path / "run"):
         result = run(*zsre(files, tmp_path / "run", "--method", "none"))

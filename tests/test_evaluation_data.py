@@ -6,7 +6,7 @@ import json
 import pytest
 
 from meloedit.errors import EditError
-from meloedit.evaluation.data import (
+from meloedit.evaluation.tasks.datasets import (
     TOPICS,
     Case,
     Question,

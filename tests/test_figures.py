@@ -9,11 +9,11 @@ import torch
 from scipy.stats import entropy
 from sklearn.metrics import accuracy_score
 
-from meloedit.evaluation.asks import Ask
-from meloedit.evaluation.costs import editing_speed
-from meloedit.evaluation.figures import by_edit, figures
-from meloedit.evaluation.metrics import pooled
-from meloedit.evaluation.observe import _answer, answered, compared
+from meloedit.evaluation.metrics.estimates import pooled
+from meloedit.evaluation.metrics.scores import by_edit, figures
+from meloedit.evaluation.run.costs import editing_speed
+from meloedit.evaluation.run.observe import _answer, answered, compared
+from meloedit.evaluation.run.prompts import Ask
 from meloedit.hooks.prompt_batch import Route
 from meloedit.methods.base import Said
 

@@ -8,7 +8,7 @@ from conftest import EDITS, OTHERS, SETTINGS
 from typer.testing import CliRunner
 
 from meloedit import Editor, MeloConfig
-from meloedit.cli import app
+from meloedit.cli.app import app
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.harness import find_tasks, model_of, run_harness
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from meloedit.errors import MeloEditError
-from meloedit.evaluation.metrics import (
+from meloedit.evaluation.metrics.estimates import (
     exact,
     f1,
     mean,

@@ -13,12 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from meloedit.commands_report import report
+from meloedit.cli.commands.report import report
 from meloedit.errors import MeloEditError
-from meloedit.evaluation.report import write_report
-from meloedit.evaluation.report_cases import CASES
-from meloedit.evaluation.report_read import Measured, read_run
-from meloedit.evaluation.report_table import METRICS, Row, make_table, show
+from meloedit.evaluation.report.cases import CASES
+from meloedit.evaluation.report.page import write_report
+from meloedit.evaluation.report.read import Measured, read_run
+from meloedit.evaluation.report.table import METRICS, Row, make_table, show
 
 FIGURES = {
     "melo": (0.995, 0.91, 0.999, 0.62, 55.0),

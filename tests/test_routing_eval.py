@@ -9,9 +9,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from meloedit.cli import app
-from meloedit.evaluation import features
-from meloedit.evaluation.routing_figures import Measured, Negatives, threshold
+from meloedit.cli.app import app
+from meloedit.evaluation.metrics.routing_scores import Measured, Negatives, threshold
+from meloedit.evaluation.routing import features
 
 NAMES = ["Ada", "Brun", "Caro", "Dora", "Egon", "Fred", "Gina", "Hugo"]
 ROWS = [

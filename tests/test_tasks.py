@@ -9,9 +9,9 @@ from dataclasses import asdict
 import pytest
 
 from meloedit.errors import EditError
-from meloedit.evaluation.data import TOPICS, Case, split
-from meloedit.evaluation.task import Far, Probe
-from meloedit.evaluation.tasks import TASKS, load_task
+from meloedit.evaluation.tasks.datasets import TOPICS, Case, split
+from meloedit.evaluation.tasks.registry import TASKS, load_task
+from meloedit.evaluation.tasks.task import Far, Probe
 
 MEND = {
     "subject": "Ada",

@@ -1,5 +1,5 @@
 """``python -m meloedit``."""
 
-from .cli import main
+from .cli.app import main
 
 main()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...edit import Edit, prompt_key
 from ...errors import EditError
 from ...types import Prompt
-from ..task import Far, Item
+from .task import Far, Item
 
 RULE = (
     "An edit goes that an earlier one already makes (duplicates), whose target is true already or empty (no_op), or "

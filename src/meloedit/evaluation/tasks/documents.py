@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...errors import EditError
-from ..data import hallucinations, scotus_cases, split
-from ..task import Item, Probe
 from .cleaning import Draft, make_edit
+from .datasets import hallucinations, scotus_cases, split
 from .sources import Source
+from .task import Item, Probe
 
 
 @dataclass

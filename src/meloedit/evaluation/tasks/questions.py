@@ -10,10 +10,10 @@ from typing import Any
 
 from ...edit import EVALUATION_FIELDS, FIELDS
 from ...errors import EditError
-from ..data import _Row
-from ..task import Item, Probe
 from .cleaning import Draft, distinct, make_edit
+from .datasets import _Row
 from .sources import Source
+from .task import Item, Probe
 
 LEAD_IN = re.compile(r"^nq question:\s*", re.IGNORECASE)
 """What MEND puts before the NQ questions that it checks locality with."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...edit import open_text
 from ...errors import EditError
-from ..data import _Row, _rows
+from .datasets import _Row, _rows
 
 LEAST_WORDS = 5
 """Words of a sentence of plain text."""

@@ -1,0 +1,98 @@
+"""The command line: the commands, and how errors and interruptions end them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import MeloEditError
+from .commands.ablate import ablate
+from .commands.evaluate import evaluate
+from .commands.harness import harness
+from .commands.model import ask, calibrate, check, demo, edit, init
+from .commands.report import report
+from .commands.store import disable, enable, history, ls, rm, rollback, show
+from .terminal import note, open_streams, plain, put, show_warnings
+
+
+class Commands(TyperGroup):
+    """Ends a command with exit code 0, 1 after an error, or 130 after Ctrl-C (2, for wrong usage, is typer's own)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; an error of the library is one line on stderr."""
+        try:
+            return super().invoke(ctx)
+        except MeloEditError as error:
+            note(f"error: {plain(str(error))}")
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt as stop:
+            note(f"interrupted: {stop.args[0] if stop.args else 'nothing was changed'}")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Correct what a language model says, without touching its weights.",
+    epilog="Start with: meloedit demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # with rich, --help would take three times as long
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        put(f"meloedit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    show_warnings()
+
+
+for _command in (
+    demo,
+    init,
+    edit,
+    ask,
+    ls,
+    show,
+    rm,
+    enable,
+    disable,
+    history,
+    rollback,
+    check,
+    calibrate,
+    report,
+    harness,
+):
+    app.command()(_command)
+app.command("eval")(evaluate)
+app.add_typer(ablate, name="ablate")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        open_streams()
+        app(prog_name="meloedit")
+    except KeyboardInterrupt:  # before the command began, or after it ended
+        note("interrupted")
+        sys.exit(130)
+    except OSError as error:  # a full disk under stdout, say
+        note(f"error: {plain(str(error))}")
+        sys.stdout = open(os.devnull, "w")  # or the interpreter would try once more to print what is left
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Routes measured without training: which edit each prompt finds."""
