@@ -20,16 +20,11 @@ from common import provenance, share, write
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.evaluation.tasks.registry import load_task, task_of
+from meloedit.hooks.state_reader import pooled_parts, pooled_states, texts_of
+from meloedit.keys.encoder import Calibration
 from meloedit.keys.grammar import make_prompts
-from meloedit.keys.projection import Pooled
-from meloedit.routing.calibration import (
-    Calibration,
-    built_in_calibration,
-    calibrate,
-    pooled_parts,
-    pooled_states,
-    texts_of,
-)
+from meloedit.keys.pooling import Pooled
+from meloedit.routing.calibration import built_in_calibration, calibrate
 from meloedit.routing.index import NeuronIndex
 
 COUNTS = (100, 300, 1000, 3000, 10_000)

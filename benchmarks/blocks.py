@@ -96,7 +96,7 @@ class Shape:
         trainer = Trainer(self.editor.router, self.editor.config)
         given = [(item.edit.id, self.rows(item.edit.prompt, item.edit.target)) for item in items]
         began = time.process_time()
-        rates = mock.patch("meloedit.training.trainer._column_rates", fixed_rates) if self.fixed else nullcontext()
+        rates = mock.patch("meloedit.training.optimizer._column_rates", fixed_rates) if self.fixed else nullcontext()
         seeds = mock.patch("meloedit.training.trainer.seeded", lambda seed, rank, _: seeded(seed, rank, "all"))
         with rates, seeds if self.fixed else nullcontext():
             trained = trainer.train(given)

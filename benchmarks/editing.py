@@ -21,7 +21,7 @@ from paired import median_interval, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.engine.editing import plan
+from meloedit.engine.planning import plan
 from meloedit.methods import method_class
 from meloedit.training.trainer import Trainer
 

@@ -28,7 +28,7 @@ from meloedit.backbones.loading import encoder_folder
 from meloedit.edit import prompt_text
 from meloedit.evaluation.tasks.registry import load_task
 from meloedit.evaluation.tasks.task import Item
-from meloedit.keys.words import words_of
+from meloedit.keys.names import words_of
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)
 AT_ONCE = 128

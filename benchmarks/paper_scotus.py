@@ -23,7 +23,7 @@ from meloedit import Edit, Editor
 from meloedit.backbones.loading import load_model
 from meloedit.evaluation.metrics.estimates import share
 from meloedit.evaluation.tasks.datasets import Case, scotus_cases, split
-from meloedit.inputs import read_config
+from meloedit.settings import read_config
 
 BATCH = 32
 

@@ -24,7 +24,7 @@ from meloedit import Answer, Edit, Editor, MeloConfig
 from meloedit.backbones.loading import load_model
 from meloedit.evaluation.metrics.estimates import exact, f1, mean, released_f1, share
 from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
-from meloedit.inputs import read_config
+from meloedit.settings import read_config
 
 BATCH = 128
 

@@ -25,7 +25,7 @@ from models import add_options, described, load
 from torch.profiler import ProfilerActivity, profile
 
 from meloedit import Edit, Editor
-from meloedit.engine.editing import plan
+from meloedit.engine.planning import plan
 from meloedit.training.trainer import Trainer
 
 CALLS = 20

@@ -17,7 +17,7 @@ import torch
 from common import provenance, read_jsonl, write
 
 from meloedit import Edit, Editor
-from meloedit.engine.editing import plan
+from meloedit.engine.planning import plan
 from meloedit.training.trainer import Trained, Trainer
 
 Items = list[tuple[str, list[Any]]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from meloedit import MeloConfig
-from meloedit.config import key_layer_index, last_layers
+from meloedit.backbones.layers import key_layer_index, last_layers
 from meloedit.errors import ModelError
 
 

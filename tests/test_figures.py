@@ -14,8 +14,8 @@ from meloedit.evaluation.metrics.scores import by_edit, figures
 from meloedit.evaluation.run.costs import editing_speed
 from meloedit.evaluation.run.observe import _answer, answered, compared
 from meloedit.evaluation.run.prompts import Ask
-from meloedit.hooks.prompt_batch import Route
 from meloedit.methods.base import Said
+from meloedit.results import Route
 
 BLANK = {"k": 0, "prompt": "?", "wanted": "a", "answer": None, "base": None, "right": None, "route": None}
 BLANK |= {"routed": None, "distance": None, "threshold": None, "kl": None, "identical": None, "agreed": None}

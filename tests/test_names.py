@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from meloedit.keys.grammar import make_prompts
-from meloedit.keys.names import CODES, SLOTS, Pooling, bare, named, read
-from meloedit.keys.words import WordVectors, code_of
+from meloedit.keys.names import CODES, SLOTS, WordVectors, bare, code_of, named, read
+from meloedit.keys.pooling import Pooling
 
 WORDS = WordVectors.fit(make_prompts(2000))
 

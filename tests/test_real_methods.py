@@ -3,7 +3,8 @@
 import pytest
 
 from meloedit import Edit
-from meloedit.backbones.loading import cache_folder, load_model
+from meloedit.backbones.loading import load_model
+from meloedit.files import cache_folder
 from meloedit.methods import method_class
 
 pytestmark = pytest.mark.real

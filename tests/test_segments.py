@@ -8,15 +8,15 @@ import torch
 from conftest import EDITS, padded
 from transformers import DynamicCache
 
-from meloedit.backbones.batch import weighted_means, weights_of
 from meloedit.edit import Edit
 from meloedit.engine.live import _best_of_rows
-from meloedit.keys.names import SLOTS, Pooling
-from meloedit.keys.projection import Pooled, Whitening
+from meloedit.hooks.state_reader import pooled_states
+from meloedit.keys.encoder import Calibration
+from meloedit.keys.names import COMMON, SLOTS, WordVectors, words_of
+from meloedit.keys.pooling import COMMON_TOKEN, FLOOR, Pooled, Pooling, token_weights, weighted_means, weights_of
+from meloedit.keys.projection import Whitening
 from meloedit.keys.segments import MOST, Segmenter
 from meloedit.keys.similarity import Similarity
-from meloedit.keys.words import COMMON, COMMON_TOKEN, FLOOR, WordVectors, token_weights, words_of
-from meloedit.routing.calibration import Calibration, pooled_states
 from meloedit.routing.index import Hits, NeuronIndex
 
 LEAD = "The boats came in late that day. They sold fish. "

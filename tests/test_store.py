@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from meloedit.edit import Edit
 from meloedit.errors import MeloEditError, StoreError
-from meloedit.store import rows, schema
+from meloedit.store import database, integrity, rows, schema
 from meloedit.store.store import ChangeRow, Record, Store
 
 MODEL = {"name": "tiny", "fingerprint": "abc"}
@@ -700,7 +700,7 @@ def test_a_failed_make_leaves_nothing(path, monkeypatch):
 
     for part in ("_publish", "connect"):
         with monkeypatch.context() as patch:
-            patch.setattr(schema, part, stop)
+            patch.setattr(database, part, stop)
             with pytest.raises(KeyboardInterrupt):
                 Store.create(path, MODEL, CONFIG)
         assert {p.name for p in path.parent.iterdir()} <= {"facts.melo.lock"}
@@ -798,7 +798,7 @@ def test_another_programs_database_is_left_as_it_is(tmp_path, mode):
 
 
 def limit_pages(monkeypatch, more):
-    connect = schema.connect
+    connect = database.connect
 
     def limited(path, mode):
         db = connect(path, mode)
@@ -806,7 +806,7 @@ def limit_pages(monkeypatch, more):
         db.execute(f"PRAGMA max_page_count = {pages + more}").fetchall()
         return db
 
-    monkeypatch.setattr(schema, "connect", limited)
+    monkeypatch.setattr(database, "connect", limited)
 
 
 def test_disk_full(store, path, monkeypatch):
@@ -839,7 +839,7 @@ def test_disk_error(store, path):
 
 
 def test_locked_by_another_program(store, path, monkeypatch):
-    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         for call in (store.tensors, lambda: Store.open(path), lambda: store.remove(["a"])):
@@ -981,7 +981,7 @@ def test_damage_that_sqlite_itself_stumbles_over(full, path):
         def fetchall(self):
             return [(5, "x"), (3, "y")]
 
-    assert list(schema._in_pieces(OutOfOrder(), "a", "t")) == [("x",), ("y",)], "and not forever"
+    assert list(integrity._in_pieces(OutOfOrder(), "a", "t")) == [("x",), ("y",)], "and not forever"
 
 
 def test_a_wrong_checksum_names_the_edit(store, path):
@@ -1073,7 +1073,7 @@ def test_edits_that_cannot_be_read(store, path):
 
 
 def test_every_connection_is_durable(path, store):
-    with schema.database(path, path) as db:
+    with database.database(path, path) as db:
         values = {
             name: db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "page_size")
@@ -1109,18 +1109,18 @@ def test_opening_takes_few_queries(path, monkeypatch):
     store.calibrate({}, {}, {})
     store.put([record(f"e{i}") for i in range(1000)])
     store.remove(["e7"])
-    queries, connect = [], schema.connect
+    queries, connect = [], database.connect
 
     def traced(path, mode):
         db = connect(path, mode)
         db.set_trace_callback(queries.append)
         return db
 
-    monkeypatch.setattr(schema, "connect", traced)
+    monkeypatch.setattr(database, "connect", traced)
     assert len(Store.open(path).edits()) == 999
     assert len(queries) <= 5, queries
     plan = []
-    with schema.database(path, path) as db:
+    with database.database(path, path) as db:
         for changes in (schema.STATE_AT, schema.CHANGED_AT):
             plan += db.execute(f"EXPLAIN QUERY PLAN {changes}", (3,)).fetchall()
     assert any("changes_by_edit" in row[3] for row in plan) and "SEARCH changes" in plan[-1][3]

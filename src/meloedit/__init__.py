@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import MeloConfig as MeloConfig
     from .edit import Edit as Edit
-    from .edit import read_edits as read_edits
     from .editor import Editor as Editor
-    from .engine.answering import Answer as Answer
-    from .engine.editing import EditReport as EditReport
     from .errors import MeloEditError as MeloEditError
-    from .hooks.prompt_batch import Route as Route
     from .keys.similarity import Evidence as Evidence
+    from .readers import read_edits as read_edits
+    from .results import Answer as Answer
+    from .results import EditReport as EditReport
+    from .results import Route as Route
 
 __version__ = "0.1.0"
 

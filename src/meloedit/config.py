@@ -230,18 +230,3 @@ def _holds(rule: Callable[[Any], bool], value: object) -> bool:
         return rule(value)
     except (TypeError, ValueError):  # not even of a kind that can be compared
         return False
-
-
-def last_layers(total: int, count: int) -> list[int]:
-    """Return the indices of the last ``count`` of ``total`` layers, of all of them where there are fewer."""
-    return list(range(max(0, total - count), total))
-
-
-def key_layer_index(total: int, depth: float, first_edited: int) -> int:
-    """Return the index of the key layer: ``depth`` of the way up, and below the first edited layer."""
-    index = min(round(depth * total), first_edited - 1)
-    if index < 0:
-        raise ModelError(
-            f"the first edited layer is layer {first_edited}: edit later layers, keys are taken below them"
-        )
-    return index

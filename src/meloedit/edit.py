@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import json
-import sys
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from .errors import EditError
 from .types import Prompt
@@ -23,8 +17,6 @@ EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "f
 
 MAX_DEPTH = 64
 """Levels of JSON inside each other: Python's own limit depends on who calls, so that a store might open or not."""
-MAX_LINE = 1_000_000
-"""Characters in one line of a file: more is no prompt of any model, and takes long to find out."""
 
 
 def _too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
@@ -32,13 +24,6 @@ def _too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
         return False
     inside = value.values() if isinstance(value, Mapping) else value
     return levels == 0 or any(_too_deep(item, levels - 1) for item in inside)
-
-
-def check_line(text: str, where: str) -> str:
-    """Return a line of a file if it is not too long to be a prompt."""
-    if len(text) > MAX_LINE:
-        raise EditError(f"{where}: {len(text):,} characters in one line, at most {MAX_LINE:,} are read: split it")
-    return text
 
 
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
@@ -186,123 +171,3 @@ def contradiction(edits: Iterable[Edit]) -> tuple[int, int] | None:
             if first[1] != edit.target:
                 return first[0], i
     return None
-
-
-@dataclass(frozen=True)
-class SourcedEdit:
-    """An edit and where it was read: ``facts.jsonl, line 3``."""
-
-    edit: Edit
-    where: str
-
-
-def read_edits(path: str | Path) -> list[SourcedEdit]:
-    """Read edits from a JSONL or CSV file (``.gz`` too), or from standard input (``-``: JSONL).
-
-    A CSV file has a header with ``prompt`` and ``target``; its ``variants``, ``quiet`` and ``metadata`` cells hold
-    JSON.
-
-    Raises:
-        EditError: naming file and line, if a line is not an edit or two lines contradict each other.
-    """
-    name = "standard input" if str(path) == "-" else str(path)
-    with open_text(path) as stream:
-        rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else json_rows(stream, name)
-        sourced = []
-        try:
-            for where, values in rows:
-                try:
-                    sourced.append(SourcedEdit(Edit.from_dict(values), where))
-                except EditError as error:
-                    raise EditError(f"{where}: {error}") from None
-        except UnicodeDecodeError as error:
-            raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise EditError(f"{name}: not a readable gzip file ({error})") from None
-    if clash := contradiction(item.edit for item in sourced):
-        first, second = (sourced[i] for i in clash)
-        raise EditError(f"{second.where} contradicts {first.where}: same prompt or id, other target; keep one of them")
-    return sourced
-
-
-def _suffix(path: str | Path) -> str:
-    return Path(str(path).removesuffix(".gz")).suffix.lower()
-
-
-def open_text(path: str | Path) -> TextIO:
-    """Open a file of UTF-8 text, gzipped or not, or standard input (``-``)."""
-    if not str(path).strip():
-        raise EditError("the name of a file is empty: give one, or - for standard input")
-    if str(path) == "-":
-        raw: Any = io.BytesIO(sys.stdin.buffer.read())  # closing it must not close standard input
-        return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-    try:
-        raw = open(path, "rb")
-        if str(path).endswith(".gz") or raw.peek(2)[:2] == b"\x1f\x8b":
-            raw.close()
-            raw = gzip.open(path, "rb")
-    except OSError as error:
-        raise EditError(f"{path}: cannot be read ({error.strerror})") from None
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-
-
-def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the JSON values of a file, one a line, each with the words for where it stands."""
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            value = json.loads(check_line(line, where).rstrip())
-        except (ValueError, RecursionError) as error:  # its own line and column would be those of this line alone
-            reason = getattr(error, "msg", error)
-            raise EditError(f"{where}: not JSON ({reason}); one object per line is expected") from None
-        if _too_deep(value, MAX_DEPTH + 1):  # room for metadata's own depth, which has its own message
-            raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
-        yield where, value
-
-
-def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
-    number = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal number  # the reader's own count leaves out the line it fails on
-        for line in stream:
-            number += 1
-            yield line
-
-    reader = csv.DictReader(lines(), strict=True)
-    try:
-        columns = list(reader.fieldnames or ())
-        if twice := [column for column in columns if columns.count(column) > 1]:
-            raise EditError(f"{name}, line 1: the column {twice[0]!r} comes twice")
-        for row in reader:
-            where = f"{name}, line {number}"
-            if None in row:
-                raise EditError(f"{where}: more cells than the header has columns")
-            values: dict[str, Any] = {column: cell for column, cell in row.items() if cell}
-            for column in values.keys() & {"variants", "quiet", "metadata"}:
-                values[column] = _cell(values[column], f"{where}: column {column!r}")
-            yield where, values
-        if number == 1:
-            _check_header(columns, f"{name}, line 1")
-    except csv.Error as error:
-        raise EditError(f"{name}, line {number}: not CSV ({error})") from None
-
-
-def _cell(text: str, where: str) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EditError(f'{where} must hold JSON, as in ["another wording"] ({error})') from None
-    if _too_deep(value):
-        raise EditError(f"{where} is nested more than {MAX_DEPTH} levels deep")
-    return value
-
-
-def _check_header(columns: list[str], where: str) -> None:
-    if missing := [column for column in ("prompt", "target") if columns and column not in columns]:
-        raise EditError(
-            f"{where}: the header has no column {' and no column '.join(map(repr, missing))} "
-            f"(columns found: {', '.join(map(repr, columns))})"
-        )

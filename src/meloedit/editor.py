@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any
 from .backbones import Locations, open_backbone
 from .backbones.loading import load_model
 from .config import MeloConfig
-from .edit import Edit, SourcedEdit, check_prompt
-from .engine.answering import Answer, Check, check_edits, generate_answers
-from .engine.editing import EditReport, plan, train_in_parts
+from .edit import Edit, check_prompt
+from .engine.answering import generate_answers
+from .engine.checking import check_edits
+from .engine.editing import train_in_parts
 from .engine.live import Live
+from .engine.planning import plan
 from .engine.recalibration import anew
 from .errors import EditError, ModelError, StoreError
-from .hooks.prompt_batch import Route
 from .hooks.router import Router
+from .hooks.state_reader import pooled_parts
+from .keys.encoder import Calibration
 from .keys.similarity import Evidence
 from .paper.clusters import ClusterIndex
 from .paper.policy import PaperLive
-from .routing.calibration import Calibration, pooled_parts
+from .readers import SourcedEdit
+from .results import Answer, Check, EditReport, Route
 from .routing.index import NeuronIndex
 from .store.store import Revision, Store, StoredEdit
 from .types import Form, Progress, Prompt

@@ -19,8 +19,3 @@ class RoutingError(MeloEditError):
 
 class StoreError(MeloEditError):
     """A store is missing, damaged, locked, of another format or of another model."""
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 edit``, ``2 edits``: how messages say a number."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -59,3 +59,10 @@ def write_bytes(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):  # on a medium that cannot be written there is nothing to take away either
             part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder for converted models and calibrations: ``$MELOEDIT_CACHE`` or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("MELOEDIT_CACHE") or platformdirs.user_cache_dir("meloedit"))

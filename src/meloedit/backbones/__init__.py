@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .base import Backbone, Locations
+from .base import Backbone
 from .causal import CausalBackbone
 from .classifier import ClassifierBackbone
 from .encoder import SourceBackbone
+from .layers import Locations
 from .seq2seq import Seq2SeqBackbone
 
 if TYPE_CHECKING:

@@ -6,38 +6,33 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import MeloConfig, key_layer_index, last_layers
+from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from ..keys.segments import Segmenter
 from ..types import Form, KeyAt, Prompt
 from .batch import Encoded, Packed, Row
 from .chat import ChatMarkers, Words
-from .layers import compressed, feed_forward_output, fingerprint, linear_names
+from .layers import (
+    Locations,
+    compressed,
+    feed_forward_output,
+    fingerprint,
+    key_layer_index,
+    last_layers,
+    linear_names,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..keys.names import Pooling
-
-
-@dataclass(frozen=True)
-class Locations:
-    """Names of the modules an editor uses: keys come from ``key_layer``, blocks act on ``modules``.
-
-    The first edited layer is number ``first_edited_layer`` of stack ``first_edited_stack``.
-    """
-
-    key_layer: str
-    modules: tuple[str, ...]
-    first_edited_layer: int
-    first_edited_stack: int = 0
+    from ..keys.pooling import Pooling
 
 
 class Backbone(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..keys.pooling import weighted_means, weights_of
 from ..types import Form
 from .chat import Words
 
 if TYPE_CHECKING:
-    from ..keys.names import Pooling
+    from ..keys.pooling import Pooling
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""
@@ -210,34 +210,6 @@ class SourceBatch:
 
 
 Packed = Batch | SourceBatch
-
-
-def weights_of(ids: Sequence[int], span: tuple[int, int], pooling: Pooling | None) -> Tensor:
-    """Return how much the state of each token in a span weighs, (p, n); all the same without a ``pooling``."""
-    return torch.ones(1, span[1] - span[0]) if pooling is None else pooling(ids, span)
-
-
-def weighted_means(hidden: Tensor, weights: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-    """Return means (K, p d) of states (R, L, d), each weighing (p, K, L); zeros where nothing weighs.
-
-    Args:
-        hidden: the states.
-        weights: how much each weighs in each mean.
-        rows: (K,) the row that each mean is of; ``None``: one of each row.
-    """
-    weights = weights.to(hidden.device)
-    pools, count, length = weights.shape
-    rows, place, taken = range(len(hidden)) if rows is None else rows, [], Counter[int]()
-    for row in rows:
-        place.append(taken[row])  # which of its row's means each is
-        taken[row] += 1
-    of, at = torch.tensor(rows, device=hidden.device), torch.tensor(place, device=hidden.device)
-    table = weights.new_zeros(pools, len(hidden), max(place, default=0) + 1, length)
-    table[:, of, at] = weights
-    # where, not a product alone: states at padding may be anything, and inf times zero is not zero
-    states = torch.where((table > 0).any(2).any(0)[:, :, None], hidden.float(), 0.0)
-    sums, total = torch.einsum("prml,rld->rmpd", table, states)[of, at], weights.sum(2).T[..., None]  # (K, p, d)
-    return (sums / torch.where(total > 0, total, 1.0)).flatten(1)
 
 
 def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,8 @@ from ..types import Form, Prompt
 from .base import Backbone
 from .batch import Batch, Encoded, Packed, Row, SourceBatch, batches
 from .chat import ChatMarkers, Words, user_words
-from .layers import decoder_layers, frozen
+from .contexts import frozen
+from .layers import decoder_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,8 +13,9 @@ from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from .batch import Encoded, Packed, Row, SourceBatch
+from .contexts import frozen
 from .encoder import SourceBackbone
-from .layers import decoder_layers, frozen
+from .layers import decoder_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

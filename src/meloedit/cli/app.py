@@ -11,13 +11,14 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import MeloEditError
+from ..text import plain
 from .commands.ablate import ablate
 from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import ask, calibrate, check, demo, edit, init
 from .commands.report import report
 from .commands.store import disable, enable, history, ls, rm, rollback, show
-from .terminal import note, open_streams, plain, put, show_warnings
+from .terminal import note, open_streams, put, show_warnings
 
 
 class Commands(TyperGroup):

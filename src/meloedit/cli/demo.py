@@ -18,14 +18,15 @@ from ..backbones.loading import DEMO_MODEL
 from ..edit import Edit
 from ..errors import StoreError
 from ..store.store import Store
+from ..text import size
 from .loading import check_new, load
-from .terminal import Column, console, line, make_table, note, put, shell, size
+from .terminal import Column, console, line, make_table, note, put, shell
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..editor import Editor
-    from ..engine.answering import Answer
+    from ..results import Answer
     from ..types import Progress
 
 Kind = Literal["edit", "rephrasing", "near", "far"]

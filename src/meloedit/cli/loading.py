@@ -116,6 +116,6 @@ def check_new(path: Path) -> None:
     Raises:
         StoreError: if something is there already, or no folder to put it in.
     """
-    from ..store.schema import check_free
+    from ..store.database import check_free
 
     check_free(path.absolute(), path)

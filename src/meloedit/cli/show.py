@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .terminal import Column, count, line, plain, put, some, table
+from ..text import plain, some
+from .terminal import Column, count, line, put, table
 
 if TYPE_CHECKING:
     from ..edit import Edit
-    from ..engine.answering import Answer
-    from ..engine.editing import EditReport
     from ..keys.similarity import Evidence
+    from ..results import Answer, EditReport
 
 OVERLAPS_SHOWN = 20
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..errors import count as count
+from ..text import count as count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,27 +61,9 @@ def line(prompt: Prompt) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
 
 
-def plain(text: str) -> str:
-    """Return a text in one line, control characters spelled out: a terminal would obey them."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
-    )
-
-
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return names in a row, the first few of many."""
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(map(plain, names[:limit])) + more
-
-
 def shell(path: Path) -> str:
     """Return a path as it is typed in a shell."""
     return shlex.quote(str(path))
-
-
-def size(nbytes: float) -> str:
-    """Return a number of bytes in words."""
-    return f"{nbytes / 1000:,.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:,.1f} MB"
 
 
 def console(stderr: bool = False) -> Console:

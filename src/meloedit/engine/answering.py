@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..backbones.batch import Packed, Row
-from ..backbones.layers import frozen
+from ..backbones.contexts import frozen
 from ..edit import prompt_text
 from ..errors import EditError
-from ..hooks.prompt_batch import Route
+from ..results import Answer
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
@@ -23,53 +22,6 @@ if TYPE_CHECKING:
     from .live import Live
 
 MAX_NEW_TOKENS = 32
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer: its text, how its prompt was routed, and how many tokens were generated (the end token aside)."""
-
-    prompt: Prompt
-    text: str
-    route: Route
-    tokens: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A wording in which an edit no longer holds, with the answer it got and how that was routed."""
-
-    id: str
-    prompt: Prompt
-    target: str
-    answer: str
-    route: Route
-    form: Form
-
-
-@dataclass(frozen=True)
-class Check:
-    """What ``check`` found.
-
-    Attributes:
-        checked: number of edits asked.
-        broken: wordings that no longer give their target.
-        overlaps: pairs of ids one of whose keys lies in the other's scope.
-        problems: damage found in the store's file.
-    """
-
-    checked: int
-    broken: list[Broken] = field(default_factory=list)
-    overlaps: list[tuple[str, str]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON-ready values."""
-        return asdict(self)
 
 
 def generate_answers(
@@ -135,25 +87,6 @@ def said_in_batches(
         with torch.no_grad(), frozen(backbone.model), around(batch):  # without dropout, whatever the model is set to
             said = backbone.answer(batch, settings)
         yield part, said
-
-
-def check_edits(live: Live, batch_size: int, progress: Progress | None) -> Check:
-    """Ask every enabled edit again, in every wording and form, and compare answer and target after strip."""
-    enabled = [stored.edit for stored in live.store.edits() if stored.enabled]
-    asked = [
-        (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in live.backbone.forms(prompt)
-    ]
-    targets = [live.backbone.encode_target(edit.target, form) for edit, _, form in asked]
-    longest = max(map(len, targets), default=1) + 1  # room to stop, or to go on where it should have stopped
-    prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
-    answers = answer_encoded(live, prompts, encoded, batch_size, progress, {"max_new_tokens": longest})
-    broken = [
-        Broken(edit.id, prompt, edit.target, answer.text, answer.route, form.form)
-        for (edit, prompt, form), answer, target in zip(asked, answers, targets, strict=True)
-        if answer.text != live.backbone.text_of(target)
-    ]
-    pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in live.neighbours(edit.id)[2]}
-    return Check(len(enabled), broken, sorted(pairs), live.store.verify())  # type: ignore[arg-type]
 
 
 def short(prompt: Prompt, width: int = 60) -> str:

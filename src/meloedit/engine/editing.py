@@ -4,128 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..backbones.batch import Row
-from ..edit import Edit, contradiction
-from ..errors import EditError
-from ..keys.grammar import make_lead
+from ..edit import Edit
+from ..results import EditReport
 from ..routing.index import SAME_KEY
 from ..store.store import Record
 from ..training.trainer import Trained
 from ..types import Progress
+from .planning import Planned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .live import Live
-
-
-@dataclass(frozen=True)
-class EditReport:
-    """What became of one edit.
-
-    Attributes:
-        id: the edit's id.
-        status: ``stored``; ``skipped`` (there already); ``failed`` (does not hold, not stored).
-        held: whether greedy decoding with the stored block gives the target and stops, in every wording and form.
-        steps: optimiser steps taken.
-        rank: rank of the block.
-        loss: mean cross-entropy of the target, nats per token.
-        seconds: its share of the training time.
-        nearest: id of the nearest other edit, and ``nearest_distance`` to it.
-        overlaps: ids of edits whose scope holds one of its keys or the reverse: the nearest key decides between them.
-        replaced: ids of edits that it took the place of.
-        reason: why it failed, or that it is disabled.
-    """
-
-    id: str
-    status: Literal["stored", "skipped", "failed"]
-    held: bool
-    steps: int = 0
-    rank: int = 0
-    loss: float | None = None
-    seconds: float = 0.0
-    nearest: str | None = None
-    nearest_distance: float | None = None
-    overlaps: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-ready values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """An edit to be made: its training rows (none if it is there already) and the other edits that it replaces."""
-
-    edit: Edit
-    rows: list[Row]
-    replaced: list[str]
-
-
-def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
-    """Decide what each edit means for the store, and tokenise it: every error that can be known is raised here.
-
-    Raises:
-        EditError: if two edits contradict each other, an id is taken by other content, or a text does not fit the
-            model.
-    """
-    edits = [_named(live, edit) for edit in edits]
-    if clash := contradiction(edits):
-        first, second = clash
-        raise EditError(
-            f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them"
-        )
-    present = {edit.id: stored.edit for edit in edits if (stored := live.store.find(edit.id)) is not None}
-    # An edit that this call gives another prompt no longer asks its old one.
-    moving = {edit.id for edit in edits if edit.id in present and present[edit.id].content != edit.content}
-    planned: dict[str, Planned] = {}
-    for edit in edits:
-        old = present.get(edit.id)
-        if old is not None and old.content != edit.content and not replacing:
-            raise EditError(
-                f"edit {edit.id!r} is in the store with other content: use replace (--replace) to change it, or "
-                "another id"
-            )
-        if edit.id in planned:
-            continue  # the same edit twice in one call
-        if old is not None and old.content == edit.content and not (replacing and old.metadata != edit.metadata):
-            planned[edit.id] = Planned(edit, [], [])
-            continue
-        passed = {edit.id, *moving}
-        asked = [other.id for other in live.wordings.asking(edit.prompt) if other.id not in passed]
-        for other in (other for prompt in edit.prompts for other in live.wordings.sharing(prompt)):
-            if other.id not in passed.union(asked) and other.target != edit.target:
-                raise EditError(
-                    f"edit {edit.id!r} and edit {other.id!r} in the store share a wording and want different answers: "
-                    "take it out of one of them"
-                )
-        planned[edit.id] = Planned(edit, _rows(live, edit), asked)
-    return list(planned.values())
-
-
-def _named(live: Live, edit: Edit) -> Edit:
-    try:
-        return live.backbone.named(edit)
-    except EditError as error:
-        raise EditError(f"edit {edit.id!r}: {error}") from None
-
-
-def _rows(live: Live, edit: Edit) -> list[Row]:
-    try:
-        live.check_edit(edit)
-        encoded = [form for prompt in edit.prompts for form in live.backbone.forms(prompt)]
-        if live.config.lead_in:
-            encoded += live.backbone.behind(make_lead(f"{live.config.seed}/{edit.id}"), edit.prompt)
-        for prompt in edit.quiet:
-            live.backbone.forms(prompt)
-        return [Row.of(form, live.backbone.encode_target(edit.target, form)) for form in encoded]
-    except EditError as error:
-        raise EditError(f"edit {edit.id!r}: {error}") from None
 
 
 def train_in_parts(

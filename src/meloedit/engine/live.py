@@ -15,12 +15,14 @@ from torch import Tensor
 from ..edit import prompt_text
 from ..errors import EditError, ModelError, StoreError
 from ..hooks.encoder_router import SourceRouter
-from ..hooks.prompt_batch import Route
 from ..hooks.router import Router
+from ..hooks.state_reader import pooled_states, texts_of
+from ..keys.encoder import Calibration
 from ..keys.names import shares
-from ..keys.projection import Pooled
+from ..keys.pooling import Pooled
 from ..keys.similarity import Evidence, Similarity
-from ..routing.calibration import SCOPE_SETTINGS, Calibration, pooled_states, texts_of
+from ..results import Route
+from ..routing.calibration import SCOPE_SETTINGS
 from ..routing.index import Hits, NeuronIndex
 from ..routing.scope import Lists
 from ..store.scope_cache import EVERY

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..edit import check_prompt, prompt_key
 from ..errors import EditError
-from ..routing.calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
+from ..keys.encoder import Calibration
+from ..routing.calibration import SCOPE_SETTINGS, built_in_calibration, calibrate, check_rate
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:

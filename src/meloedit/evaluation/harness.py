@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..backbones.batch import Row
-from ..backbones.layers import frozen
+from ..backbones.contexts import frozen
 from ..errors import MeloEditError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import RoutingError
-from .prompt_batch import PromptBatch, describe
+from .describe import describe
+from .prompt_batch import PromptBatch
 
 if TYPE_CHECKING:
     from ..backbones import Backbone

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..errors import RoutingError
 from .calls import SourceCall, checked_settings, real_tokens, refuse_packed
-from .prompt_batch import NO_ROUTES, PromptBatch, describe_source
+from .describe import describe_source
+from .prompt_batch import NO_ROUTES, PromptBatch
 from .router import Frame, Router
 
 if TYPE_CHECKING:

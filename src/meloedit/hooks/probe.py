@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..backbones.layers import frozen
+from ..backbones.contexts import frozen
 from ..errors import ModelError
 from .blocks import Site
 

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from ..backbones.batch import Packed
-from ..backbones.layers import frozen
+from ..backbones.contexts import frozen
 from ..errors import ModelError, RoutingError
-from ..keys.projection import Pooled
+from ..keys.pooling import Pooled
+from ..results import Route
 from .blocks import BlockBank, RowBlocks
 from .calls import GenerateCall, SourceCall, open_generate, open_plain, refuse_packed
 from .probe import probe
-from .prompt_batch import NO_ROUTES, Outcome, PromptBatch, Route
+from .prompt_batch import NO_ROUTES, Outcome, PromptBatch
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from bisect import bisect_left, bisect_right
+import zlib
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 from unicodedata import category, combining, normalize
 
 import torch
 from torch import Tensor
-
-from .words import COMMON, WordVectors, code_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SLOTS = 24
 """Words of a text that its key holds: names first, then the rarest."""
@@ -33,6 +29,8 @@ _UNSPACED = (
 )
 _WORD = re.compile(rf"[{_UNSPACED}][{_MARKS}]*|[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|[{_MARKS}])*")
 """A word, with the accents that follow its letters as characters of their own."""
+_PLAIN_WORD = re.compile(r"\w+")
+"""A word, where prompts are counted that have it."""
 _BREAK = re.compile(r"[.?!:][\"')\]\u201d\u2019]*\s|\n")
 _BLANKS = ("\u0120", "\u2581")
 _CONTINUES, _BROKEN = "##", "\ufffd"
@@ -106,90 +104,60 @@ def named(texts: Sequence[str], words: WordVectors) -> Tensor:
     return made
 
 
-class Pooling:
-    """How much the state of each token of a prompt weighs: for what it says, and for what it asks.
+COUNTERS = 16_384
+"""Counters of how many prompts have a word."""
 
-    Args:
-        token_weights: (V + 1,) weight of each token, the last that of all others; ``None``: all the same.
-        words: how common words are; ``None``: what is asked is not looked at.
-        tokenizer: whose tokens these are.
+
+COMMON = 2.5
+"""What is taken off a word's weight: words that one prompt in twelve has, or more, weigh nothing."""
+
+
+REMEMBERED = 50_000
+"""Words whose frequency is remembered."""
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """How many of n ordinary prompts have a word, and so how rare it is.
+
+    idf(w) = log((n + 1) / (n_w + 1/2)), where n_w of n prompts have the word w: the inverse document frequency of text
+    retrieval. Words are folded to lower case.
+
+    Attributes:
+        counts: (1 + COUNTERS,) n, then n_w for the words of each counter.
     """
 
-    def __init__(
-        self, token_weights: Tensor | None, words: WordVectors | None, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
-        self._token_weights, self._words, self._tokenizer = token_weights, words, tokenizer
-        self._special = frozenset(tokenizer.all_special_ids) if words is not None else frozenset()
-        self._texts: dict[tuple[int, ...], str] = {}
+    counts: Tensor
+    _frequencies: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def identity(self) -> list[list[float]]:
-        """What the weights depend on, beside the tokenizer."""
-        counts = self._words.counts if self._words is not None else None
-        return [[] if one is None else one.tolist() for one in (self._token_weights, counts)]
+    @classmethod
+    def fit(cls, texts: Sequence[str]) -> WordVectors:
+        """Count the words of ordinary prompts."""
+        counts = torch.zeros(1 + COUNTERS)
+        counts[0] = len(texts)
+        for text in texts:
+            for counter in {code_of(word) % COUNTERS for word in words_of(text)}:
+                counts[1 + counter] += 1
+        return cls(counts)
 
-    @property
-    def pools(self) -> int:
-        """How many means are taken of a prompt's states."""
-        return 1 if self._words is None else 2
+    def count(self, word: str) -> int:
+        """Return how many of the prompts have a word in lower case, or one that shares its counter."""
+        return int(self.counts[1 + code_of(word) % COUNTERS])
 
-    def __call__(self, ids: Sequence[int], span: tuple[int, int]) -> Tensor:
-        """Return the weights (pools, n) of the tokens ``ids[start:stop]``: as words, and those that are no names."""
-        start, stop = span
-        own = torch.ones(stop - start) if self._token_weights is None else self._weights(ids[start:stop])
-        if self._words is None:
-            return own[None]
-        first = 0 if start <= 1 else start  # as the text of a key has it
-        asked = torch.tensor(self._unnamed(ids[first:stop])[start - first :])
-        return torch.stack([own, asked if asked.any() else torch.ones(stop - start)])
+    def idf(self, word: str) -> float:
+        """Return the inverse document frequency of a word in lower case."""
+        if (found := self._frequencies.get(word)) is None:
+            found = math.log((float(self.counts[0]) + 1) / (self.count(word) + 0.5))
+            if len(self._frequencies) < REMEMBERED:
+                self._frequencies[word] = found
+        return found
 
-    def _weights(self, ids: Sequence[int]) -> Tensor:
-        assert self._token_weights is not None
-        return self._token_weights[torch.tensor(ids, dtype=torch.long).clamp(max=len(self._token_weights) - 1)]
 
-    def _unnamed(self, ids: Sequence[int]) -> list[float]:
-        """Return 1 for each token that is no part of a name."""
-        assert self._words is not None
-        texts, tokens = self._units(ids)
-        marks = [1.0] * len(texts)
-        ends, text = list(accumulate(map(len, texts))), "".join(texts)
-        found = read(text, self._words)
-        names = [word for word in found if word.name] or [word for word in found if self._unheard(text, word)]
-        for word in names:
-            first, last = bisect_right(ends, word.start), bisect_left(ends, word.stop)
-            marks[first : last + 1] = [0.0] * (last + 1 - first)
-        return (
-            marks if len(marks) == len(ids) else [mark for mark, n in zip(marks, tokens, strict=True) for _ in range(n)]
-        )
+def words_of(text: str) -> set[str]:
+    """Return the words of a text in lower case."""
+    return set(_PLAIN_WORD.findall(text.casefold()))
 
-    def _unheard(self, text: str, word: Word) -> bool:
-        """Return whether a word is taken for a name where none is written as one: ordinary prompts do not have it."""
-        assert self._words is not None
-        return self._words.count(text[word.start : word.stop].casefold()) <= UNHEARD
 
-    def _units(self, ids: Sequence[int]) -> tuple[list[str], list[int]]:
-        """Return the text of each token, and 1; of tokens that are parts of one character together, and how many."""
-        texts = [self._text((token,)) for token in ids]
-        if not any(text.endswith(_BROKEN) for text in texts):
-            return texts, [1] * len(texts)
-        joined, tokens, first = [], [], 0
-        for last in range(len(ids)):
-            text = self._text(tuple(ids[first : last + 1]))
-            if not text.endswith(_BROKEN) or last + 1 - first == LONGEST or last + 1 == len(ids):
-                joined.append(text)
-                tokens.append(last + 1 - first)
-                first = last + 1
-        return joined, tokens
-
-    def _text(self, tokens: tuple[int, ...]) -> str:
-        if (text := self._texts.get(tokens)) is None:
-            if tokens[0] in self._special:
-                return ""
-            text = str(self._tokenizer.decode(list(tokens)))
-            piece = str(self._tokenizer.convert_ids_to_tokens(tokens[0]))
-            if piece.startswith(_CONTINUES):
-                text = text.removeprefix(_CONTINUES)
-            elif piece.startswith(_BLANKS) and not text[:1].isspace():
-                text = " " + text
-            self._texts[tokens] = text
-        return text
+def code_of(word: str) -> int:
+    """Return a number that stands for a word, the same one everywhere."""
+    return zlib.crc32(word.encode("utf-8", "surrogatepass"))

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """What the keys of some prompts are made of: of each as a whole, and of its sentences and lines.
-
-    Attributes:
-        states: (m, d) pooled states of the key layer; (m, 2 d) where what is asked is pooled beside them.
-        texts: (m) the words that they are pooled over; empty where nothing says which these are.
-        rows: (m) the prompt that each is of.
-        count: how many prompts there are.
-    """
-
-    states: Tensor
-    texts: Sequence[str]
-    rows: Sequence[int]
-    count: int
 
 
 @dataclass(frozen=True)

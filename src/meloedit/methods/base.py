@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..backbones import open_backbone
 from ..backbones.batch import Row
-from ..backbones.layers import frozen, once
+from ..backbones.contexts import frozen, once
 from ..engine.answering import greedy, said_in_batches
 from ..errors import EditError, MeloEditError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..backbones.batch import Encoded, Packed
     from ..edit import Edit
-    from ..hooks.prompt_batch import Route
+    from ..results import Route
     from ..types import Progress, Prompt
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..backbones.batch import Row
-from ..backbones.layers import frozen
+from ..backbones.contexts import frozen
 from ..errors import EditError
 from ..hooks.blocks import Site
-from ..training.trainer import EPSILON, Blocks, Factors, Scores, Trained, Trainer, group_rows, initial_block, seeded
+from ..training.optimizer import EPSILON, Blocks, Factors
+from ..training.scores import Scores
+from ..training.trainer import Trained, Trainer, group_rows, initial_block, seeded
 
 
 class SharedTrainer(Trainer):

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,29 +15,24 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..backbones.batch import Row
-from ..backbones.chat import Words
-from ..backbones.loading import cache_folder
 from ..edit import prompt_key, prompt_text
 from ..errors import EditError
+from ..files import cache_folder
+from ..hooks.state_reader import pooled_parts, pooled_states
+from ..keys.encoder import Calibration
 from ..keys.grammar import make_pairs, make_prompts
-from ..keys.names import Pooling, named
-from ..keys.projection import Pooled, Whitening
-from ..keys.similarity import Similarity
-from ..keys.words import WordVectors, token_weights
+from ..keys.names import WordVectors
+from ..keys.pooling import Pooling, token_weights
+from ..keys.projection import Whitening
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from ..backbones import Backbone
     from ..backbones.batch import Encoded
     from ..config import MeloConfig
     from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
 
-KEYS_AT_ONCE = 64
 BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
@@ -47,125 +42,6 @@ ASKED_SIZE = 64
 """Numbers of a key that come from what is asked."""
 VERSION = 5
 """Counts changes of what a calibration is: kept ones of another version are made anew."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What turns a prompt's pooled state and words into a key, and the keys of the prompts that set the scope.
-
-    A key is [u | a | words], compared as ``Similarity`` says: u is of the state over all words, a of that over what is
-    no name. Of documents it is u alone.
-
-    Attributes:
-        whitening: pooled state -> u.
-        prompts: (n, k) keys of the calibration prompts, in every form they may be asked in, and of their segments.
-        info: where the prompts came from.
-        words: how common words are; ``None``: keys are u alone, and prompts are not looked at by segments.
-        asking: pooled state of what is no name -> a; ``None``: names are not looked at.
-        token_weights: (V + 1,) how much each token's state weighs in a pooled one; ``None``: all the same.
-        of: (n,) the number of the prompt that each key is of; ``None``: one key each.
-    """
-
-    whitening: Whitening
-    prompts: Tensor
-    info: dict[str, Any]
-    words: WordVectors | None = None
-    token_weights: Tensor | None = None
-    of: Tensor | None = None
-    asking: Whitening | None = None
-
-    @property
-    def similarity(self) -> Similarity:
-        """How keys are compared, and which numbers they have."""
-        return Similarity(len(self.whitening.components), 0 if self.asking is None else len(self.asking.components))
-
-    def pooling(self, tokenizer: PreTrainedTokenizerBase) -> Pooling:
-        """Return how much the state of each token weighs in what keys are made of."""
-        return Pooling(self.token_weights, self.words, tokenizer)
-
-    def keys(self, states: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return the keys (n, k) of prompts from their pooled states (n, d), or (n, 2 d), and their words."""
-        size = len(self.whitening.mean)
-        said, asked = states[:, :size], states[:, -size:]  # both the same for prompts under way when names came in
-        u = self.whitening(said)
-        if self.words is None or self.asking is None:
-            return u
-        return torch.cat([u, self.asking(asked), named(texts, self.words).to(u)], dim=-1)
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors to store; the prompts' keys in float16, which moves the threshold by less than 1e-3."""
-        whitening, numbers = self.whitening, self.similarity.said + self.similarity.asked
-        tensors = {"mean": whitening.mean, "components": whitening.components}
-        tensors["prompts"] = self.prompts[:, :numbers].half()
-        if self.words is not None:
-            tensors["words"] = self.words.counts
-        if self.asking is not None:
-            tensors |= {"asking_mean": self.asking.mean, "asking_components": self.asking.components}
-            tensors["named"] = self.prompts[:, numbers:].contiguous()  # words, as numbers that float16 cannot hold
-        more = {"token_weights": self.token_weights, "of": self.of}
-        return tensors | {name: tensor for name, tensor in more.items() if tensor is not None}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], info: dict[str, Any]) -> Calibration:
-        """Make a calibration from stored tensors."""
-        words = WordVectors(tensors["words"]) if "words" in tensors else None
-        whitening = Whitening(tensors["mean"], tensors["components"])
-        prompts, asking = tensors["prompts"].float(), None
-        if "asking_mean" in tensors:
-            asking = Whitening(tensors["asking_mean"], tensors["asking_components"])
-            prompts = torch.cat([prompts, tensors["named"]], 1)
-        return cls(whitening, prompts, info, words, tensors.get("token_weights"), tensors.get("of"), asking)
-
-
-def pooled_states(
-    router: Router,
-    encoded: Sequence[Encoded],
-    progress: Progress | None = None,
-    what: str = "",
-    pooling: Pooling | None = None,
-) -> Tensor:
-    """Return the pooled key-layer states (n, p d) of prompts, on the CPU, in their order."""
-    rows = [Row.of(one, (), pooling) for one in encoded]
-    states: Tensor | None = None
-    done = 0
-    for members, batch in router.backbone.pack(rows, KEYS_AT_ONCE):
-        pooled = router.pooled(batch).cpu()
-        states = torch.zeros(len(encoded), pooled.shape[1]) if states is None else states
-        states[members] = pooled
-        done += len(members)
-        if progress:
-            progress(what, done, len(encoded))
-    if states is None:
-        raise EditError("no prompts to take keys of")
-    return states
-
-
-def texts_of(backbone: Backbone, encoded: Sequence[Encoded]) -> list[str]:
-    """Return the words that prompts' keys are of."""
-    return [backbone.said(one.ids, (one.words.start, one.words.stop)) for one in encoded]
-
-
-def with_segments(backbone: Backbone, encoded: Sequence[Encoded]) -> tuple[list[Encoded], list[int]]:
-    """Return prompts, each followed by itself with the words of each of its segments, and the number of each."""
-    parts, rows = [], []
-    for i, one in enumerate(encoded):
-        spans = backbone.segments(one.ids, (one.words.start, one.words.stop))
-        parts += [one, *(replace(one, words=Words(*span, one.words.known)) for span in spans)]
-        rows += [i] * (1 + len(spans))
-    return parts, rows
-
-
-def pooled_parts(
-    router: Router,
-    encoded: Sequence[Encoded],
-    progress: Progress | None = None,
-    what: str = "",
-    pooling: Pooling | None = None,
-) -> Pooled:
-    """Return what the keys of prompts and of their segments are made of, as the model's own forward pass gives it."""
-    parts, rows = with_segments(router.backbone, encoded)
-    states = pooled_states(router, parts, progress, what, pooling)
-    return Pooled(states, texts_of(router.backbone, parts), rows, len(encoded))
 
 
 def calibrate(

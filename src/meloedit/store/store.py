@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from . import rows, schema
+from . import database, integrity, rows, schema
 from . import scope_cache as lists
-from .rows import ChangeRow, Record, Revision, State, StoredEdit
+from .records import ChangeRow, Record, Revision, StoredEdit
+from .rows import State
 from .tensors import Stack
 
 __all__ = ["ChangeRow", "Record", "Revision", "Store", "StoredEdit"]
@@ -46,11 +47,11 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = schema.real(path)
+        self._file = database.real(path)
         self._closed = False
         self._depth = 0
         self._writer = threading.RLock()
-        self._identity = schema.identity(self._file, path)
+        self._identity = database.identity(self._file, path)
         with self._database() as db:
             meta = rows.read_meta(db, self.path)
             self.model, self.config = meta["model"], meta["config"]
@@ -64,7 +65,7 @@ class Store:
             StoreError: if ``path`` exists already or cannot be made.
         """
         meta = {"model": model, "config": config}
-        schema.create(schema.real(path), path, lambda db: rows.insert_first(db, meta))
+        database.create(database.real(path), path, lambda db: rows.insert_first(db, meta))
         return cls(path)
 
     @classmethod
@@ -101,8 +102,8 @@ class Store:
         """
         with self._writer, ExitStack() as held:
             if self._depth == 0:
-                schema.identity(self._file, self.path)  # or the lock would make a file where no store is
-                held.enter_context(schema.file_lock(self._file, self.path))
+                database.identity(self._file, self.path)  # or the lock would make a file where no store is
+                held.enter_context(database.file_lock(self._file, self.path))
                 with self._database() as db:
                     self._check_unchanged(db)
             self._depth += 1
@@ -314,7 +315,7 @@ class Store:
         found: list[str] = []
         try:
             with self._database() as db:
-                found.extend(schema.problems(db))  # keeps those before an error
+                found.extend(integrity.problems(db))  # keeps those before an error
         except StoreError as error:
             found.append(str(error))
         return found
@@ -322,7 +323,7 @@ class Store:
     def copy(self, path: str | Path) -> None:
         """Copy the store with all its history to a new file, whole or not at all."""
         with self._database() as db:
-            schema.create(schema.real(path), path, db.backup)
+            database.create(database.real(path), path, db.backup)
 
     def _commit(self, action: str, detail: Mapping[str, Any], work: Work) -> int:
         """Write a revision in one transaction; memory follows only after the COMMIT."""
@@ -338,7 +339,7 @@ class Store:
         return revision
 
     def _check_unchanged(self, db: sqlite3.Connection) -> None:
-        if schema.identity(self._file, self.path) != self._identity:
+        if database.identity(self._file, self.path) != self._identity:
             raise StoreError(f"{self.path} was replaced since it was opened: open it again")
         newest, _, head = rows.newest_revision(db, self.path)
         if newest != self.revision:
@@ -350,7 +351,7 @@ class Store:
     def _database(self) -> AbstractContextManager[sqlite3.Connection]:
         if self._closed:
             raise StoreError(f"{self.path} is closed: open it again")
-        return schema.database(self._file, self.path)
+        return database.database(self._file, self.path)
 
     def _choose(self, ids: Iterable[str]) -> tuple[State, list[str]]:
         """Return the present state, and the ids once each, all of them live in it."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..backbones.batch import SourceBatch
+from ..backbones.contexts import passed_by
 from ..hooks.blocks import RowBlocks
 from .replay import Factors, of_rows
 
@@ -22,29 +21,6 @@ if TYPE_CHECKING:
     from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def passed_by(layers: Sequence[nn.Module], output: Any) -> Iterator[None]:
-    """Let this thread's calls of some successive layers return ``output``, that of the last of them, at once."""
-    thread = threading.get_ident()
-    own = [(layer, layer.__dict__.get("forward"), layer.forward) for layer in layers]
-
-    def short(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return output if threading.get_ident() == thread else forward(*args, **kwargs)
-
-        return call
-
-    for layer, _, forward in own:
-        layer.forward = short(forward)
-    try:
-        yield
-    finally:
-        for layer, patched, _ in own:
-            del layer.__dict__["forward"]
-            if patched is not None:  # another's wrapper
-                layer.__dict__["forward"] = patched
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.batch import Packed, Row, SourceBatch
-from ..backbones.layers import frozen
+from ..backbones.contexts import frozen
 from ..config import MeloConfig
 from ..hooks.blocks import Block, Site
 from ..types import Reach
 from .encoder_replay import SourceReplay
+from .optimizer import Blocks, Factors
 from .replay import CausalReplay, Prefix, Replay
+from .scores import Scores
 
 if TYPE_CHECKING:
     from ..hooks.router import Router
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 ROWS = 32
 """Rows run in one batch: enough for full matmul speed, few enough to be of like length."""
-
-Factors = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -184,106 +183,3 @@ def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator, 
         )
         for site in sites
     }
-
-
-class Blocks:
-    """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own).
-
-    A column of A that reads a place of the answer learns ``Site.size`` times as fast as one that reads a feature, so
-    that a step moves what A makes of a place about as far as what it makes of the input.
-    """
-
-    def __init__(self, blocks: Sequence[Factors], sites: Sequence[Site], lr: float, epsilon: float = EPSILON) -> None:
-        self.names = list(blocks[0])
-        self.tables = [torch.stack([block[name][i] for block in blocks]) for name in self.names for i in (0, 1)]
-        self.dtypes = [site.dtype for site in sites for _ in (0, 1)]
-        self.rates = [rate for site in sites for rate in (_column_rates(site, blocks[0][site.name][0].shape[1]), None)]
-        self.first = [torch.zeros_like(table) for table in self.tables]
-        self.second = [torch.zeros_like(table) for table in self.tables]
-        self.lr, self.epsilon = lr, epsilon
-        self.count = 0  # one count serves all: blocks leave, none joins later
-        self.leaves: list[Tensor] = []
-
-    def rounded(self) -> Factors:
-        """Return the factors as they will be stored and used, as leaves of autograd whose gradients ``step`` takes."""
-        self.leaves = [t.half().to(dtype).requires_grad_() for t, dtype in zip(self.tables, self.dtypes, strict=True)]
-        return dict(zip(self.names, zip(self.leaves[::2], self.leaves[1::2], strict=True), strict=True))
-
-    def stored(self, i: int) -> Block:
-        """Return one block as the last forward pass used it, in float16 on the CPU."""
-        half = [table[i].half().cpu() for table in self.tables]
-        return dict(zip(self.names, zip(half[::2], half[1::2], strict=True), strict=True))
-
-    def step(self, loss: Tensor) -> None:
-        """Take one Adam step on the unrounded tables, with the gradient of ``loss`` at the rounded ones."""
-        gradients = [gradient.float() for gradient in torch.autograd.grad(loss, self.leaves)]
-        self.count += 1
-        for table, gradient, m, v, rate in zip(
-            self.tables, gradients, self.first, self.second, self.rates, strict=True
-        ):
-            m.lerp_(gradient, 1 - BETA1)
-            v.lerp_(gradient.square(), 1 - BETA2)
-            step = self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + self.epsilon)
-            table.sub_(step if rate is None else step * rate)
-
-    def keep(self, which: Tensor) -> None:
-        """Drop all blocks but ``which``: a finished block leaves, moments and all."""
-        for tables in (self.tables, self.first, self.second):
-            tables[:] = [table[which.to(table.device)] for table in tables]
-
-
-def _column_rates(site: Site, width: int) -> Tensor | None:
-    """Return how fast the columns of A learn (in + K,); ``None``: all alike."""
-    if width == site.inputs:
-        return None
-    rates = torch.ones(width, device=site.device)
-    rates[site.inputs :] = site.size
-    return rates
-
-
-class Scores:
-    """Losses and hits of the target tokens of one forward pass, gathered per row and then per edit."""
-
-    def __init__(self, edits: int) -> None:
-        self._edits = edits
-        self._nll: list[Tensor] = []
-        self._tokens = 0
-        self._loss: list[Tensor] = []
-        self._number: list[Tensor] = []
-        self._right: list[Tensor] = []
-        self._worst: list[Tensor] = []
-
-    def add(self, logits: Tensor, batch: Packed, number: Tensor) -> None:
-        """Score logits (M, V) at the target positions of a batch whose rows belong to the edits ``number`` (R,)."""
-        row = batch.flat_rows.to(logits.device)
-        targets, count = batch.flat_targets.to(logits.device), len(batch.rows)
-        nll = nn.functional.cross_entropy(logits.float(), targets, reduction="none")  # (M,)
-        zeros = torch.zeros(count, device=nll.device)
-        sizes = torch.bincount(row, minlength=count).to(nll)
-        self._loss.append((zeros.index_add(0, row, nll) / sizes).cpu())
-        self._nll.append(nll.sum().cpu())
-        self._tokens += len(nll)
-        with torch.no_grad():
-            misses = (logits.argmax(1) != targets).to(nll)
-            self._right.append((zeros.index_add(0, row, misses) == 0).cpu())
-            self._worst.append(zeros.scatter_reduce(0, row, nll.detach(), "amax").cpu())
-        self._number.append(number)
-
-    def total(self) -> Tensor:
-        """Return the sum over edits of the mean over their rows."""
-        number, loss = torch.cat(self._number), torch.cat(self._loss)
-        return (loss / torch.bincount(number, minlength=self._edits)[number]).sum()
-
-    def token_mean(self) -> Tensor:
-        """Return the mean over all target tokens of all rows."""
-        return torch.stack(self._nll).sum() / self._tokens
-
-    def per_edit(self, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return per edit its loss, whether all its target tokens are greatest, and whether all have ``confidence``."""
-        number = torch.cat(self._number)
-        rows = torch.bincount(number, minlength=self._edits)
-        zeros = torch.zeros(self._edits)
-        loss = zeros.index_add(0, number, torch.cat(self._loss).detach() / rows[number])
-        right = zeros.index_add(0, number, torch.cat(self._right).float()) == rows
-        sure = zeros.scatter_reduce(0, number, torch.cat(self._worst), "amax").neg().exp() >= confidence
-        return loss, right, sure

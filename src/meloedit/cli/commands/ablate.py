@@ -14,10 +14,11 @@ from ... import files
 from ...errors import ModelError
 from ...evaluation.ablations import facts as kept
 from ...evaluation.ablations import plots
+from ...text import plain
 from ..loading import load
 from ..options import Device, DtypeName, Json
 from ..terminal import count as counted
-from ..terminal import plain, progress, put, put_json, saying, shell, table
+from ..terminal import progress, put, put_json, saying, shell, table
 
 if TYPE_CHECKING:
     from ...evaluation.ablations.bench import Bench

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import EditError, MeloEditError, StoreError
+from ...text import some
 from ..loading import change_since, check_new, lasting_name, load, open_store, opened
 from ..options import Device, DtypeName, Json, ModelName, Reach, StorePath
 from ..show import explained, show_check, show_reports, similarity
-from ..terminal import count, line, progress, put, put_json, saying, shell, some
+from ..terminal import count, line, progress, put, put_json, saying, shell
 
 if TYPE_CHECKING:
-    from ...engine.editing import EditReport
+    from ...results import EditReport
     from ...types import Form
 
 
@@ -88,7 +89,7 @@ def init(
         "false_activation": false_activation,
         "min_similarity": min_similarity,
     }
-    from ...inputs import read_config
+    from ...settings import read_config
 
     config = read_config(given, settings or [], paper or preset is not None, preset)
     check_new(store)
@@ -159,7 +160,7 @@ def edit(
 
     Example: meloedit edit facts.melo edits.jsonl
     """
-    from ...inputs import read_wanted, with_place
+    from ..inputs import read_wanted, with_place
 
     wanted = read_wanted(file, prompt, target, edit_id, variant, quiet)
     before = {stored.record for stored in open_store(store).edits()}
@@ -223,7 +224,8 @@ def ask(
     Example: meloedit ask facts.melo "Who leads Ohm?" --explain
     """
     from ...edit import check_prompt
-    from ...inputs import SourcedPrompt, read_prompts, with_line, with_system
+    from ...readers import SourcedPrompt, read_prompts
+    from ..inputs import with_line, with_system
 
     asked: list[SourcedPrompt] = []
     for given in prompts or []:
@@ -313,8 +315,9 @@ def calibrate(
 
     Example: meloedit calibrate facts.melo --min-similarity 0.7
     """
-    from ...inputs import read_prompts, with_line
+    from ...readers import read_prompts
     from ...routing.index import NeuronIndex
+    from ..inputs import with_line
 
     sourced = read_prompts(prompts) if prompts is not None else []
     traffic = [prompt for _, prompt in sourced] or None

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...text import plain
 from ..options import Json
-from ..terminal import figure_table, note, plain, put, put_json, shell
+from ..terminal import figure_table, note, put, put_json, shell
 
 if TYPE_CHECKING:
     from ...evaluation.report.read import Run

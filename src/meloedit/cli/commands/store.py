@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...text import plain, size, some
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
-from ..terminal import Column, count, line, plain, put, put_json, saying, shell, size, some, table
+from ..terminal import Column, count, line, put, put_json, saying, shell, table
 
 if TYPE_CHECKING:
     from ...store.store import Revision, Store, StoredEdit

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...config import MeloConfig
     from ...edit import Edit
     from ...editor import Editor
-    from ...engine.answering import Answer
+    from ...results import Answer
 
 PER = 1000
 """Table 3 states parameters per this many edits."""

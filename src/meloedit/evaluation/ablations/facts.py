@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config import MeloConfig
-from ...edit import Edit, check_prompt, json_rows, open_text, prompt_key
+from ...edit import Edit, check_prompt, prompt_key
 from ...errors import EditError, MeloEditError, ModelError
-from ...errors import count as count_of
 from ...files import make_folder, write_bytes, write_json
-from ...inputs import read_config
+from ...readers import json_rows, open_text
+from ...settings import read_config
+from ...text import count as count_of
 from ...types import Prompt
 
 if TYPE_CHECKING:

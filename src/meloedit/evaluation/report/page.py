@@ -16,8 +16,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ...errors import MeloEditError, count
+from ...errors import MeloEditError
 from ...files import make_folder, write_bytes
+from ...text import count
 from ..ablations.plots import check_plots
 from .plots import draw_run
 from .read import Run, Seen, parts_of, read_run

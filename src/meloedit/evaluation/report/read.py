@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import MeloEditError, count
+from ...errors import MeloEditError
+from ...text import count
 from ..run.plan import PROTOCOLS
 from .cases import Worst, is_bad
 from .values import finite, number, short

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...backbones.loading import cache_folder
-from ...files import make_folder, write_bytes
+from ...files import cache_folder, make_folder, write_bytes
 from ..run.folder import digest
 
 if TYPE_CHECKING:

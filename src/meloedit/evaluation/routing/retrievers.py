@@ -18,10 +18,11 @@ from torch import Tensor
 from ...edit import prompt_text
 from ...editor import Editor
 from ...errors import MeloEditError
-from ...keys.projection import Pooled
+from ...hooks.state_reader import pooled_states, texts_of, with_segments
+from ...keys.encoder import Calibration
+from ...keys.pooling import Pooled
 from ...methods.in_context.rag import Rag, chord
 from ...methods.memory.melo import Melo, MeloPaper
-from ...routing.calibration import Calibration, pooled_states, texts_of, with_segments
 from ..run.folder import digest
 from .features import kept
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...edit import prompt_text
-from ...errors import MeloEditError, count
+from ...errors import MeloEditError
 from ...methods.none import Unedited
+from ...text import count
 from ..metrics.estimates import Estimate
 from ..metrics.routing_scores import Measured, Negatives
 from ..metrics.scores import by_edit, ready

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import MeloEditError
-from ...errors import count as count_of
+from ...text import count as count_of
 from ..tasks.task import Task
 
 PROTOCOLS = {

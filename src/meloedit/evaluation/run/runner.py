@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MeloEditError, count
+from ...errors import MeloEditError
 from ...methods import method_class
 from ...methods.none import Unedited
+from ...text import count
 from ..metrics.estimates import without_special
 from ..metrics.scores import figures, ready
 from ..tasks.prefixes import PREFIXES, prefixed

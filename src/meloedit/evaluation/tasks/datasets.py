@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...edit import MAX_DEPTH, _too_deep, json_rows, open_text
+from ...edit import MAX_DEPTH, _too_deep
 from ...errors import EditError
+from ...readers import json_rows, open_text
 
 TOPICS = (
     "Criminal Procedure",

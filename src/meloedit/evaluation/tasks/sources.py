@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...edit import open_text
 from ...errors import EditError
+from ...readers import open_text
 from .datasets import _Row, _rows
 
 LEAST_WORDS = 5

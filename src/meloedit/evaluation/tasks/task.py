@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ...edit import Edit
 from ...errors import EditError
-from ...errors import count as count_of
+from ...text import count as count_of
 
 EDIT_FAULTS = ("duplicates", "no op", "contradictory", "unwritable", "answered right")
 """Why an edit is left out, in words."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...backbones.loading import ENCODER, encoder_folder, why_not_loaded
 from ...edit import prompt_text
 from ...errors import EditError, MeloEditError
-from ...hooks.prompt_batch import Route
+from ...results import Route
 from ..base import Method, Settings, Size
 
 if TYPE_CHECKING:

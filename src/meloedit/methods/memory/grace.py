@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ...backbones.layers import features, feed_forward_output, frozen
+from ...backbones.contexts import frozen
+from ...backbones.layers import features, feed_forward_output
 from ...errors import MeloEditError
-from ...hooks.prompt_batch import Route
+from ...results import Route
 from ...training.trainer import seeded
 from ..base import Method, Settings, Size, only_trains
 from ..checkpoint import read_state, write_state

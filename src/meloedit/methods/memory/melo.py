@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ...backbones.batch import Row
     from ...edit import Edit
-    from ...hooks.prompt_batch import Route
+    from ...results import Route
     from ...types import Progress, Prompt
 
 STORE = "edits.melo"

@@ -1,0 +1,125 @@
+"""What calls return: routes, answers, reports, checks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from .types import Prompt
+
+if TYPE_CHECKING:
+    from .types import Form
+
+
+from typing import TYPE_CHECKING
+
+Boundary = Literal["given", "labels", "template", "assumed"]
+
+
+Reason = Literal["fired", "outside scope", "quiet", "no edits", "no prompt"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the index decided for one prompt.
+
+    Attributes:
+        edit: id of the edit that fires; ``None`` for the base model.
+        distance: distance |u - v| of the prompt's key to the nearest edit's; ``None`` without edits or prompt.
+        threshold: the distance below which an edit is in scope.
+        nearest: id of the nearest edit, whether it fires or not.
+        reason: why it fires or does not.
+        boundary: how the end of the prompt was known.
+        words_known: whether the key was pooled over the user's own words; else over the whole prompt.
+    """
+
+    edit: str | None
+    distance: float | None
+    threshold: float
+    nearest: str | None
+    reason: Reason
+    boundary: Boundary = "given"
+    words_known: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its text, how its prompt was routed, and how many tokens were generated (the end token aside)."""
+
+    prompt: Prompt
+    text: str
+    route: Route
+    tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A wording in which an edit no longer holds, with the answer it got and how that was routed."""
+
+    id: str
+    prompt: Prompt
+    target: str
+    answer: str
+    route: Route
+    form: Form
+
+
+@dataclass(frozen=True)
+class Check:
+    """What ``check`` found.
+
+    Attributes:
+        checked: number of edits asked.
+        broken: wordings that no longer give their target.
+        overlaps: pairs of ids one of whose keys lies in the other's scope.
+        problems: damage found in the store's file.
+    """
+
+    checked: int
+    broken: list[Broken] = field(default_factory=list)
+    overlaps: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What became of one edit.
+
+    Attributes:
+        id: the edit's id.
+        status: ``stored``; ``skipped`` (there already); ``failed`` (does not hold, not stored).
+        held: whether greedy decoding with the stored block gives the target and stops, in every wording and form.
+        steps: optimiser steps taken.
+        rank: rank of the block.
+        loss: mean cross-entropy of the target, nats per token.
+        seconds: its share of the training time.
+        nearest: id of the nearest other edit, and ``nearest_distance`` to it.
+        overlaps: ids of edits whose scope holds one of its keys or the reverse: the nearest key decides between them.
+        replaced: ids of edits that it took the place of.
+        reason: why it failed, or that it is disabled.
+    """
+
+    id: str
+    status: Literal["stored", "skipped", "failed"]
+    held: bool
+    steps: int = 0
+    rank: int = 0
+    loss: float | None = None
+    seconds: float = 0.0
+    nearest: str | None = None
+    nearest_distance: float | None = None
+    overlaps: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values."""
+        return asdict(self)
