@@ -23,7 +23,7 @@ from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.hooks.state_reader import pooled_parts, pooled_states, texts_of
 from meloedit.keys.encoder import Calibration
 from meloedit.keys.grammar import make_prompts
-from meloedit.keys.pooling import Pooled
+from meloedit.keys.pooling import PooledStates
 from meloedit.routing.calibration import built_in_calibration, calibrate
 from meloedit.routing.index import NeuronIndex
 
@@ -37,7 +37,7 @@ def read_edits(paths: Sequence[str]) -> list[Edit]:
     return [replace(edit, id=str(i)) for i, edit in enumerate(edits.values())]
 
 
-def best(index: NeuronIndex, calibration: Calibration, pooled: Pooled) -> list[float]:
+def best(index: NeuronIndex, calibration: Calibration, pooled: PooledStates) -> list[float]:
     """Return the distance of each prompt to its nearest edit."""
     hits = index.search(calibration.keys(pooled.states, pooled.texts))
     rows = torch.tensor(pooled.rows)

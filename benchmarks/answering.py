@@ -22,10 +22,10 @@ from paired import compare
 from meloedit import Editor
 from meloedit.keys.grammar import make_prompts
 
-Batch = dict[str, torch.Tensor]
+CausalBatch = dict[str, torch.Tensor]
 
 
-def batches(editor: Editor, rows: int, columns: int, skip: int) -> Batch:
+def batches(editor: Editor, rows: int, columns: int, skip: int) -> CausalBatch:
     """Return ``rows`` prompts of ``columns`` tokens each, of the grammar's later prompts."""
     tokens: list[int] = []
     prompts = iter(make_prompts(9000)[6000 + skip :])
@@ -36,14 +36,14 @@ def batches(editor: Editor, rows: int, columns: int, skip: int) -> Batch:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def fired(editor: Editor, batch: Batch) -> int:
+def fired(editor: Editor, batch: CausalBatch) -> int:
     """Return how many rows of a batch reach an edit."""
     with torch.no_grad():
         editor.model(**batch)
     return sum(route.edit is not None for route in editor.last_routes)
 
 
-def silent(editor: Editor, rows: int, columns: int) -> Batch:
+def silent(editor: Editor, rows: int, columns: int) -> CausalBatch:
     """Return a batch that reaches no edit."""
     for skip in range(0, 2000, 40):
         batch = batches(editor, rows, columns, skip)
@@ -52,7 +52,7 @@ def silent(editor: Editor, rows: int, columns: int) -> Batch:
     raise SystemExit("every batch tried reaches an edit")
 
 
-def in_scope(editor: Editor, rows: int, columns: int) -> Batch:
+def in_scope(editor: Editor, rows: int, columns: int) -> CausalBatch:
     """Return a batch each row of which reaches an edit of its own: the first edits get the keys of these prompts."""
     batch = batches(editor, rows, columns, 1500)
     texts = [editor.tokenizer.decode(row) for row in batch["input_ids"]]
@@ -79,7 +79,7 @@ def main() -> None:
     base.eval()
     result: dict[str, Any] = {"task": "time of the edited model against the plain base model's", "edits": given.edits}
 
-    def sides(editor: Editor, batch: Batch, tokens: int) -> dict[str, Any]:
+    def sides(editor: Editor, batch: CausalBatch, tokens: int) -> dict[str, Any]:
         def run(model: Any) -> Any:
             with torch.no_grad():
                 if not tokens:

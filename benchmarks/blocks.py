@@ -23,7 +23,7 @@ from common import provenance, share, write
 from torch import Tensor
 
 from meloedit import Editor, MeloConfig
-from meloedit.backbones.batch import Row
+from meloedit.backbones.batch import Example
 from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.evaluation.tasks.task import Item
 from meloedit.hooks.blocks import Site
@@ -38,7 +38,7 @@ def attention(*layers: int) -> tuple[str, ...]:
     return tuple(f"model.layers.{layer}.self_attn.o_proj" for layer in layers)
 
 
-SMALL: dict[str, Any] = {"rank": 1, "place_rate": 3.0}
+SMALL: dict[str, Any] = {"rank": 1, "position_lr_scale": 3.0}
 SHAPES: dict[str, dict[str, Any]] = {
     "default": {},
     "rank 1": {"rank": 1},
@@ -46,11 +46,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "rank 1, two layers": SMALL | {"layers": 2},
     "rank 1, one layer": SMALL | {"layers": 1},
     "rank 1, attention of three layers": SMALL | {"modules": attention(27, 28, 29)},
-    "rank 1, attention of three layers, 0.995": SMALL | {"modules": attention(27, 28, 29), "confidence": 0.995},
+    "rank 1, attention of three layers, 0.995": SMALL
+    | {"modules": attention(27, 28, 29), "min_target_probability": 0.995},
     "rank 1, attention of two layers": SMALL | {"modules": attention(28, 29)},
-    "rank 1, attention of two layers, 0.995": SMALL | {"modules": attention(28, 29), "confidence": 0.995},
-    "rank 2, fixed A": {"fixed": True, "place_rate": 3.0},
-    "rank 4, fixed A": {"fixed": True, "place_rate": 3.0, "rank": 4},
+    "rank 1, attention of two layers, 0.995": SMALL | {"modules": attention(28, 29), "min_target_probability": 0.995},
+    "rank 2, fixed A": {"fixed": True, "position_lr_scale": 3.0},
+    "rank 4, fixed A": {"fixed": True, "position_lr_scale": 3.0, "rank": 4},
 }
 
 
@@ -82,14 +83,14 @@ class Shape:
     @property
     def numbers(self) -> int:
         """Numbers of a block of the first rank."""
-        places, sites = self.editor.config.places or 0, self.editor.router.bank.sites
+        places, sites = self.editor.config.answer_positions or 0, self.editor.router.bank.sites
         width = sum((0 if self.fixed else site.inputs) + places + site.outputs for site in sites)
         return width * self.editor.config.rank
 
-    def rows(self, prompt: Any, target: str) -> list[Row]:
+    def rows(self, prompt: Any, target: str) -> list[Example]:
         """Return the rows of a prompt in every form."""
         backbone = self.editor.backbone
-        return [Row.of(form, backbone.encode_target(target, form)) for form in backbone.forms(prompt)]
+        return [Example.of(form, backbone.encode_target(target, form)) for form in backbone.forms(prompt)]
 
     def train(self, items: Sequence[Item]) -> None:
         """Train the blocks of some edits, and ask them their rephrasings."""
@@ -110,7 +111,7 @@ class Shape:
         self.int8_held += [all(hits) for hits in zip(*own, strict=True)]
 
     @torch.no_grad()
-    def answered(self, trained: Sequence[Trained], rows: Sequence[list[Row]], coarse: bool) -> list[list[bool]]:
+    def answered(self, trained: Sequence[Trained], rows: Sequence[list[Example]], coarse: bool) -> list[list[bool]]:
         """Return for each form which rows are answered by the blocks, rounded to int8 where ``coarse``."""
         rank = max(result.rank for result in trained)
         tables = {

@@ -56,7 +56,7 @@ def main() -> None:
     rows = read_jsonl(given.edits, given.count)
     edits = [Edit(row["prompt"], row["target"], id=str(i)) for i, row in enumerate(rows)]
     ours = Editor(*load(given))
-    alone = Editor(*load(given), config=MeloConfig(together=1, prefix_cache=False))
+    alone = Editor(*load(given), config=MeloConfig(train_batch_size=1, prefix_cache=False))
     grace = method_class("grace")(*load(given), {"eps": 10, "prefix_cache": False})
     for editor in (ours, alone):
         editor.prepare()

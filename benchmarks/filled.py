@@ -19,7 +19,7 @@ def made_up_block(
     sites: tuple[Site, ...], config: MeloConfig, generator: torch.Generator, scale: float = 1e-3
 ) -> Block:
     """Return a block of small random numbers."""
-    rank, places = config.rank, config.places or 0
+    rank, places = config.rank, config.answer_positions or 0
     return {
         site.name: (
             (torch.randn(rank, site.inputs + places, generator=generator) * scale).half(),

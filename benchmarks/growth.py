@@ -71,7 +71,7 @@ def resident(path: Path, model: str) -> tuple[int, int, int]:
     editor = Editor.load(path, model)
     gc.collect()
     edits, sites, config = len(editor.index), editor.router.bank.sites, editor.config
-    width = sum(site.inputs + (config.places or 0) + site.outputs for site in sites)
+    width = sum(site.inputs + (config.answer_positions or 0) + site.outputs for site in sites)
     return psutil.Process().memory_info().rss, edits, 2 * config.rank * width * edits + 4 * editor.index.numbers
 
 

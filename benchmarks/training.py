@@ -62,9 +62,11 @@ def main() -> None:
     trainers[True].train(items[:8])  # warm up
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
     results: dict[bool, list[Trained]] = {True: [], False: []}
-    for start in range(0, len(items), config.together):  # interleaved, so that a busy machine hurts both
+    for start in range(0, len(items), config.train_batch_size):  # interleaved, so that a busy machine hurts both
         for cached in (True, False):
-            took, trained = timed(trainers[cached], items[start : start + config.together], config.together)
+            took, trained = timed(
+                trainers[cached], items[start : start + config.train_batch_size], config.train_batch_size
+            )
             seconds[cached] += took
             results[cached] += trained
     losses = [

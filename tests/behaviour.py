@@ -150,7 +150,7 @@ def tiny() -> Iterator[tuple[str, Editor, list[Edit], list[str], Edit | None]]:
     for family in ("llama", "qwen3", "gpt2"):
         model = lambda: build(family, len(own), own.eos_token_id)  # noqa: B023, E731
         yield family, Editor(model(), own, MeloConfig(**SETTINGS)), EDITS, others, replaced
-        wide = SETTINGS | {"reach": "all", "places": 0, "lead_in": True, "prefix_cache": False}
+        wide = SETTINGS | {"reach": "all", "answer_positions": 0, "train_with_lead_in": True, "prefix_cache": False}
         yield f"{family} all", Editor(model(), own, MeloConfig(**wide)), EDITS, others, replaced
         for grows in ("paper", "reference"):
             paper = MeloConfig.paper(**quick, expand=grows, reference_quirks=grows == "reference")

@@ -123,7 +123,13 @@ def _cache_folder(tmp_path_factory):
         yield
 
 
-SETTINGS = {"calibration_prompts": 200, "false_activation": 0.02, "min_similarity": 0.7, "lr": 0.1, "confidence": 0.5}
+SETTINGS = {
+    "calibration_prompts": 200,
+    "false_activation": 0.02,
+    "min_similarity": 0.7,
+    "lr": 0.1,
+    "min_target_probability": 0.5,
+}
 HISTORY = [
     {"role": "user", "content": "Name a river."},
     {"role": "assistant", "content": "the Nile"},

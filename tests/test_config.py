@@ -27,17 +27,17 @@ def test_an_unknown_setting_names_those_there_are():
         "key_size": [0],
         "rank": [0, 2.0],
         "steps": [0],
-        "together": [0],
+        "train_batch_size": [0],
         "modules": [(), [], "model.layers.0.mlp", [3]],
         "key_depth": [0, 1, -0.1, 2, "a", None],
         "max_rank": [1, 2.5],
         "reach": ["both", None],
         "lr": [0, -1, float("nan"), "fast", None, 10**400],
-        "confidence": [-0.1, 1, "sure", False],
+        "min_target_probability": [-0.1, 1, "sure", False],
         "false_activation": [0, 1, 2, "low", 1e-320, np.float32(0.01), np.array([0.1, 0.2])],
         "min_similarity": [-1.1, 1.1, "low"],
         "calibration_prompts": [199, 0, 1e3, 50_001],
-        "places": [-1, 1.5, True, "8", 1025],
+        "answer_positions": [-1, 1.5, True, "8", 1025],
     }.items(),
 )
 def test_values_that_do_not_fit_are_refused_by_name(name, values):
@@ -47,11 +47,11 @@ def test_values_that_do_not_fit_are_refused_by_name(name, values):
 
 
 def test_the_paper_knows_no_places():
-    with pytest.raises(ModelError, match="^places must be None or 0 in paper mode, not 8"):
-        MeloConfig.paper(places=8)
-    assert MeloConfig.paper(places=0).places == 0
-    with pytest.raises(ModelError, match="^lead_in must be false in paper mode, not True"):
-        MeloConfig.paper(lead_in=True)
+    with pytest.raises(ModelError, match="^answer_positions must be None or 0 in paper mode, not 8"):
+        MeloConfig.paper(answer_positions=8)
+    assert MeloConfig.paper(answer_positions=0).answer_positions == 0
+    with pytest.raises(ModelError, match="^train_with_lead_in must be false in paper mode, not True"):
+        MeloConfig.paper(train_with_lead_in=True)
 
 
 def test_all_that_is_wrong_is_said_at_once():

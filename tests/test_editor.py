@@ -12,7 +12,7 @@ import torch
 from conftest import EDITS, HISTORY, OTHERS, SETTINGS, mixed_prompts, padded
 
 from meloedit import Edit, Editor, MeloConfig, read_edits
-from meloedit.backbones.batch import Row
+from meloedit.backbones.batch import Example
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.keys.grammar import make_prompts
 from meloedit.store.store import Store
@@ -356,7 +356,7 @@ def test_a_key_does_not_depend_on_its_batch(edited):
 
 def _pooled(editor, forms):
     states = torch.zeros(len(forms), 32)
-    for members, batch in editor.backbone.pack([Row.of(form) for form in forms], 64):
+    for members, batch in editor.backbone.pack([Example.of(form) for form in forms], 64):
         states[members] = editor.router.pooled(batch)
     return states
 
@@ -415,8 +415,10 @@ def test_a_store_made_before_blocks_read_places_takes_in_new_ones(
 ):
     path, to_dict = tmp_path / "old.melo", MeloConfig.to_dict
     with monkeypatch.context() as patch:
-        patch.setattr(MeloConfig, "to_dict", lambda self: {k: v for k, v in to_dict(self).items() if k != "places"})
-        make_editor(edits=EDITS[:1], store=path, places=0).detach()
+        patch.setattr(
+            MeloConfig, "to_dict", lambda self: {k: v for k, v in to_dict(self).items() if k != "answer_positions"}
+        )
+        make_editor(edits=EDITS[:1], store=path, answer_positions=0).detach()
     with Editor.load(path, make_model(), tokenizer) as editor:
         assert all(report.held for report in editor.edit(EDITS[1]))
         site, tensors = editor.router.bank.sites[0], editor.store.tensors()
@@ -478,7 +480,7 @@ def test_after_detach_nothing_can_be_changed(make_editor):
 
 
 def test_an_edit_that_moves_does_not_lose_the_one_that_takes_its_place(make_editor):
-    editor = make_editor(edits=[Edit("What is alpha?", "one", id="x")], together=1)
+    editor = make_editor(edits=[Edit("What is alpha?", "one", id="x")], train_batch_size=1)
     moved = [Edit("What is beta?", "two", id="x"), Edit("What is alpha?", "three", id="y")]
     reports = editor.edit(moved, replace=True)
     assert [(report.status, report.replaced) for report in reports] == [("stored", []), ("stored", [])]

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from .errors import ModelError
 from .paper.presets import PRESETS
-from .types import KeyAt, Reach
+from .types import KeyTokens, Reach
 
 Mode = Literal["default", "paper"]
 
 LEAST_SHARE = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
-MOST_PLACES = 1024
+MAX_ANSWER_POSITIONS = 1024
 """Most places of an answer that a block can tell apart: each is a column of its A."""
 
 
@@ -36,14 +36,14 @@ class MeloConfig:
         reach: ``answer``: a block acts from the last prompt token on; ``all``: on every token.
         steps: optimiser steps per rank; an edit leaves as soon as it holds.
         lr: Adam's learning rate (scale of a block is 1: alpha = rank).
-        confidence: least probability of every target token before an edit leaves the optimiser; ``None``: 0.98, for
-            encoder-decoders 0.9999.
-        places: tokens of an answer, from its first on, that a block tells apart by their place alone; ``None``: 8, for
-            encoder-decoders, classifiers and in paper mode 0.
-        place_rate: how much faster still places are learned; blocks of rank 1 on few modules do best with 3.
-        lead_in: train a block on its edit's prompt behind an unrelated sentence too (decoders alone), for half as much
-            training time again.
-        together: edits that train at once.
+        min_target_probability: least probability of every target token before an edit leaves the optimiser; ``None``:
+            0.98, for encoder-decoders 0.9999.
+        answer_positions: how many of the first positions of an answer get an input of their own in a block; ``None``:
+            8, for encoder-decoders, classifiers and in paper mode 0.
+        position_lr_scale: factor on the learning rate of those inputs; blocks of rank 1 on few modules do best with 3.
+        train_with_lead_in: train a block on its edit's prompt behind an unrelated sentence too (decoders alone), for
+            half as much training time again.
+        train_batch_size: edits that train at once.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
         min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are
@@ -60,7 +60,7 @@ class MeloConfig:
         expand: paper mode: how a cluster grows: ``paper`` or ``reference``, see ``ClusterIndex``.
         lr_step: paper mode: steps after which the learning rate is multiplied by ``lr_decay``.
         lr_decay: paper mode: see ``lr_step``.
-        blocks: paper mode: the declared number of blocks; it scales training under ``reference_quirks`` only.
+        declared_blocks: paper mode: the declared number of blocks; it scales training under ``reference_quirks`` only.
         reference_quirks: paper mode: do as the released code does where it departs from the paper
             (docs/paper-mode.md).
     """
@@ -75,11 +75,11 @@ class MeloConfig:
     reach: Reach = "answer"
     steps: int = 60
     lr: float = 1e-2
-    confidence: float | None = None
-    places: int | None = None
-    place_rate: float = 1.0
-    lead_in: bool = False
-    together: int = 64
+    min_target_probability: float | None = None
+    answer_positions: int | None = None
+    position_lr_scale: float = 1.0
+    train_with_lead_in: bool = False
+    train_batch_size: int = 64
     prefix_cache: bool = True
     false_activation: float = 0.01
     min_similarity: float | None = None
@@ -94,7 +94,7 @@ class MeloConfig:
     expand: Literal["paper", "reference"] = "paper"
     lr_step: int = 20
     lr_decay: float = 0.5
-    blocks: int = 20
+    declared_blocks: int = 20
     reference_quirks: bool = False
 
     @classmethod
@@ -131,7 +131,16 @@ class MeloConfig:
             raise ModelError("; ".join(problems))
 
     def _rules(self) -> list[tuple[str, str, Callable[[Any], bool]]]:
-        positive = ("layers", "key_size", "rank", "steps", "together", "edits_per_block", "lr_step", "blocks")
+        positive = (
+            "layers",
+            "key_size",
+            "rank",
+            "steps",
+            "train_batch_size",
+            "edits_per_block",
+            "lr_step",
+            "declared_blocks",
+        )
         paper = self.mode == "paper"
         return [(name, "a positive integer", lambda value: _whole(value) and value > 0) for name in positive] + [
             (
@@ -140,12 +149,12 @@ class MeloConfig:
                 lambda value: value is None or _names(value),
             ),
             ("prefix_cache", "true or false", lambda value: isinstance(value, bool)),
-            ("places", f"None or between 0 and {MOST_PLACES:,}", _is_places),
-            ("places", "None or 0 in paper mode", lambda value: not paper or not value),
-            ("place_rate", "positive and at most 1000", lambda value: _number(value) and 0 < value <= 1000),
-            ("place_rate", "1 in paper mode", lambda value: not paper or value == 1),
-            ("lead_in", "true or false", lambda value: isinstance(value, bool)),
-            ("lead_in", "false in paper mode", lambda value: not paper or value is not True),
+            ("answer_positions", f"None or between 0 and {MAX_ANSWER_POSITIONS:,}", _is_places),
+            ("answer_positions", "None or 0 in paper mode", lambda value: not paper or not value),
+            ("position_lr_scale", "positive and at most 1000", lambda value: _number(value) and 0 < value <= 1000),
+            ("position_lr_scale", "1 in paper mode", lambda value: not paper or value == 1),
+            ("train_with_lead_in", "true or false", lambda value: isinstance(value, bool)),
+            ("train_with_lead_in", "false in paper mode", lambda value: not paper or value is not True),
             ("seed", "an integer", _whole),
             ("key_depth", "between 0 and 1", lambda value: _number(value) and 0 < value < 1),
             ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
@@ -153,7 +162,7 @@ class MeloConfig:
             ("lr", "positive and finite", lambda value: _number(value) and 0 < value <= 1e30),
             ("key_layer", "None or a module's name", lambda value: value is None or isinstance(value, str)),
             (
-                "confidence",
+                "min_target_probability",
                 "None or at least 0 and below 1",
                 lambda value: value is None or (_number(value) and 0 <= value < 1),
             ),
@@ -183,7 +192,7 @@ class MeloConfig:
         ]
 
     @property
-    def key_at(self) -> KeyAt:
+    def key_tokens(self) -> KeyTokens:
         """What a key is taken of."""
         return "words" if self.mode == "default" else "position" if self.reference_quirks else "last"
 
@@ -205,7 +214,7 @@ class MeloConfig:
 
 
 def _is_places(value: Any) -> bool:
-    return value is None or (_whole(value) and 0 <= value <= MOST_PLACES)
+    return value is None or (_whole(value) and 0 <= value <= MAX_ANSWER_POSITIONS)
 
 
 def _whole(value: object) -> bool:

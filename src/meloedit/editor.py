@@ -229,7 +229,7 @@ class Editor:
 
     def _batch_size(self, batch: int | None) -> int:
         if batch is None:
-            return self._live.together
+            return self._live.train_batch_size
         if self.config.mode != "paper":
             raise EditError("batch: every edit has a block of its own in the default mode; leave it out")
         if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:

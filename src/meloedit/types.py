@@ -14,7 +14,7 @@ Form = Literal["raw", "chat"]
 Reach = Literal["answer", "all"]
 """Where a block acts: from the last prompt token on, or on every token."""
 
-KeyAt = Literal["words", "last", "position"]
+KeyTokens = Literal["words", "last", "position"]
 """What a key is taken of: the prompt's words; its last real token (the paper); the last position of the padded batch,
 answer included (the released code)."""
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from .base import Backbone
 from .causal import CausalBackbone
 from .classifier import ClassifierBackbone
-from .encoder import SourceBackbone
+from .encoder import EncoderBackbone
 from .layers import Locations
 from .seq2seq import Seq2SeqBackbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Backbone", "Locations", "SourceBackbone", "open_backbone"]
+__all__ = ["Backbone", "EncoderBackbone", "Locations", "open_backbone"]
 
 
 def model_class(config: Any) -> Any:

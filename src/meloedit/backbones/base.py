@@ -16,9 +16,9 @@ from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from ..keys.segments import Segmenter
-from ..types import Form, KeyAt, Prompt
-from .batch import Encoded, Packed, Row
-from .chat import ChatMarkers, Words
+from ..types import Form, KeyTokens, Prompt
+from .batch import Batch, Encoded, Example
+from .chat import ChatMarkers, Span
 from .layers import (
     Locations,
     compressed,
@@ -46,7 +46,7 @@ class Backbone(ABC):
         stop_ids: the tokens that end an answer.
         markers: how the chat template marks turns; ``None`` without one.
         max_length: most tokens of a prompt (with its answer, where that follows); ``None``: no limit known.
-        key_at: which of a prompt's states make its key.
+        key_tokens: which of a prompt's states make its key.
         pooling: how much the state of each token weighs in a key; ``None``: all the same.
 
     Raises:
@@ -61,15 +61,15 @@ class Backbone(ABC):
     max_length: int | None = None
     pad_id: int
     min_similarity = 0.55
-    confidence = 0.98
-    places = 8
+    min_target_probability = 0.98
+    answer_positions = 8
     """Where settings do not say otherwise: the least similarity that may fire; how sure of its target an edit is
     trained to be; and how many tokens of an answer its block tells apart by their place."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.key_at: KeyAt = "words"
+        self.key_tokens: KeyTokens = "words"
         self.pooling: Pooling | None = None
         self._segmenter = Segmenter(tokenizer)
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
@@ -78,13 +78,17 @@ class Backbone(ABC):
 
     def configure(self, config: MeloConfig) -> MeloConfig:
         """Take over what settings say about prompts; return them with what they leave to the family filled in."""
-        self.key_at = config.key_at
-        if config.places and not self.places:
+        self.key_tokens = config.key_tokens
+        if config.answer_positions and not self.answer_positions:
             raise ModelError(
-                f"places must be 0 for {type(self.model).__name__}: its answers are not told apart by place"
+                f"answer_positions must be 0 for {type(self.model).__name__}: its answers are not told apart by place"
             )
-        places = self.places if config.mode == "default" else 0
-        own: dict[str, Any] = {"min_similarity": self.min_similarity, "confidence": self.confidence, "places": places}
+        answer_positions = self.answer_positions if config.mode == "default" else 0
+        own: dict[str, Any] = {
+            "min_similarity": self.min_similarity,
+            "min_target_probability": self.min_target_probability,
+            "answer_positions": answer_positions,
+        }
         return replace(config, **{name: value for name, value in own.items() if getattr(config, name) is None})
 
     @property
@@ -187,12 +191,12 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def key_words(self, ids: list[int]) -> Words:
+    def key_words(self, ids: list[int]) -> Span:
         """Return the span of a prompt's tokens that its key is taken of."""
 
     def segments(self, ids: Sequence[int], words: tuple[int, int]) -> list[tuple[int, int]]:
         """Return the spans of the sentences and lines of a prompt's words, where there are several."""
-        return [] if self.documents or self.key_at != "words" else self._segmenter(ids, *words)
+        return [] if self.documents or self.key_tokens != "words" else self._segmenter(ids, *words)
 
     def said(self, ids: Sequence[int], words: tuple[int, int]) -> str:
         """Return the text of a span of a prompt's tokens; a key leaves the first token out, its text does not."""
@@ -249,23 +253,23 @@ class Backbone(ABC):
         return {"input_ids": torch.full((1, count), (*self.stop_ids, self.pad_id)[0], device=self.device)}
 
     @abstractmethod
-    def batch(self, rows: Sequence[Row]) -> Packed:
+    def batch(self, rows: Sequence[Example]) -> Batch:
         """Pad rows, in their order, into one batch."""
 
     @abstractmethod
-    def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
+    def pack(self, rows: Sequence[Example], size: int) -> list[tuple[list[int], Batch]]:
         """Pack rows into padded batches of ``size`` at most; return row numbers and batch of each."""
 
     @abstractmethod
-    def key_run(self, batch: Packed) -> Callable[[], object]:
+    def key_run(self, batch: Batch) -> Callable[[], object]:
         """Return a function that runs the model once on a batch of prompts, at least up to the key layer."""
 
     @abstractmethod
-    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def answer(self, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Return, per row, the answer's text and how many tokens were generated (the end token aside)."""
 
     @abstractmethod
-    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+    def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
 
     def _until_stop(self, made: Sequence[Sequence[int]]) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..keys.pooling import weighted_means, weights_of
 from ..types import Form
-from .chat import Words
+from .chat import Span
 
 if TYPE_CHECKING:
     from ..keys.pooling import Pooling
@@ -25,12 +25,12 @@ class Encoded:
     """A prompt as tokens: ``ids``, the span of ``words`` its key is taken of, and the ``form`` it was written in."""
 
     ids: list[int]
-    words: Words
+    words: Span
     form: Form
 
 
 @dataclass(frozen=True)
-class Row:
+class Example:
     """One prompt's tokens, the target's (end token included; empty for a key), and how many belong to the template."""
 
     prompt: list[int]
@@ -40,7 +40,7 @@ class Row:
     pooling: Pooling | None = None
 
     @classmethod
-    def of(cls, encoded: Encoded, target: Sequence[int] = (), pooling: Pooling | None = None) -> Row:
+    def of(cls, encoded: Encoded, target: Sequence[int] = (), pooling: Pooling | None = None) -> Example:
         """Make a row of an encoded prompt; in a chat, what stands before the user's words is the template's opening."""
         words = encoded.words
         opening = words.start if encoded.form == "chat" and words.known else 0
@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Batch:
+class CausalBatch:
     """Rows in columns such that every prompt ends in one column.
 
     The columns are: the opening that all rows share, padding, the rest of the prompt, the target, padding. Padding is
@@ -74,7 +74,7 @@ class Batch:
         flat_targets: (M,) its id.
     """
 
-    rows: list[Row]
+    rows: list[Example]
     ids: Tensor
     mask: Tensor
     shared: int
@@ -84,7 +84,7 @@ class Batch:
     flat_targets: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Row], pad_id: int, device: torch.device, shared: int = 0) -> Batch:
+    def of(cls, rows: Sequence[Example], pad_id: int, device: torch.device, shared: int = 0) -> CausalBatch:
         """Pad rows, which all begin with the same ``shared`` tokens, into one batch."""
         left = max(
             shared + 2, max(len(row.prompt) for row in rows)
@@ -123,12 +123,12 @@ class Batch:
             made[:, i, self.split + 1 - own.shape[1] + self.shared : self.split + 1] = own[:, self.shared :]
         return made.to(self.ids.device)
 
-    def select(self, picks: Tensor) -> Batch:
+    def select(self, picks: Tensor) -> CausalBatch:
         """Return some of the rows, ascending, in the same columns."""
         if len(picks) == len(self.rows):
             return self
         on, flat = picks.to(self.ids.device), torch.nonzero(torch.isin(self.flat_rows, picks)).flatten()
-        return Batch(
+        return CausalBatch(
             [self.rows[i] for i in picks.tolist()],
             self.ids[on],
             self.mask[on],
@@ -145,7 +145,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class SourceBatch:
+class EncoderBatch:
     """Prompts of their own, padded on the right, and what must be answered to each.
 
     Attributes:
@@ -159,7 +159,7 @@ class SourceBatch:
         flat_targets: (M,) its id.
     """
 
-    rows: list[Row]
+    rows: list[Example]
     ids: Tensor
     mask: Tensor
     weights: Tensor
@@ -169,7 +169,7 @@ class SourceBatch:
     flat_targets: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Row], pad_id: int, device: torch.device, last_column: bool = False) -> SourceBatch:
+    def of(cls, rows: Sequence[Example], pad_id: int, device: torch.device, last_column: bool = False) -> EncoderBatch:
         """Pad rows into one batch; with ``last_column`` a key is taken there, whatever stands in it."""
         width = max(len(row.prompt) for row in rows)
         ids = torch.full((len(rows), width), pad_id)
@@ -190,10 +190,10 @@ class SourceBatch:
         """(R,) column of each row's last prompt token."""
         return self.mask.sum(1) - 1
 
-    def select(self, picks: Tensor) -> SourceBatch:
+    def select(self, picks: Tensor) -> EncoderBatch:
         """Return some of the rows, ascending, in the same columns."""
         on, flat = picks.to(self.ids.device), torch.nonzero(torch.isin(self.flat_rows, picks)).flatten()
-        return SourceBatch(
+        return EncoderBatch(
             [self.rows[i] for i in picks.tolist()],
             self.ids[on],
             self.mask[on],
@@ -209,10 +209,10 @@ class SourceBatch:
         return weighted_means(hidden, self.weights)
 
 
-Packed = Batch | SourceBatch
+Batch = CausalBatch | EncoderBatch
 
 
-def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
+def _flat(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
     """Return row, place in its target, and id of each target token of all rows."""
     lengths = torch.tensor([len(row.target) for row in rows])
     first = lengths.cumsum(0) - lengths
@@ -221,15 +221,15 @@ def _flat(rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.arange(len(rows)).repeat_interleave(lengths), within, targets
 
 
-def of_like_length(rows: Sequence[Row], size: int) -> list[list[int]]:
+def of_like_length(rows: Sequence[Example], size: int) -> list[list[int]]:
     """Return the numbers of rows in parts of ``size`` at most, rows of like length together."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].target), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def batches(
-    rows: Sequence[Row], pad_id: int, device: torch.device, size: int, share: bool
-) -> list[tuple[list[int], Packed]]:
+    rows: Sequence[Example], pad_id: int, device: torch.device, size: int, share: bool
+) -> list[tuple[list[int], Batch]]:
     """Pack rows into batches, rows with the same template opening together, so that it is computed once.
 
     Args:
@@ -249,10 +249,10 @@ def batches(
     merged: dict[tuple[int, ...], list[int]] = {}
     for opening, members in groups.items():
         merged.setdefault(opening if len(members) >= FEW else (), []).extend(members)
-    packed: list[tuple[list[int], Packed]] = []
+    packed: list[tuple[list[int], Batch]] = []
     for opening, members in merged.items():
         members.sort(key=lambda i: (len(rows[i].target), len(rows[i].prompt), i))
         for start in range(0, len(members), size):
             part = members[start : start + size]
-            packed.append((part, Batch.of([rows[i] for i in part], pad_id, device, len(opening))))
+            packed.append((part, CausalBatch.of([rows[i] for i in part], pad_id, device, len(opening))))
     return packed

@@ -15,8 +15,8 @@ from ..edit import prompt_text
 from ..errors import EditError, ModelError
 from ..types import Form, Prompt
 from .base import Backbone
-from .batch import Batch, Encoded, Packed, Row, SourceBatch, batches
-from .chat import ChatMarkers, Words, user_words
+from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
+from .chat import ChatMarkers, Span, user_words
 from .contexts import frozen
 from .layers import decoder_layers
 
@@ -97,7 +97,7 @@ class CausalBackbone(Backbone):
         A string is taken raw and, where the tokenizer has a template, as a user turn; chat messages as rendered and,
         if the user's turn stands alone (a system prompt aside), its words raw.
         """
-        if self.key_at != "words":  # the paper's key and blocks know a prompt as it is written
+        if self.key_tokens != "words":  # the paper's key and blocks know a prompt as it is written
             return [self.encode(prompt)]
         if isinstance(prompt, str):
             return [self.encode(prompt, "raw")] + ([self.encode(prompt, "chat")] if self.markers else [])
@@ -106,7 +106,7 @@ class CausalBackbone(Backbone):
 
     def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
         """Return a prompt's words behind a sentence as raw text, if the model takes as many tokens."""
-        if self.key_at != "words" or (isinstance(prompt, list) and len(prompt) > 1):
+        if self.key_tokens != "words" or (isinstance(prompt, list) and len(prompt) > 1):
             return []
         try:
             return [self.encode(f"{lead} {prompt_text(prompt)}", "raw")]
@@ -140,10 +140,10 @@ class CausalBackbone(Backbone):
             raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
         return Encoded(ids, self.key_words(ids), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
 
-    def key_words(self, ids: list[int]) -> Words:
+    def key_words(self, ids: list[int]) -> Span:
         """Return the span of the user's own words; of the last token where that is the key."""
         words = user_words(ids, self.markers)
-        return words if self.key_at == "words" else Words(len(ids) - 1, len(ids), True)
+        return words if self.key_tokens == "words" else Span(len(ids) - 1, len(ids), True)
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
         """Tokenise a target as the continuation of ``prompt``, with the token that ends the answer.
@@ -164,24 +164,24 @@ class CausalBackbone(Backbone):
 
     # -- running
 
-    def batch(self, rows: Sequence[Row]) -> Packed:
+    def batch(self, rows: Sequence[Example]) -> Batch:
         """Pad rows, in their order, into one batch."""
-        return Batch.of(rows, self.pad_id, self.device)
+        return CausalBatch.of(rows, self.pad_id, self.device)
 
-    def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
+    def pack(self, rows: Sequence[Example], size: int) -> list[tuple[list[int], Batch]]:
         """Pack rows into batches, rows with the same template opening together, so that it is computed once."""
         # in a window, or by columns alone, the padding after an opening would count
         return batches(rows, self.pad_id, self.device, size, share=not self.counts_columns)
 
-    def key_run(self, batch: Packed) -> Callable[[], object]:
+    def key_run(self, batch: Batch) -> Callable[[], object]:
         """Run the shared opening of a batch's prompts, and return a function that runs the rest."""
-        if isinstance(batch, SourceBatch):
+        if isinstance(batch, EncoderBatch):
             return partial(self.model, input_ids=batch.ids, attention_mask=batch.mask)
-        return partial(run_decoder, self, batch, batch.shared, None, opening_cache(self, batch))
+        return partial(run_decoder, self, batch, batch.shared, None, prefill_shared(self, batch))
 
-    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def answer(self, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Generate after each prompt."""
-        assert isinstance(batch, Batch)
+        assert isinstance(batch, CausalBatch)
         width = batch.ids.shape[1]
         room = settings["max_new_tokens"] if self.max_length is None else self.max_length - width
         generate: Any = self.model.generate
@@ -189,7 +189,7 @@ class CausalBackbone(Backbone):
         made = generate(batch.ids, attention_mask=batch.mask, **dict(settings) | limits)
         return self._until_stop(made[:, width:].tolist())
 
-    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+    def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
         width = max(len(row.prompt) + len(row.target) - 1 for row in rows)
         ids, mask = torch.full((len(rows), width), self.pad_id), torch.zeros(len(rows), width, dtype=torch.long)
@@ -205,7 +205,7 @@ class CausalBackbone(Backbone):
 
 
 def run_decoder(
-    backbone: CausalBackbone, batch: Batch, start: int, stop: int | None = None, cache: DynamicCache | None = None
+    backbone: CausalBackbone, batch: CausalBatch, start: int, stop: int | None = None, cache: DynamicCache | None = None
 ) -> Tensor:
     """Run the model below its output embedding on columns ``start`` to ``stop``; earlier ones are in ``cache``."""
     columns = slice(start, stop)
@@ -215,7 +215,7 @@ def run_decoder(
     return backbone.decoder(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
 
 
-def opening_cache(backbone: CausalBackbone, batch: Batch) -> DynamicCache:
+def prefill_shared(backbone: CausalBackbone, batch: CausalBatch) -> DynamicCache:
     """Return a cache that holds the opening all rows share, run once and then repeated for every row."""
     cache = DynamicCache()
     if batch.shared:

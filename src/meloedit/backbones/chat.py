@@ -19,7 +19,7 @@ _TURNS = [
 
 
 @dataclass(frozen=True)
-class Words:
+class Span:
     """The span of a prompt's tokens over which its key is pooled.
 
     Attributes:
@@ -134,7 +134,7 @@ def _find(ids: Sequence[int], sought: Sequence[int], places: range) -> int | Non
     return next((i for i in places if ids[i] == sought[0] and list(ids[i : i + len(sought)]) == sought), None)
 
 
-def user_words(ids: Sequence[int], markers: ChatMarkers | None) -> Words:
+def user_words(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
     """Return the span of the user's own words in one prompt's real (unpadded) tokens.
 
     A prompt without a user turn is a raw string and its own turn: all of it but the first token, whose state is an
@@ -142,5 +142,5 @@ def user_words(ids: Sequence[int], markers: ChatMarkers | None) -> Words:
     is taken.
     """
     if markers and (span := markers.last_user_turn(ids)):
-        return Words(*span, known=True)
-    return Words(1 if len(ids) > 1 else 0, len(ids), known=markers is None or markers.tell(ids))
+        return Span(*span, known=True)
+    return Span(1 if len(ids) > 1 else 0, len(ids), known=markers is None or markers.tell(ids))

@@ -12,9 +12,9 @@ from torch import Tensor
 from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
-from .batch import Encoded, Packed, Row, SourceBatch
+from .batch import Batch, Encoded, EncoderBatch, Example
 from .contexts import frozen
-from .encoder import SourceBackbone
+from .encoder import EncoderBackbone
 from .layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _positions(model: PreTrainedModel) -> int | None:
     return total if total is None else total - max(offsets, default=0)
 
 
-class ClassifierBackbone(SourceBackbone):
+class ClassifierBackbone(EncoderBackbone):
     """A sequence classifier and its tokenizer; ``labels`` are the names of its classes, in their order."""
 
     documents = True
@@ -94,12 +94,12 @@ class ClassifierBackbone(SourceBackbone):
         """Return the label's name."""
         return self.labels[target[0]]
 
-    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def answer(self, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Return the label with the greatest logit; nothing is generated."""
-        assert isinstance(batch, SourceBatch)
+        assert isinstance(batch, EncoderBatch)
         logits = self.model(**self.inputs(batch)).logits
         return [(self.labels[number], 0) for number in logits.argmax(1).tolist()]
 
-    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+    def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (1, labels) of each."""
         return list(self.model(**self.inputs(self.batch(rows))).logits[:, None])

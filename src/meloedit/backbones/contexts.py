@@ -28,7 +28,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def once(layers: Iterable[nn.Module]) -> Iterator[None]:
+def run_once(layers: Iterable[nn.Module]) -> Iterator[None]:
     """Let layers run once: in the block, each further call gives what its first call gave.
 
     For many passes over the same inputs, of which only what lies above these layers changes.
@@ -57,7 +57,7 @@ def _kept(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def passed_by(layers: Sequence[nn.Module], output: Any) -> Iterator[None]:
+def skip_layers(layers: Sequence[nn.Module], output: Any) -> Iterator[None]:
     """Let this thread's calls of some successive layers return ``output``, that of the last of them, at once."""
     thread = threading.get_ident()
     own = [(layer, layer.__dict__.get("forward"), layer.forward) for layer in layers]

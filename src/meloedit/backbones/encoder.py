@@ -12,8 +12,8 @@ from torch import nn
 from ..errors import EditError, ModelError
 from ..types import Form, Prompt
 from .base import Backbone
-from .batch import Encoded, Packed, Row, SourceBatch, of_like_length
-from .chat import Words
+from .batch import Batch, Encoded, EncoderBatch, Example, of_like_length
+from .chat import Span
 from .layers import linear_names
 
 
@@ -30,13 +30,13 @@ def layer_list(model: nn.Module, inside: nn.Module) -> tuple[str, nn.ModuleList]
     raise ModelError(f"cannot find the layers of {type(inside).__name__} in {type(model).__name__}")
 
 
-class SourceBackbone(Backbone):
+class EncoderBackbone(Backbone):
     """A model whose ``source`` module reads the prompt and nothing else."""
 
     source: nn.Module
     # States that see the whole prompt tell it from others better than a decoder's do (docs/paper-mode.md).
     min_similarity = 0.5
-    places = 0
+    answer_positions = 0
 
     @property
     def source_names(self) -> list[str]:
@@ -58,27 +58,27 @@ class SourceBackbone(Backbone):
             raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
         return ids
 
-    def key_words(self, ids: list[int]) -> Words:
+    def key_words(self, ids: list[int]) -> Span:
         """Return the span from the first to the last token that is text; of the last token where that is the key."""
         special = set(self.tokenizer.all_special_ids)
         text = [i for i, token in enumerate(ids) if token not in special]
-        if self.key_at != "words" or not text:
-            return Words(len(ids) - 1, len(ids), self.key_at != "words")
-        return Words(text[0], text[-1] + 1, True)
+        if self.key_tokens != "words" or not text:
+            return Span(len(ids) - 1, len(ids), self.key_tokens != "words")
+        return Span(text[0], text[-1] + 1, True)
 
-    def batch(self, rows: Sequence[Row]) -> SourceBatch:
+    def batch(self, rows: Sequence[Example]) -> EncoderBatch:
         """Pad rows, in their order, into one batch."""
-        return SourceBatch.of(rows, self.pad_id, self.device, self.key_at == "position")
+        return EncoderBatch.of(rows, self.pad_id, self.device, self.key_tokens == "position")
 
-    def pack(self, rows: Sequence[Row], size: int) -> list[tuple[list[int], Packed]]:
+    def pack(self, rows: Sequence[Example], size: int) -> list[tuple[list[int], Batch]]:
         """Pack rows of like length together."""
         return [(part, self.batch([rows[i] for i in part])) for part in of_like_length(rows, size)]
 
-    def inputs(self, batch: SourceBatch) -> dict[str, Any]:
+    def inputs(self, batch: EncoderBatch) -> dict[str, Any]:
         """Return what a forward call on a batch is given, targets included where the model reads them."""
         return {"input_ids": batch.ids, "attention_mask": batch.mask}
 
-    def key_run(self, batch: Packed) -> Callable[[], object]:
+    def key_run(self, batch: Batch) -> Callable[[], object]:
         """Return a function that runs the source module on a batch's prompts."""
-        assert isinstance(batch, SourceBatch)
+        assert isinstance(batch, EncoderBatch)
         return partial(self.source, input_ids=batch.ids, attention_mask=batch.mask)

@@ -55,10 +55,10 @@ def fingerprint(model: nn.Module) -> str:
 
 def linear_names(model: nn.Module) -> list[str]:
     """Return the names of all modules a block can act on: ``nn.Linear`` and its kin, and transformers' ``Conv1D``."""
-    return [name for name, module in model.named_modules() if features(module)]
+    return [name for name, module in model.named_modules() if linear_shape(module)]
 
 
-def features(module: nn.Module) -> tuple[int, int] | None:
+def linear_shape(module: nn.Module) -> tuple[int, int] | None:
     """Return (in, out) of a linear module: ``nn.Linear`` and kin by attributes, Conv1D by ``nx`` and ``nf``."""
     for names in (("in_features", "out_features"), ("nx", "nf")):
         sizes = tuple(getattr(module, name, None) for name in names)
@@ -72,7 +72,7 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     for name, module in lists:
-        if len(module) == count and any(features(child) for child in module[0].modules()):
+        if len(module) == count and any(linear_shape(child) for child in module[0].modules()):
             return name, module
     raise ModelError(
         f"cannot find the {count} layers of {type(model).__name__} (module lists: {[name for name, _ in lists]})"
@@ -81,7 +81,7 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 
 def feed_forward_output(layer: nn.Module, name: str) -> str:
     """Return the last linear of a layer that writes to the residual stream: the feed-forward's output projection."""
-    linears = [(path, size) for path, module in layer.named_modules() if (size := features(module))]
+    linears = [(path, size) for path, module in layer.named_modules() if (size := linear_shape(module))]
     if not linears:
         raise ModelError(f"layer {name} has no linear module")
     width = linears[0][1][0]  # a layer's first projection reads the residual stream

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from ..errors import EditError, ModelError
-from .batch import Encoded, Packed, Row, SourceBatch
-from .encoder import SourceBackbone, layer_list
+from .batch import Batch, Encoded, EncoderBatch, Example
+from .encoder import EncoderBackbone, layer_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Seq2SeqBackbone(SourceBackbone):
+class Seq2SeqBackbone(EncoderBackbone):
     """An encoder-decoder and its tokenizer: keys from encoder states, blocks in decoder feed-forwards by default."""
 
     # At 0.98 a block answered 0.90 of rephrasings that reach it, at 0.9999 0.97 (T5 of 11 M parameters, 120 zsRE edits;
     # a trial whose script is not kept).
-    confidence = 0.9999
+    min_target_probability = 0.9999
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(model, tokenizer)
@@ -55,7 +55,7 @@ class Seq2SeqBackbone(SourceBackbone):
             raise EditError(f"the target has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
         return ids
 
-    def inputs(self, batch: SourceBatch) -> dict[str, Any]:
+    def inputs(self, batch: EncoderBatch) -> dict[str, Any]:
         """Return prompts for the encoder, and for the decoder the start token and the targets but their last token."""
         ids = torch.full((len(batch.rows), batch.width), self.pad_id)
         for i, row in enumerate(batch.rows):
@@ -63,14 +63,14 @@ class Seq2SeqBackbone(SourceBackbone):
             ids[i, : len(tokens)] = torch.tensor(tokens)
         return super().inputs(batch) | {"decoder_input_ids": ids.to(batch.ids.device), "use_cache": False}
 
-    def answer(self, batch: Packed, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def answer(self, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Generate each prompt's answer."""
-        assert isinstance(batch, SourceBatch)
+        assert isinstance(batch, EncoderBatch)
         generate: Any = self.model.generate
         made = generate(batch.ids, attention_mask=batch.mask, **settings)
         return self._until_stop(made[:, 1:].tolist())
 
-    def target_logits(self, rows: Sequence[Row]) -> list[Tensor]:
+    def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
         logits = self.model(**self.inputs(self.batch(rows))).logits
         return [logits[i, : len(row.target)] for i, row in enumerate(rows)]

@@ -63,13 +63,13 @@ def similarity(distance: float) -> float:
 
 
 def explained(
-    answer: Answer, edits: dict[str, Edit], key_at: str = "words", evidence: Evidence | None = None
+    answer: Answer, edits: dict[str, Edit], key_tokens: str = "words", evidence: Evidence | None = None
 ) -> list[str]:
     """Return in words how a prompt was routed."""
     route = answer.route
     nearest = f'{plain(route.nearest)} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
     apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
-    if route.distance is not None and key_at == "words":
+    if route.distance is not None and key_tokens == "words":
         apart += f" (similarity {similarity(route.distance):.3f}, least {similarity(route.threshold):.3f})"
     lines = {
         "fired": f"fired: {nearest}; {apart}",
@@ -79,7 +79,7 @@ def explained(
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
     words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
-    more = [f"key: {words}"] if route.nearest and key_at == "words" else []
+    more = [f"key: {words}"] if route.nearest and key_tokens == "words" else []
     if evidence is not None and evidence.named is not None:
         heard = [word for word, (_, heard) in evidence.names.items() if heard]
         missed = [word for word, (_, heard) in evidence.names.items() if not heard]

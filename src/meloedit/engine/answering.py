@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..backbones.batch import Packed, Row
+from ..backbones.batch import Batch, Example
 from ..backbones.contexts import frozen
 from ..edit import prompt_text
 from ..errors import EditError
@@ -73,7 +73,7 @@ def said_in_batches(
     encoded: Sequence[Encoded],
     batch_size: int,
     settings: Mapping[str, Any],
-    around: Callable[[Packed], AbstractContextManager[object]] = nullcontext,
+    around: Callable[[Batch], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[tuple[list[int], list[tuple[str, int]]]]:
     """Answer tokenised prompts in batches of similar length, each inside of ``around(batch)``.
 
@@ -83,7 +83,7 @@ def said_in_batches(
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
-        batch = backbone.batch([Row.of(encoded[i]) for i in part])
+        batch = backbone.batch([Example.of(encoded[i]) for i in part])
         with torch.no_grad(), frozen(backbone.model), around(batch):  # without dropout, whatever the model is set to
             said = backbone.answer(batch, settings)
         yield part, said

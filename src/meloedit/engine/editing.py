@@ -13,7 +13,7 @@ from ..routing.index import SAME_KEY
 from ..store.store import Record
 from ..training.trainer import Trained
 from ..types import Progress
-from .planning import Planned
+from .planning import PreparedEdit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def train_in_parts(
-    live: Live, planned: Sequence[Planned], size: int, progress: Progress | None
+    live: Live, planned: Sequence[PreparedEdit], size: int, progress: Progress | None
 ) -> Iterator[list[EditReport]]:
     """Train ``size`` edits at a time, store them (those that hold, in default mode), and hand out their reports."""
     trainer = live.trainer
@@ -52,7 +52,7 @@ def train_in_parts(
             progress("editing", done, len(planned))
 
 
-def _store(live: Live, part: Sequence[Planned], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
+def _store(live: Live, part: Sequence[PreparedEdit], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
     keys = live.keys_of([item.edit for item in part], live.calibration)
     reports: dict[str, EditReport] = {}
     records: list[Record] = []

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from ..edit import prompt_text
 from ..errors import EditError, ModelError, StoreError
-from ..hooks.encoder_router import SourceRouter
+from ..hooks.encoder_router import EncoderRouter
 from ..hooks.router import Router
 from ..hooks.state_reader import pooled_states, texts_of
 from ..keys.encoder import Calibration
 from ..keys.names import shares
-from ..keys.pooling import Pooled
+from ..keys.pooling import PooledStates
 from ..keys.similarity import Evidence, Similarity
 from ..results import Route
 from ..routing.calibration import SCOPE_SETTINGS
 from ..routing.index import Hits, NeuronIndex
-from ..routing.scope import Lists
+from ..routing.scope import NearestCache
 from ..store.scope_cache import EVERY
 from ..training.trainer import Trainer
-from .prompt_lookup import Wordings
+from .prompt_lookup import PromptLookup
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
@@ -58,7 +58,7 @@ class Live:
         self.backbone = backbone
         self.config = config
         self.modules = locations.modules
-        router = Router if backbone.source is None else SourceRouter
+        router = Router if backbone.source is None else EncoderRouter
         self.router = router(backbone, locations, self.decide)
         narrow = min(self.router.bank.sites, key=lambda site: min(site.inputs, site.outputs))
         if config.rank > min(narrow.inputs, narrow.outputs):
@@ -72,7 +72,7 @@ class Live:
         self._calibrated: int | None = None
         self._followed = 0  # revision
         self._unlisted = 0  # edits that came or went since the scope's lists were kept
-        self.wordings = Wordings()
+        self.wordings = PromptLookup()
         self._number: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
         self._id: dict[int, str] = {}
 
@@ -169,12 +169,12 @@ class Live:
         """Return the settings with those of the scope that a calibration states for itself."""
         return replace(self.config, **{name: info[name] for name in SCOPE_SETTINGS if name in info})
 
-    def _lists(self) -> Lists | None:
+    def _lists(self) -> NearestCache | None:
         if (kept := self.store.lists()) is None:
             return None
         assert self.calibration is not None
         tensors, held = kept
-        lists = Lists(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), held)
+        lists = NearestCache(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), held)
         if not lists.fit(len(self.calibration.prompts)):
             return None
         self._unlisted = len(held.symmetric_difference(self._id))
@@ -204,11 +204,11 @@ class Live:
         return False
 
     @property
-    def together(self) -> int:
+    def train_batch_size(self) -> int:
         """How many edits train at once."""
-        return self.config.together
+        return self.config.train_batch_size
 
-    def decide(self, pooled: Pooled) -> tuple[list[int], list[Route]]:
+    def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
         """Map what the keys of B prompts are made of to edit numbers (-1: none) and routes."""
         with self.router.lock:  # another thread may be editing
             threshold = self.index.threshold
@@ -232,7 +232,7 @@ class Live:
                 )
             return owners, routes
 
-    def evidence(self, pooled: Pooled) -> list[Evidence | None]:
+    def evidence(self, pooled: PooledStates) -> list[Evidence | None]:
         """Return what makes the similarity of each of B prompts to its nearest edit; ``None`` where there is none."""
         with self.router.lock:
             routes = self.decide(pooled)[1]
@@ -245,7 +245,7 @@ class Live:
                 found.append(None if route.nearest is None else self._evidence(route.nearest, pooled, keys, own))
             return found
 
-    def _evidence(self, edit_id: str, pooled: Pooled, keys: Tensor, own: Tensor) -> Evidence:
+    def _evidence(self, edit_id: str, pooled: PooledStates, keys: Tensor, own: Tensor) -> Evidence:
         """Return what makes the similarity of an edit to the nearest of the keys ``own``, in words too."""
         assert self.calibration is not None
         found, query, key = self.index.evidence(self._number[edit_id], keys[own])
@@ -300,7 +300,7 @@ class Live:
         return [{"keys": keys.clone(), "quiet": quiet.clone()} for keys, quiet in pairs]
 
 
-def _best_of_rows(hits: Hits, pooled: Pooled, threshold: float) -> list[tuple[int, float, int, float]]:
+def _best_of_rows(hits: Hits, pooled: PooledStates, threshold: float) -> list[tuple[int, float, int, float]]:
     """Return, per prompt, owner and distance of the nearest of its keys, and of the nearest edit that was kept quiet.
 
     An edit that one key of a prompt keeps quiet is not reached by another one: a quiet prompt is obeyed as a whole.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..backbones.batch import Row
+from ..backbones.batch import Example
 from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PreparedEdit:
     """An edit to be made: its training rows (none if it is there already) and the other edits that it replaces."""
 
     edit: Edit
-    rows: list[Row]
+    rows: list[Example]
     replaced: list[str]
 
 
-def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
+def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[PreparedEdit]:
     """Decide what each edit means for the store, and tokenise it: every error that can be known is raised here.
 
     Raises:
@@ -40,7 +40,7 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
     present = {edit.id: stored.edit for edit in edits if (stored := live.store.find(edit.id)) is not None}
     # An edit that this call gives another prompt no longer asks its old one.
     moving = {edit.id for edit in edits if edit.id in present and present[edit.id].content != edit.content}
-    planned: dict[str, Planned] = {}
+    planned: dict[str, PreparedEdit] = {}
     for edit in edits:
         old = present.get(edit.id)
         if old is not None and old.content != edit.content and not replacing:
@@ -51,7 +51,7 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
         if edit.id in planned:
             continue  # the same edit twice in one call
         if old is not None and old.content == edit.content and not (replacing and old.metadata != edit.metadata):
-            planned[edit.id] = Planned(edit, [], [])
+            planned[edit.id] = PreparedEdit(edit, [], [])
             continue
         passed = {edit.id, *moving}
         asked = [other.id for other in live.wordings.asking(edit.prompt) if other.id not in passed]
@@ -61,7 +61,7 @@ def plan(live: Live, edits: Sequence[Edit], replacing: bool) -> list[Planned]:
                     f"edit {edit.id!r} and edit {other.id!r} in the store share a wording and want different answers: "
                     "take it out of one of them"
                 )
-        planned[edit.id] = Planned(edit, _rows(live, edit), asked)
+        planned[edit.id] = PreparedEdit(edit, _rows(live, edit), asked)
     return list(planned.values())
 
 
@@ -72,14 +72,14 @@ def _named(live: Live, edit: Edit) -> Edit:
         raise EditError(f"edit {edit.id!r}: {error}") from None
 
 
-def _rows(live: Live, edit: Edit) -> list[Row]:
+def _rows(live: Live, edit: Edit) -> list[Example]:
     try:
         live.check_edit(edit)
         encoded = [form for prompt in edit.prompts for form in live.backbone.forms(prompt)]
-        if live.config.lead_in:
+        if live.config.train_with_lead_in:
             encoded += live.backbone.behind(make_lead(f"{live.config.seed}/{edit.id}"), edit.prompt)
         for prompt in edit.quiet:
             live.backbone.forms(prompt)
-        return [Row.of(form, live.backbone.encode_target(edit.target, form)) for form in encoded]
+        return [Example.of(form, live.backbone.encode_target(edit.target, form)) for form in encoded]
     except EditError as error:
         raise EditError(f"edit {edit.id!r}: {error}") from None

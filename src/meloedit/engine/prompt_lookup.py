@@ -8,7 +8,7 @@ from ..edit import Edit, prompt_key
 from ..types import Prompt
 
 
-class Wordings:
+class PromptLookup:
     """The live edits of a store by what they ask, disabled ones included."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..backbones.batch import Row
+from ..backbones.batch import Example
 from ..backbones.contexts import frozen
 from ..errors import MeloEditError
 
@@ -129,14 +129,14 @@ def _until(text: str, stops: str | Sequence[str]) -> str:
     return text
 
 
-def _row(context: Sequence[int], continuation: Sequence[int], longest: int | None) -> Row:
+def _row(context: Sequence[int], continuation: Sequence[int], longest: int | None) -> Example:
     """Return context and continuation, the context cut on the left to what the model takes."""
     room = len(context) if longest is None else max(1, longest - len(continuation))
     kept = list(context[-room:])
-    return Row(kept, list(continuation), (0, len(kept)))
+    return Example(kept, list(continuation), (0, len(kept)))
 
 
-def _scored(editor: Editor, rows: Sequence[Row], size: int) -> list[tuple[float, bool]]:
+def _scored(editor: Editor, rows: Sequence[Example], size: int) -> list[tuple[float, bool]]:
     """Return per row the log-likelihood of its target in nats, and whether greedy decoding would say it."""
     found: dict[int, tuple[float, bool]] = {}
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt) + len(rows[i].target), i))

@@ -79,7 +79,7 @@ class GenerateCall:
         return batch
 
 
-class SourceCall:
+class EncoderCall:
     """One call of ``generate`` of a model with a source: the batch that its encoder made or was given."""
 
     def __init__(self) -> None:

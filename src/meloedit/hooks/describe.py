@@ -36,7 +36,7 @@ class _Parts:
     def add(self, row: int, ids: list[int], words: tuple[int, int], columns: list[int]) -> None:
         """Take in a row's words: a span of its tokens ``ids``, which stand at ``columns``."""
         backbone = self._backbone
-        if backbone.key_at != "words" or backbone.documents:
+        if backbone.key_tokens != "words" or backbone.documents:
             return
         self._told[row] = ids, columns
         self._whole[row] = self._weights(ids, words, columns), backbone.said(ids, words)
@@ -117,9 +117,9 @@ def describe(
             parts.add(row, tokens[:stop], (span.start, span.stop), columns)
             told[row, columns] = torch.tensor(tokens[:stop])
         last[row] = columns[-1]
-        if backbone.key_at == "last":
+        if backbone.key_tokens == "last":
             words[row] = torch.arange(length) == columns[-1]
-    if backbone.key_at == "position":  # the released code's key, whatever stands there
+    if backbone.key_tokens == "position":  # the released code's key, whatever stands there
         words[:] = torch.arange(length) == length - 1
     for row in torch.nonzero(words[:, :seen_from].any(1)).flatten().tolist():
         if earlier is None or not earlier.has_run(row, words[row, :seen_from], told[row]):
@@ -150,13 +150,13 @@ def describe_source(backbone: Backbone, ids: Tensor | None, real: Tensor) -> Pro
     for row in range(rows):
         columns = torch.nonzero(real[row]).flatten()
         if len(columns):
-            span = slice(0, None) if backbone.key_at == "words" else slice(-1, None)
+            span = slice(0, None) if backbone.key_tokens == "words" else slice(-1, None)
             if ids is not None:
                 tokens = ids[row, columns.to(ids.device)].tolist()
                 found = backbone.key_words(tokens)
                 span, known[row] = slice(found.start, found.stop), found.known
                 parts.add(row, tokens, (found.start, found.stop), columns.tolist())
             words[row, columns[span]] = True
-    if backbone.key_at == "position":
+    if backbone.key_tokens == "position":
         words[:] = torch.arange(length) == length - 1
     return parts.batch(words, acts_from=[0] * rows, boundary="given", words_known=known)

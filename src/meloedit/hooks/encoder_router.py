@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..errors import RoutingError
-from .calls import SourceCall, checked_settings, real_tokens, refuse_packed
+from .calls import EncoderCall, checked_settings, real_tokens, refuse_packed
 from .describe import describe_source
 from .prompt_batch import NO_ROUTES, PromptBatch
-from .router import Frame, Router
+from .router import ForwardFrame, Router
 
 if TYPE_CHECKING:
-    from ..backbones import SourceBackbone
+    from ..backbones import EncoderBackbone
 
 
-class SourceRouter(Router):
+class EncoderRouter(Router):
     """Routes every forward call of an encoder-decoder or a classifier."""
 
-    backbone: SourceBackbone
+    backbone: EncoderBackbone
 
     def _attach(self) -> None:
         super()._attach()
@@ -36,11 +36,11 @@ class SourceRouter(Router):
                 source.register_forward_hook(self._leave_source, always_call=True),
             ]
 
-    def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> SourceCall:
+    def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> EncoderCall:
         given, _ = checked_settings(self.backbone, args, kwargs)
-        call = SourceCall()
+        call = EncoderCall()
         if given.get("encoder_outputs") is not None:  # generate repeats its states for beams, in tensors of its own
-            call.batch = getattr(given["encoder_outputs"][0], self.tie, None)
+            call.batch = getattr(given["encoder_outputs"][0], self.batch_attribute, None)
         return call
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -57,8 +57,8 @@ class SourceRouter(Router):
         if states is None:
             return  # the encoder runs inside this call, and its own hook sees the prompt
         hidden: Tensor = states[0]
-        batch = thread.call.batch if isinstance(thread.call, SourceCall) else None
-        batch = batch or getattr(hidden, self.tie, None)
+        batch = thread.call.batch if isinstance(thread.call, EncoderCall) else None
+        batch = batch or getattr(hidden, self.batch_attribute, None)
         if batch is None:
             if self._idle():
                 return
@@ -70,14 +70,14 @@ class SourceRouter(Router):
     def _for_rows(self, batch: PromptBatch, rows: int) -> PromptBatch:
         """Return the batch for as many rows as a call has: ``generate`` repeats prompts for beams and samples."""
         own = len(batch.acts_from)
-        if rows != own and rows % own == 0 and isinstance(self._thread.call, SourceCall):
+        if rows != own and rows % own == 0 and isinstance(self._thread.call, EncoderCall):
             batch = self._thread.call.batch = batch.repeated(rows // own)
         batch.check_rows(rows)
         return batch
 
     def _begin(self, batch: PromptBatch) -> None:
         self._thread.last = batch.outcome
-        self._thread.frame = Frame(batch, 0, batch.length)
+        self._thread.frame = ForwardFrame(batch, 0, batch.length)
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._thread.frame, self._thread.in_model = None, False
@@ -97,7 +97,7 @@ class SourceRouter(Router):
         refuse_packed(inputs)
         real = real_tokens(inputs.get("attention_mask"), len(tokens), 0, tokens.shape[1])
         batch = describe_source(self.backbone, ids, real)
-        if isinstance(thread.call, SourceCall):
+        if isinstance(thread.call, EncoderCall):
             thread.call.batch = batch
         self._begin(batch)
 
@@ -114,4 +114,4 @@ class SourceRouter(Router):
         if not self._thread.in_model:
             self._thread.frame = None  # the decoder's calls come one by one
         if frame is not None and output is not None:
-            setattr(output[0], self.tie, frame.batch)
+            setattr(output[0], self.batch_attribute, frame.batch)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RoutingError
-from ..keys.pooling import Pooled, weighted_means
+from ..keys.pooling import PooledStates, weighted_means
 from ..results import Boundary, Route
 from .blocks import BlockBank, RowBlocks
 
@@ -95,14 +95,14 @@ class PromptBatch:
         """(B + S) the row that each key is of: of whole prompts, then of segments."""
         return [*range(len(self.words)), *self.segment_rows]
 
-    def collect(self, hidden: Tensor, past: int) -> Pooled | None:
+    def collect(self, hidden: Tensor, past: int) -> PooledStates | None:
         """Take in the states ``hidden`` (B, T, d) of columns from ``past`` on; return the means when all are there."""
         new = hidden[:, : self.length - past].detach()
         self.states = new if self.states is None else torch.cat([self.states.to(new), new], 1)
         if past + hidden.shape[1] < self.length:
             return None
         means = weighted_means(self.states, self.weights[:, :, self.first :], self.rows)
-        return Pooled(means, self.texts or [""] * len(self.rows), self.rows, len(self.words))
+        return PooledStates(means, self.texts or [""] * len(self.rows), self.rows, len(self.words))
 
     def has_run(self, row: int, columns: Tensor, tokens: Tensor) -> bool:
         """Return whether the states of one row are known at all of some columns (a mask), where these tokens stand."""
@@ -119,7 +119,7 @@ class PromptBatch:
         own = self.tokens[:, : given.shape[1]]
         return bool(((own == given) | (own < 0)).all())
 
-    def settle(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
+    def set_routes(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
         """Fix the routes: rows without any words to pool over have none."""
         spoken = self.words.any(1).tolist()
         owners = [owner if heard else -1 for owner, heard in zip(owners, spoken, strict=True)]

@@ -18,13 +18,13 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from ..backbones.batch import Packed
+from ..backbones.batch import Batch
 from ..backbones.contexts import frozen
 from ..errors import ModelError, RoutingError
-from ..keys.pooling import Pooled
+from ..keys.pooling import PooledStates
 from ..results import Route
 from .blocks import BlockBank, RowBlocks
-from .calls import GenerateCall, SourceCall, open_generate, open_plain, refuse_packed
+from .calls import EncoderCall, GenerateCall, open_generate, open_plain, refuse_packed
 from .probe import probe
 from .prompt_batch import NO_ROUTES, Outcome, PromptBatch
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Decide = Callable[[Pooled], tuple[list[int], list[Route]]]
+Decide = Callable[[PooledStates], tuple[list[int], list[Route]]]
 """Maps what the keys of prompts are made of to each one's edit number (-1: none) and its route."""
 
 
@@ -48,21 +48,21 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.off = 0
-        self.call: GenerateCall | SourceCall | None = None
+        self.call: GenerateCall | EncoderCall | None = None
         self.lengths: list[int] | None = None
-        self.frame: Frame | None = None
+        self.frame: ForwardFrame | None = None
         self.last: Outcome = NO_ROUTES
         self.fixed: list[RowBlocks] | None = None
         self.keys_only = False
         self.in_model = False
 
     @property
-    def active(self) -> Frame | None:
+    def active(self) -> ForwardFrame | None:
         """The routed forward call that is running; one that was interrupted (Ctrl-C) may still lie here otherwise."""
         return None if self.off or self.fixed is not None else self.frame
 
 
-class Frame:
+class ForwardFrame:
     """One forward call of a routed batch: ``past`` columns are cached, ``columns`` are new."""
 
     def __init__(self, batch: PromptBatch, past: int, columns: int) -> None:
@@ -100,7 +100,7 @@ class Router:
         self.bank = BlockBank(sites)
         # The attribute under which a cache, or an encoder's states, carry the routed batch of their rows. It is this
         # router's own: what another editor decided is none of its business.
-        self.tie = f"_meloedit_batch_{uuid4().hex}"
+        self.batch_attribute = f"_meloedit_batch_{uuid4().hex}"
         self._attach()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -189,7 +189,7 @@ class Router:
         finally:
             self._thread.call = outer
 
-    def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> GenerateCall | SourceCall:
+    def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> GenerateCall | EncoderCall:
         return open_generate(self.backbone, args, kwargs, self._reaches_all())
 
     def _idle(self) -> bool:
@@ -219,7 +219,7 @@ class Router:
         if tokens is None:
             return  # the model's own error will say what is missing
         cache = inputs.get("past_key_values")
-        tied: PromptBatch | None = getattr(cache, self.tie, None)
+        tied: PromptBatch | None = getattr(cache, self.batch_attribute, None)
         if thread.call is None and tied is None and self._idle():
             return  # but a route once decided is held, even if its edit is gone
         refuse_packed(inputs)
@@ -243,7 +243,7 @@ class Router:
                 "a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'"
             )
         thread.last = batch.outcome
-        thread.frame = Frame(batch, past, columns)
+        thread.frame = ForwardFrame(batch, past, columns)
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         frame, self._thread.frame = self._thread.frame, None
@@ -252,7 +252,7 @@ class Router:
         parts = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
         cache = next((part for part in parts if hasattr(part, "get_seq_length")), kwargs.get("past_key_values"))
         if cache is not None:
-            setattr(cache, self.tie, frame.batch)
+            setattr(cache, self.batch_attribute, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
         hidden = output if isinstance(output, Tensor) else output[0]
@@ -265,7 +265,7 @@ class Router:
         if pooled is not None:
             with self.lock:  # blocks are gathered before another thread can remove the edits that were found
                 owners, routes = self._decide(pooled)
-                frame.batch.settle(owners, routes, self.bank)
+                frame.batch.set_routes(owners, routes, self.bank)
 
     def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Tensor], Tensor | None]:
         def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
@@ -283,7 +283,7 @@ class Router:
 
         return add_blocks
 
-    def pooled(self, batch: Packed) -> Tensor:
+    def pooled(self, batch: Batch) -> Tensor:
         """Return the pooled key-layer states (R, d) of a batch of prompts; layers above the key layer do not run."""
         with frozen(self.model), self.disabled(), torch.no_grad():
             run = self.backbone.key_run(batch)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..backbones.batch import Row
-from ..backbones.chat import Words
+from ..backbones.batch import Example
+from ..backbones.chat import Span
 from ..errors import EditError
-from ..keys.pooling import Pooled, Pooling
+from ..keys.pooling import PooledStates, Pooling
 from ..types import Progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def pooled_states(
     pooling: Pooling | None = None,
 ) -> Tensor:
     """Return the pooled key-layer states (n, p d) of prompts, on the CPU, in their order."""
-    rows = [Row.of(one, (), pooling) for one in encoded]
+    rows = [Example.of(one, (), pooling) for one in encoded]
     states: Tensor | None = None
     done = 0
     for members, batch in router.backbone.pack(rows, KEYS_AT_ONCE):
@@ -57,7 +57,7 @@ def with_segments(backbone: Backbone, encoded: Sequence[Encoded]) -> tuple[list[
     parts, rows = [], []
     for i, one in enumerate(encoded):
         spans = backbone.segments(one.ids, (one.words.start, one.words.stop))
-        parts += [one, *(replace(one, words=Words(*span, one.words.known)) for span in spans)]
+        parts += [one, *(replace(one, words=Span(*span, one.words.known)) for span in spans)]
         rows += [i] * (1 + len(spans))
     return parts, rows
 
@@ -68,8 +68,8 @@ def pooled_parts(
     progress: Progress | None = None,
     what: str = "",
     pooling: Pooling | None = None,
-) -> Pooled:
+) -> PooledStates:
     """Return what the keys of prompts and of their segments are made of, as the model's own forward pass gives it."""
     parts, rows = with_segments(router.backbone, encoded)
     states = pooled_states(router, parts, progress, what, pooling)
-    return Pooled(states, texts_of(router.backbone, parts), rows, len(encoded))
+    return PooledStates(states, texts_of(router.backbone, parts), rows, len(encoded))

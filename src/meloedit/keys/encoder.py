@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .names import WordVectors, named
 from .pooling import Pooling
-from .projection import Whitening
+from .projection import Projection
 from .similarity import Similarity
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class Calibration:
         of: (n,) the number of the prompt that each key is of; ``None``: one key each.
     """
 
-    whitening: Whitening
+    whitening: Projection
     prompts: Tensor
     info: dict[str, Any]
     words: WordVectors | None = None
     token_weights: Tensor | None = None
     of: Tensor | None = None
-    asking: Whitening | None = None
+    asking: Projection | None = None
 
     @property
     def similarity(self) -> Similarity:
@@ -78,9 +78,9 @@ class Calibration:
     def from_tensors(cls, tensors: dict[str, Tensor], info: dict[str, Any]) -> Calibration:
         """Make a calibration from stored tensors."""
         words = WordVectors(tensors["words"]) if "words" in tensors else None
-        whitening = Whitening(tensors["mean"], tensors["components"])
+        whitening = Projection(tensors["mean"], tensors["components"])
         prompts, asking = tensors["prompts"].float(), None
         if "asking_mean" in tensors:
-            asking = Whitening(tensors["asking_mean"], tensors["asking_components"])
+            asking = Projection(tensors["asking_mean"], tensors["asking_components"])
             prompts = torch.cat([prompts, tensors["named"]], 1)
         return cls(whitening, prompts, info, words, tensors.get("token_weights"), tensors.get("of"), asking)

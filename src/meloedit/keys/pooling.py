@@ -137,7 +137,7 @@ def weighted_means(hidden: Tensor, weights: Tensor, rows: Sequence[int] | None =
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledStates:
     """What the keys of some prompts are made of: of each as a whole, and of its sentences and lines.
 
     Attributes:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Whitening:
+class Projection:
     """An affine map that makes the states of ordinary prompts uncorrelated, then unit length.
 
     key(h) = W (h - mu) / |W (h - mu)|, so the distance of two keys is |u - v| = sqrt(2 - 2 cos).
@@ -23,7 +23,7 @@ class Whitening:
     components: Tensor
 
     @classmethod
-    def fit(cls, states: Tensor, size: int, shrinkage: float = 0.1) -> Whitening:
+    def fit(cls, states: Tensor, size: int, shrinkage: float = 0.1) -> Projection:
         """Fit on pooled ``states`` (n, d): the ``size`` leading principal axes, each divided by its standard deviation.
 
         The variances are shrunk towards their mean by ``shrinkage``: with few states the small ones are noise, and
@@ -39,7 +39,7 @@ class Whitening:
         return cls(mean.float(), (axes / shrunk.sqrt()).T.float().contiguous())
 
     @classmethod
-    def fit_pairs(cls, first: Tensor, second: Tensor, size: int, shrinkage: float = 0.1) -> Whitening:
+    def fit_pairs(cls, first: Tensor, second: Tensor, size: int, shrinkage: float = 0.1) -> Projection:
         """Fit on pooled states (n, d) of the same n questions in two wordings: Fisher's linear discriminant.
 
         Scaled to unit scatter within the pairs, the ``size`` axes along which the questions differ most. The scatter
@@ -49,7 +49,7 @@ class Whitening:
         return cls.fit_classes(torch.cat([first, second]), of, size, shrinkage)
 
     @classmethod
-    def fit_classes(cls, states: Tensor, of: Tensor, size: int, shrinkage: float = 0.1) -> Whitening:
+    def fit_classes(cls, states: Tensor, of: Tensor, size: int, shrinkage: float = 0.1) -> Projection:
         """Fit on pooled states (n, d) of questions that fall into classes (``of``: (n,), from 0): the same, for these.
 
         The ``size`` axes along which the classes' means differ most against the scatter within them.

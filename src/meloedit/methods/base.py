@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from ..backbones import open_backbone
-from ..backbones.batch import Row
-from ..backbones.contexts import frozen, once
+from ..backbones.batch import Example
+from ..backbones.contexts import frozen, run_once
 from ..engine.answering import greedy, said_in_batches
 from ..errors import EditError, MeloEditError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..backbones.batch import Encoded, Packed
+    from ..backbones.batch import Batch, Encoded
     from ..edit import Edit
     from ..results import Route
     from ..types import Progress, Prompt
@@ -213,7 +213,7 @@ class Method(ABC):
         """Return prompts as tokens, as the method has the model read them."""
         return [self.backbone.encode(prompt) for prompt in prompts]
 
-    def answering(self, batch: Packed) -> AbstractContextManager[object]:
+    def answering(self, batch: Batch) -> AbstractContextManager[object]:
         """Surround the call of ``generate`` on a batch."""
         return nullcontext()
 
@@ -233,7 +233,7 @@ class Method(ABC):
 
         How a prompt is routed depends on the prompt alone, as in ``answer``.
         """
-        rows = [Row.of(encoded, target) for encoded, target in zip(self.encode(prompts), targets, strict=True)]
+        rows = [Example.of(encoded, target) for encoded, target in zip(self.encode(prompts), targets, strict=True)]
         with torch.no_grad(), frozen(self.model), self.reading(rows):
             return self.backbone.target_logits(rows)
 
@@ -247,7 +247,7 @@ class Method(ABC):
             routes |= dict(zip(part, self.routed(range(len(part))), strict=True))
         return [routes[i] for i in range(len(prompts))]
 
-    def reading(self, rows: Sequence[Row]) -> AbstractContextManager[object]:
+    def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
         """Tell hooks where the prompts of the rows end, for plain calls of the model."""
         return nullcontext()
 
@@ -275,18 +275,18 @@ class Method(ABC):
 
     # -- for subclasses
 
-    def rows(self, edits: Sequence[Edit]) -> list[Row]:
+    def rows(self, edits: Sequence[Edit]) -> list[Example]:
         """Return the tokens of edits: the prompt in each wording, and the target with the token that ends it."""
         pairs = [(self.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
-        return [Row.of(encoded, self.backbone.encode_target(target, encoded)) for encoded, target in pairs]
+        return [Example.of(encoded, self.backbone.encode_target(target, encoded)) for encoded, target in pairs]
 
     def below_once(self, name: str) -> AbstractContextManager[None]:
         """Run the layers below the one that a module is in once for many passes over the same rows."""
         stack, at = self.backbone.place_of(name)
         stacks = [layers for _, layers in self.backbone.stacks[: stack + 1]]
-        return once([layer for layers in stacks[:-1] for layer in layers] + list(stacks[-1][:at]))
+        return run_once([layer for layers in stacks[:-1] for layer in layers] + list(stacks[-1][:at]))
 
-    def loss(self, rows: Sequence[Row]) -> Tensor:
+    def loss(self, rows: Sequence[Example]) -> Tensor:
         """Return the mean over rows of the mean cross-entropy of the row's target tokens, in nats."""
         losses = [
             torch.nn.functional.cross_entropy(logits.float(), torch.tensor(row.target, device=logits.device))

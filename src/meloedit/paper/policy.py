@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..backbones.batch import Row, SourceBatch
+from ..backbones.batch import EncoderBatch, Example
 from ..engine.live import Live
 from ..errors import EditError
 from ..hooks.state_reader import pooled_states
-from ..keys.pooling import Pooled
+from ..keys.pooling import PooledStates
 from ..results import Route
 from .clusters import ClusterIndex
 from .timeline import Step, Timeline
-from .trainer import SharedTrainer
+from .trainer import BatchTrainer
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
@@ -131,9 +131,9 @@ class PaperLive(Live):
         return Route(None, None, 0.0, None, "no edits")
 
     @property
-    def trainer(self) -> SharedTrainer:
+    def trainer(self) -> BatchTrainer:
         """What trains the block of a batch of edits."""
-        return SharedTrainer(self.router, self.config)
+        return BatchTrainer(self.router, self.config)
 
     def check_edit(self, edit: Edit) -> None:
         """Refuse quiet prompts, of which the paper's index knows nothing."""
@@ -146,11 +146,11 @@ class PaperLive(Live):
         return True
 
     @property
-    def together(self) -> int:
+    def train_batch_size(self) -> int:
         """How many edits share a block."""
         return self.config.edits_per_block
 
-    def decide(self, pooled: Pooled) -> tuple[list[int], list[Route]]:
+    def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
         """Map the key-module states of B prompts to the blocks that answer (-1: none) and routes (Eq. 9 and 10)."""
         with self.router.lock:
             if not self._number:
@@ -175,15 +175,15 @@ class PaperLive(Live):
         if not self.config.reference_quirks:
             return pooled_states(self.router, encoded)
         backbone = self.backbone
-        rows = [Row.of(item) for item in encoded]
+        rows = [Example.of(item) for item in encoded]
         if targets is not None and backbone.source is None:
             rows = [
-                Row([*item.ids, *backbone.encode_target(target, item)], [], (0, 1))
+                Example([*item.ids, *backbone.encode_target(target, item)], [], (0, 1))
                 for item, target in zip(encoded, targets, strict=True)
             ]
         size = self.config.edits_per_block
         parts = [
-            SourceBatch.of(rows[start : start + size], backbone.pad_id, backbone.device, last_column=True)
+            EncoderBatch.of(rows[start : start + size], backbone.pad_id, backbone.device, last_column=True)
             for start in range(0, len(rows), size)
         ]
         return torch.cat([self.router.pooled(part).cpu() for part in parts])

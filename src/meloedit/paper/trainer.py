@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..backbones.batch import Row
+from ..backbones.batch import Example
 from ..backbones.contexts import frozen
 from ..errors import EditError
 from ..hooks.blocks import Site
-from ..training.optimizer import EPSILON, Blocks, Factors
+from ..training.optimizer import EPSILON, BlockAdam, Factors
 from ..training.scores import Scores
 from ..training.trainer import Trained, Trainer, group_rows, initial_block, seeded
 
 
-class SharedTrainer(Trainer):
+class BatchTrainer(Trainer):
     """Trains one block on all rows of a batch of edits together, for a fixed number of iterations.
 
     min over A_t, B_t of the mean cross-entropy over the batch's target tokens (Eq. 8), by Adam with StepLR: the rate of
@@ -29,7 +29,7 @@ class SharedTrainer(Trainer):
     """
 
     def train(
-        self, edits: Sequence[tuple[str, Sequence[Row]]], tell: Callable[[int], None] | None = None
+        self, edits: Sequence[tuple[str, Sequence[Example]]], tell: Callable[[int], None] | None = None
     ) -> list[Trained]:
         """Train the block of a batch of edits, given as their ids and rows.
 
@@ -43,9 +43,9 @@ class SharedTrainer(Trainer):
         config, quirks = self.config, self.config.reference_quirks
         generator = seeded(config.seed, config.rank, "/".join(name for name, _ in edits))
         initial = _released_initial if quirks else initial_block
-        scale = math.sqrt(config.blocks) if quirks else 1.0
+        scale = math.sqrt(config.declared_blocks) if quirks else 1.0
         with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
-            blocks = Blocks(
+            blocks = BlockAdam(
                 [initial(self.sites, config.rank, generator)], self.sites, config.lr * scale, EPSILON / scale
             )
             groups = group_rows(self.router, edits, config)

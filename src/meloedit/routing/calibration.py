@@ -23,7 +23,7 @@ from ..keys.encoder import Calibration
 from ..keys.grammar import make_pairs, make_prompts
 from ..keys.names import WordVectors
 from ..keys.pooling import Pooling, token_weights
-from ..keys.projection import Whitening
+from ..keys.projection import Projection
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def calibrate(
     encoded = [form for prompt in prompts for form in backbone.forms(prompt)]
     if backbone.documents:
         states = pooled_states(router, encoded, progress, "calibrating")
-        whitening = Whitening.fit(states, min(config.key_size, states.shape[1]))
+        whitening = Projection.fit(states, min(config.key_size, states.shape[1]))
         return Calibration(whitening, whitening(states), _info(source, prompts, states))
     fitted = _fitted(router, config, () if source == BUILT_IN else prompts, progress)
     pooled = pooled_parts(router, encoded, progress, "calibrating", fitted.pooling(backbone.tokenizer))
@@ -84,13 +84,13 @@ def _fitted(router: Router, config: MeloConfig, prompts: Sequence[Prompt], progr
         states = pooled_states(router, wordings, progress, "learning keys", Pooling(weights, words, backbone.tokenizer))
         of_said, of_asked = states.chunk(2, 1)
         size = min(config.key_size, of_said.shape[1])
-        made = Whitening.fit_pairs(of_said[: len(first)], of_said[len(first) :], size)
-        asking = Whitening.fit_classes(of_asked, torch.tensor(asked * 2), min(ASKED_SIZE, size))
+        made = Projection.fit_pairs(of_said[: len(first)], of_said[len(first) :], size)
+        asking = Projection.fit_classes(of_asked, torch.tensor(asked * 2), min(ASKED_SIZE, size))
         tensors = {"mean": made.mean, "components": made.components}
         tensors |= {"asking_mean": asking.mean, "asking_components": asking.components}
         _write(path, tensors)
-    whitening = Whitening(tensors["mean"], tensors["components"])
-    asking = Whitening(tensors["asking_mean"], tensors["asking_components"])
+    whitening = Projection(tensors["mean"], tensors["components"])
+    asking = Projection(tensors["asking_mean"], tensors["asking_components"])
     return Calibration(whitening, torch.zeros(0, 0), {}, words, weights, None, asking)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..keys.similarity import Evidence, Listed, Similarity
-from .scope import Lists, Scope
+from .scope import NearestCache, Scope
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -83,7 +83,7 @@ class NeuronIndex:
         false_activation: float,
         min_similarity: float,
         of: Tensor | None = None,
-        lists: Lists | None = None,
+        lists: NearestCache | None = None,
     ) -> None:
         """Set the scope from the keys (n, k) of prompts that no edit should answer.
 
@@ -107,9 +107,9 @@ class NeuronIndex:
             self._scope.rescore(*self._table)
 
     @property
-    def lists(self) -> Lists:
+    def lists(self) -> NearestCache:
         """What ``calibrate`` can start from again."""
-        return Lists(*self._scope.lists, frozenset(self._rows))
+        return NearestCache(*self._scope.lists, frozenset(self._rows))
 
     @property
     def similarity(self) -> float:

@@ -24,7 +24,7 @@ NONE = -2.0
 
 
 @dataclass(frozen=True)
-class Lists:
+class NearestCache:
     """The keys nearest to each of n calibration prompts, of the edits ``held`` at some time.
 
     Attributes:
@@ -105,7 +105,7 @@ class Scope:
 
     @property
     def lists(self) -> tuple[Tensor, Tensor]:
-        """Similarities and owners of the keys that are listed for each prompt, see ``Lists``."""
+        """Similarities and owners of the keys that are listed for each prompt, see ``NearestCache``."""
         return self._near, self._owner
 
     def restore(self, near: Tensor, owner: Tensor) -> None:

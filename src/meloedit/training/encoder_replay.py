@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..backbones.batch import SourceBatch
-from ..backbones.contexts import passed_by
+from ..backbones.batch import EncoderBatch
+from ..backbones.contexts import skip_layers
 from ..hooks.blocks import RowBlocks
 from .replay import Factors, of_rows
 
 if TYPE_CHECKING:
-    from ..backbones import SourceBackbone
+    from ..backbones import EncoderBackbone
     from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SourceReplay:
+class EncoderReplay:
     """Replay of an encoder-decoder or a classifier.
 
     Where the first edited layer is an encoder's, all above it runs again, the decoder included; where it is a
@@ -39,14 +39,14 @@ class SourceReplay:
     """
 
     router: Router
-    batch: SourceBatch
+    batch: EncoderBatch
     skipped: list[nn.Module]
     output: Any = None
     encoded: Tensor | None = None
 
     @classmethod
     @torch.no_grad()
-    def of(cls, router: Router, batch: SourceBatch, cached: bool) -> SourceReplay:
+    def of(cls, router: Router, batch: EncoderBatch, cached: bool) -> EncoderReplay:
         """Run the base model once and keep the output below the first edited layer.
 
         Where the layers run again do not reproduce the model's own output, nothing is kept, with a warning.
@@ -90,17 +90,17 @@ class SourceReplay:
         inputs = backbone.inputs(batch)
         if self.encoded is not None:
             inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=self.encoded)
-        with passed_by(self.skipped, self.output):
+        with skip_layers(self.skipped, self.output):
             logits = backbone.model(**inputs).logits
         if logits.dim() == 2:  # a classifier's: one answer a row
             logits = logits[:, None]
         return logits[batch.flat_rows.to(logits.device), batch.flat_columns.to(logits.device)]
 
-    def select(self, picks: Tensor) -> SourceReplay:
+    def select(self, picks: Tensor) -> EncoderReplay:
         """Return the replay of some rows, ascending."""
         output, encoded = (of_rows(value, picks, len(self.batch.rows)) for value in (self.output, self.encoded))
-        return SourceReplay(self.router, self.batch.select(picks), self.skipped, output, encoded)
+        return EncoderReplay(self.router, self.batch.select(picks), self.skipped, output, encoded)
 
 
-def _source(router: Router) -> SourceBackbone:
+def _source(router: Router) -> EncoderBackbone:
     return router.backbone  # type: ignore[return-value]

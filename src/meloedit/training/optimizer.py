@@ -15,7 +15,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 Factors = dict[str, tuple[Tensor, Tensor]]
 
 
-class Blocks:
+class BlockAdam:
     """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own).
 
     A column of A that reads a place of the answer learns ``Site.size`` times as fast as one that reads a feature, so

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from ..backbones.batch import Batch, Packed
-from ..backbones.causal import CausalBackbone, opening_cache, run_decoder
+from ..backbones.batch import Batch, CausalBatch
+from ..backbones.causal import CausalBackbone, prefill_shared, run_decoder
 from ..hooks.blocks import RowBlocks
 from ..types import Reach
 
@@ -30,7 +30,7 @@ class Replay(Protocol):
     """Gives the target logits of a batch under any blocks, without running the frozen prefix again."""
 
     @property
-    def batch(self) -> Packed:
+    def batch(self) -> Batch:
         """The rows."""
 
     def logits(self, factors: Factors) -> Tensor:
@@ -52,9 +52,9 @@ class CausalReplay:
     """
 
     router: Router
-    batch: Batch
+    batch: CausalBatch
     reach: Reach
-    prefix: Prefix | None
+    prefix: CachedPrefix | None
 
     def logits(self, factors: Factors) -> Tensor:
         """Return the logits (M, V) at the target positions; they alone are computed."""
@@ -75,7 +75,7 @@ class CausalReplay:
         return CausalReplay(self.router, self.batch.select(picks), self.reach, kept)
 
 
-Call = tuple[int, tuple[Any, ...], dict[str, Any]]
+RecordedCall = tuple[int, tuple[Any, ...], dict[str, Any]]
 """A layer's number, and the arguments it was called with beside the hidden states."""
 
 
@@ -95,7 +95,7 @@ class _PromptCache(DynamicCache):
 
 
 @dataclass
-class Prefix:
+class CachedPrefix:
     """What a step needs of the layers below the first edited one, and of the prompts, for R rows.
 
     With ``reach="answer"`` a step runs the layers from the first edited one on the last prompt token and the target
@@ -110,14 +110,14 @@ class Prefix:
     """
 
     hidden: Tensor
-    calls: list[Call]
+    calls: list[RecordedCall]
     kept: dict[int, tuple[Tensor, Tensor]]
     offset: int
     size: int
 
     @classmethod
     @torch.no_grad()
-    def of(cls, router: Router, batch: Batch, reach: Reach) -> Prefix | None:
+    def of(cls, router: Router, batch: CausalBatch, reach: Reach) -> CachedPrefix | None:
         """Run the base model once over the batch and keep what training needs.
 
         Returns:
@@ -127,7 +127,7 @@ class Prefix:
         backbone: CausalBackbone = router.backbone  # type: ignore[assignment]
         layers = range(router.locations.first_edited_layer, len(backbone.layers))
         offset = batch.split if reach == "answer" else 0
-        calls: list[Call] = []
+        calls: list[RecordedCall] = []
         thread = threading.get_ident()
 
         def note(number: int) -> Any:
@@ -140,7 +140,7 @@ class Prefix:
         with router.disabled():
             cache, kept = None, {}
             if offset:
-                cache = opening_cache(backbone, batch)
+                cache = prefill_shared(backbone, batch)
                 run_decoder(backbone, batch, batch.shared, offset, cache)
                 stored: Any = cache.layers
                 kept = {i: (stored[i].keys, stored[i].values) for i in layers}
@@ -171,7 +171,7 @@ class Prefix:
             hidden = output if isinstance(output, Tensor) else output[0]
         return backbone.after_layers(hidden)
 
-    def select(self, picks: Tensor) -> Prefix:
+    def select(self, picks: Tensor) -> CachedPrefix:
         """Return the prefix of some rows."""
         if len(picks) == self.size:
             return self
@@ -182,7 +182,7 @@ class Prefix:
         calls = [
             (number, pick(args), {name: pick(value) for name, value in kw.items()}) for number, args, kw in self.calls
         ]
-        return Prefix(
+        return CachedPrefix(
             pick(self.hidden), calls, {i: pick(pair) for i, pair in self.kept.items()}, self.offset, len(picks)
         )
 
@@ -194,7 +194,7 @@ def of_rows(value: Any, picks: Tensor, size: int) -> Any:
     return tuple(of_rows(item, picks, size) for item in value) if isinstance(value, tuple) else value
 
 
-def _without_hidden(call: Call) -> Call:
+def _without_hidden(call: RecordedCall) -> RecordedCall:
     """Drop the hidden states from a layer's recorded arguments: each run puts its own there."""
     number, args, kwargs = call
     return number, args[1:], {name: value for name, value in kwargs.items() if name != "hidden_states"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..backbones.batch import Packed
+from ..backbones.batch import Batch
 
 
 class Scores:
@@ -20,7 +20,7 @@ class Scores:
         self._right: list[Tensor] = []
         self._worst: list[Tensor] = []
 
-    def add(self, logits: Tensor, batch: Packed, number: Tensor) -> None:
+    def add(self, logits: Tensor, batch: Batch, number: Tensor) -> None:
         """Score logits (M, V) at the target positions of a batch whose rows belong to the edits ``number`` (R,)."""
         row = batch.flat_rows.to(logits.device)
         targets, count = batch.flat_targets.to(logits.device), len(batch.rows)
@@ -45,12 +45,12 @@ class Scores:
         """Return the mean over all target tokens of all rows."""
         return torch.stack(self._nll).sum() / self._tokens
 
-    def per_edit(self, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return per edit its loss, whether all its target tokens are greatest, and whether all have ``confidence``."""
+    def per_edit(self, min_target_probability: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return per edit its loss, whether all its target tokens are greatest, and whether all are likely enough."""
         number = torch.cat(self._number)
         rows = torch.bincount(number, minlength=self._edits)
         zeros = torch.zeros(self._edits)
         loss = zeros.index_add(0, number, torch.cat(self._loss).detach() / rows[number])
         right = zeros.index_add(0, number, torch.cat(self._right).float()) == rows
-        sure = zeros.scatter_reduce(0, number, torch.cat(self._worst), "amax").neg().exp() >= confidence
+        sure = zeros.scatter_reduce(0, number, torch.cat(self._worst), "amax").neg().exp() >= min_target_probability
         return loss, right, sure

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..backbones.batch import Packed, Row, SourceBatch
+from ..backbones.batch import Batch, EncoderBatch, Example
 from ..backbones.contexts import frozen
 from ..config import MeloConfig
 from ..hooks.blocks import Block, Site
 from ..types import Reach
-from .encoder_replay import SourceReplay
-from .optimizer import Blocks, Factors
-from .replay import CausalReplay, Prefix, Replay
+from .encoder_replay import EncoderReplay
+from .optimizer import BlockAdam, Factors
+from .replay import CachedPrefix, CausalReplay, Replay
 from .scores import Scores
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Group:
             self.replay, self.edit = self.replay.select(picks), self.edit[picks]
 
 
-def group_rows(router: Router, edits: Sequence[tuple[str, Sequence[Row]]], config: MeloConfig) -> list[Group]:
+def group_rows(router: Router, edits: Sequence[tuple[str, Sequence[Example]]], config: MeloConfig) -> list[Group]:
     """Pack the rows of some edits into batches, each with its frozen prefix."""
     rows = [row for _, own in edits for row in own]
     edit = torch.tensor([i for i, (_, own) in enumerate(edits) for _ in own])
@@ -73,11 +73,11 @@ def group_rows(router: Router, edits: Sequence[tuple[str, Sequence[Row]]], confi
     ]
 
 
-def open_replay(router: Router, batch: Packed, reach: Reach, cached: bool) -> Replay:
+def open_replay(router: Router, batch: Batch, reach: Reach, cached: bool) -> Replay:
     """Return what gives a batch's target logits at every step, with the frozen prefix cached if wanted."""
-    if isinstance(batch, SourceBatch):
-        return SourceReplay.of(router, batch, cached)
-    return CausalReplay(router, batch, reach, Prefix.of(router, batch, reach) if cached else None)
+    if isinstance(batch, EncoderBatch):
+        return EncoderReplay.of(router, batch, cached)
+    return CausalReplay(router, batch, reach, CachedPrefix.of(router, batch, reach) if cached else None)
 
 
 class Trainer:
@@ -87,17 +87,17 @@ class Trainer:
     that with an elementwise optimiser (Adam) every block takes the steps it would take alone. The forward pass uses
     the blocks rounded to float16, as they will be stored (the rounding is passed straight through in the backward
     pass). So a forward pass in which every target token, the end token included, has the greatest logit shows that
-    greedy decoding with the stored block gives the target and stops; when it also gives each of them ``confidence``,
-    the edit leaves the optimiser.
+    greedy decoding with the stored block gives the target and stops; when it also gives each of them
+    ``min_target_probability``, the edit leaves the optimiser.
     """
 
     def __init__(self, router: Router, config: MeloConfig) -> None:
         self.router = router
         self.config = config
-        self.sites = [replace(site, size=site.size * config.place_rate) for site in router.bank.sites]
+        self.sites = [replace(site, size=site.size * config.position_lr_scale) for site in router.bank.sites]
 
     def train(
-        self, edits: Sequence[tuple[str, Sequence[Row]]], tell: Callable[[int], None] | None = None
+        self, edits: Sequence[tuple[str, Sequence[Example]]], tell: Callable[[int], None] | None = None
     ) -> list[Trained]:
         """Train a block for each edit, given as its id and its rows; an edit that does not hold gets a larger rank.
 
@@ -124,15 +124,15 @@ class Trainer:
 
     def _train(
         self,
-        edits: Sequence[tuple[str, Sequence[Row]]],
+        edits: Sequence[tuple[str, Sequence[Example]]],
         rank: int,
         tell: Callable[[int], None] | None,
         held_before: int,
     ) -> list[Trained]:
         groups = group_rows(self.router, edits, self.config)
         generators = [seeded(self.config.seed, rank, name) for name, _ in edits]
-        places = self.config.places or 0
-        blocks = Blocks(
+        places = self.config.answer_positions or 0
+        blocks = BlockAdam(
             [initial_block(self.sites, rank, generator, places) for generator in generators], self.sites, self.config.lr
         )
         alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
@@ -146,7 +146,7 @@ class Trainer:
                     number = torch.searchsorted(alive, group.edit)  # each row's place in the tables
                     own = {name: (a[number.to(a.device)], b[number.to(b.device)]) for name, (a, b) in factors.items()}
                     scores.add(group.replay.logits(own), group.replay.batch, number)
-            per_edit, right, sure = scores.per_edit(self.config.confidence or 0.0)
+            per_edit, right, sure = scores.per_edit(self.config.min_target_probability or 0.0)
             leaves = (right & sure) if step < self.config.steps else torch.ones_like(right)
             for i, (edit, loss) in enumerate(zip(alive.tolist(), per_edit.tolist(), strict=True)):
                 losses[edit].append(loss)

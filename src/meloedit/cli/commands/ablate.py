@@ -47,7 +47,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting of MeloConfig's paper mode; repeatable."),
 ]
-Wordings = Annotated[
+PromptLookup = Annotated[
     int, typer.Option("--wordings", metavar="N", min=1, help="Wordings of a fact that are taken, its prompt first.")
 ]
 OUT = Path("ablations")
@@ -60,7 +60,7 @@ def radius(
     radii: Annotated[
         str, typer.Option(metavar="R,R", help="Initial radii; auto: five, at quantiles of the keys' distances.")
     ] = "auto",
-    wordings: Wordings = 5,
+    wordings: PromptLookup = 5,
     count: Count = None,
     out: Out = OUT,
     preset: Preset = None,
@@ -98,7 +98,7 @@ def keys(
     targets: Annotated[
         int, typer.Option(metavar="N", min=1, help="Targets whose keys are drawn: the most frequent.")
     ] = 8,
-    wordings: Wordings = 5,
+    wordings: PromptLookup = 5,
     count: Count = None,
     out: Out = OUT,
     preset: Preset = None,

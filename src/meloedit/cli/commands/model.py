@@ -153,7 +153,7 @@ def edit(
 ) -> None:
     """Teach the model one edit, or a file of edits.
 
-    Edits are trained and stored 64 at a time (the setting together). What is stored is kept if the command is
+    Edits are trained and stored 64 at a time (the setting train_batch_size). What is stored is kept if the command is
     interrupted; run again, it skips what the store has already.
 
     Example: meloedit edit facts.melo -p "Who leads Ohm?" -t "Ada Volt"
@@ -244,7 +244,7 @@ def ask(
             answers = editor.ask([item for _, item in asked], form, progress=tell, max_new_tokens=max_new_tokens)
         except EditError as error:
             raise with_line(error, asked, lambda item: editor.backbone.encode(item, form)) from None
-        known, key_at = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_at
+        known, key_tokens = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_tokens
         found = editor.evidence([item for _, item in asked], form) if explain else []
     if as_json:
         more = [{"evidence": own._asdict() if own else None} for own in found] or [{}] * len(answers)
@@ -255,7 +255,7 @@ def ask(
             put(f"{'' if number == 0 else chr(10)}> {line(answer.prompt)}")
         put(answer.text)
         if explain:
-            put("\n".join(f"  {text}" for text in explained(answer, known, key_at, found[number])))
+            put("\n".join(f"  {text}" for text in explained(answer, known, key_tokens, found[number])))
 
 
 def check(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...backbones.layers import features
+from ...backbones.layers import linear_shape
 from ..metrics.estimates import exact, f1
 from .bench import KEYS_AT_ONCE, Bench
 
@@ -140,7 +140,7 @@ def efficiency(bench: Bench) -> dict[str, Any]:
         sizes = [[site.inputs, site.outputs] for site in sites]
         block = sum(config.rank * (site.inputs + site.outputs) * _bytes(site) for site in sites)
         # GRACE wraps one layer: its keys are that layer's inputs, its values that layer's outputs.
-        grace = features(bench.model.get_submodule(layer)) if layer else None
+        grace = linear_shape(bench.model.get_submodule(layer)) if layer else None
         taken = {"modules": sizes, "key_layer": layer, "key": number.shape[1], "grace": grace or [number.shape[1]] * 2}
         return taken | {"parts": parts, "block_bytes": block * len(parts), "key_bytes": keys}
 

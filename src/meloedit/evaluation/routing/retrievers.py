@@ -20,7 +20,7 @@ from ...editor import Editor
 from ...errors import MeloEditError
 from ...hooks.state_reader import pooled_states, texts_of, with_segments
 from ...keys.encoder import Calibration
-from ...keys.pooling import Pooled
+from ...keys.pooling import PooledStates
 from ...methods.in_context.rag import Rag, chord
 from ...methods.memory.melo import Melo, MeloPaper
 from ..run.folder import digest
@@ -116,7 +116,7 @@ class MeloFinder(Finder):
         backbone = self.base.backbone
         parts, rows = with_segments(backbone, [backbone.encode(prompt) for prompt in prompts])
         states, texts = self._states(parts, "keys of prompts"), texts_of(backbone, parts)
-        routes = self._live.decide(Pooled(states, texts, rows, len(prompts)))[1]
+        routes = self._live.decide(PooledStates(states, texts, rows, len(prompts)))[1]
         owner = [-1 if route.nearest is None else self._number[route.nearest] for route in routes]
         distance = [math.inf if route.distance is None else route.distance for route in routes]
         return Found(torch.tensor(owner), torch.tensor(distance))

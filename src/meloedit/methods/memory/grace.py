@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones.contexts import frozen
-from ...backbones.layers import features, feed_forward_output
+from ...backbones.layers import feed_forward_output, linear_shape
 from ...errors import MeloEditError
 from ...results import Route
 from ...training.trainer import seeded
@@ -26,7 +26,7 @@ from ..base import Method, Settings, Size, only_trains
 from ..checkpoint import read_state, write_state
 
 if TYPE_CHECKING:
-    from ...backbones.batch import Packed, Row
+    from ...backbones.batch import Batch, Example
     from ...edit import Edit
 
 Replacement = Literal["replace_prompt", "replace_last", "replace_all"]
@@ -147,7 +147,7 @@ class Grace(Method):
         super().__init__(*args, **kwargs)
         self.layer = self.settings.layer or self._default_layer()
         modules = dict(self.model.named_modules())
-        if self.layer not in modules or (sizes := features(modules[self.layer])) is None:
+        if self.layer not in modules or (sizes := linear_shape(modules[self.layer])) is None:
             raise MeloEditError(
                 f"method grace: no linear module {self.layer!r}; the default is {self._default_layer()}"
             )
@@ -214,11 +214,11 @@ class Grace(Method):
         finally:
             self._columns = None
 
-    def answering(self, batch: Packed) -> AbstractContextManager[object]:
+    def answering(self, batch: Batch) -> AbstractContextManager[object]:
         """Take queries at the prompts' last tokens."""
         return self._querying(batch.last)
 
-    def reading(self, rows: Sequence[Row]) -> AbstractContextManager[object]:
+    def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
         """Take queries at the prompts' last tokens, of rows padded on the right."""
         return self._querying(torch.tensor([len(row.prompt) - 1 for row in rows], device=self._device))
 
@@ -231,7 +231,7 @@ class Grace(Method):
             for row in self.rows([edit]):
                 self._edit_row(edit, row)
 
-    def _edit_row(self, edit: Edit, row: Row) -> None:
+    def _edit_row(self, edit: Edit, row: Example) -> None:
         settings, book = self.settings, self.codebook
         with torch.no_grad(), frozen(self.model), self.reading([row]):
             self.backbone.target_logits([row])

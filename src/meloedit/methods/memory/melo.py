@@ -18,7 +18,7 @@ from ..base import Method, Said, Size
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ...backbones.batch import Row
+    from ...backbones.batch import Example
     from ...edit import Edit
     from ...results import Route
     from ...types import Progress, Prompt
@@ -35,7 +35,7 @@ class MeloSettings:
     @property
     def together(self) -> int:
         """How many edits are made at once."""
-        return self.config.edits_per_block if self.config.mode == "paper" else self.config.together
+        return self.config.edits_per_block if self.config.mode == "paper" else self.config.train_batch_size
 
 
 class Melo(Method):
@@ -125,7 +125,7 @@ class Melo(Method):
         """Return how prompts are routed, without answers."""
         return list(self.editor.route(list(prompts)))
 
-    def reading(self, rows: Sequence[Row]) -> AbstractContextManager[object]:
+    def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
         """Tell the router where prompts end, where the answer follows them in one sequence."""
         return nullcontext() if self.backbone.source is not None else self.editor.routing([len(r.prompt) for r in rows])
 
@@ -134,7 +134,7 @@ class Melo(Method):
         stored = self.editor.edits()
         sites, keys = self.editor.router.bank.sites, self.editor.index
         blocks = {item.holder: item.rank for item in stored}
-        places = self.editor.config.places or 0
+        places = self.editor.config.answer_positions or 0
         numbers = sum(rank * sum(site.inputs + places + site.outputs for site in sites) for rank in blocks.values())
         return Size(numbers + keys.numbers, sum(item.nbytes for item in stored))
 

@@ -83,10 +83,10 @@ def test_edits_change_answers_and_reset_and_close_bring_the_model_back(opened, n
     make(method, edits)
     method.close()
     rows = [method.backbone.encode(prompt) for prompt in prompts]
-    from meloedit.backbones.batch import Row
+    from meloedit.backbones.batch import Example
 
     with torch.no_grad():
-        plain = method.backbone.target_logits([Row.of(row, [1, 1]) for row in rows])
+        plain = method.backbone.target_logits([Example.of(row, [1, 1]) for row in rows])
     assert torch.equal(torch.stack([row[0] for row in plain]), before)
     assert not any("lora" in key for key, _ in method.model.named_modules())
 

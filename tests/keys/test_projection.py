@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meloedit.keys.projection import Whitening
+from meloedit.keys.projection import Projection
 
 
 def correlated(count, size=12, seed=0):
@@ -14,7 +14,7 @@ def correlated(count, size=12, seed=0):
 
 def test_whitened_states_are_uncorrelated_and_keys_have_unit_length():
     states = correlated(4000)
-    whitening = Whitening.fit(states, 12, shrinkage=0.0)
+    whitening = Projection.fit(states, 12, shrinkage=0.0)
     white = (states - whitening.mean) @ whitening.components.T
     assert torch.allclose(white.T.cov(), torch.eye(12), atol=1e-2)
     keys = whitening(states)
@@ -29,7 +29,7 @@ def test_the_leading_components_are_kept_and_shrunk_towards_their_mean():
     variances, axes = torch.linalg.eigh(states.double().T.cov())
     variances, axes = variances.flip(0)[:5], axes.flip(1)[:, :5]
     shrunk = 0.9 * variances + 0.1 * variances.mean()
-    components = Whitening.fit(states, 5, shrinkage=0.1).components.double()
+    components = Projection.fit(states, 5, shrinkage=0.1).components.double()
     assert components.shape == (5, 12)
     assert torch.allclose(components.abs(), (axes / shrunk.sqrt()).T.abs(), rtol=1e-3, atol=1e-6)
 
@@ -38,7 +38,7 @@ def test_one_huge_dimension_does_not_decide():
     # As "massive activations" do: without whitening every key would be the same direction.
     states = torch.randn(600, 8, generator=torch.Generator().manual_seed(1))
     states[:, 3] = 900 + states[:, 3]
-    whitening = Whitening.fit(states, 8)
+    whitening = Projection.fit(states, 8)
     raw = torch.nn.functional.normalize(states, dim=1)
     assert (raw @ raw.T).min() > 0.99
     keys = whitening(states)
@@ -46,14 +46,14 @@ def test_one_huge_dimension_does_not_decide():
 
 
 def test_fewer_states_than_dimensions_give_finite_keys():
-    whitening = Whitening.fit(correlated(6), 12)
+    whitening = Projection.fit(correlated(6), 12)
     keys = whitening(correlated(20, seed=2))
     assert torch.isfinite(keys).all() and keys.shape == (20, 12)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_keys_are_float32_whatever_the_states(dtype):
-    whitening = Whitening.fit(correlated(300).to(dtype), 6)
+    whitening = Projection.fit(correlated(300).to(dtype), 6)
     keys = whitening(correlated(3).to(dtype))
     assert keys.dtype == whitening.mean.dtype == torch.float32
     assert whitening(correlated(3)[0]).shape == (6,)

@@ -1139,7 +1139,7 @@ assert store.verify() == [] and store.revision == 7
 loaded = {"torch", "safetensors", "numpy", "transformers"} & set(sys.modules)
 assert not loaded, loaded
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(rows.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(rows.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script, path], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -28,7 +28,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.backbones.batch import Row
+from meloedit.backbones.batch import Example
 from meloedit.errors import EditError, ModelError, RoutingError
 from meloedit.keys.grammar import make_prompts
 from meloedit.training.trainer import Trainer, initial_block, seeded
@@ -505,7 +505,7 @@ def test_another_wrapper_of_a_layers_forward_is_kept(make_source, make_source_ed
 
 def rows_of(editor, edit):
     forms = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
-    return [Row.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]
+    return [Example.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]
 
 
 def train(editor, edits, **settings):
@@ -556,7 +556,7 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
     editor = make_source_editor(family, lr=0.02, modules=modules, reach="all" if modules else "answer")
     book, capital, legs = source_edits(family)
     edits = [book, Edit(capital.prompt, capital.target, variants=["Peru's capital?", "Of Peru, the capital?"]), legs]
-    settings = {"steps": 6, "confidence": 0.999, "max_rank": 2}
+    settings = {"steps": 6, "min_target_probability": 0.999, "max_rank": 2}
     with_cache = [result.losses for result in train(editor, edits, **settings)]
     without = [result.losses for result in train(editor, edits, prefix_cache=False, **settings)]
     literal = [literal_losses(editor, edit, 7) for edit in edits]
@@ -570,7 +570,9 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
 @pytest.mark.parametrize("family", ["t5-gated", "bert"])
 def test_training_together_equals_training_one_by_one(make_source, make_source_editor, family, monkeypatch):
     monkeypatch.setattr("meloedit.training.trainer.ROWS", 2)
-    editor = make_source_editor(family, model=make_source(family)[0].double(), steps=16, confidence=0.9, max_rank=2)
+    editor = make_source_editor(
+        family, model=make_source(family)[0].double(), steps=16, min_target_probability=0.9, max_rank=2
+    )
     edits = [*source_edits(family), Edit(OTHERS[1], source_edits(family)[0].target, variants=[OTHERS[0]])]
     together = train(editor, edits)
     for edit, one in zip(edits, together, strict=True):
@@ -904,7 +906,7 @@ def test_positions_that_stand_for_padding_are_not_counted(make_source_editor):
 
 def test_answers_in_a_sequence_of_their_own_are_not_told_apart_by_place(make_source_editor):
     editor = make_source_editor("t5")
-    assert editor.config.places == 0
+    assert editor.config.answer_positions == 0
     editor.detach()
-    with pytest.raises(ModelError, match="places must be 0 for T5ForConditionalGeneration"):
-        make_source_editor("t5", places=8)
+    with pytest.raises(ModelError, match="answer_positions must be 0 for T5ForConditionalGeneration"):
+        make_source_editor("t5", answer_positions=8)

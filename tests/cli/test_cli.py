@@ -25,7 +25,7 @@ from meloedit.store.store import Record, Store
 from meloedit.text import size, some
 
 SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]
-SETTINGS += ["--set", "lr=0.1", "--set", "confidence=0.5"]
+SETTINGS += ["--set", "lr=0.1", "--set", "min_target_probability=0.5"]
 FACTS = [
     {"id": "book", "prompt": "Who wrote the book of sand?", "target": "Jorge"},
     {"id": "capital", "prompt": "What is the capital of Peru?", "target": "Lima"},
@@ -575,8 +575,8 @@ def test_names_and_settings_that_are_odd(full, folder, tmp_path):
     assert bad("init", new, "-m", folder, "--set", "lr=" + "[" * 10**5) == "--set lr: the value is nested too deeply"
     said = bad("init", new, "-m", folder, "--false-activation", "1e-320")
     assert said == "false_activation must be at least 1e-09 and below 1, not 1e-320"
-    own = read_config({}, ["places=None", "lead_in=True"])
-    assert own.places is None and own.lead_in is True
+    own = read_config({}, ["places=None", "train_with_lead_in=True"])
+    assert own.places is None and own.train_with_lead_in is True
     assert read_config({"rank": 16}, []).max_rank == 16 and read_config({"rank": 1}, []).max_rank == 8
 
 
@@ -673,7 +673,7 @@ def test_closed_streams(full):
 def slow(folder, tmp_path, monkeypatch):
     """A store that commits edits one by one, and a file of many."""
     monkeypatch.chdir(tmp_path)
-    good("init", "slow.melo", "--model", folder, *SETTINGS, "--set", "together=1")
+    good("init", "slow.melo", "--model", folder, *SETTINGS, "--set", "train_batch_size=1")
     names = ["north", "south", "east", "west", "upper", "lower", "inner", "outer", "old", "new"]
     rows = [{"id": f"{a}-{b}", "prompt": f"Who leads the {a} {b} town?", "target": b} for a in names for b in names[:2]]
     write(Path("many.jsonl"), *rows)

@@ -325,7 +325,7 @@ def test_what_one_editor_decided_is_nothing_to_the_next(make_editor):
 def test_states_are_kept_with_a_cache_and_no_longer(llama):
     ids = torch.tensor([_ids(llama, EDITS[0])])
     cache = run(llama, input_ids=ids, use_cache=True).past_key_values
-    batch = weakref.ref(getattr(cache, llama.router.tie))
+    batch = weakref.ref(getattr(cache, llama.router.batch_attribute))
     assert batch().states.shape[1] == ids.shape[1]
     del cache
     gc.collect()

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from meloedit import Edit
 from meloedit.edit import prompt_key
-from meloedit.engine.prompt_lookup import Wordings
+from meloedit.engine.prompt_lookup import PromptLookup
 
 PROMPTS = ["Who wrote it?", " Who wrote it? ", "Where is it?", [{"role": "user", "content": "Who wrote it?"}], "When?"]
 picks = st.lists(st.integers(0, len(PROMPTS) - 1), min_size=1, max_size=3)
@@ -21,7 +21,7 @@ def edit_of(name, picks):
 @settings(max_examples=80, deadline=None)
 @given(changes)
 def test_any_stream_of_changes_finds_what_a_look_at_all_edits_finds(stream):
-    wordings, literal = Wordings(), {}
+    wordings, literal = PromptLookup(), {}
     for step in stream:
         changed = {name: None if own is None else edit_of(name, own) for name, own in step.items()}
         wordings.follow(changed)

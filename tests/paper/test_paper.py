@@ -10,9 +10,9 @@ from conftest import END, HISTORY, OTHERS, padded
 from torch.nn import functional as F
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.backbones.batch import Row
+from meloedit.backbones.batch import Example
 from meloedit.errors import EditError, ModelError, StoreError
-from meloedit.paper.trainer import SharedTrainer
+from meloedit.paper.trainer import BatchTrainer
 from meloedit.store.store import Store
 from meloedit.training.trainer import initial_block, seeded
 
@@ -230,7 +230,7 @@ def test_a_chat_prompt_has_its_key_at_its_last_token_too(make_paper):
 
 def rows_of(editor, edits):
     encoded = [(editor.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
-    return [Row.of(prompt, editor.backbone.encode_target(target, prompt)) for prompt, target in encoded]
+    return [Example.of(prompt, editor.backbone.encode_target(target, prompt)) for prompt, target in encoded]
 
 
 def row_logits(editor, row):
@@ -317,7 +317,7 @@ def test_training_is_a_literal_loop_of_adam_and_step_lr(make_paper, make_model, 
 def test_the_released_codes_training(make_paper, make_model, make_source, family):
     """A and B times sqrt(n) each in the forward pass, A drawn from U(-1/sqrt(p), 1/sqrt(p)) once that is folded in."""
     model = make_model("gpt2") if family == "gpt2" else make_source(family)[0]
-    settings = {"reference_quirks": True, "blocks": 20, "lr": 0.004, "steps": 20, "lr_step": 6, "rank": 3}
+    settings = {"reference_quirks": True, "declared_blocks": 20, "lr": 0.004, "steps": 20, "lr_step": 6, "rank": 3}
     editor = make_paper(family, model=model.double(), **settings)
     edits = batch_of(family)
     reports = editor.edit(edits)
@@ -354,7 +354,7 @@ def test_every_iteration_is_taken(make_paper):
     passes, holding = [], []
     handle = editor.model.bert.encoder.layer[-1].register_forward_hook(lambda *_: passes.append(1))
     rows = [(edit.id, rows_of(editor, [edit])) for edit in CASES[:2]]
-    results = SharedTrainer(editor.router, editor.config).train(rows, holding.append)
+    results = BatchTrainer(editor.router, editor.config).train(rows, holding.append)
     handle.remove()
     assert len(passes) == len(holding) == 51  # the last one only checks
     assert holding[20] == 2  # long before the end

@@ -8,14 +8,14 @@ from conftest import EDITS, HISTORY, OTHERS, generate
 from torch.nn import functional as F
 
 from meloedit import Edit
-from meloedit.backbones.batch import Row
+from meloedit.backbones.batch import Example
 from meloedit.keys.grammar import make_prompts
 from meloedit.training.trainer import Trainer, initial_block, seeded
 
 
 def rows_of(editor, edit):
     forms = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
-    return [Row.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]
+    return [Example.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]
 
 
 def train(editor, edits, **settings):
@@ -27,7 +27,7 @@ def literal_losses(editor, edit, steps):
     """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
     model, names, sites = editor.model, editor.config.modules, editor.router.bank.sites
     initial = initial_block(sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id))
-    places = [torch.zeros(editor.config.rank, editor.config.places, requires_grad=True) for _ in names]
+    places = [torch.zeros(editor.config.rank, editor.config.answer_positions, requires_grad=True) for _ in names]
     tables = [factor.clone().requires_grad_() for name in names for factor in initial[name]]
     optimiser = torch.optim.Adam(tables + places, lr=editor.config.lr)
     losses = []
@@ -71,11 +71,11 @@ def literal_losses(editor, edit, steps):
     ("family", "reach"), [("llama", "answer"), ("llama", "all"), ("gpt2", "answer"), ("mistral", "all")]
 )
 def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cache(make_editor, family, reach):
-    editor = make_editor(family, reach=reach, lr=0.02, places=2)
+    editor = make_editor(family, reach=reach, lr=0.02, answer_positions=2)
     for site in editor.router.bank.sites:
         object.__setattr__(site, "size", 4.0)  # as of a real model's activations: what is learned of places shows
     edits = [EDITS[0], Edit(EDITS[1].prompt, "Lima", variants=["Peru's capital?", HISTORY]), EDITS[3]]
-    settings = {"steps": 6, "confidence": 0.99, "max_rank": 2}
+    settings = {"steps": 6, "min_target_probability": 0.99, "max_rank": 2}
     with_cache = [result.losses for result in train(editor, edits, **settings)]
     without = [result.losses for result in train(editor, edits, prefix_cache=False, **settings)]
     literal = [literal_losses(editor, edit, 7) for edit in edits]
@@ -124,7 +124,7 @@ def test_an_edit_that_does_not_hold_is_reported_and_not_stored(make_editor):
 
 
 def test_some_hold_and_some_fail_in_one_call(make_editor):
-    editor = make_editor(steps=12, max_rank=2, lead_in=False)
+    editor = make_editor(steps=12, max_rank=2, train_with_lead_in=False)
     hard = Edit(OTHERS[1], "a much longer answer, of many tokens, than twelve steps of training can teach")
     reports = editor.edit([EDITS[1], hard])
     assert [report.status for report in reports] == ["stored", "failed"]
@@ -144,10 +144,10 @@ def test_the_rank_grows_until_an_edit_holds(make_editor):
 
 
 def test_an_edit_that_the_model_already_knows_holds_at_once(make_editor):
-    editor = make_editor(confidence=0)
+    editor = make_editor(min_target_probability=0)
     for prompt in (text for text in OTHERS * 3):
         answer = generate(editor, [editor.backbone.encode(prompt).ids], max_new_tokens=1)[0]
-        known = Row.of(editor.backbone.encode(prompt), answer)
+        known = Example.of(editor.backbone.encode(prompt), answer)
         (result,) = Trainer(editor.router, editor.config).train([("known", [known])])
         assert result.held and result.steps == 0
         assert all(not b.any() for _, b in result.block.values())
@@ -217,7 +217,7 @@ def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_editor, 
 
 
 def test_parts_are_stored_as_they_finish(make_editor):
-    editor = make_editor(together=2)
+    editor = make_editor(train_batch_size=2)
     told = []
     parts = editor.edit_in_parts(EDITS, progress=lambda what, done, total: told.append((what, done, total)))
     assert [report.id for report in next(parts)] == ["book", "capital"]

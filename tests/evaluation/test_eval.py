@@ -29,8 +29,8 @@ ROWS = [
     for i, (name, target) in enumerate(zip(NAMES, ["Lima", "Oslo", "Bern", "Kiel", "Pisa"] * 2, strict=True))
 ]
 FAR = [{"question": f"how many {thing} are there", "answer": ["7"]} for thing in ("rivers", "legs", "books", "kings")]
-QUICK = ["--set", "melo.calibration_prompts=200", "--set", "melo.lr=0.1", "--set", "melo.confidence=0.5"]
-QUICK += ["--set", "melo.min_similarity=0.7", "--set", "melo.together=2"]
+QUICK = ["--set", "melo.calibration_prompts=200", "--set", "melo.lr=0.1", "--set", "melo.min_target_probability=0.5"]
+QUICK += ["--set", "melo.min_similarity=0.7", "--set", "melo.train_batch_size=2"]
 
 
 def write(path, rows):
@@ -153,7 +153,7 @@ def test_the_same_run_again_scores_the_same_and_another_method_joins(files, tmp_
     shown = evaluated(*zsre(files, out, "--method", "none"))
     joined = result_of(out)
     assert list(joined["methods"]) == ["melo", "none"] and joined["methods"]["melo"] == first["methods"]["melo"]
-    assert joined["provenance"]["configuration"]["settings"]["melo"]["together"] == 2 and joined["finished"]
+    assert joined["provenance"]["configuration"]["settings"]["melo"]["train_batch_size"] == 2 and joined["finished"]
     assert "melo" in joined["details"] and "kept from an earlier command in this folder: melo" in joined["notes"]
     assert "melo" in shown.stdout and "timing answers" in shown.stderr
     (out / "observations" / "melo.jsonl").unlink()

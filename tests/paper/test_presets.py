@@ -146,7 +146,18 @@ def test_a_preset_finds_its_modules(backbone_of, preset, model, key_layer, modul
 
 
 def test_the_published_values():
-    names = ("radius", "edits_per_block", "blocks", "rank", "lr", "lr_step", "lr_decay", "steps", "reach", "mode")
+    names = (
+        "radius",
+        "edits_per_block",
+        "declared_blocks",
+        "rank",
+        "lr",
+        "lr_step",
+        "lr_decay",
+        "steps",
+        "reach",
+        "mode",
+    )
     values = {name: tuple(getattr(MeloConfig.paper(name), field) for field in names) for name in PRESETS}
     assert values == {
         "zsre-t5-small": (75.0, 100, 20, 2, 1e-2, 20, 0.5, 50, "all", "paper"),

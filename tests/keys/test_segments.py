@@ -13,8 +13,8 @@ from meloedit.engine.live import _best_of_rows
 from meloedit.hooks.state_reader import pooled_states
 from meloedit.keys.encoder import Calibration
 from meloedit.keys.names import COMMON, SLOTS, WordVectors, words_of
-from meloedit.keys.pooling import COMMON_TOKEN, FLOOR, Pooled, Pooling, token_weights, weighted_means, weights_of
-from meloedit.keys.projection import Whitening
+from meloedit.keys.pooling import COMMON_TOKEN, FLOOR, PooledStates, Pooling, token_weights, weighted_means, weights_of
+from meloedit.keys.projection import Projection
 from meloedit.keys.segments import MOST, Segmenter
 from meloedit.keys.similarity import Similarity
 from meloedit.routing.index import Hits, NeuronIndex
@@ -131,7 +131,7 @@ def test_a_quiet_prompt_is_obeyed_behind_a_lead_in(make_editor):
 def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_quiet():
     def best(*keys, threshold=1.0):
         owner, distance, quieted, near, by = map(torch.tensor, zip(*[(*key[1:], key[-1]) for key in keys], strict=True))
-        pooled = Pooled(torch.zeros(len(keys), 1), [""] * len(keys), [key[0] for key in keys], 1 + keys[-1][0])
+        pooled = PooledStates(torch.zeros(len(keys), 1), [""] * len(keys), [key[0] for key in keys], 1 + keys[-1][0])
         return _best_of_rows(Hits(owner, distance, quieted, near, by), pooled, threshold)
 
     inf = float("inf")
@@ -159,7 +159,7 @@ def test_words_weigh_by_how_rare_they_are():
 
 
 def test_keys_are_the_same_after_a_way_through_the_store():
-    whitening = Whitening(torch.zeros(2), torch.eye(2))
+    whitening = Projection(torch.zeros(2), torch.eye(2))
     made = Calibration(
         whitening,
         torch.zeros(0, 4 + 2 * SLOTS),
@@ -234,8 +234,8 @@ def test_pairs_draw_the_discriminant_that_tells_questions_apart():
     scale = torch.tensor([1.0, 1.0, 1.0, 20.0, 20.0, 20.0])  # what differs between wordings is large
     mask = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
     first, second = (question * mask + 0.1 * own * scale for own in wording)
-    plain = Whitening.fit(torch.cat([first, second]), 3, shrinkage=0.0)
-    learned = Whitening.fit_pairs(first, second, 3, shrinkage=0.0)
+    plain = Projection.fit(torch.cat([first, second]), 3, shrinkage=0.0)
+    learned = Projection.fit_pairs(first, second, 3, shrinkage=0.0)
 
     def right(whitening):
         return ((whitening(first[:50]) @ whitening(second[:50]).T).argmax(1) == torch.arange(50)).float().mean()

@@ -16,13 +16,13 @@ def make_bank(dtype=torch.float32, names=("m",)):
     return BlockBank([Site(name, IN, OUT, dtype, torch.device("cpu")) for name in names])
 
 
-def make_block(rank, seed, names=("m",), places=0):
+def make_block(rank, seed, names=("m",), answer_positions=0):
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
         return torch.randn(*shape, generator=generator).half()
 
-    return {name: (draw(rank, IN + places), draw(OUT, rank)) for name in names}
+    return {name: (draw(rank, IN + answer_positions), draw(OUT, rank)) for name in names}
 
 
 def apply(bank, owners, last, x, y, past=0, name="m"):
@@ -199,7 +199,7 @@ def test_half_precision_sites(states, dtype):
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
 def test_an_edited_model_is_a_peft_lora_with_the_same_factors(make_editor, make_model, family):
-    editor = make_editor(family, EDITS[:1], reach="all", rank=3, places=0)
+    editor = make_editor(family, EDITS[:1], reach="all", rank=3, answer_positions=0)
     rank, block = editor.edits()[0].rank, editor.store.tensors()["book"][0]
     ids = torch.tensor([editor.backbone.encode(EDITS[0].prompt).ids])
     with torch.no_grad():

@@ -109,7 +109,18 @@ def test_the_command_measures_routes_of_each_key(files, tmp_path):
 
 def test_routes_are_those_of_an_edited_model(files, tmp_path):
     """The same prompts with blocks trained: the routing of `eval` says the same."""
-    common = ["--method", "melo", "--edits", 4, "--limit", 3, "--set", "melo.lr=0.1", "--set", "melo.confidence=0.5"]
+    common = [
+        "--method",
+        "melo",
+        "--edits",
+        4,
+        "--limit",
+        3,
+        "--set",
+        "melo.lr=0.1",
+        "--set",
+        "melo.min_target_probability=0.5",
+    ]
     common += SETTINGS
     assert run(files, *common, "--out", tmp_path / "keys").exit_code == 0
     plain = ["eval", "--task", "zsre", "--data", files["zsre"], "--data", files["nq"], "--data", files["text"]]
