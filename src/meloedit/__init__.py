@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "engine.answering",
+    "Answer": "results",
     "Edit": "edit",
-    "EditReport": "engine.editing",
+    "EditReport": "results",
     "Evidence": "keys.similarity",
     "Editor": "editor",
     "MeloConfig": "config",
     "MeloEditError": "errors",
-    "Route": "hooks.prompt_batch",
-    "read_edits": "edit",
+    "Route": "results",
+    "read_edits": "readers",
 }
 __all__ = ["Answer", "Edit", "EditReport", "Editor", "Evidence", "MeloConfig", "MeloEditError", "Route", "read_edits"]
 
