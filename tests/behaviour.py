@@ -71,7 +71,7 @@ def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], ne
     """Edit, ask, change and ask again; yield what was seen."""
     with editor:
         paper = editor.config.mode == "paper"
-        causal = editor.backbone.source is None
+        causal = editor.backbone.answer_follows_prompt
         if paper:
             edits = [dataclasses.replace(edit, quiet=()) for edit in edits]
         prompts = [edit.prompt for edit in edits] + others

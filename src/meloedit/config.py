@@ -1,36 +1,34 @@
-"""Settings of an editor, and the automatic choice of layers."""
+"""MeloConfig: the settings of an editor in the default mode."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 from .errors import ModelError
-from .paper.presets import PRESETS
 from .types import KeyTokens, Reach
 
-Mode = Literal["default", "paper"]
-
-LEAST_SHARE = 1e-9
+MIN_FALSE_ACTIVATION = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
 MAX_ANSWER_POSITIONS = 1024
-"""Most places of an answer that a block can tell apart: each is a column of its A."""
+"""Most answer positions with an input of their own: each is a column of a block's P."""
+
+Rule = tuple[str, str, Callable[[Any], bool]]
+"""A setting, what it must be in words, and the test of it."""
 
 
 @dataclass(frozen=True)
 class MeloConfig:
-    """Settings of an editor; a store keeps the ones it was made with.
-
-    ``MeloConfig()`` is the default mode, ``MeloConfig.paper(...)`` the method as published (arXiv 2312.11795).
+    """Settings of an editor; a store records the ones it was made with.
 
     Attributes:
-        modules: the edited linear modules, by full name (one that ends in ``?`` is taken where it exists); ``None``:
+        modules: the edited linear modules, by full name (one that ends in ``?`` is used where it exists); ``None``:
             the feed-forward outputs of the last ``layers`` layers.
         layers: how many layers are edited where ``modules`` is not given.
         key_layer: the module whose output gives the keys; ``None``: the layer at ``key_depth`` of the model.
         key_depth: depth of the key layer as a share of all layers.
-        key_size: numbers of a key that come from states.
+        key_size: numbers of a key's content vector.
         rank: rank of a new block; doubled, up to ``max_rank``, for an edit that does not hold.
         max_rank: the largest rank tried before an edit is reported as failed.
         reach: ``answer``: a block acts from the last prompt token on; ``all``: on every token.
@@ -39,11 +37,11 @@ class MeloConfig:
         min_target_probability: least probability of every target token before an edit leaves the optimiser; ``None``:
             0.98, for encoder-decoders 0.9999.
         answer_positions: how many of the first positions of an answer get an input of their own in a block; ``None``:
-            8, for encoder-decoders, classifiers and in paper mode 0.
+            8, for encoder-decoders and classifiers 0.
         position_lr_scale: factor on the learning rate of those inputs; blocks of rank 1 on few modules do best with 3.
         train_with_lead_in: train a block on its edit's prompt behind an unrelated sentence too (decoders alone), for
             half as much training time again.
-        train_batch_size: edits that train at once.
+        train_batch_size: edits that train at once, and are stored in one transaction.
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
         min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are
@@ -53,17 +51,10 @@ class MeloConfig:
         document_similarity: similarity that a classifier's text must exceed where no documents were given to calibrate
             on: near-exact repeats alone fire.
         seed: seeds the initial blocks, together with each edit's id.
-        mode: ``default`` or ``paper``.
-        preset: paper mode: the published setting these values are from.
-        edits_per_block: paper mode: edits that share a block, and train together.
-        radius: paper mode: the initial radius of a cluster, R_init.
-        expand: paper mode: how a cluster grows: ``paper`` or ``reference``, see ``ClusterIndex``.
-        lr_step: paper mode: steps after which the learning rate is multiplied by ``lr_decay``.
-        lr_decay: paper mode: see ``lr_step``.
-        declared_blocks: paper mode: the declared number of blocks; it scales training under ``reference_quirks`` only.
-        reference_quirks: paper mode: do as the released code does where it departs from the paper
-            (docs/paper-mode.md).
     """
+
+    mode: ClassVar[str] = "default"
+    """The name of the mode that these settings are for."""
 
     modules: tuple[str, ...] | None = None
     layers: int = 3
@@ -87,37 +78,6 @@ class MeloConfig:
     document_tokens: int | None = None
     document_similarity: float = 0.97
     seed: int = 0
-    mode: Mode = "default"
-    preset: str | None = None
-    edits_per_block: int = 1
-    radius: float = 1.0
-    expand: Literal["paper", "reference"] = "paper"
-    lr_step: int = 20
-    lr_decay: float = 0.5
-    declared_blocks: int = 20
-    reference_quirks: bool = False
-
-    @classmethod
-    def paper(cls, preset: str | None = None, **settings: Any) -> MeloConfig:
-        """Return the method as published: shared blocks, clusters of raw keys, a fixed number of iterations.
-
-        Args:
-            preset: one of the published settings (``presets.PRESETS``); ``None``: fit to any model, with the paper's
-                training and your ``radius``.
-            settings: values that differ.
-
-        Raises:
-            ModelError: if there is no such preset, or a value does not fit.
-        """
-        if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
-            raise ModelError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
-        if settings.get("mode", "paper") != "paper":
-            raise ModelError("paper mode is a mode already: leave the setting 'mode' out")
-        published = dict(PRESETS[preset].settings) if preset else {}
-        common = {"mode": "paper", "preset": preset, "reach": "all", "steps": 50, "edits_per_block": 100}
-        values = common | published | settings
-        rank = values.get("rank", cls.rank)
-        return cls.from_dict({"max_rank": max(rank, cls.max_rank) if _whole(rank) else cls.max_rank} | values)
 
     def __post_init__(self) -> None:
         if isinstance(self.modules, list):
@@ -125,116 +85,119 @@ class MeloConfig:
         problems = [
             f"{name} must be {words}, not {getattr(self, name)!r}"
             for name, words, rule in self._rules()
-            if not _holds(rule, getattr(self, name))
+            if not _passes(rule, getattr(self, name))
         ]
         if problems:
             raise ModelError("; ".join(problems))
 
-    def _rules(self) -> list[tuple[str, str, Callable[[Any], bool]]]:
-        positive = (
-            "layers",
-            "key_size",
-            "rank",
-            "steps",
-            "train_batch_size",
-            "edits_per_block",
-            "lr_step",
-            "declared_blocks",
-        )
-        paper = self.mode == "paper"
-        return [(name, "a positive integer", lambda value: _whole(value) and value > 0) for name in positive] + [
+    def _rules(self) -> list[Rule]:
+        positive = ("layers", "key_size", "rank", "steps", "train_batch_size")
+        return [
+            *((name, "a positive integer", is_positive) for name in positive),
+            ("modules", "None or a non-empty list of module names, each once", lambda v: v is None or _are_names(v)),
+            ("prefix_cache", "true or false", is_flag),
             (
-                "modules",
-                "None or a non-empty list of module names, each once",
-                lambda value: value is None or _names(value),
+                "answer_positions",
+                f"None or between 0 and {MAX_ANSWER_POSITIONS:,}",
+                lambda v: v is None or (is_whole(v) and 0 <= v <= MAX_ANSWER_POSITIONS),
             ),
-            ("prefix_cache", "true or false", lambda value: isinstance(value, bool)),
-            ("answer_positions", f"None or between 0 and {MAX_ANSWER_POSITIONS:,}", _is_places),
-            ("answer_positions", "None or 0 in paper mode", lambda value: not paper or not value),
-            ("position_lr_scale", "positive and at most 1000", lambda value: _number(value) and 0 < value <= 1000),
-            ("position_lr_scale", "1 in paper mode", lambda value: not paper or value == 1),
-            ("train_with_lead_in", "true or false", lambda value: isinstance(value, bool)),
-            ("train_with_lead_in", "false in paper mode", lambda value: not paper or value is not True),
-            ("seed", "an integer", _whole),
-            ("key_depth", "between 0 and 1", lambda value: _number(value) and 0 < value < 1),
-            ("max_rank", "at least rank", lambda value: _whole(value) and value >= self.rank),
-            ("reach", "'answer' or 'all'", lambda value: value in ("answer", "all")),
-            ("lr", "positive and finite", lambda value: _number(value) and 0 < value <= 1e30),
-            ("key_layer", "None or a module's name", lambda value: value is None or isinstance(value, str)),
+            ("position_lr_scale", "positive and at most 1000", lambda v: is_number(v) and 0 < v <= 1000),
+            ("train_with_lead_in", "true or false", is_flag),
+            ("seed", "an integer", is_whole),
+            ("key_depth", "between 0 and 1", lambda v: is_number(v) and 0 < v < 1),
+            ("max_rank", "at least rank", lambda v: is_whole(v) and v >= self.rank),
+            ("reach", "'answer' or 'all'", lambda v: v in ("answer", "all")),
+            ("lr", "positive and finite", lambda v: is_number(v) and 0 < v <= 1e30),
+            ("key_layer", "None or a module's name", lambda v: v is None or isinstance(v, str)),
             (
                 "min_target_probability",
                 "None or at least 0 and below 1",
-                lambda value: value is None or (_number(value) and 0 <= value < 1),
+                lambda v: v is None or (is_number(v) and 0 <= v < 1),
             ),
             (
                 "false_activation",
-                f"at least {LEAST_SHARE:g} and below 1",
-                lambda value: _number(value) and LEAST_SHARE <= value < 1,
+                f"at least {MIN_FALSE_ACTIVATION:g} and below 1",
+                lambda v: is_number(v) and MIN_FALSE_ACTIVATION <= v < 1,
             ),
-            (
-                "min_similarity",
-                "None or between -1 and 1",
-                lambda value: value is None or (_number(value) and -1 <= value <= 1),
-            ),
-            ("calibration_prompts", "between 200 and 50,000", lambda value: _whole(value) and 200 <= value <= 50_000),
-            ("document_tokens", "None or at least 8", lambda value: value is None or (_whole(value) and value >= 8)),
-            ("document_similarity", "between -1 and 1", lambda value: _number(value) and -1 <= value <= 1),
-            ("mode", "'default' or 'paper'", lambda value: value in ("default", "paper")),
-            # 1e-30 and 1e30: what float32 can hold and compare
-            ("radius", "positive and finite", lambda value: _number(value) and 1e-30 <= value <= 1e30),
-            ("expand", "'paper' or 'reference'", lambda value: value in ("paper", "reference")),
-            ("lr_decay", "above 0 and at most 1", lambda value: _number(value) and 0 < value <= 1),
-            ("preset", "None outside paper mode (MeloConfig.paper, --preset)", lambda value: paper or value is None),
-            ("reference_quirks", "true or false", lambda value: isinstance(value, bool)),
-            ("reference_quirks", "false outside paper mode", lambda value: paper or value is not True),
-            ("edits_per_block", "1 outside paper mode", lambda value: paper or value == 1),
-            ("reach", "'all' in paper mode", lambda value: not paper or value == "all"),
+            ("min_similarity", "None or between -1 and 1", lambda v: v is None or (is_number(v) and -1 <= v <= 1)),
+            ("calibration_prompts", "between 200 and 50,000", lambda v: is_whole(v) and 200 <= v <= 50_000),
+            ("document_tokens", "None or at least 8", lambda v: v is None or (is_whole(v) and v >= 8)),
+            ("document_similarity", "between -1 and 1", lambda v: is_number(v) and -1 <= v <= 1),
         ]
 
     @property
     def key_tokens(self) -> KeyTokens:
-        """What a key is taken of."""
-        return "words" if self.mode == "default" else "position" if self.reference_quirks else "last"
+        """Which of a prompt's tokens its key is taken of."""
+        return "words"
+
+    def for_family(self, defaults: Mapping[str, Any], family: str) -> Self:
+        """Return the settings with what they leave to the model family filled in.
+
+        Args:
+            defaults: the family's values.
+            family: the model's class, for messages.
+
+        Raises:
+            ModelError: if the family has no answer positions and the settings ask for some.
+        """
+        if self.answer_positions and not defaults["answer_positions"]:
+            raise ModelError(f"answer_positions must be 0 for {family}: its answers are not told apart by place")
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-ready values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Return mode and settings as JSON-ready values."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {"mode": self.mode, **values}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MeloConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Make a configuration from ``to_dict``'s values.
 
         Raises:
             ModelError: if a name is not a setting, or a value does not fit.
         """
         known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
+        if unknown := sorted(set(values) - {*known, "mode"}):
             raise ModelError(f"unknown setting {unknown[0]!r}; the settings are: {', '.join(known)}")
-        return cls(**values)
+        if (mode := values.get("mode", cls.mode)) != cls.mode:
+            raise ModelError(f"these settings are of {cls.mode} mode, not of {mode!r}: leave 'mode' out")
+        return cls(**{name: value for name, value in values.items() if name != "mode"})
 
 
-def _is_places(value: Any) -> bool:
-    return value is None or (_whole(value) and 0 <= value <= MAX_ANSWER_POSITIONS)
+def raise_max_rank(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which ``max_rank`` is at least ``rank``: who asks for a large rank wants it raised too."""
+    rank = values.get("rank")
+    if not is_whole(rank) or "max_rank" in values:
+        return dict(values)
+    return {**values, "max_rank": max(rank, MeloConfig.max_rank)}
 
 
-def _whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Return whether a value is an integer and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(value: object) -> bool:
+def is_positive(value: Any) -> bool:
+    """Return whether a value is a positive integer."""
+    return is_whole(value) and value > 0
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _names(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and bool(value)
-        and all(isinstance(name, str) for name in value)
-        and len(set(value)) == len(value)
-    )
+def is_flag(value: object) -> bool:
+    """Return whether a value is true or false."""
+    return isinstance(value, bool)
 
 
-def _holds(rule: Callable[[Any], bool], value: object) -> bool:
+def _are_names(value: object) -> bool:
+    is_list = isinstance(value, tuple) and bool(value) and all(isinstance(name, str) for name in value)
+    return is_list and len(set(value)) == len(value)  # type: ignore[arg-type]
+
+
+def _passes(rule: Callable[[Any], bool], value: object) -> bool:
     try:
         return rule(value)
     except (TypeError, ValueError):  # not even of a kind that can be compared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,19 @@ def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
     if prompt[-1]["role"] != "user" or not prompt[-1]["content"].strip():
         raise EditError(f"{name}: the last chat message must be the user's, with some text")
     return [{"role": message["role"], "content": message["content"]} for message in prompt]
+
+
+def prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """Return one prompt or many as a list of checked prompts; a list of chat messages is one prompt.
+
+    Raises:
+        EditError: if one is no prompt.
+    """
+    if not isinstance(prompts, (str, list, tuple)):
+        raise EditError(f"prompts must be a string, chat messages, or a list of these, not {type(prompts).__name__}")
+    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
+        return [check_prompt(prompts)]
+    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
 
 
 def _check_prompts(values: Any, name: str) -> tuple[Prompt, ...]:

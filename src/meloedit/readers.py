@@ -8,7 +8,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -189,3 +189,16 @@ def _prompt(value: object, where: str) -> Prompt:
         return check_prompt(value)
     except EditError as error:
         raise EditError(f"{where}: {error}") from None
+
+
+def edit_list(edits: object) -> list[Edit]:
+    """Return one edit or many, each as an ``Edit``, as ``read_edits`` gives it, or as an object, as a list of edits.
+
+    Raises:
+        EditError: if one is no edit.
+    """
+    if not isinstance(edits, (Edit, Mapping, Iterable)) or isinstance(edits, (str, bytes)):
+        raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {edits!r}")
+    many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
+    plain = [edit.edit if isinstance(edit, SourcedEdit) else edit for edit in many]
+    return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in plain]

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from .types import Prompt
-
-if TYPE_CHECKING:
-    from .types import Form
-
-
-from typing import TYPE_CHECKING
+from .types import Form, Prompt
 
 Boundary = Literal["given", "labels", "template", "assumed"]
-
+"""How the end of a prompt was known: stated, by labels, by the chat template, or taken to be the last token."""
 
 Reason = Literal["fired", "outside scope", "quiet", "no edits", "no prompt"]
+"""Why an edit answers a prompt, or none does."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Route:
         nearest: id of the nearest edit, whether it fires or not.
         reason: why it fires or does not.
         boundary: how the end of the prompt was known.
-        words_known: whether the key was pooled over the user's own words; else over the whole prompt.
+        user_turn_known: whether the key was pooled over the user's own words; else over the whole prompt.
     """
 
     edit: str | None
@@ -39,7 +34,21 @@ class Route:
     nearest: str | None
     reason: Reason
     boundary: Boundary = "given"
-    words_known: bool = True
+    user_turn_known: bool = True
+
+
+class Neighbours(NamedTuple):
+    """The edits around an edit.
+
+    Attributes:
+        nearest: id of the nearest other edit; ``None`` if there is none.
+        distance: the distance to it; ``None`` likewise.
+        overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
+    """
+
+    nearest: str | None
+    distance: float | None
+    overlaps: list[str]
 
 
 @dataclass(frozen=True)
@@ -95,21 +104,21 @@ class EditReport:
 
     Attributes:
         id: the edit's id.
-        status: ``stored``; ``skipped`` (there already); ``failed`` (does not hold, not stored).
-        held: whether greedy decoding with the stored block gives the target and stops, in every wording and form.
+        status: ``stored``; ``skipped`` (stored already); ``failed`` (does not hold, not stored).
+        holds: whether greedy decoding with the stored block gives the target and stops, in every wording and form.
         steps: optimiser steps taken.
         rank: rank of the block.
         loss: mean cross-entropy of the target, nats per token.
         seconds: its share of the training time.
         nearest: id of the nearest other edit, and ``nearest_distance`` to it.
-        overlaps: ids of edits whose scope holds one of its keys or the reverse: the nearest key decides between them.
-        replaced: ids of edits that it took the place of.
+        overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
+        replaced: ids of edits that it replaced.
         reason: why it failed, or that it is disabled.
     """
 
     id: str
     status: Literal["stored", "skipped", "failed"]
-    held: bool
+    holds: bool
     steps: int = 0
     rank: int = 0
     loss: float | None = None

@@ -70,8 +70,8 @@ def reopened(editor, make_model, make_source, path):
 
 
 def inputs_of(editor, rows):
-    inputs = padded(rows, "left" if editor.backbone.source is None else "right")
-    if editor.backbone.source is None:
+    inputs = padded(rows, "left" if editor.backbone.answer_follows_prompt else "right")
+    if editor.backbone.answer_follows_prompt:
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     elif editor.backbone.stop_ids:
         inputs["decoder_input_ids"] = torch.tensor([[1, 40, 41]] * len(rows))
@@ -236,7 +236,7 @@ def rows_of(editor, edits):
 def row_logits(editor, row):
     """Run the whole base model on one row; return the logits of its target's tokens."""
     with editor.disabled():
-        if editor.backbone.source is None:
+        if editor.backbone.answer_follows_prompt:
             ids = torch.tensor([row.prompt + row.target[:-1]])
             return editor.model(ids).logits[0, len(row.prompt) - 1 :]
         if editor.backbone.stop_ids:

@@ -1,4 +1,8 @@
-"""One model family behind one face: the only place, beside ``config``, that knows one kind of model from another."""
+"""Model families behind one interface: the only room that knows one kind of Hugging Face model from another.
+
+To add a family, subclass ``Backbone`` (or ``EncoderBackbone``, where a module of its own reads the prompt) in a file
+here, and let ``open_backbone`` and ``model_class`` choose it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from .base import Backbone
 from .causal import CausalBackbone
 from .classifier import ClassifierBackbone
 from .encoder import EncoderBackbone
-from .layers import Locations
+from .locations import Locations, locate
 from .seq2seq import Seq2SeqBackbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Backbone", "EncoderBackbone", "Locations", "open_backbone"]
+__all__ = ["Backbone", "EncoderBackbone", "Locations", "locate", "model_class", "open_backbone"]
 
 
 def model_class(config: Any) -> Any:
@@ -28,8 +32,15 @@ def model_class(config: Any) -> Any:
     return transformers.AutoModelForCausalLM
 
 
-def open_backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Backbone:
-    """Return the face of a causal language model, an encoder-decoder or a sequence classifier.
+def open_backbone(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, document_tokens: int | None = None
+) -> Backbone:
+    """Return the interface of a causal language model, an encoder-decoder or a sequence classifier.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        document_tokens: a classifier's texts are cut to this many tokens; ``None``: to what the model takes.
 
     Raises:
         ModelError: if the model is none of these, or its layers cannot be found.
@@ -37,5 +48,5 @@ def open_backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if getattr(model.config, "is_encoder_decoder", False):
         return Seq2SeqBackbone(model, tokenizer)
     if model.get_output_embeddings() is None:
-        return ClassifierBackbone(model, tokenizer)
+        return ClassifierBackbone(model, tokenizer, document_tokens)
     return CausalBackbone(model, tokenizer)

@@ -1,4 +1,4 @@
-"""What all families share: where layers are, how a prompt becomes tokens, what identifies a model."""
+"""Backbone: what all model families share - stacks of layers, prompts to tokens, batches, a fingerprint."""
 
 from __future__ import annotations
 
@@ -6,33 +6,20 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
-from ..keys.segments import Segmenter
-from ..types import Form, KeyTokens, Prompt
+from ..types import Form, Prompt
 from .batch import Batch, Encoded, Example
 from .chat import ChatMarkers, Span
-from .layers import (
-    Locations,
-    compressed,
-    feed_forward_output,
-    fingerprint,
-    key_layer_index,
-    last_layers,
-    linear_names,
-)
+from .layers import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from ..keys.pooling import Pooling
 
 
 class Backbone(ABC):
@@ -41,13 +28,11 @@ class Backbone(ABC):
     Attributes:
         stacks: name and layers of each stack, in the order they run: one, or an encoder's and a decoder's.
         documents: whether prompts are whole documents, of which none rephrases another.
-        source: the module whose input is the prompt and nothing else; ``None`` where the answer follows the prompt in
-            one sequence.
+        prompt_encoder: the module whose input is the prompt and nothing else; ``None`` where the answer follows the
+            prompt in one sequence.
         stop_ids: the tokens that end an answer.
         markers: how the chat template marks turns; ``None`` without one.
         max_length: most tokens of a prompt (with its answer, where that follows); ``None``: no limit known.
-        key_tokens: which of a prompt's states make its key.
-        pooling: how much the state of each token weighs in a key; ``None``: all the same.
 
     Raises:
         ModelError: if the model is of another family, or its layers cannot be found.
@@ -55,41 +40,25 @@ class Backbone(ABC):
 
     stacks: list[tuple[str, nn.ModuleList]]
     documents = False
-    source: nn.Module | None = None
+    prompt_encoder: nn.Module | None = None
     stop_ids: list[int]
     markers: ChatMarkers | None = None
     max_length: int | None = None
     pad_id: int
-    min_similarity = 0.55
-    min_target_probability = 0.98
-    answer_positions = 8
-    """Where settings do not say otherwise: the least similarity that may fire; how sure of its target an edit is
-    trained to be; and how many tokens of an answer its block tells apart by their place."""
+    defaults: Mapping[str, Any] = {"min_similarity": 0.55, "min_target_probability": 0.98, "answer_positions": 8}
+    """Values of settings that ``MeloConfig`` leaves to the family."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.key_tokens: KeyTokens = "words"
-        self.pooling: Pooling | None = None
-        self._segmenter = Segmenter(tokenizer)
         self.forward_names = [name for name in inspect.signature(type(model).forward).parameters if name != "self"]
         generate: Any = getattr(model, "generate", None)
         self.generate_names = [name for name in inspect.signature(generate).parameters] if generate else []
 
-    def configure(self, config: MeloConfig) -> MeloConfig:
-        """Take over what settings say about prompts; return them with what they leave to the family filled in."""
-        self.key_tokens = config.key_tokens
-        if config.answer_positions and not self.answer_positions:
-            raise ModelError(
-                f"answer_positions must be 0 for {type(self.model).__name__}: its answers are not told apart by place"
-            )
-        answer_positions = self.answer_positions if config.mode == "default" else 0
-        own: dict[str, Any] = {
-            "min_similarity": self.min_similarity,
-            "min_target_probability": self.min_target_probability,
-            "answer_positions": answer_positions,
-        }
-        return replace(config, **{name: value for name, value in own.items() if getattr(config, name) is None})
+    @property
+    def answer_follows_prompt(self) -> bool:
+        """Whether prompt and answer are one sequence; else the prompt encoder reads the prompt alone."""
+        return self.prompt_encoder is None
 
     @property
     def device(self) -> torch.device:
@@ -110,44 +79,6 @@ class Backbone(ABC):
 
     # -- where things are
 
-    def locate(self, config: MeloConfig) -> Locations:
-        """Choose the key layer and the edited modules: what ``config`` names is checked, the rest follows structure.
-
-        Raises:
-            ModelError: naming the modules that exist, if a name is wrong or the key layer is not below the edited ones.
-        """
-        try:
-            return self._locate(config)
-        except ModelError as error:
-            if config.preset is None:
-                raise
-            raise ModelError(f"preset {config.preset!r} does not fit {type(self.model).__name__}: {error}") from None
-
-    def _locate(self, config: MeloConfig) -> Locations:
-        prefix, layers = self.stacks[-1]
-        if config.modules is None:
-            chosen = [f"{prefix}.{i}" for i in last_layers(len(layers), config.layers)]
-            modules = tuple(f"{name}.{feed_forward_output(self.model.get_submodule(name), name)}" for name in chosen)
-        else:
-            modules = self._existing(config.modules)
-        first = min(self.place_of(name) for name in modules)
-        key_layer = config.key_layer
-        prefix, layers = self.stacks[0]
-        span = f"{prefix}.0 to .{len(layers) - 1}"
-        if key_layer is None:
-            top = first[1] if first[0] == 0 else len(layers)
-            key_layer = f"{prefix}.{key_layer_index(len(layers), config.key_depth, top)}"
-        elif key_layer not in dict(self.model.named_modules()):
-            raise ModelError(f"no module {key_layer!r} to take keys from; layers: {span}")
-        if self.place_of(key_layer)[0] != 0:
-            raise ModelError(f"key_layer {key_layer!r} must lie where the prompt is read, in {span}")
-        if self.place_of(key_layer) >= first:
-            below = f"{self.stacks[first[0]][0]}.{first[1]}"
-            raise ModelError(f"key_layer {key_layer!r} must lie below the first edited layer, {below}")
-        if self.source is not None and first[0] < len(self.stacks) - 1 and config.reach == "answer":
-            raise ModelError("blocks in the encoder act on the prompt: edit decoder modules, or set reach to 'all'")
-        return Locations(key_layer, modules, first[1], first[0])
-
     def place_of(self, name: str) -> tuple[int, int]:
         """Return the stack, and the index of the layer in it, that a module belongs to.
 
@@ -160,18 +91,6 @@ class Backbone(ABC):
         spans = " and ".join(f"{prefix}.0 to .{len(layers) - 1}" for prefix, layers in self.stacks)
         raise ModelError(f"{name!r} is outside the layers {spans}")
 
-    def _existing(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """Return the linear modules of some names; those that end in ``?`` need not be there."""
-        names = linear_names(self.model)
-        for name in wanted:
-            if not name.endswith("?") and name not in names:
-                found = ", ".join(compressed(names))
-                raise ModelError(f"no linear module {name!r} in {type(self.model).__name__}; it has: {found}")
-        kept = [name.rstrip("?") for name in wanted if name.rstrip("?") in names]
-        if not kept:
-            raise ModelError(f"none of the modules {', '.join(wanted)} is in {type(self.model).__name__}")
-        return tuple(kept)
-
     # -- text to tokens and back
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
@@ -179,7 +98,7 @@ class Backbone(ABC):
         return [self.encode(prompt)]
 
     def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
-        """Return ``prompt`` behind an unrelated sentence, as a block is trained on it too, if that is of use here."""
+        """Return ``prompt`` after an unrelated sentence, to train a block on that too; none where it is no use."""
         return []
 
     @abstractmethod
@@ -191,17 +110,12 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def key_words(self, ids: list[int]) -> Span:
-        """Return the span of a prompt's tokens that its key is taken of."""
+    def user_span(self, ids: Sequence[int]) -> Span:
+        """Return the span of the user's own words in a prompt's tokens."""
 
-    def segments(self, ids: Sequence[int], words: tuple[int, int]) -> list[tuple[int, int]]:
-        """Return the spans of the sentences and lines of a prompt's words, where there are several."""
-        return [] if self.documents or self.key_tokens != "words" else self._segmenter(ids, *words)
-
-    def said(self, ids: Sequence[int], words: tuple[int, int]) -> str:
-        """Return the text of a span of a prompt's tokens; a key leaves the first token out, its text does not."""
-        start, stop = words
-        return self.decode(ids[0 if start <= 1 else start : stop])
+    def prompt_end(self, ids: Sequence[int]) -> int | None:
+        """Return where a prompt ends whose tokens may go on with an answer; ``None`` if nothing shows it."""
+        return None
 
     def ids_of(self, embeddings: Tensor) -> list[list[int]] | None:
         """Return the tokens (B, L) that embeddings (B, L, d) are of; ``None`` where one is no token's."""
@@ -224,7 +138,7 @@ class Backbone(ABC):
         """Return the answer that ``encode_target`` gave the tokens of."""
         return self.decode(target[:-1]).strip()
 
-    def named(self, edit: Edit) -> Edit:
+    def as_written(self, edit: Edit) -> Edit:
         """Return an edit with its target as the model writes it."""
         return edit
 
@@ -253,7 +167,7 @@ class Backbone(ABC):
         return {"input_ids": torch.full((1, count), (*self.stop_ids, self.pad_id)[0], device=self.device)}
 
     @abstractmethod
-    def batch(self, rows: Sequence[Example]) -> Batch:
+    def pad(self, rows: Sequence[Example]) -> Batch:
         """Pad rows, in their order, into one batch."""
 
     @abstractmethod

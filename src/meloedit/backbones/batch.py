@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..keys.pooling import weighted_means, weights_of
+from ..keys.pooling import weighted_means
 from ..types import Form
 from .chat import Span
-
-if TYPE_CHECKING:
-    from ..keys.pooling import Pooling
 
 FEW = 4
 """Rows below which a shared beginning is not worth a batch of its own."""
@@ -22,38 +18,41 @@ FEW = 4
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as tokens: ``ids``, the span of ``words`` its key is taken of, and the ``form`` it was written in."""
+    """A prompt as tokens.
+
+    Attributes:
+        ids: the tokens.
+        span: the tokens that its key is taken of: those of the user's words, or of one of their sentences.
+        form: how the prompt was written.
+    """
 
     ids: list[int]
-    words: Span
+    span: Span
     form: Form
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt's tokens, the target's (end token included; empty for a key), and how many belong to the template."""
+    """A row of a batch: a prompt to take a key of, or a prompt and what must be answered to it.
+
+    Attributes:
+        prompt: the prompt's tokens.
+        target: the target's tokens, the end token included; empty for a key.
+        prefix_length: how many tokens at the beginning are the chat template's: prompts share them.
+        key_weights: (p, P) the weight of each token's state in the means that the key is made of; ``None``: no key is
+            taken.
+    """
 
     prompt: list[int]
     target: list[int]
-    words: tuple[int, int]
-    opening: int = 0
-    pooling: Pooling | None = None
+    prefix_length: int = 0
+    key_weights: Tensor | None = None
 
     @classmethod
-    def of(cls, encoded: Encoded, target: Sequence[int] = (), pooling: Pooling | None = None) -> Example:
-        """Make a row of an encoded prompt; in a chat, what stands before the user's words is the template's opening."""
-        words = encoded.words
-        opening = words.start if encoded.form == "chat" and words.known else 0
-        opening = min(opening, len(encoded.ids) - 2)
-        return cls(encoded.ids, list(target), (words.start, words.stop), opening, pooling)
-
-    @property
-    def weights(self) -> Tensor:
-        """(p, P) how much each token of the prompt weighs in the means that its key is made of."""
-        own = weights_of(self.prompt, self.words, self.pooling)
-        made = torch.zeros(len(own), len(self.prompt))
-        made[:, slice(*self.words)] = own
-        return made
+    def of(cls, encoded: Encoded, target: Sequence[int] = (), key_weights: Tensor | None = None) -> Example:
+        """Make a row of an encoded prompt; in a chat, everything before the span is the shared prefix."""
+        prefix = encoded.span.start if encoded.form == "chat" and encoded.span.known else 0
+        return cls(encoded.ids, list(target), min(prefix, len(encoded.ids) - 2), key_weights)
 
 
 @dataclass(frozen=True)
@@ -114,14 +113,14 @@ class CausalBatch:
         return (self.mask.cumsum(1) - 1).clamp(min=0)
 
     @property
-    def weights(self) -> Tensor:
-        """(p, R, L) how much each token weighs in the means that a key is made of."""
-        weights = [row.weights for row in self.rows]
-        made = torch.zeros(len(weights[0]), *self.ids.shape)
-        for i, own in enumerate(weights):
-            made[:, i, : self.shared] = own[:, : self.shared]
-            made[:, i, self.split + 1 - own.shape[1] + self.shared : self.split + 1] = own[:, self.shared :]
-        return made.to(self.ids.device)
+    def key_weights(self) -> Tensor:
+        """(p, R, L) the weight of each token's state in the means that the keys are made of."""
+        rows = [_key_weights(row) for row in self.rows]
+        weights = torch.zeros(len(rows[0]), *self.ids.shape)
+        for i, row in enumerate(rows):
+            weights[:, i, : self.shared] = row[:, : self.shared]
+            weights[:, i, self.split + 1 - row.shape[1] + self.shared : self.split + 1] = row[:, self.shared :]
+        return weights.to(self.ids.device)
 
     def select(self, picks: Tensor) -> CausalBatch:
         """Return some of the rows, ascending, in the same columns."""
@@ -141,7 +140,7 @@ class CausalBatch:
 
     def key_means(self, hidden: Tensor) -> Tensor:
         """Return the means (R, p d) of the states (R, L - shared, d) of the tokens that a key is pooled over."""
-        return weighted_means(hidden, self.weights[:, :, self.shared :])
+        return weighted_means(hidden, self.key_weights[:, :, self.shared :])
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,6 @@ class EncoderBatch:
         rows: the rows.
         ids: (R, L) prompts.
         mask: (R, L) 1 for real tokens.
-        weights: (p, R, L) how much each token weighs in the means that a key is made of.
         width: columns that the longest target takes.
         flat_rows: (M,) the row of each target token.
         flat_columns: (M,) the decoder's column whose logits predict it (0 for a label).
@@ -162,28 +160,22 @@ class EncoderBatch:
     rows: list[Example]
     ids: Tensor
     mask: Tensor
-    weights: Tensor
     width: int
     flat_rows: Tensor
     flat_columns: Tensor
     flat_targets: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Example], pad_id: int, device: torch.device, last_column: bool = False) -> EncoderBatch:
-        """Pad rows into one batch; with ``last_column`` a key is taken there, whatever stands in it."""
+    def of(cls, rows: Sequence[Example], pad_id: int, device: torch.device) -> EncoderBatch:
+        """Pad rows into one batch."""
         width = max(len(row.prompt) for row in rows)
         ids = torch.full((len(rows), width), pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
-        own = [row.weights for row in rows]
-        weights = torch.zeros(len(own[0]), len(rows), width)
         for i, row in enumerate(rows):
             ids[i, : len(row.prompt)] = torch.tensor(row.prompt)
             mask[i, : len(row.prompt)] = 1
-            weights[:, i, : len(row.prompt)] = own[i]
-        if last_column:
-            weights[:] = torch.arange(width) == width - 1
         longest = max(1, max(len(row.target) for row in rows))
-        return cls(list(rows), ids.to(device), mask.to(device), weights.to(device), longest, *_flat(rows))
+        return cls(list(rows), ids.to(device), mask.to(device), longest, *_flat(rows))
 
     @property
     def last(self) -> Tensor:
@@ -197,7 +189,6 @@ class EncoderBatch:
             [self.rows[i] for i in picks.tolist()],
             self.ids[on],
             self.mask[on],
-            self.weights[:, on],
             self.width,
             torch.searchsorted(picks, self.flat_rows[flat]),
             self.flat_columns[flat],
@@ -206,10 +197,18 @@ class EncoderBatch:
 
     def key_means(self, hidden: Tensor) -> Tensor:
         """Return the means (R, p d) of the states (R, L, d) of the tokens that a key is pooled over."""
-        return weighted_means(hidden, self.weights)
+        weights = torch.zeros(len(_key_weights(self.rows[0])), *self.ids.shape)
+        for i, row in enumerate(self.rows):
+            weights[:, i, : len(row.prompt)] = _key_weights(row)
+        return weighted_means(hidden, weights)
 
 
 Batch = CausalBatch | EncoderBatch
+
+
+def _key_weights(row: Example) -> Tensor:
+    assert row.key_weights is not None, "this row was not made to take a key of"
+    return row.key_weights
 
 
 def _flat(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
@@ -244,7 +243,7 @@ def batches(
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
-        shared = row.opening if share else 0
+        shared = row.prefix_length if share else 0
         groups.setdefault(tuple(row.prompt[:shared]), []).append(i)
     merged: dict[tuple[int, ...], list[int]] = {}
     for opening, members in groups.items():

@@ -16,7 +16,7 @@ from ..errors import EditError, ModelError
 from ..types import Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
-from .chat import ChatMarkers, Span, user_words
+from .chat import ChatMarkers, Span, user_span
 from .contexts import frozen
 from .layers import decoder_layers
 
@@ -97,8 +97,6 @@ class CausalBackbone(Backbone):
         A string is taken raw and, where the tokenizer has a template, as a user turn; chat messages as rendered and,
         if the user's turn stands alone (a system prompt aside), its words raw.
         """
-        if self.key_tokens != "words":  # the paper's key and blocks know a prompt as it is written
-            return [self.encode(prompt)]
         if isinstance(prompt, str):
             return [self.encode(prompt, "raw")] + ([self.encode(prompt, "chat")] if self.markers else [])
         alone = all(message["role"] == "system" for message in prompt[:-1])
@@ -106,7 +104,7 @@ class CausalBackbone(Backbone):
 
     def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
         """Return a prompt's words behind a sentence as raw text, if the model takes as many tokens."""
-        if self.key_tokens != "words" or (isinstance(prompt, list) and len(prompt) > 1):
+        if isinstance(prompt, list) and len(prompt) > 1:
             return []
         try:
             return [self.encode(f"{lead} {prompt_text(prompt)}", "raw")]
@@ -138,12 +136,15 @@ class CausalBackbone(Backbone):
             raise EditError(f"the prompt has no tokens: {prompt!r}")
         if self.max_length is not None and len(ids) >= self.max_length:
             raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
-        return Encoded(ids, self.key_words(ids), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
+        return Encoded(ids, self.user_span(ids), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
 
-    def key_words(self, ids: list[int]) -> Span:
-        """Return the span of the user's own words; of the last token where that is the key."""
-        words = user_words(ids, self.markers)
-        return words if self.key_tokens == "words" else Span(len(ids) - 1, len(ids), True)
+    def user_span(self, ids: Sequence[int]) -> Span:
+        """Return the span of the user's own words; of the whole prompt where no template shows them."""
+        return user_span(ids, self.markers)
+
+    def prompt_end(self, ids: Sequence[int]) -> int | None:
+        """Return where a chat template shows that the prompt ends and an answer begins."""
+        return self.markers.prompt_end(ids, self.user_span(ids).stop) if self.markers else None
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
         """Tokenise a target as the continuation of ``prompt``, with the token that ends the answer.
@@ -164,7 +165,7 @@ class CausalBackbone(Backbone):
 
     # -- running
 
-    def batch(self, rows: Sequence[Example]) -> Batch:
+    def pad(self, rows: Sequence[Example]) -> Batch:
         """Pad rows, in their order, into one batch."""
         return CausalBatch.of(rows, self.pad_id, self.device)
 

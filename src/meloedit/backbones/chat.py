@@ -20,17 +20,22 @@ _TURNS = [
 
 @dataclass(frozen=True)
 class Span:
-    """The span of a prompt's tokens over which its key is pooled.
+    """A span of a prompt's tokens, over which its key is pooled.
 
     Attributes:
-        start: first token of the span.
-        stop: token after its last.
-        known: whether the span is the user's last turn; else it is the whole prompt.
+        start: its first token.
+        stop: the token after its last.
+        known: whether the span lies in the user's last turn; else that was not found, and the whole prompt is taken.
     """
 
     start: int
     stop: int
     known: bool
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Start and stop."""
+        return self.start, self.stop
 
 
 class ChatMarkers:
@@ -107,8 +112,8 @@ class ChatMarkers:
         stop = closed + len(self.ending)
         return stop if list(ids[closed:stop]) == self.ending else None
 
-    def tell(self, ids: Sequence[int]) -> bool:
-        """Return whether ``ids`` can be told to be raw text: nothing of the template is in them."""
+    def is_raw(self, ids: Sequence[int]) -> bool:
+        """Return whether ``ids`` are surely raw text: nothing of the template is in them."""
         return bool(self.opener and self.closer) and self._closed(ids, 0) is None
 
     def _closed(self, ids: Sequence[int], start: int) -> int | None:
@@ -134,7 +139,7 @@ def _find(ids: Sequence[int], sought: Sequence[int], places: range) -> int | Non
     return next((i for i in places if ids[i] == sought[0] and list(ids[i : i + len(sought)]) == sought), None)
 
 
-def user_words(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
+def user_span(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
     """Return the span of the user's own words in one prompt's real (unpadded) tokens.
 
     A prompt without a user turn is a raw string and its own turn: all of it but the first token, whose state is an
@@ -143,4 +148,4 @@ def user_words(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
     """
     if markers and (span := markers.last_user_turn(ids)):
         return Span(*span, known=True)
-    return Span(1 if len(ids) > 1 else 0, len(ids), known=markers is None or markers.tell(ids))
+    return Span(1 if len(ids) > 1 else 0, len(ids), known=markers is None or markers.is_raw(ids))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..config import MeloConfig
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from .batch import Batch, Encoded, EncoderBatch, Example
@@ -30,13 +29,18 @@ def _positions(model: PreTrainedModel) -> int | None:
 
 
 class ClassifierBackbone(EncoderBackbone):
-    """A sequence classifier and its tokenizer; ``labels`` are the names of its classes, in their order."""
+    """A sequence classifier and its tokenizer; ``labels`` are the names of its classes, in their order.
+
+    Texts are cut to ``document_tokens`` tokens; ``None``: to what the model takes.
+    """
 
     documents = True
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, document_tokens: int | None = None
+    ) -> None:
         super().__init__(model, tokenizer)
-        self.source = model
+        self.prompt_encoder = model
         self.stacks = [decoder_layers(model)]
         self.stop_ids = []
         pad = tokenizer.pad_token_id
@@ -44,7 +48,7 @@ class ClassifierBackbone(EncoderBackbone):
         config = model.config
         limits = (_positions(model), tokenizer.model_max_length)
         self.max_length = min((n for n in limits if n is not None and n < 10**9), default=None)
-        self._cut = self.max_length
+        self._cut = min((n for n in (self.max_length, document_tokens) if n is not None), default=None)
         names: Any = config.id2label
         self.labels: list[str] = [str(names[i]) for i in range(config.num_labels or 0)]
         kind = getattr(config, "problem_type", None)
@@ -57,12 +61,6 @@ class ClassifierBackbone(EncoderBackbone):
                 f"{type(model).__name__} is neither a causal language model nor an encoder-decoder nor a sequence "
                 "classifier; these can be edited"
             )
-
-    def configure(self, config: MeloConfig) -> MeloConfig:
-        """Take over to how many tokens texts are cut, too."""
-        limits = (self.max_length, config.document_tokens)
-        self._cut = min((n for n in limits if n is not None), default=None)
-        return super().configure(config)
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         return list(self.tokenizer(prompt, truncation=self._cut is not None, max_length=self._cut)["input_ids"])
@@ -81,7 +79,7 @@ class ClassifierBackbone(EncoderBackbone):
         listed = ", ".join(f"{i} {label}" for i, label in enumerate(self.labels))
         raise EditError(f"{type(self.model).__name__} has no label {target!r}; its labels are: {listed}")
 
-    def named(self, edit: Edit) -> Edit:
+    def as_written(self, edit: Edit) -> Edit:
         """Return an edit whose target is the label's name."""
         name = self.labels[self.label(edit.target)]
         return edit if edit.target == name else replace(edit, target=name)
@@ -102,4 +100,4 @@ class ClassifierBackbone(EncoderBackbone):
 
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (1, labels) of each."""
-        return list(self.model(**self.inputs(self.batch(rows))).logits[:, None])
+        return list(self.model(**self.inputs(self.pad(rows))).logits[:, None])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,17 +31,16 @@ def layer_list(model: nn.Module, inside: nn.Module) -> tuple[str, nn.ModuleList]
 
 
 class EncoderBackbone(Backbone):
-    """A model whose ``source`` module reads the prompt and nothing else."""
+    """A model whose ``prompt_encoder`` reads the prompt and nothing else."""
 
-    source: nn.Module
+    prompt_encoder: nn.Module
     # States that see the whole prompt tell it from others better than a decoder's do (docs/paper-mode.md).
-    min_similarity = 0.5
-    answer_positions = 0
+    defaults: Mapping[str, Any] = {"min_similarity": 0.5, "min_target_probability": 0.98, "answer_positions": 0}
 
     @property
-    def source_names(self) -> list[str]:
-        """The names of the arguments of the source module's forward."""
-        return [name for name in inspect.signature(type(self.source).forward).parameters if name != "self"]
+    def encoder_forward_names(self) -> list[str]:
+        """The names of the arguments of the prompt encoder's forward."""
+        return [name for name in inspect.signature(type(self.prompt_encoder).forward).parameters if name != "self"]
 
     def encode(self, prompt: Prompt, form: Form | None = None) -> Encoded:
         """Tokenise a prompt as the model's own tokenizer does, special tokens included."""
@@ -50,7 +49,7 @@ class EncoderBackbone(Backbone):
         ids = self._prompt_ids(prompt)
         if not ids:
             raise EditError(f"the prompt has no tokens: {prompt!r}")
-        return Encoded(ids, self.key_words(ids), "raw")
+        return Encoded(ids, self.user_span(ids), "raw")
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         ids = list(self.tokenizer(prompt)["input_ids"])
@@ -58,27 +57,25 @@ class EncoderBackbone(Backbone):
             raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
         return ids
 
-    def key_words(self, ids: list[int]) -> Span:
-        """Return the span from the first to the last token that is text; of the last token where that is the key."""
+    def user_span(self, ids: Sequence[int]) -> Span:
+        """Return the span from the first to the last token that is text; of the last token if none is."""
         special = set(self.tokenizer.all_special_ids)
         text = [i for i, token in enumerate(ids) if token not in special]
-        if self.key_tokens != "words" or not text:
-            return Span(len(ids) - 1, len(ids), self.key_tokens != "words")
-        return Span(text[0], text[-1] + 1, True)
+        return Span(text[0], text[-1] + 1, True) if text else Span(len(ids) - 1, len(ids), False)
 
-    def batch(self, rows: Sequence[Example]) -> EncoderBatch:
+    def pad(self, rows: Sequence[Example]) -> EncoderBatch:
         """Pad rows, in their order, into one batch."""
-        return EncoderBatch.of(rows, self.pad_id, self.device, self.key_tokens == "position")
+        return EncoderBatch.of(rows, self.pad_id, self.device)
 
     def pack(self, rows: Sequence[Example], size: int) -> list[tuple[list[int], Batch]]:
         """Pack rows of like length together."""
-        return [(part, self.batch([rows[i] for i in part])) for part in of_like_length(rows, size)]
+        return [(part, self.pad([rows[i] for i in part])) for part in of_like_length(rows, size)]
 
     def inputs(self, batch: EncoderBatch) -> dict[str, Any]:
         """Return what a forward call on a batch is given, targets included where the model reads them."""
         return {"input_ids": batch.ids, "attention_mask": batch.mask}
 
     def key_run(self, batch: Batch) -> Callable[[], object]:
-        """Return a function that runs the source module on a batch's prompts."""
+        """Return a function that runs the prompt encoder on a batch's prompts."""
         assert isinstance(batch, EncoderBatch)
-        return partial(self.source, input_ids=batch.ids, attention_mask=batch.mask)
+        return partial(self.prompt_encoder, input_ids=batch.ids, attention_mask=batch.mask)

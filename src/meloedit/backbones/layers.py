@@ -1,25 +1,17 @@
-"""What a model is made of: its layers and linear modules, found by structure, and its weights."""
+"""Layers and linear modules of a model, found by structure, and a fingerprint of its weights."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-import hashlib
-import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,31 +90,3 @@ def compressed(names: Sequence[str]) -> list[str]:
     return [
         group.replace("{}", f"{{{min(found)}..{max(found)}}}", 1) if found else group for group, found in groups.items()
     ]
-
-
-@dataclass(frozen=True)
-class Locations:
-    """Names of the modules an editor uses: keys come from ``key_layer``, blocks act on ``modules``.
-
-    The first edited layer is number ``first_edited_layer`` of stack ``first_edited_stack``.
-    """
-
-    key_layer: str
-    modules: tuple[str, ...]
-    first_edited_layer: int
-    first_edited_stack: int = 0
-
-
-def last_layers(total: int, count: int) -> list[int]:
-    """Return the indices of the last ``count`` of ``total`` layers, of all of them where there are fewer."""
-    return list(range(max(0, total - count), total))
-
-
-def key_layer_index(total: int, depth: float, first_edited: int) -> int:
-    """Return the index of the key layer: ``depth`` of the way up, and below the first edited layer."""
-    index = min(round(depth * total), first_edited - 1)
-    if index < 0:
-        raise ModelError(
-            f"the first edited layer is layer {first_edited}: edit later layers, keys are taken below them"
-        )
-    return index

@@ -69,6 +69,21 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     return model, tokenizer
 
 
+def open_model(
+    model: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase | None = None, **kwargs: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a model and its tokenizer: those given, or loaded by name.
+
+    Raises:
+        ModelError: if a loaded model comes without its tokenizer, or there is no such model.
+    """
+    if isinstance(model, str):
+        return load_model(model, **kwargs)
+    if tokenizer is None:
+        raise ModelError("a loaded model needs its tokenizer beside it")
+    return model, tokenizer
+
+
 def why_not_loaded(source: str, error: Exception) -> str:
     """Return in a few words why transformers could not load a name; its own are paragraphs, and of the hub mostly."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -20,15 +20,15 @@ class Seq2SeqBackbone(EncoderBackbone):
     """An encoder-decoder and its tokenizer: keys from encoder states, blocks in decoder feed-forwards by default."""
 
     # At 0.98 a block answered 0.90 of rephrasings that reach it, at 0.9999 0.97 (T5 of 11 M parameters, 120 zsRE edits;
-    # a trial whose script is not kept).
-    min_target_probability = 0.9999
+    # a trial without a script).
+    defaults: Mapping[str, Any] = EncoderBackbone.defaults | {"min_target_probability": 0.9999}
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(model, tokenizer)
         if model.get_output_embeddings() is None:
             raise ModelError(f"{type(model).__name__} does not generate text: load it as AutoModelForSeq2SeqLM")
-        self.source = model.get_encoder()
-        self.stacks = [layer_list(model, part) for part in (self.source, model.get_decoder())]
+        self.prompt_encoder = model.get_encoder()
+        self.stacks = [layer_list(model, part) for part in (self.prompt_encoder, model.get_decoder())]
         self.stop_ids = self._end_tokens()
         start = getattr(model.config, "decoder_start_token_id", None)
         if start is None and model.generation_config:
@@ -72,5 +72,5 @@ class Seq2SeqBackbone(EncoderBackbone):
 
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
-        logits = self.model(**self.inputs(self.batch(rows))).logits
+        logits = self.model(**self.inputs(self.pad(rows))).logits
         return [logits[i, : len(row.target)] for i, row in enumerate(rows)]

@@ -1,4 +1,4 @@
-"""Ask every stored edit again."""
+"""Check that every stored edit still holds, and find edits whose scopes overlap."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 from ..results import Broken, Check
 from ..types import Progress
+from .answering import Answerer
 
 if TYPE_CHECKING:
-    from .live import Live
-from .answering import answer_encoded
+    from .engine import Engine
 
 
-def check_edits(live: Live, batch_size: int, progress: Progress | None) -> Check:
+def check_store(engine: Engine, batch_size: int, progress: Progress | None) -> Check:
     """Ask every enabled edit again, in every wording and form, and compare answer and target after strip."""
-    enabled = [stored.edit for stored in live.store.edits() if stored.enabled]
-    asked = [
-        (edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in live.backbone.forms(prompt)
-    ]
-    targets = [live.backbone.encode_target(edit.target, form) for edit, _, form in asked]
+    backbone, store, policy = engine.backbone, engine.store, engine.policy
+    enabled = [stored.edit for stored in store.edits() if stored.enabled]
+    asked = [(edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in policy.forms(prompt)]
+    targets = [backbone.encode_target(edit.target, form) for edit, _, form in asked]
     longest = max(map(len, targets), default=1) + 1  # room to stop, or to go on where it should have stopped
     prompts, encoded = [prompt for _, prompt, _ in asked], [form for _, _, form in asked]
-    answers = answer_encoded(live, prompts, encoded, batch_size, progress, {"max_new_tokens": longest})
+    answers = Answerer(engine, batch_size, progress).answer_encoded(prompts, encoded, {"max_new_tokens": longest})
     broken = [
         Broken(edit.id, prompt, edit.target, answer.text, answer.route, form.form)
         for (edit, prompt, form), answer, target in zip(asked, answers, targets, strict=True)
-        if answer.text != live.backbone.text_of(target)
+        if answer.text != backbone.text_of(target)
     ]
-    pairs = {tuple(sorted((edit.id, other))) for edit in enabled for other in live.neighbours(edit.id)[2]}
-    return Check(len(enabled), broken, sorted(pairs), live.store.verify())  # type: ignore[arg-type]
+    pairs = {(edit.id, other) for edit in enabled for other in engine.neighbours(edit.id).overlaps}
+    overlaps = sorted({(min(pair), max(pair)) for pair in pairs})
+    return Check(len(enabled), broken, overlaps, store.verify())

@@ -1,112 +1,118 @@
-"""From edits to stored blocks: what is new, what it replaces, training in parts, a report for each."""
+"""EditRun: train prepared edits in parts, store each part in one transaction, report what happened."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ..edit import Edit
+from ..hooks.blocks import block_to_tensors
 from ..results import EditReport
-from ..routing.index import SAME_KEY
-from ..store.store import Record
+from ..store import Record
 from ..training.trainer import Trained
 from ..types import Progress
 from .planning import PreparedEdit
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from .live import Live
-
-
-def train_in_parts(
-    live: Live, planned: Sequence[PreparedEdit], size: int, progress: Progress | None
-) -> Iterator[list[EditReport]]:
-    """Train ``size`` edits at a time, store them (those that hold, in default mode), and hand out their reports."""
-    trainer = live.trainer
-    done = 0
-    fresh = [item for item in planned if item.rows]
-    if skipped := [
-        EditReport(item.edit.id, "skipped", True, reason=_silent(live, item.edit.id))
-        for item in planned
-        if not item.rows
-    ]:
-        done += len(skipped)
-        yield skipped
-
-    def held_so_far(before: int) -> Callable[[int], None] | None:
-        return progress and (lambda held: progress("editing", before + held, len(planned)))
-
-    for start in range(0, len(fresh), size):
-        if progress:
-            progress("editing", done, len(planned))
-        part = fresh[start : start + size]
-        began = time.perf_counter()
-        trained = trainer.train([(item.edit.id, item.rows) for item in part], held_so_far(done))
-        seconds = (time.perf_counter() - began) / len(part)
-        yield _store(live, part, trained, seconds)
-        done += len(part)
-        if progress:
-            progress("editing", done, len(planned))
+    from ..routing.policy import KeyTensors
+    from .engine import Engine
 
 
-def _store(live: Live, part: Sequence[PreparedEdit], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
-    keys = live.keys_of([item.edit for item in part], live.calibration)
-    reports: dict[str, EditReport] = {}
-    records: list[Record] = []
-    removed: list[str] = []
-    for item, result, own in zip(part, trained, keys, strict=True):
-        reason = "" if live.keeps_all else _failure(item.edit, result, own)
-        facts: dict[str, Any] = {
-            "steps": result.steps,
-            "rank": result.rank,
-            "loss": round(result.loss, 6),
-            "seconds": round(seconds, 4),
-        }
-        status: Literal["stored", "failed"] = "failed" if reason else "stored"
-        reports[item.edit.id] = EditReport(
-            item.edit.id,
-            status,
-            held=result.held and not reason,
-            replaced=[] if reason else item.replaced,
-            reason=reason or ("" if result.held else f"does not hold after {result.steps} iterations; stored as it is"),
-            **facts,
-        )
-        if not reason:
-            shared = bool(records) and result.block is trained[0].block
-            block = {
-                f"{name}.{factor}": t
-                for name, pair in result.block.items()
-                for factor, t in zip("AB", pair, strict=True)
-                if not shared  # the first record of the batch has it
-            }
-            records.append(Record(item.edit, result.rank, live.config.reach, facts, block, own))
-            removed += item.replaced
-    find = live.store.find
-    removed = [edit_id for edit_id in dict.fromkeys(removed) if edit_id not in reports and find(edit_id) is not None]
-    if records:
-        live.change(lambda: live.store.put(records, "edit", removed))
-    return [_with_neighbours(live, report) for report in reports.values()]
+class EditRun:
+    """Makes some edits. Leaving off in between keeps the parts that were stored.
+
+    Args:
+        engine: the model and its store.
+        prepared: the edits.
+        batch_size: edits that train at once and are stored in one transaction.
+        progress: told how many edits are done.
+    """
+
+    def __init__(
+        self, engine: Engine, prepared: Sequence[PreparedEdit], batch_size: int, progress: Progress | None
+    ) -> None:
+        self._engine, self._mode, self._store = engine, engine.mode, engine.store
+        self._prepared, self._batch_size, self._progress = prepared, batch_size, progress
+
+    def parts(self) -> Iterator[list[EditReport]]:
+        """Train and store the edits part by part; yield the reports of each part."""
+        new = [item for item in self._prepared if item.rows]
+        done = len(self._prepared) - len(new)
+        if done:
+            yield [self._skipped(item.edit.id) for item in self._prepared if not item.rows]
+        for start in range(0, len(new), self._batch_size):
+            self._tell(done)
+            part = new[start : start + self._batch_size]
+            began = time.perf_counter()
+            trained = self._mode.trainer.train([(item.edit.id, item.rows) for item in part], self._holding(done))
+            seconds = (time.perf_counter() - began) / len(part)
+            yield self._store_part(part, trained, seconds)
+            done += len(part)
+            self._tell(done)
+
+    def _tell(self, done: int) -> None:
+        if self._progress:
+            self._progress("editing", done, len(self._prepared))
+
+    def _holding(self, done: int) -> Callable[[int], None] | None:
+        """Return what the trainer tells how many edits of a part hold."""
+        return (lambda holding: self._tell(done + holding)) if self._progress else None
+
+    def _skipped(self, edit_id: str) -> EditReport:
+        return EditReport(edit_id, "skipped", True, reason=self._silent(edit_id))
+
+    def _store_part(self, part: Sequence[PreparedEdit], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
+        """Store the edits that hold (in paper mode, all) in one transaction."""
+        all_keys = self._engine.policy.keys_of([item.edit for item in part])
+        reports: dict[str, EditReport] = {}
+        records: list[Record] = []
+        replaced: list[str] = []
+        for item, result, keys in zip(part, trained, all_keys, strict=True):
+            failure = "" if self._mode.stores_all else self._failure(result, keys)
+            report = _report(item, result, seconds, failure)
+            reports[item.edit.id] = report
+            if failure:
+                continue
+            shared = bool(records) and result.block is trained[0].block  # the first record of the batch has it
+            block = {} if shared else block_to_tensors(result.block)
+            facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "seconds")}
+            records.append(Record(item.edit, result.rank, self._engine.config.reach, facts, block, keys))
+            replaced += item.replaced
+        removed = [edit_id for edit_id in dict.fromkeys(replaced) if edit_id not in reports]
+        removed = [edit_id for edit_id in removed if self._store.find(edit_id) is not None]
+        if records:
+            self._engine.change(lambda: self._store.put(records, "edit", removed))
+        return [self._with_neighbours(report) for report in reports.values()]
+
+    def _failure(self, result: Trained, keys: KeyTensors) -> str:
+        """Return why an edit is not stored; empty if it is."""
+        if not result.holds:
+            return f"does not hold after {result.steps} steps, up to rank {result.rank} (loss {result.loss:.3f})"
+        if self._engine.policy.clash(keys):
+            return "a quiet prompt has the same key as the edit's own prompt: the model cannot tell them apart"
+        return ""
+
+    def _with_neighbours(self, report: EditReport) -> EditReport:
+        if report.status == "failed" or not report.holds:
+            return report
+        nearest, distance, overlaps = self._engine.neighbours(report.id)
+        reason = self._silent(report.id)
+        return replace(report, nearest=nearest, nearest_distance=distance, overlaps=overlaps, reason=reason)
+
+    def _silent(self, edit_id: str) -> str:
+        """Return a remark if a stored edit does not answer."""
+        return "" if self._store.get(edit_id).enabled else "disabled: it does not answer until it is enabled"
 
 
-def _silent(live: Live, edit_id: str) -> str:
-    """Say so if a stored edit does not answer."""
-    return "" if live.store.get(edit_id).enabled else "disabled: it does not answer until it is enabled"
-
-
-def _failure(edit: Edit, result: Trained, keys: dict[str, Tensor]) -> str:
-    if not result.held:
-        return f"does not hold after {result.steps} steps, up to rank {result.rank} (loss {result.loss:.3f})"
-    if len(keys["quiet"]) and float((keys["keys"][:, None] - keys["quiet"][None]).norm(dim=2).min()) < SAME_KEY:
-        return "a quiet prompt has the same key as the edit's own prompt: the model cannot tell them apart"
-    return ""
-
-
-def _with_neighbours(live: Live, report: EditReport) -> EditReport:
-    if report.status == "failed" or not report.held:
-        return report
-    nearest, distance, overlaps = live.neighbours(report.id)
-    silent = _silent(live, report.id)
-    return replace(report, nearest=nearest, nearest_distance=distance, overlaps=overlaps, reason=silent)
+def _report(item: PreparedEdit, result: Trained, seconds: float, failure: str) -> EditReport:
+    facts: dict[str, Any] = {
+        "steps": result.steps,
+        "rank": result.rank,
+        "loss": round(result.loss, 6),
+        "seconds": round(seconds, 4),
+    }
+    if failure:
+        return EditReport(item.edit.id, "failed", holds=False, reason=failure, **facts)
+    reason = "" if result.holds else f"does not hold after {result.steps} iterations; stored as it is"
+    return EditReport(item.edit.id, "stored", result.holds, replaced=item.replaced, reason=reason, **facts)

@@ -1,4 +1,4 @@
-"""Which stored edits ask what: a new edit meets those that share a wording with it without a look at all the others."""
+"""PromptLookup: from normalised prompts to stored edits, to detect conflicts without scanning the store."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..types import Prompt
 
 
 class PromptLookup:
-    """The live edits of a store by what they ask, disabled ones included."""
+    """The stored edits by their prompts and variants, disabled edits included."""
 
     def __init__(self) -> None:
         self._edits: dict[str, Edit] = {}
-        self._sharing: dict[str, dict[str, None]] = {}  # what is asked -> ids, in order
+        self._ids: dict[str, dict[str, None]] = {}  # prompt key -> ids of edits, in order
 
     @property
     def ids(self) -> set[str]:
@@ -21,27 +21,26 @@ class PromptLookup:
         return set(self._edits)
 
     def follow(self, changed: Mapping[str, Edit | None]) -> None:
-        """Take in edits by id; ``None``: gone."""
+        """Add, replace or (``None``) remove edits, by id."""
         for edit_id, edit in changed.items():
-            old = self._edits.pop(edit_id, None)
-            for asked in _asked(old):
-                self._sharing[asked].pop(edit_id)
-                if not self._sharing[asked]:
-                    del self._sharing[asked]
+            for key in _prompt_keys(self._edits.pop(edit_id, None)):
+                self._ids[key].pop(edit_id)
+                if not self._ids[key]:
+                    del self._ids[key]
             if edit is not None:
                 self._edits[edit_id] = edit
-            for asked in _asked(edit):
-                self._sharing.setdefault(asked, {})[edit_id] = None
+            for key in _prompt_keys(edit):
+                self._ids.setdefault(key, {})[edit_id] = None
 
     def sharing(self, prompt: Prompt) -> list[Edit]:
         """Return the edits one of whose wordings is ``prompt``."""
-        return [self._edits[edit_id] for edit_id in self._sharing.get(prompt_key(prompt), ())]
+        return [self._edits[edit_id] for edit_id in self._ids.get(prompt_key(prompt), ())]
 
     def asking(self, prompt: Prompt) -> list[Edit]:
-        """Return the edits whose own prompt is ``prompt``."""
-        asked = prompt_key(prompt)
-        return [edit for edit in self.sharing(prompt) if prompt_key(edit.prompt) == asked]
+        """Return the edits whose main prompt is ``prompt``."""
+        key = prompt_key(prompt)
+        return [edit for edit in self.sharing(prompt) if prompt_key(edit.prompt) == key]
 
 
-def _asked(edit: Edit | None) -> set[str]:
+def _prompt_keys(edit: Edit | None) -> set[str]:
     return {prompt_key(prompt) for prompt in edit.prompts} if edit is not None else set()

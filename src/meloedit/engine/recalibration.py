@@ -1,4 +1,4 @@
-"""Calibrating a store anew: other keys, other calibration prompts, or another scope of those that are there."""
+"""Recalibrate a store: other keys, other calibration prompts, or another scope with the same prompts."""
 
 from __future__ import annotations
 
@@ -8,61 +8,64 @@ from typing import TYPE_CHECKING
 
 from ..edit import check_prompt, prompt_key
 from ..errors import EditError
-from ..keys.encoder import Calibration
-from ..routing.calibration import SCOPE_SETTINGS, built_in_calibration, calibrate, check_rate
+from ..routing.calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..config import MeloConfig
-    from .live import Live
+    from ..hooks.router import Router
+    from ..routing.nearest import NearestPolicy
+    from ..routing.policy import KeyTensors
+    from ..store import Store
 
-Keys = dict[str, dict[str, "Tensor"]]
-"""By edit, its ``keys`` and those of its ``quiet`` prompts."""
 
-
-def anew(
-    live: Live,
-    prompts: Sequence[Prompt] | None,
-    source: str,
-    scope: Mapping[str, float],
-    progress: Progress | None,
-) -> tuple[Calibration, Keys]:
-    """Return a new calibration and the keys that edits have under it.
+class Recalibration:
+    """Makes a store's next calibration.
 
     Args:
-        live: what answers now.
-        prompts: prompts that no edit should answer; ``None``: the package's own.
-        source: where they are from.
-        scope: settings of the scope from now on. With some, and no prompts, keys and prompts stay as they are.
-        progress: told how many prompts are done.
+        router: the model and its hooks.
+        policy: the policy, with the calibration in force.
+        store: the store, with the edits whose keys are computed again.
     """
-    present = live.calibration
-    stated = {} if present is None else {name: present.info[name] for name in SCOPE_SETTINGS if name in present.info}
-    stated |= scope
-    config = live.scope_config(stated)
-    if prompts is None and scope and present is not None:
-        check_rate(present.info["prompts"], config)
-        made, keys = present, {name: own for name, (_, own) in live.store.tensors().items()}
-    else:
-        made = _of_prompts(live, prompts, source, config, progress)
-        edits = [stored.edit for stored in live.store.edits()]
-        keys = {edit.id: own for edit, own in zip(edits, live.keys_of(edits, made), strict=True)}
-    if "min_similarity" in scope and made.info.get("scope") == "near-exact":
-        raise EditError(
-            "min_similarity decides nothing while near-exact repeats of a document alone fire (document_similarity): "
-            "give documents to calibrate on"
-        )
-    return replace(made, info=made.info | stated), keys
 
+    def __init__(self, router: Router, policy: NearestPolicy, store: Store) -> None:
+        self._router, self._policy, self._store = router, policy, store
 
-def _of_prompts(
-    live: Live, prompts: Sequence[Prompt] | None, source: str, config: MeloConfig, progress: Progress | None
-) -> Calibration:
-    if prompts is None:
-        return built_in_calibration(live.router, config, progress)
-    own = {prompt_key(prompt) for stored in live.store.edits() for prompt in stored.edit.prompts}
-    checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
-    checked = [prompt for prompt in checked if prompt_key(prompt) not in own]  # these should be answered
-    return calibrate(live.router, config, checked, source, progress)
+    def make(
+        self, prompts: Sequence[Prompt] | None, origin: str, scope: Mapping[str, float], progress: Progress | None
+    ) -> tuple[Calibration, dict[str, KeyTensors]]:
+        """Return a new calibration, and by id the keys that edits have under it.
+
+        Args:
+            prompts: prompts that no edit should answer; ``None``: the package's own.
+            origin: where they are from.
+            scope: settings of the scope from now on. With such, and no prompts, keys and prompts stay as they are.
+            progress: told how many prompts are done.
+        """
+        present = self._policy.calibration
+        stated = {} if present is None else {n: present.info[n] for n in SCOPE_SETTINGS if n in present.info}
+        stated |= scope
+        config = self._policy.scope_config(stated)
+        if prompts is None and scope and present is not None:
+            check_rate(present.info["prompts"], config)
+            calibration, keys = present, {edit_id: keys for edit_id, (_, keys) in self._store.tensors().items()}
+        else:
+            calibration = self._of_prompts(prompts, origin, config, progress)
+            edits = [stored.edit for stored in self._store.edits()]
+            keys = dict(zip([edit.id for edit in edits], self._policy.keys_of(edits, calibration), strict=True))
+        if "min_similarity" in scope and calibration.info.get("scope") == "near-exact":
+            raise EditError(
+                "min_similarity decides nothing while near-exact repeats of a document alone fire "
+                "(document_similarity): give documents to calibrate on"
+            )
+        return replace(calibration, info={**calibration.info, **stated}), keys
+
+    def _of_prompts(
+        self, prompts: Sequence[Prompt] | None, origin: str, config: MeloConfig, progress: Progress | None
+    ) -> Calibration:
+        if prompts is None:
+            return built_in_calibration(self._router, config, progress)
+        edited = {prompt_key(prompt) for stored in self._store.edits() for prompt in stored.edit.prompts}
+        checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+        checked = [prompt for prompt in checked if prompt_key(prompt) not in edited]  # these should be answered
+        return calibrate(self._router, config, checked, origin, progress)

@@ -59,7 +59,7 @@ def model_of(editor: Editor, batch_size: int = 8) -> Any:
 
     lm = EditedLM()
     lm.editor, lm.batch_size, lm.utils = editor, batch_size, harness.utils
-    lm.backend = "causal" if backbone.source is None else "seq2seq"
+    lm.backend = "causal" if backbone.answer_follows_prompt else "seq2seq"
     lm.tokenizer = editor.tokenizer
     return lm
 
@@ -143,7 +143,9 @@ def _scored(editor: Editor, rows: Sequence[Example], size: int) -> list[tuple[fl
     for start in range(0, len(order), size):
         numbers = order[start : start + size]
         part = [rows[i] for i in numbers]
-        lengths = nullcontext() if editor.backbone.source is not None else editor.routing([len(r.prompt) for r in part])
+        lengths = (
+            editor.routing([len(r.prompt) for r in part]) if editor.backbone.answer_follows_prompt else nullcontext()
+        )
         with torch.no_grad(), frozen(editor.model), lengths:
             logits = editor.backbone.target_logits(part)
         for i, row, told in zip(numbers, part, logits, strict=True):

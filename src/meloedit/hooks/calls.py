@@ -1,4 +1,4 @@
-"""How a call on the edited model says what it is about: ``generate``, and plain ``model(...)``."""
+"""Find the prompt inside a call of ``generate()`` or ``model()``, and refuse calls that cannot be routed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import RoutingError
 from .describe import describe
+from .key_reader import KeyReader
 from .prompt_batch import PromptBatch
 
 if TYPE_CHECKING:
@@ -54,33 +55,39 @@ def refuse_packed(inputs: Mapping[str, Any]) -> None:
 class GenerateCall:
     """One call of ``generate``: its prompts as they were passed in, and the batch made of them at the first forward."""
 
-    def __init__(self, backbone: Backbone, tokens: Tensor, mask: Tensor) -> None:
-        self._backbone = backbone
-        self._ids = tokens.tolist() if tokens.dim() == 2 else backbone.ids_of(tokens)
+    def __init__(self, reader: KeyReader, tokens: Tensor, mask: Tensor) -> None:
+        self._reader = reader
+        self._ids = tokens.tolist() if tokens.dim() == 2 else reader.backbone.ids_of(tokens)
         self._rows = len(tokens)
         self._real = mask.bool().cpu()
         self.batch: PromptBatch | None = None
 
-    def open(self, rows: int, past: int, tied: PromptBatch | None) -> PromptBatch:
-        """Describe the prompts at the first forward; ``rows`` may be a multiple of them (beams, several samples)."""
+    def open(self, rows: int, past: int, routed: PromptBatch | None) -> PromptBatch:
+        """Describe the prompts at the first forward.
+
+        Args:
+            rows: rows of the call; a multiple of the prompts where these are repeated (beams, several samples).
+            past: columns in the cache.
+            routed: the batch that the cache was routed for.
+        """
         length = self._real.shape[1]
-        fold = rows // self._rows
-        if tied is not None and len(tied.acts_from) != rows:
-            tied = None
-        if tied is not None and self._ids is not None and not tied.begins([r for r in self._ids for _ in range(fold)]):
-            tied = None  # the cache was cut, and filled with something else
+        repeats = rows // self._rows
+        ids = None if self._ids is None else [row for row in self._ids for _ in range(repeats)]
+        if routed is not None and len(routed.acts_from) != rows:
+            routed = None
+        if routed is not None and ids is not None and not routed.begins(ids):
+            routed = None  # the cache was cut, and filled with something else
         # A plain call need not have said that its prompt was whole: then what came after it must show that it was.
-        if tied is not None and past >= tied.length + (tied.boundary == "assumed") and past >= length - 1:
-            return tied  # the cache holds a prompt and all but the last token of its answer, which goes on
-        real = self._real.repeat_interleave(fold, 0)
-        ids = None if self._ids is None else [row for row in self._ids for _ in range(fold)]
-        batch = describe(self._backbone, ids, real, torch.ones_like(real), "given", past, tied)
-        batch.fold = fold
+        if routed is not None and past >= routed.length + (routed.boundary == "assumed") and past >= length - 1:
+            return routed  # the cache holds a prompt and all but the last token of its answer, which goes on
+        real = self._real.repeat_interleave(repeats, 0)
+        batch = describe(self._reader, ids, real, torch.ones_like(real), "given", past, routed)
+        batch.repeats = repeats
         return batch
 
 
 class EncoderCall:
-    """One call of ``generate`` of a model with a source: the batch that its encoder made or was given."""
+    """One call of ``generate`` on a model that reads the prompt apart: the batch that its encoder made or was given."""
 
     def __init__(self) -> None:
         self.batch: PromptBatch | None = None
@@ -106,19 +113,17 @@ def checked_settings(
     for name, (harmless, why) in _REFUSED.items():
         value = setting(name)
         if value is not None and (isinstance(value, Tensor) or value not in harmless):
-            raise RoutingError(f"generate({name}=...) cannot be routed: {why}; leave it out or use editor.disabled()")
+            raise RoutingError(f"generate({name}=...) cannot be routed: {why}; leave it out or use editor.base_model()")
     return given, setting
 
 
-def open_generate(
-    backbone: Backbone, args: Sequence[Any], kwargs: Mapping[str, Any], reaches_all: bool
-) -> GenerateCall:
+def open_generate(reader: KeyReader, args: Sequence[Any], kwargs: Mapping[str, Any], reaches_all: bool) -> GenerateCall:
     """Note what ``generate`` was called with.
 
     Raises:
         RoutingError: for a way of decoding in which a route cannot be held.
     """
-    given, setting = checked_settings(backbone, args, kwargs)
+    given, setting = checked_settings(reader.backbone, args, kwargs)
     if setting("prefill_chunk_size") and reaches_all:
         raise RoutingError("prefill_chunk_size needs blocks with reach='answer'; this store has some with reach='all'")
     tokens = next((given[name] for name in ("inputs", "input_ids") if given.get(name) is not None), None)
@@ -127,7 +132,7 @@ def open_generate(
     if tokens is None:
         raise RoutingError("generate() was called without a prompt; give input_ids")
     mask = given.get("attention_mask")
-    return GenerateCall(backbone, tokens, _inferred_mask(tokens, setting) if mask is None else mask)
+    return GenerateCall(reader, tokens, _inferred_mask(tokens, setting) if mask is None else mask)
 
 
 def _inferred_mask(tokens: Tensor, setting: Any) -> Tensor:
@@ -140,7 +145,7 @@ def _inferred_mask(tokens: Tensor, setting: Any) -> Tensor:
 
 
 def open_plain(
-    backbone: Backbone, inputs: Mapping[str, Any], past: int, lengths: list[int] | None, tied: PromptBatch | None
+    reader: KeyReader, inputs: Mapping[str, Any], past: int, lengths: list[int] | None, routed: PromptBatch | None
 ) -> PromptBatch:
     """Describe a plain ``model(...)`` call, or take up the batch that its cache was routed for.
 
@@ -148,29 +153,29 @@ def open_plain(
     the last real token. A call on a routed cache goes on with its route, unless lengths are stated, a new user turn is
     opened, or the cache was cut back into its prompt.
     """
-    ids = inputs.get("input_ids")
+    backbone, ids = reader.backbone, inputs.get("input_ids")
     tokens = ids if ids is not None else inputs["inputs_embeds"]
     rows, columns = tokens.shape[:2]
     listed = ids.tolist() if ids is not None else backbone.ids_of(tokens)
-    if tied is not None and past >= tied.length and lengths is None:
+    if routed is not None and past >= routed.length and lengths is None:
         opens = backbone.markers is not None and listed is not None and columns > 1
         if not opens or not all(backbone.markers.last_user_turn(row) for row in listed):  # type: ignore[union-attr]
-            return tied
+            return routed
     real = real_tokens(inputs.get("attention_mask"), rows, past, columns)
     new = torch.zeros_like(real)
     new[:, past:] = True
     labels = inputs.get("labels")
     if lengths is not None:
         if len(lengths) != rows:
-            raise RoutingError(f"routing(prompt_lengths=...) names {len(lengths)} rows, the call has {rows}")
+            raise RoutingError(f"prompt_lengths(...) names {len(lengths)} rows, the call has {rows}")
         prompt = new & ((real & new).cumsum(1) <= torch.tensor(lengths)[:, None])
-        return describe(backbone, listed, real, prompt, "given", past)
+        return describe(reader, listed, real, prompt, "given", past)
     if labels is not None:
         answered = (labels != -100).cpu()
         first = torch.where(answered.any(1), answered.int().argmax(1), columns) + past
         prompt = new & (torch.arange(past + columns)[None] < first[:, None])
-        return describe(backbone, listed, real, prompt, "labels", past)
-    return describe(backbone, listed, real, new, "assumed", past)
+        return describe(reader, listed, real, prompt, "labels", past)
+    return describe(reader, listed, real, new, "assumed", past)
 
 
 def real_tokens(mask: Tensor | None, rows: int, past: int, columns: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""How a route lives where the prompt is a sequence of its own: an encoder's input, or a classifier's text.
+"""EncoderRouter: routes where the prompt is a sequence of its own, an encoder's input or a classifier's text.
 
-The source module's hook describes the prompts, the key layer's decides their routes, all in one pass. An encoder's
-routes are then held by its states: ``generate`` calls the encoder by itself, expands what it returned for beams, and
-gives it to every forward call of the model.
+The prompt encoder's hook describes the prompts, the key layer's decides their routes, all in one pass. The encoder's
+states then carry the routes: ``generate`` calls the encoder alone, expands its output for beams, and passes that to
+every forward call of the model.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ..errors import RoutingError
 from .calls import EncoderCall, checked_settings, real_tokens, refuse_packed
-from .describe import describe_source
+from .describe import describe_encoded
 from .prompt_batch import NO_ROUTES, PromptBatch
-from .router import ForwardFrame, Router
+from .router import Router
+from .thread_state import ForwardFrame
 
 if TYPE_CHECKING:
     from ..backbones import EncoderBackbone
@@ -29,11 +30,11 @@ class EncoderRouter(Router):
 
     def _attach(self) -> None:
         super()._attach()
-        source = self.backbone.source
-        if source is not self.model:
+        encoder = self.backbone.prompt_encoder
+        if encoder is not self.model:
             self._handles += [
-                source.register_forward_pre_hook(self._enter_source, with_kwargs=True),
-                source.register_forward_hook(self._leave_source, always_call=True),
+                encoder.register_forward_pre_hook(self._enter_encoder, with_kwargs=True),
+                encoder.register_forward_hook(self._leave_encoder, always_call=True),
             ]
 
     def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> EncoderCall:
@@ -46,8 +47,8 @@ class EncoderRouter(Router):
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         thread = self._thread
         thread.frame, thread.last = None, NO_ROUTES
-        if self.backbone.source is self.model:
-            self._enter_source(module, args, kwargs)
+        if self.backbone.prompt_encoder is self.model:
+            self._enter_encoder(module, args, kwargs)
             return
         thread.in_model = True
         if thread.off or thread.fixed is not None:
@@ -63,7 +64,7 @@ class EncoderRouter(Router):
             if self._idle():
                 return
             raise RoutingError(
-                "these encoder_outputs were not made by the edited model: pass input_ids, or use editor.disabled()"
+                "these encoder_outputs were not made by the edited model: pass input_ids, or use editor.base_model()"
             )
         self._begin(self._for_rows(batch, len(hidden)))
 
@@ -82,13 +83,13 @@ class EncoderRouter(Router):
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._thread.frame, self._thread.in_model = None, False
 
-    def _enter_source(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Describe the prompts of a call of the source module."""
+    def _enter_encoder(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Describe the prompts of a call of the prompt encoder."""
         thread = self._thread
         thread.frame = None
         if thread.off or thread.fixed is not None or self._idle():
             return
-        names = self.backbone.source_names
+        names = self.backbone.prompt_encoder_names
         inputs = dict(zip(names, args, strict=False)) | kwargs
         ids = inputs.get("input_ids")
         tokens = ids if ids is not None else inputs.get("inputs_embeds")
@@ -96,7 +97,7 @@ class EncoderRouter(Router):
             return  # the model's own error will say what is missing
         refuse_packed(inputs)
         real = real_tokens(inputs.get("attention_mask"), len(tokens), 0, tokens.shape[1])
-        batch = describe_source(self.backbone, ids, real)
+        batch = describe_encoded(self.reader, ids, real)
         if isinstance(thread.call, EncoderCall):
             thread.call.batch = batch
         self._begin(batch)
@@ -108,7 +109,7 @@ class EncoderRouter(Router):
         finally:  # hooks do not run after Ctrl-C
             self._thread.frame, self._thread.in_model = None, False
 
-    def _leave_source(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+    def _leave_encoder(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         """Tie the encoder's states to the routes of their prompts."""
         frame = self._thread.frame
         if not self._thread.in_model:

@@ -27,7 +27,7 @@ def size(x: Tensor) -> float:
     return 1.0 if x.is_meta else float(x[0, 1:].float().abs().sum(1).mean())
 
 
-def probe(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]:
+def probe_model(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]:
     """Run the model on a few tokens; return sizes, dtype and device of each target module, and the key layer's states.
 
     Kernels and wrappers can replace a parent's forward and pass its children by; then hooks would never fire and edits

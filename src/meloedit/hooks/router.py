@@ -1,9 +1,9 @@
-"""How a route lives: decided once per prompt inside the model's own forward pass, held for the whole generation.
+"""Router: decide a route once per prompt, inside the model's own forward pass, and hold it for the whole generation.
 
 Three kinds of hooks do it. One on the model notes what each call is about (its prompt, its padding, its cache); one on
-the key layer pools the prompt's states, asks the index, and gathers the blocks; one on each edited module, above the
-key layer, adds them. The base weights are never written. A batch's route travels with the cache object of its call, so
-that threads, turns and interleaved generations keep apart.
+the key layer pools the prompt's states, asks which blocks answer, and gathers them; one on each edited module, above
+the key layer, adds them. The base weights are never written. A batch's route travels with the cache object of its call,
+so that threads, turns and interleaved generations stay apart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import torch
@@ -21,12 +21,14 @@ from torch import Tensor
 from ..backbones.batch import Batch
 from ..backbones.contexts import frozen
 from ..errors import ModelError, RoutingError
-from ..keys.pooling import PooledStates
+from ..keys.pooling import PooledStates, Pooling
 from ..results import Route
 from .blocks import BlockBank, RowBlocks
 from .calls import EncoderCall, GenerateCall, open_generate, open_plain, refuse_packed
-from .probe import probe
-from .prompt_batch import NO_ROUTES, Outcome, PromptBatch
+from .key_reader import KeyReader
+from .probe import probe_model
+from .prompt_batch import NO_ROUTES, PromptBatch
+from .thread_state import ForwardFrame, ThreadState
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -35,40 +37,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Decide = Callable[[PooledStates], tuple[list[int], list[Route]]]
-"""Maps what the keys of prompts are made of to each one's edit number (-1: none) and its route."""
+
+class Decider(Protocol):
+    """What the hooks ask: how to pool a prompt's states, and which blocks answer."""
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """The weights of tokens in the means that keys are made of; ``None``: all the same."""
+
+    def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
+        """Return for each of B prompts the number of the block that answers (-1: none), and its route."""
 
 
 _EDITED = "_meloedit_router"
 """Attribute under which a model knows its router."""
-
-
-class _Thread(threading.local):
-    """What one thread is doing with the model."""
-
-    def __init__(self) -> None:
-        self.off = 0
-        self.call: GenerateCall | EncoderCall | None = None
-        self.lengths: list[int] | None = None
-        self.frame: ForwardFrame | None = None
-        self.last: Outcome = NO_ROUTES
-        self.fixed: list[RowBlocks] | None = None
-        self.keys_only = False
-        self.in_model = False
-
-    @property
-    def active(self) -> ForwardFrame | None:
-        """The routed forward call that is running; one that was interrupted (Ctrl-C) may still lie here otherwise."""
-        return None if self.off or self.fixed is not None else self.frame
-
-
-class ForwardFrame:
-    """One forward call of a routed batch: ``past`` columns are cached, ``columns`` are new."""
-
-    def __init__(self, batch: PromptBatch, past: int, columns: int) -> None:
-        self.batch = batch
-        self.past = past
-        self.columns = columns
 
 
 class Router:
@@ -77,35 +59,40 @@ class Router:
     Args:
         backbone: the model.
         locations: its key layer and edited modules.
-        decide: asks the index.
+        reader: knows which tokens make a key.
+        decider: decides which blocks answer.
+        lock: guards the decider and the blocks; other threads may be editing.
 
     Raises:
-        ModelError: if the modules do not run as hooks need them to.
+        ModelError: if the modules do not run as hooks need them to, or the model has an editor already.
     """
 
-    def __init__(self, backbone: Backbone, locations: Locations, decide: Decide) -> None:
+    def __init__(
+        self, backbone: Backbone, locations: Locations, reader: KeyReader, decider: Decider, lock: threading.RLock
+    ) -> None:
         self.backbone = backbone
         self.locations = locations
+        self.reader = reader
         self.model = backbone.model
-        self._decide = decide
-        self.lock = threading.RLock()
-        self._thread = _Thread()
+        self._decider = decider
+        self._lock = lock
+        self._thread = ThreadState()
         if getattr(self.model, _EDITED, None) is not None:
-            raise ModelError("this model already has an editor: detach that one first, or use it")
+            raise ModelError("this model already has an editor: unload that one first, or use it")
         self._warned = False
         self._handles: list[RemovableHandle] = []
         self._patched: dict[str, Any] = {}
-        sites, states = probe(backbone, locations)
-        self._key_device, self.key_size = states.device, states.shape[-1]
+        sites, states = probe_model(backbone, locations)
+        self.key_device, self.key_size = states.device, states.shape[-1]
         self.bank = BlockBank(sites)
-        # The attribute under which a cache, or an encoder's states, carry the routed batch of their rows. It is this
-        # router's own: what another editor decided is none of its business.
+        # The attribute under which a cache, or an encoder's states, carry the routed batch of their rows. The name is
+        # this router's alone: a batch that another editor routed means nothing here.
         self.batch_attribute = f"_meloedit_batch_{uuid4().hex}"
         self._attach()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied or pickled along with the model: the copy's calls would be routed for this one."""
-        raise ModelError("a model with an editor cannot be copied or pickled: detach the editor first")
+        raise ModelError("a model with an editor cannot be copied or pickled: unload the editor first")
 
     # -- switches
 
@@ -140,22 +127,17 @@ class Router:
     @property
     def last_routes(self) -> list[Route]:
         """The routes of the prompts this thread asked last."""
-        routes, fold = self._thread.last
-        return list(routes[::fold])
-
-    @property
-    def key_device(self) -> torch.device:
-        """The device that the key layer's states are on, and so the index."""
-        return self._key_device
+        routes, repeats = self._thread.last
+        return list(routes[::repeats])
 
     def detach(self) -> None:
         """Remove every hook and wrapper: the model is as it was given."""
         for handle in self._handles:
             handle.remove()
-        for name, own in self._patched.items():
+        for name, before in self._patched.items():
             del self.model.__dict__[name]
-            if own is not None:  # another's wrapper
-                self.model.__dict__[name] = own
+            if before is not None:  # another library's wrapper
+                self.model.__dict__[name] = before
         self._handles, self._patched = [], {}
 
     # -- hooks
@@ -190,14 +172,14 @@ class Router:
             self._thread.call = outer
 
     def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> GenerateCall | EncoderCall:
-        return open_generate(self.backbone, args, kwargs, self._reaches_all())
+        return open_generate(self.reader, args, kwargs, self._reaches_all())
 
     def _idle(self) -> bool:
-        with self.lock:  # another thread may be changing the bank
+        with self._lock:
             return not len(self.bank)
 
     def _reaches_all(self) -> bool:
-        with self.lock:
+        with self._lock:
             return self.bank.reaches_all()
 
     def _patch(self, name: str, value: Any) -> None:
@@ -206,10 +188,11 @@ class Router:
 
     def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
         raise RoutingError(
-            "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or detach"
+            "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or unload"
         )
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the model runs: describe the prompts of the call, or take up the batch of its cache."""
         thread = self._thread
         thread.frame, thread.last = None, NO_ROUTES
         if thread.off or thread.fixed is not None:
@@ -219,24 +202,19 @@ class Router:
         if tokens is None:
             return  # the model's own error will say what is missing
         cache = inputs.get("past_key_values")
-        tied: PromptBatch | None = getattr(cache, self.batch_attribute, None)
-        if thread.call is None and tied is None and self._idle():
-            return  # but a route once decided is held, even if its edit is gone
+        routed: PromptBatch | None = getattr(cache, self.batch_attribute, None)
+        if thread.call is None and routed is None and self._idle():
+            return  # but a route once decided stays, even if its edit is gone
         refuse_packed(inputs)
         past = int(cache.get_seq_length()) if cache is not None else 0
         rows, columns = tokens.shape[:2]
         if isinstance(thread.call, GenerateCall):
             if thread.call.batch is None:
-                thread.call.batch = thread.call.open(rows, past, tied)
+                thread.call.batch = thread.call.open(rows, past, routed)
             batch = thread.call.batch
         else:
-            batch = open_plain(self.backbone, inputs, past, thread.lengths, tied)
-            if batch.boundary == "assumed" and not self._warned:
-                self._warned = True
-                logger.warning(
-                    "a plain forward call does not say where the prompt ends: all its tokens are taken as prompt; "
-                    "use editor.routing(prompt_lengths=[...]) or pass labels (said once)"
-                )
+            batch = open_plain(self.reader, inputs, past, thread.lengths, routed)
+            self._warn_once(batch)
         batch.check_rows(rows)
         if not batch.decided and past + columns < batch.length and self._reaches_all():
             raise RoutingError(
@@ -245,7 +223,16 @@ class Router:
         thread.last = batch.outcome
         thread.frame = ForwardFrame(batch, past, columns)
 
+    def _warn_once(self, batch: PromptBatch) -> None:
+        if batch.boundary == "assumed" and not self._warned:
+            self._warned = True
+            logger.warning(
+                "a plain forward call does not say where the prompt ends: all its tokens are taken as prompt; "
+                "use editor.prompt_lengths([...]) or pass labels (said once)"
+            )
+
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """After the model ran: let its cache carry the batch."""
         frame, self._thread.frame = self._thread.frame, None
         if frame is None or output is None:
             return
@@ -255,19 +242,22 @@ class Router:
             setattr(cache, self.batch_attribute, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
+        """At the key layer: once all of a prompt has been seen, decide its route and gather its blocks."""
         hidden = output if isinstance(output, Tensor) else output[0]
         if self._thread.keys_only:
             raise _KeyLayerRan(hidden)
         frame = self._thread.active
         if frame is None or frame.batch.decided:
             return
-        pooled = frame.batch.collect(hidden, frame.past)
-        if pooled is not None:
-            with self.lock:  # blocks are gathered before another thread can remove the edits that were found
-                owners, routes = self._decide(pooled)
+        with self._lock:  # blocks are gathered before another thread can remove the edits that were found
+            pooled = frame.batch.collect(hidden, frame.past, self._decider.pooling)
+            if pooled is not None:
+                owners, routes = self._decider.decide(pooled)
                 frame.batch.set_routes(owners, routes, self.bank)
 
     def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Tensor], Tensor | None]:
+        """Return the hook of an edited module: Eq. 10 of arXiv 2312.11795, W x + B_t A_t x, row by row."""
+
         def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             thread = self._thread
             frame = thread.active
@@ -283,15 +273,15 @@ class Router:
 
         return add_blocks
 
-    def pooled(self, batch: Batch) -> Tensor:
-        """Return the pooled key-layer states (R, d) of a batch of prompts; layers above the key layer do not run."""
+    def key_states(self, batch: Batch) -> Tensor:
+        """Return the key layer's states (R, L, d) of a batch of prompts; the layers above it do not run."""
         with frozen(self.model), self.disabled(), torch.no_grad():
             run = self.backbone.key_run(batch)
             self._thread.keys_only = True
             try:
                 run()
             except _KeyLayerRan as ran:
-                return batch.key_means(ran.hidden)
+                return ran.hidden
             finally:
                 self._thread.keys_only = False
         raise ModelError(f"the key layer {self.locations.key_layer!r} did not run")

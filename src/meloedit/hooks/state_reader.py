@@ -1,27 +1,23 @@
-"""The pooled states of prompts that no call of the model brings: those of edits, and of calibration prompts."""
+"""Pooled states of prompts outside any call of the user's: of edits, and of calibration prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..backbones.batch import Example
-from ..backbones.chat import Span
+from ..backbones.batch import EncoderBatch, Example
 from ..errors import EditError
 from ..keys.pooling import PooledStates, Pooling
 from ..types import Progress
 
 if TYPE_CHECKING:
-    from ..backbones import Backbone
     from ..backbones.batch import Encoded
     from .router import Router
 
-
-KEYS_AT_ONCE = 64
+PROMPTS_AT_ONCE = 64
 
 
 def pooled_states(
@@ -31,12 +27,23 @@ def pooled_states(
     what: str = "",
     pooling: Pooling | None = None,
 ) -> Tensor:
-    """Return the pooled key-layer states (n, p d) of prompts, on the CPU, in their order."""
-    rows = [Example.of(one, (), pooling) for one in encoded]
+    """Return the pooled key-layer states (n, p d) of prompts' spans, on the CPU, in their order.
+
+    Raises:
+        EditError: if there are no prompts.
+    """
+    reader = router.reader
+    rows = []
+    for prompt in map(reader.locate, encoded):
+        ids, length = prompt.ids, len(prompt.ids)
+        rows.append(Example.of(prompt, (), reader.weights(ids, prompt.span, range(length), length, pooling)))
     states: Tensor | None = None
     done = 0
-    for members, batch in router.backbone.pack(rows, KEYS_AT_ONCE):
-        pooled = router.pooled(batch).cpu()
+    for members, batch in router.backbone.pack(rows, PROMPTS_AT_ONCE):
+        hidden = router.key_states(batch)
+        # the released code's key: whatever stands in the last column
+        last_column = reader.key_tokens == "position" and isinstance(batch, EncoderBatch)
+        pooled = (hidden[:, -1].float() if last_column else batch.key_means(hidden)).cpu()
         states = torch.zeros(len(encoded), pooled.shape[1]) if states is None else states
         states[members] = pooled
         done += len(members)
@@ -47,29 +54,14 @@ def pooled_states(
     return states
 
 
-def texts_of(backbone: Backbone, encoded: Sequence[Encoded]) -> list[str]:
-    """Return the words that prompts' keys are of."""
-    return [backbone.said(one.ids, (one.words.start, one.words.stop)) for one in encoded]
-
-
-def with_segments(backbone: Backbone, encoded: Sequence[Encoded]) -> tuple[list[Encoded], list[int]]:
-    """Return prompts, each followed by itself with the words of each of its segments, and the number of each."""
-    parts, rows = [], []
-    for i, one in enumerate(encoded):
-        spans = backbone.segments(one.ids, (one.words.start, one.words.stop))
-        parts += [one, *(replace(one, words=Span(*span, one.words.known)) for span in spans)]
-        rows += [i] * (1 + len(spans))
-    return parts, rows
-
-
-def pooled_parts(
+def pooled_prompts(
     router: Router,
     encoded: Sequence[Encoded],
     progress: Progress | None = None,
     what: str = "",
     pooling: Pooling | None = None,
 ) -> PooledStates:
-    """Return what the keys of prompts and of their segments are made of, as the model's own forward pass gives it."""
-    parts, rows = with_segments(router.backbone, encoded)
+    """Return the pooled states of prompts and of their segments, the same as the model's own forward pass gives."""
+    parts, rows = router.reader.with_segments(encoded)
     states = pooled_states(router, parts, progress, what, pooling)
-    return PooledStates(states, texts_of(router.backbone, parts), rows, len(encoded))
+    return PooledStates(states, router.reader.texts(parts), rows, len(encoded))

@@ -1,7 +1,8 @@
-"""Keys: the vectors that stand for prompts (DESIGN's "pooled and whitened" hidden states)."""
+"""Projection: from pooled hidden states to unit vectors that tell questions apart (PCA whitening, or Fisher's LDA)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Projection:
-    """An affine map that makes the states of ordinary prompts uncorrelated, then unit length.
+    """An affine map, then unit length: key(h) = W (h - mu) / |W (h - mu)|.
 
-    key(h) = W (h - mu) / |W (h - mu)|, so the distance of two keys is |u - v| = sqrt(2 - 2 cos).
+    The distance of two such vectors is |u - v| = sqrt(2 - 2 cos). scikit-learn's ``PCA(whiten=True)`` and
+    ``LinearDiscriminantAnalysis`` fit the like; their shrinkage and scaling differ, and keys must not change.
 
     Attributes:
         mean: mu, (d,) float32.
@@ -21,6 +23,11 @@ class Projection:
 
     mean: Tensor
     components: Tensor
+
+    @property
+    def size(self) -> int:
+        """How many numbers a projected state has, k."""
+        return len(self.components)
 
     @classmethod
     def fit(cls, states: Tensor, size: int, shrinkage: float = 0.1) -> Projection:
@@ -40,19 +47,16 @@ class Projection:
 
     @classmethod
     def fit_pairs(cls, first: Tensor, second: Tensor, size: int, shrinkage: float = 0.1) -> Projection:
-        """Fit on pooled states (n, d) of the same n questions in two wordings: Fisher's linear discriminant.
-
-        Scaled to unit scatter within the pairs, the ``size`` axes along which the questions differ most. The scatter
-        within, S_w, is shrunk towards its mean variance by ``shrinkage``.
-        """
+        """Fit on pooled states (n, d) of the same n questions in two wordings: each question is a class of its own."""
         of = torch.arange(len(first)).repeat(2)
         return cls.fit_classes(torch.cat([first, second]), of, size, shrinkage)
 
     @classmethod
     def fit_classes(cls, states: Tensor, of: Tensor, size: int, shrinkage: float = 0.1) -> Projection:
-        """Fit on pooled states (n, d) of questions that fall into classes (``of``: (n,), from 0): the same, for these.
+        """Fit Fisher's linear discriminant on pooled states (n, d) of classes ``of`` (n,), numbered from 0.
 
-        The ``size`` axes along which the classes' means differ most against the scatter within them.
+        The ``size`` axes along which the means of the classes differ most, relative to the scatter within classes; they
+        are scaled to unit scatter within. That scatter, S_w, is shrunk towards its mean variance by ``shrinkage``.
         """
         states = states.double()
         mean = states.mean(0)
@@ -68,6 +72,17 @@ class Projection:
         return cls(mean.float(), (scaled @ along).T.float().contiguous())
 
     def __call__(self, pooled: Tensor) -> Tensor:
-        """Map pooled states (..., d) to keys (..., k) of unit length, in float32 on the states' device."""
+        """Map pooled states (..., d) to vectors (..., k) of unit length, in float32 on the states' device."""
         mean, components = self.mean.to(pooled.device), self.components.to(pooled.device)
         return nn.functional.normalize((pooled.float() - mean) @ components.T, dim=-1)
+
+    def to_tensors(self, name: str) -> dict[str, Tensor]:
+        """Return mean and components under ``NAME.mean`` and ``NAME.components``."""
+        return {f"{name}.mean": self.mean, f"{name}.components": self.components}
+
+    @classmethod
+    def from_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> Projection | None:
+        """Make the projection that was stored under a name; ``None`` if there is none."""
+        if f"{name}.mean" not in tensors:
+            return None
+        return cls(tensors[f"{name}.mean"], tensors[f"{name}.components"])

@@ -1,4 +1,15 @@
-"""How near a prompt lies to an edit: one number from what both say, whom they name, and what they ask."""
+"""How near a prompt lies to an edit: one number from what both say, whom they name, and what they ask.
+
+The similarity of a prompt's key q to an edit's key e, 1 for the edit's own prompt:
+
+    s(q, e) = (<q_u, e_u> + 2 m (1 + <q_a, e_a>)) / 5
+
+u is the content and a the relation of a key; m is the share of the edit's names among the words of the prompt. m is not
+symmetric: a prompt may name others too. The relation counts as far as the names agree, since anything may be asked of
+somebody else. Keys of content alone (documents) have the plain cosine.
+
+The distance of two keys is sqrt(2 - 2 s); for keys of content alone that is |q_u - e_u|.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .names import SLOTS
+from .keys import Keys
 
 DENSE = 16
-"""Cells of a table for each of which one mention may be looked at by itself."""
+"""Cells of a table per mention, from which each mention is computed alone and not the whole table."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +32,7 @@ class Mentions:
     Attributes:
         query: (K,) the query.
         key: (K,) the key.
-        share: (K,) how much of the key's names the word is.
+        share: (K,) the share of the word in the key's names.
     """
 
     query: Tensor
@@ -29,33 +40,33 @@ class Mentions:
     share: Tensor
 
 
-class Listed:
-    """Words of many texts, sorted, so that who has a word is found without a look at the others.
+class WordIndex:
+    """The words of many keys, sorted, so that finding who has a word takes no scan.
 
     Args:
-        words: (n, 2 SLOTS) words and shares, see ``names.named``.
-        names: whether names alone count.
+        keys: n keys.
+        names: whether to list names alone, or all words.
     """
 
-    def __init__(self, words: Tensor, names: bool) -> None:
-        row, slot = torch.nonzero(words[:, SLOTS:] if names else words[:, :SLOTS], as_tuple=True)
-        self._codes, order = words[row, slot].sort()
-        self._row, self._share = row[order], words[row, SLOTS + slot][order]
+    def __init__(self, keys: Keys, names: bool) -> None:
+        row, slot = torch.nonzero(keys.word_shares if names else keys.word_codes, as_tuple=True)
+        self._codes, order = keys.word_codes[row, slot].sort()
+        self._row, self._share = row[order], keys.word_shares[row, slot][order]
 
-    def mentioned_by(self, queries: Tensor) -> Mentions:
-        """Return which of these names of keys the words of queries (B, 2 SLOTS) are."""
-        query, slot = torch.nonzero(queries[:, :SLOTS], as_tuple=True)
-        of, at = self._meet(queries[query, slot])
+    def mentioned_by(self, queries: Keys) -> Mentions:
+        """Return which of these names of keys the words of queries (B,) are."""
+        query, slot = torch.nonzero(queries.word_codes, as_tuple=True)
+        of, at = self._matches(queries.word_codes[query, slot])
         return Mentions(query[of], self._row[at], self._share[at])
 
-    def mentions(self, keys: Tensor) -> Mentions:
-        """Return which of these words of queries are names of keys (n, 2 SLOTS)."""
-        key, slot = torch.nonzero(keys[:, SLOTS:], as_tuple=True)
-        of, at = self._meet(keys[key, slot])
-        return Mentions(self._row[at], key[of], keys[key, SLOTS + slot][of])
+    def mentions(self, keys: Keys) -> Mentions:
+        """Return which of these words of queries are names of keys (n,)."""
+        key, slot = torch.nonzero(keys.word_shares, as_tuple=True)
+        of, at = self._matches(keys.word_codes[key, slot])
+        return Mentions(self._row[at], key[of], keys.word_shares[key, slot][of])
 
-    def _meet(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the places of equal words: in ``codes`` (K,), and in the list."""
+    def _matches(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the positions of equal words: in ``codes`` (K,), and in the sorted list."""
         first = torch.searchsorted(self._codes, codes)
         count = torch.searchsorted(self._codes, codes, right=True) - first
         of = torch.arange(len(codes), device=codes.device).repeat_interleave(count)
@@ -64,98 +75,81 @@ class Listed:
 
 
 class Evidence(NamedTuple):
-    """What the similarity of a prompt to an edit is made of.
+    """The terms of a prompt's similarity to an edit.
 
     Attributes:
-        said: <q_u, e_u>, how alike both are in all that they say.
-        named: m, the share of the edit's names that the prompt mentions; ``None`` where names are not looked at.
-        asked: <q_a, e_a>, how alike what both ask is; ``None`` likewise.
+        content: <q_u, e_u>, how alike both are in everything that they say.
+        entity_overlap: m, the share of the edit's names that the prompt mentions; ``None`` for keys of content alone.
+        relation: <q_a, e_a>, how alike their questions are; ``None`` likewise.
         names: the words of the edit that are its names, each with its share and whether the prompt mentions it.
     """
 
-    said: float
-    named: float | None
-    asked: float | None
+    content: float
+    entity_overlap: float | None
+    relation: float | None
     names: dict[str, tuple[float, bool]] = {}
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """The similarity of a prompt's key q to an edit's key e, which is 1 for the edit's own prompt.
+def word_index(keys: Keys, names: bool) -> WordIndex | None:
+    """Return the words, or the names alone, of keys (n,); ``None`` for keys of content alone."""
+    return WordIndex(keys, names) if keys.shape.relation else None
 
-    s(q, e) = (<q_u, e_u> + 2 m (1 + <q_a, e_a>)) / 5
 
-    A key is [u | a | words]: u and a of unit length, of all that is said and of what is asked, and the words with the
-    share that each has in the names (``names.named``). m is the share of the edit's names among the words of the
-    prompt; it is not symmetric: a prompt may name others too. What is asked counts as far as the names are the same,
-    since of others anything may be asked. Keys of u alone (documents) have the plain cosine.
+def similarities(queries: Keys, keys: Keys, mentions: Mentions | None) -> Tensor:
+    """Return s (B, n) of queries (B,) and keys (n,) by matmul, which errs in the fourth digit.
 
-    The distance of two keys is sqrt(2 - 2 s); for keys of unit length and no more, |q - e|.
-
-    Attributes:
-        said: how many numbers u has.
-        asked: how many a has; 0: keys are u alone.
+    Args:
+        queries: keys of prompts.
+        keys: keys of edits.
+        mentions: where the queries mention names of the keys; ``None`` for keys of content alone.
     """
+    scores = queries.content @ keys.content.T
+    if mentions is None:
+        return scores
+    if len(mentions.key) * DENSE < scores.numel():
+        relation = (queries.relation[mentions.query] * keys.relation[mentions.key]).sum(1)
+    else:  # many share these names: one matmul costs less than each pair alone
+        relation = (queries.relation @ keys.relation.T)[mentions.query, mentions.key]
+    scores.index_put_((mentions.query, mentions.key), 2 * mentions.share * (1 + relation), accumulate=True)
+    return scores.div_(5)
 
-    said: int
-    asked: int = 0
 
-    @property
-    def size(self) -> int:
-        """How many numbers a key has."""
-        return self.said + (self.asked + 2 * SLOTS if self.asked else 0)
+def distances(queries: Keys, keys: Keys) -> Tensor:
+    """Return the distances (B, m) of queries (B,) to m keys each (B, m), by direct float32 differences.
 
-    def words(self, keys: Tensor) -> Tensor:
-        """Return the words of keys (n, 2 SLOTS); none where names are not looked at."""
-        return keys[:, self.said + self.asked :]
+    2 - 2 s = (|q_u - e_u|^2 + 8 (1 - m) + 2 m |q_a - e_a|^2) / 5
+    """
+    content = (queries.content[:, None] - keys.content).norm(dim=2)
+    if not keys.shape.relation:
+        return content
+    relation, missed = (queries.relation[:, None] - keys.relation).norm(dim=2), _missed(queries, keys)
+    return ((content.square() + 8 * missed + 2 * (1 - missed) * relation.square()) / 5).sqrt()
 
-    def listed(self, keys: Tensor, names: bool) -> Listed | None:
-        """Return the words, or the names alone, of keys (n, size); ``None`` where names are not looked at."""
-        return Listed(self.words(keys), names) if self.asked else None
 
-    def between(self, queries: Tensor, keys: Tensor, found: Mentions | None) -> Tensor:
-        """Return s (B, n) of queries (B, size) and keys (n, size) by matmul, which errs in the fourth digit.
+def _missed(queries: Keys, keys: Keys) -> Tensor:
+    """Return 1 - m (B, m), the share of each key's names that its query does not mention."""
+    mentioned = (queries.word_codes[:, None, None, :] == keys.word_codes[..., None]).any(3)  # (B, m, w)
+    return (keys.word_shares * ~mentioned).sum(2)
 
-        Args:
-            queries: keys of prompts.
-            keys: keys of edits.
-            found: where the queries mention names of the keys; ``None`` where names are not looked at.
-        """
-        scores = queries[:, : self.said] @ keys[:, : self.said].T
-        if found is None:
-            return scores
-        a = slice(self.said, self.said + self.asked)
-        if len(found.key) * DENSE < scores.numel():
-            asked = (queries[found.query, a] * keys[found.key, a]).sum(1)
-        else:  # names that many have: all at once take less than each by itself
-            asked = (queries[:, a] @ keys[:, a].T)[found.query, found.key]
-        scores.index_put_((found.query, found.key), 2 * found.share * (1 + asked), accumulate=True)
-        return scores.div_(5)
 
-    def distances(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Return the distances (B, m) of queries (B, size) to m keys each (B, m, size), by direct differences.
+def evidence(query: Keys, key: Keys) -> Evidence:
+    """Return the terms of the similarity of one query (1,) to one key (1,)."""
+    content = float(query.content[0] @ key.content[0])
+    if not key.shape.relation:
+        return Evidence(content, None, None)
+    overlap = min(1.0, max(0.0, 1 - float(_missed(query, key[None]))))
+    return Evidence(content, overlap, float(query.relation[0] @ key.relation[0]))
 
-        2 - 2 s = (|q_u - e_u|^2 + 8 (1 - m) + 2 m |q_a - e_a|^2) / 5
-        """
-        said = (queries[:, None, : self.said] - keys[..., : self.said]).norm(dim=2)
-        if not self.asked:
-            return said
-        a = slice(self.said, self.said + self.asked)
-        asked, missed = (queries[:, None, a] - keys[..., a]).norm(dim=2), self._missed(queries, keys)
-        return ((said.square() + 8 * missed + 2 * (1 - missed) * asked.square()) / 5).sqrt()
 
-    def _missed(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Return 1 - m (B, m), the share of each key's names that its query does not mention."""
-        words = self.said + self.asked
-        codes, shares = keys[..., words : words + SLOTS], keys[..., words + SLOTS :]
-        heard = (queries[:, None, None, words : words + SLOTS] == codes[..., None]).any(3)  # (B, m, SLOTS)
-        return (shares * ~heard).sum(2)
-
-    def evidence(self, query: Tensor, key: Tensor) -> Evidence:
-        """Return what the similarity of one query (size,) to one key is made of."""
-        said = float(query[: self.said] @ key[: self.said])
-        if not self.asked:
-            return Evidence(said, None, None)
-        a = slice(self.said, self.said + self.asked)
-        named = min(1.0, max(0.0, 1 - float(self._missed(query[None], key[None, None]))))
-        return Evidence(said, named, float(query[a] @ key[a]))
+def same_keys(first: Keys, second: Keys, tolerance: float) -> bool:
+    """Return whether a key of ``first`` (n,) is one of ``second`` (m,): the same words, vectors within a tolerance."""
+    if not len(first) or not len(second):
+        return False
+    same_words = (first.word_codes[:, None] == second.word_codes).all(2)
+    vectors = (
+        (first.content, second.content),
+        (first.relation, second.relation),
+        (first.word_shares, second.word_shares),
+    )
+    square = torch.stack([(a[:, None] - b).square().sum(2) for a, b in vectors]).sum(0)
+    return bool((same_words & (square.sqrt() < tolerance)).any())

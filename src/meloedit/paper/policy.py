@@ -1,99 +1,148 @@
-"""Paper mode: the blocks and the cluster index of arXiv 2312.11795, kept in step with a store."""
+"""ClusterPolicy: which block answers in paper mode, by clusters of raw keys (arXiv 2312.11795, Section 4.2)."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..backbones.batch import EncoderBatch, Example
-from ..engine.live import Live
 from ..errors import EditError
 from ..hooks.state_reader import pooled_states
-from ..keys.pooling import PooledStates
-from ..results import Route
+from ..keys.pooling import PooledStates, Pooling
+from ..keys.similarity import Evidence
+from ..results import Neighbours, Route
 from .clusters import ClusterIndex
 from .timeline import Step, Timeline
-from .trainer import BatchTrainer
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
     from ..edit import Edit
-    from ..keys.encoder import Calibration
-    from ..store.store import Store, StoredEdit
+    from ..hooks.router import Router
+    from ..routing.policy import Changes, KeyTensors
+    from ..store import Store
+    from ..types import Prompt
+    from .config import PaperConfig
 
 logger = logging.getLogger(__name__)
 
 
-class PaperLive(Live):
-    """The edits that answer in paper mode: one block per batch of edits, clusters of raw keys.
+class ClusterPolicy:
+    """Decides by the nearest cluster and its nearest key; implements ``Policy``.
 
-    A key is the output of the key module at the last real token of the prompt; ``reference_quirks`` takes the last
-    position of the padded batch instead, for causal models the answer's.
+    A key is the output of the key module at the last real token of the prompt; under ``reference_quirks`` at the last
+    position of the padded batch, for causal models that of the answer.
+
+    Args:
+        router: the model and its hooks.
+        config: settings.
     """
 
-    index: ClusterIndex  # type: ignore[assignment]
+    pooling: Pooling | None = None
+    """Raw states are keys: no token is weighed."""
 
-    def follow(self, store: Store) -> None:
-        """Answer with the edits of ``store``."""
-        if self.config.reference_quirks:
-            logger.warning("reference_quirks is on: results repeat what the released code does, not the paper")
+    def __init__(self, router: Router, config: PaperConfig) -> None:
+        self._router, self._config = router, config
+        self._backbone = router.backbone
+        self.index = self._new_index()
+        self._store: Store | None = None
         self._timeline = Timeline()
-        self._seen = 0
+        self._seen = 0  # revision
         self._at: Step | None = None
-        self._holder: dict[int, int] = {}  # record -> the record that holds its block
-        self._sharing: Counter[int] = Counter()  # such a record -> how many enabled edits it serves
-        self._new_index()
-        super().follow(store)
+        self._record: dict[str, int] = {}  # id of an enabled edit -> its record in the store
+        self._id: dict[int, str] = {}
+        if config.reference_quirks:
+            logger.warning("reference_quirks is on: results repeat what the released code does, not the paper")
 
-    def _new_index(self) -> None:
-        config, router = self.config, self.router
-        self.index = ClusterIndex(
+    def _new_index(self) -> ClusterIndex:
+        config, router = self._config, self._router
+        return ClusterIndex(
             router.key_size, config.radius, config.expand, router.key_device, quirks=config.reference_quirks
         )
 
-    def _keep_lists(self) -> None:
-        """Do nothing: clusters have no calibration prompts."""
+    @property
+    def ready(self) -> bool:
+        """Whether the store can take edits: keys are taken as they are, so its empty calibration is enough."""
+        return self._store is not None and self._store.calibration_id is not None
 
-    def _answer_with(self, live: dict[str, StoredEdit], changed: Collection[str]) -> None:
-        """Make bank and index hold what the store holds."""
-        store, bank = self.store, self.router.bank
+    @property
+    def threshold(self) -> float:
+        """The initial radius of a cluster."""
+        return self._config.radius
+
+    @property
+    def no_route(self) -> Route:
+        """The route of a prompt while there are no edits."""
+        return Route(None, None, 0.0, None, "no edits")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many clusters and keys the index holds, and how many conflicts and forgotten keys there were."""
+        return self.index.counts
+
+    def check_edit(self, edit: Edit) -> None:
+        """Refuse quiet prompts, of which the paper's index knows nothing."""
+        if edit.quiet:
+            raise EditError("paper mode has no quiet prompts: leave them out")
+
+    def forms(self, prompt: Prompt) -> list[Encoded]:
+        """Return a prompt as it is written: the paper's keys and blocks know no other form."""
+        return [self._backbone.encode(prompt)]
+
+    # -- keys
+
+    def keys(self, encoded: Sequence[Encoded], targets: Sequence[str] | None = None) -> Tensor:
+        """Return the keys (n, d) of prompts; ``reference_quirks`` takes them of prompts and targets, as one batch."""
+        if not self._config.reference_quirks:
+            return pooled_states(self._router, encoded)
+        backbone = self._backbone
+        rows = [Example(prompt.ids, []) for prompt in encoded]
+        if targets is not None and backbone.answer_follows_prompt:
+            pairs = zip(encoded, targets, strict=True)
+            rows = [Example([*prompt.ids, *backbone.encode_target(target, prompt)], []) for prompt, target in pairs]
+        size = self._config.edits_per_block
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        batches = [EncoderBatch.of(part, backbone.pad_id, backbone.device) for part in parts]
+        return torch.cat([self._router.key_states(batch)[:, -1].float().cpu() for batch in batches])
+
+    def keys_of(self, edits: Sequence[Edit]) -> list[KeyTensors]:
+        """Return, per edit, the ``keys`` (n, d) of its prompts."""
+        pairs = [(self._backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
+        if not pairs:
+            return []
+        keys = self.keys([encoded for encoded, _ in pairs], [target for _, target in pairs])
+        return [{"keys": part.clone()} for part in torch.split(keys, [len(edit.prompts) for edit in edits])]
+
+    def clash(self, keys: KeyTensors) -> bool:
+        """Return false: there are no quiet prompts."""
+        return False
+
+    # -- following the store
+
+    def follow(self, store: Store, changes: Changes) -> None:
+        """Apply to the index what happened in the store, in its order: the order decides what the index holds."""
+        self._store = store
         opening = self._seen == 0
         last = self._timeline.follow(store.history(limit=store.revision - self._seen))
         self._seen = store.revision
-        wanted = {name: stored for name, stored in live.items() if stored.enabled}
-        with self.router.lock, torch.inference_mode(False):
-            steps = last.since(self._at)
-            if steps is None:  # rolled back: the whole way again
-                self._new_index()
-                steps, opening = last.since(None) or [], True
-            self._walk(steps, tell=not opening)
-            self._at = last
-            for name in changed:
-                record = self._number.pop(name, None)
-                if record is not None:
-                    del self._id[record]
-                    self._sharing[self._holder.pop(record)] -= 1
-            for name, stored in wanted.items():
-                self._number[name], self._id[stored.record] = stored.record, name
-                self._holder[stored.record] = stored.holder
-                self._sharing[stored.holder] += 1
-            unused = [holder for holder, edits in self._sharing.items() if not edits]
-            bank.remove(unused)
-            for holder in unused:
-                del self._sharing[holder]
-            missing = sorted({stored.holder for stored in wanted.values()}.difference(bank.owners))
-            for holder, found in store.records(missing).items() if missing else ():
-                block = found.block
-                bank.add(holder, {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.modules}, "all")
+        steps = last.since(self._at)
+        if steps is None:  # rolled back: the whole way again
+            self.index = self._new_index()
+            steps, opening = last.since(None) or [], True
+        self._walk(store, steps, warn=not opening)
+        self._at = last
+        for edit_id in changes.ids:
+            if (record := self._record.pop(edit_id, None)) is not None:
+                del self._id[record]
+        for edit_id, stored in changes.active.items():
+            self._record[edit_id], self._id[stored.record] = stored.record, edit_id
 
-    def _walk(self, steps: Sequence[Step], tell: bool) -> None:
-        """Let steps happen to the index; ``tell`` what they make it forget, unless that was told before."""
-        records = self.store.records(sorted({number for step in steps for number in step.added})) if steps else {}
+    def _walk(self, store: Store, steps: Sequence[Step], warn: bool) -> None:
+        """Apply steps to the index; ``warn`` of the keys that it forgets, unless that was done before."""
+        records = store.records(sorted({number for step in steps for number in step.added})) if steps else {}
         for step in steps:
             self.index.remove(step.removed)
             rows = [(number, key) for number in step.added for key in records[number].keys["keys"]]
@@ -103,7 +152,7 @@ class PaperLive(Live):
             labels = [self._label(records[number].edit) for number in owners]
             # Blocks are known by the records that hold them; the index only needs to tell them apart.
             forgotten = self.index.add_batch(owners, owners, torch.stack([key for _, key in rows]), labels)
-            if forgotten and tell:
+            if forgotten and warn:
                 names = [records[n].edit.id if n in records else self._id.get(n, "?") for n in forgotten if n >= 0]
                 logger.warning(
                     "the index forgot %d keys in conflicts with new edits: %s%s",
@@ -114,84 +163,29 @@ class PaperLive(Live):
 
     def _label(self, edit: Edit) -> Hashable:
         """Return what makes two edits agree: the target; under ``reference_quirks`` the sum of its token ids."""
-        if not self.config.reference_quirks:
+        if not self._config.reference_quirks:
             return edit.target.strip()
-        return sum(self.backbone.encode_target(edit.target, self.backbone.encode(edit.prompt)))
+        return sum(self._backbone.encode_target(edit.target, self._backbone.encode(edit.prompt)))
 
-    # -- what the engine asks
-
-    @property
-    def ready(self) -> bool:
-        """Whether the store can take edits: keys are taken as they are."""
-        return self.store.calibration_id is not None
-
-    @property
-    def no_route(self) -> Route:
-        """The route of a prompt while there are no edits."""
-        return Route(None, None, 0.0, None, "no edits")
-
-    @property
-    def trainer(self) -> BatchTrainer:
-        """What trains the block of a batch of edits."""
-        return BatchTrainer(self.router, self.config)
-
-    def check_edit(self, edit: Edit) -> None:
-        """Refuse quiet prompts, of which the paper's index knows nothing."""
-        if edit.quiet:
-            raise EditError("paper mode has no quiet prompts: leave them out")
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether an edit that does not hold is stored all the same: its batch shares the block."""
-        return True
-
-    @property
-    def train_batch_size(self) -> int:
-        """How many edits share a block."""
-        return self.config.edits_per_block
+    # -- deciding
 
     def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
-        """Map the key-module states of B prompts to the blocks that answer (-1: none) and routes (Eq. 9 and 10)."""
-        with self.router.lock:
-            if not self._number:
-                return [-1] * pooled.count, [self.no_route] * pooled.count
-            found = self.index.search(pooled.states)
-            columns = (found.block, found.owner, found.distance, found.radius)
-            blocks, routes = [], []
-            for block, owner, distance, radius in zip(*(column.tolist() for column in columns), strict=True):
-                fires, name = block >= 0, self._id.get(owner)
-                blocks.append(self._holder[block] if fires else -1)
-                routes.append(
-                    Route(name if fires else None, distance, radius, name, "fired" if fires else "outside scope")
-                )
-            return blocks, routes
+        """Return for each of B prompts the record whose block answers (-1: none), and its route (Eq. 9 and 10)."""
+        if not self._record:
+            return [-1] * pooled.count, [self.no_route] * pooled.count
+        found = self.index.search(pooled.states)
+        columns = (found.block, found.owner, found.distance, found.radius)
+        records, routes = [], []
+        for record, owner, distance, radius in zip(*(column.tolist() for column in columns), strict=True):
+            fires, name = record >= 0, self._id.get(owner)
+            records.append(record if fires else -1)
+            routes.append(Route(name if fires else None, distance, radius, name, "fired" if fires else "outside scope"))
+        return records, routes
 
-    def neighbours(self, edit_id: str) -> tuple[str | None, float | None, list[str]]:
+    def evidence(self, pooled: PooledStates) -> list[Evidence | None]:
+        """Return nothing: a distance of raw states has no terms."""
+        return [None] * pooled.count
+
+    def neighbours(self, edit_id: str) -> Neighbours:
         """Return nothing: clusters overlap as the paper has it, and a conflict decides between them for good."""
-        return None, None, []
-
-    def keys(self, encoded: Sequence[Encoded], targets: Sequence[str] | None = None) -> Tensor:
-        """Return the keys (n, d) of prompts; ``reference_quirks`` takes them of prompts and targets, as one batch."""
-        if not self.config.reference_quirks:
-            return pooled_states(self.router, encoded)
-        backbone = self.backbone
-        rows = [Example.of(item) for item in encoded]
-        if targets is not None and backbone.source is None:
-            rows = [
-                Example([*item.ids, *backbone.encode_target(target, item)], [], (0, 1))
-                for item, target in zip(encoded, targets, strict=True)
-            ]
-        size = self.config.edits_per_block
-        parts = [
-            EncoderBatch.of(rows[start : start + size], backbone.pad_id, backbone.device, last_column=True)
-            for start in range(0, len(rows), size)
-        ]
-        return torch.cat([self.router.pooled(part).cpu() for part in parts])
-
-    def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None) -> list[dict[str, Tensor]]:
-        """Return, per edit, the ``keys`` (n, d) of its prompts."""
-        pairs = [(self.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
-        if not pairs:
-            return []
-        keys = self.keys([encoded for encoded, _ in pairs], [target for _, target in pairs])
-        return [{"keys": part.clone()} for part in torch.split(keys, [len(edit.prompts) for edit in edits])]
+        return Neighbours(None, None, [])

@@ -1,53 +1,83 @@
-"""Calibration: what makes keys of prompts, and the scope, set by prompts that no edit should answer."""
+"""Calibration: fit what makes keys, and find the keys of prompts that no edit should answer, which set the scope."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from ..edit import prompt_key, prompt_text
 from ..errors import EditError
-from ..files import cache_folder
-from ..hooks.state_reader import pooled_parts, pooled_states
-from ..keys.encoder import Calibration
+from ..files import cache_folder, load_tensors, save_tensors
+from ..hooks.state_reader import pooled_prompts, pooled_states
+from ..keys.encoder import KeyEncoder
 from ..keys.grammar import make_pairs, make_prompts
-from ..keys.names import WordVectors
+from ..keys.keys import Keys
+from ..keys.names import WordCounts
 from ..keys.pooling import Pooling, token_weights
 from ..keys.projection import Projection
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
-    from ..backbones.batch import Encoded
     from ..config import MeloConfig
     from ..hooks.router import Router
-
-logger = logging.getLogger(__name__)
 
 BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
 SCOPE_SETTINGS = ("false_activation", "min_similarity")
-"""Settings that a calibration may state for itself, in its ``info``: they count in place of the store's."""
-ASKED_SIZE = 64
-"""Numbers of a key that come from what is asked."""
-VERSION = 5
-"""Counts changes of what a calibration is: kept ones of another version are made anew."""
+"""Settings that a calibration may state, in its ``info``: they override the store's."""
+RELATION_SIZE = 64
+"""Numbers of a key's relation vector."""
+VERSION = 6
+"""Counts changes of what a calibration holds: cached ones of another version are made again."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes keys, and the keys of the prompts that set the scope; a row of the store.
+
+    Attributes:
+        encoder: makes keys of pooled states and texts.
+        prompts: (n,) keys of the calibration prompts, in every form they may be asked in, and of their segments.
+        prompt_of: (n,) the number of the prompt that each key belongs to; ``None``: one key each.
+        info: where the prompts came from, how many there are, and settings of the scope.
+    """
+
+    encoder: KeyEncoder
+    prompts: Keys
+    prompt_of: Tensor | None
+    info: Mapping[str, Any]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors to store; vectors in float16, which moves the threshold by less than 1e-3."""
+        tensors = self.encoder.to_tensors()
+        for name, part in self.prompts.to_tensors().items():
+            tensors[f"prompts.{name}"] = part.half() if name in ("content", "relation") else part.contiguous()
+        if self.prompt_of is not None:
+            tensors["prompt_of"] = self.prompt_of
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Calibration:
+        """Make a calibration of what ``to_tensors`` returned."""
+        prompts = {name.removeprefix("prompts."): t for name, t in tensors.items() if name.startswith("prompts.")}
+        prompts = {name: part.float() if part.is_floating_point() else part for name, part in prompts.items()}
+        return cls(KeyEncoder.from_tensors(tensors), Keys.from_tensors(prompts), tensors.get("prompt_of"), info)
 
 
 def calibrate(
-    router: Router, config: MeloConfig, prompts: Sequence[Prompt], source: str, progress: Progress | None = None
+    router: Router, config: MeloConfig, prompts: Sequence[Prompt], origin: str, progress: Progress | None = None
 ) -> Calibration:
-    """Set the scope from ``prompts``, each in every form it may be asked in; documents are whitened on themselves too.
+    """Fit keys, and take the keys of ``prompts`` in every form they may be asked in.
+
+    Documents are their own fitting data: their states are whitened.
 
     Raises:
         EditError: if there are fewer prompts than the false-activation rate needs, or one cannot be tokenised.
@@ -57,51 +87,51 @@ def calibrate(
     encoded = [form for prompt in prompts for form in backbone.forms(prompt)]
     if backbone.documents:
         states = pooled_states(router, encoded, progress, "calibrating")
-        whitening = Projection.fit(states, min(config.key_size, states.shape[1]))
-        return Calibration(whitening, whitening(states), _info(source, prompts, states))
-    fitted = _fitted(router, config, () if source == BUILT_IN else prompts, progress)
-    pooled = pooled_parts(router, encoded, progress, "calibrating", fitted.pooling(backbone.tokenizer))
-    keys = fitted.keys(pooled.states, pooled.texts)
-    return replace(fitted, prompts=keys, info=_info(source, prompts, keys), of=torch.tensor(pooled.rows))
+        encoder = KeyEncoder(Projection.fit(states, min(config.key_size, states.shape[1])))
+        return Calibration(encoder, encoder.keys(states, ()), None, _info(origin, prompts, len(states)))
+    encoder = _fit_encoder(router, config, () if origin == BUILT_IN else prompts, progress)
+    pooled = pooled_prompts(router, encoded, progress, "calibrating", encoder.pooling(backbone.tokenizer))
+    keys = encoder.keys(pooled.states, pooled.texts)
+    return Calibration(encoder, keys, torch.tensor(pooled.rows), _info(origin, prompts, len(keys)))
 
 
-def _info(source: str, prompts: Sequence[Prompt], keys: Tensor) -> dict[str, Any]:
-    return {"source": source, "prompts": len(prompts), "keys": len(keys)}
+def _info(origin: str, prompts: Sequence[Prompt], keys: int) -> dict[str, Any]:
+    return {"source": origin, "prompts": len(prompts), "keys": keys}
 
 
-def _fitted(router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None) -> Calibration:
+def _fit_encoder(
+    router: Router, config: MeloConfig, prompts: Sequence[Prompt], progress: Progress | None
+) -> KeyEncoder:
     """Fit keys on the grammar's pairs of wordings, after counting words and tokens in its and the given prompts."""
     count, backbone = min(config.calibration_prompts, FITTED), router.backbone
-    built_in = make_prompts(count)
-    counted = list({prompt_key(prompt): prompt for prompt in (*built_in, *prompts)}.values())
-    words = WordVectors.fit([prompt_text(prompt) for prompt in counted])
-    weights = token_weights(_own_tokens(backbone.encode(prompt)) for prompt in counted)
-    first, second, asked = zip(*make_pairs(count), strict=True)
+    counted = list({prompt_key(prompt): prompt for prompt in (*make_prompts(count), *prompts)}.values())
+    words = WordCounts.fit([prompt_text(prompt) for prompt in counted])
+    weights = token_weights(_span_tokens(router, prompt) for prompt in counted)
+    first, second, relations = zip(*make_pairs(count), strict=True)
     wordings = [backbone.encode(text) for text in (*first, *second)]
-    path = _kept_at(router, config, "keys", [*(one.ids for one in wordings), weights.tolist(), words.counts.tolist()])
-    tensors = _read(path)
+    depends = [*(wording.ids for wording in wordings), weights.tolist(), words.counts.tolist()]
+    path = _cache_path(router, config, "keys", depends)
+    tensors = load_tensors(path)
     if tensors is None:
-        states = pooled_states(router, wordings, progress, "learning keys", Pooling(weights, words, backbone.tokenizer))
-        of_said, of_asked = states.chunk(2, 1)
-        size = min(config.key_size, of_said.shape[1])
-        made = Projection.fit_pairs(of_said[: len(first)], of_said[len(first) :], size)
-        asking = Projection.fit_classes(of_asked, torch.tensor(asked * 2), min(ASKED_SIZE, size))
-        tensors = {"mean": made.mean, "components": made.components}
-        tensors |= {"asking_mean": asking.mean, "asking_components": asking.components}
-        _write(path, tensors)
-    whitening = Projection(tensors["mean"], tensors["components"])
-    asking = Projection(tensors["asking_mean"], tensors["asking_components"])
-    return Calibration(whitening, torch.zeros(0, 0), {}, words, weights, None, asking)
+        pooling = Pooling(weights, words, backbone.tokenizer)
+        of_all, of_unnamed = pooled_states(router, wordings, progress, "learning keys", pooling).chunk(2, 1)
+        size = min(config.key_size, of_all.shape[1])
+        content = Projection.fit_pairs(of_all[: len(first)], of_all[len(first) :], size)
+        relation = Projection.fit_classes(of_unnamed, torch.tensor(relations * 2), min(RELATION_SIZE, size))
+        tensors = KeyEncoder(content, relation).to_tensors()
+        save_tensors(path, tensors)
+    return replace(KeyEncoder.from_tensors(tensors), words=words, token_weights=weights)
 
 
-def _own_tokens(encoded: Encoded) -> list[int]:
-    return encoded.ids[encoded.words.start : encoded.words.stop]
+def _span_tokens(router: Router, prompt: Prompt) -> list[int]:
+    encoded = router.backbone.encode(prompt)
+    return encoded.ids[encoded.span.start : encoded.span.stop]
 
 
-def _kept_at(router: Router, config: MeloConfig, kind: str, what: Sequence[Any]) -> Path:
-    """Return where a calibration of this model that depends on ``what`` is kept."""
+def _cache_path(router: Router, config: MeloConfig, kind: str, depends: Sequence[Any]) -> Path:
+    """Return where a calibration of this model is cached that depends on these values."""
     site = router.bank.sites[0]
-    parts = [VERSION, router.backbone.fingerprint(), router.locations.key_layer, config.key_size, site.dtype, *what]
+    parts = [VERSION, router.backbone.fingerprint(), router.locations.key_layer, config.key_size, site.dtype, *depends]
     name = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
     return cache_folder() / "calibrations" / f"{name}.{kind}"
 
@@ -111,10 +141,10 @@ def _check_enough(prompts: Sequence[Prompt], config: MeloConfig) -> None:
 
 
 def check_rate(distinct: int, config: MeloConfig) -> None:
-    """Refuse a false-activation rate that takes more prompts than so many different ones.
+    """Refuse a false-activation rate that needs more than ``distinct`` different prompts.
 
     Raises:
-        EditError: saying how many it takes.
+        EditError: saying how many it needs.
     """
     if distinct < (least := math.ceil(1 / config.false_activation)):
         raise EditError(
@@ -124,15 +154,16 @@ def check_rate(distinct: int, config: MeloConfig) -> None:
 
 
 def built_in_calibration(router: Router, config: MeloConfig, progress: Progress | None = None) -> Calibration:
-    """Calibrate on prompts of the package's grammar; the result is kept in the cache folder for the next store.
+    """Calibrate on prompts of the package's grammar; the result is cached for the next store.
 
     The grammar's questions say nothing about documents: where prompts are documents, they serve the whitening alone,
     and only near-exact repeats of an edit's text are in its scope.
     """
-    made = _grammar_calibration(router, config, progress)
+    calibration = _grammar_calibration(router, config, progress)
     if router.backbone.documents:
-        return replace(made, prompts=made.prompts[:0], info=made.info | {"scope": "near-exact"})
-    return made
+        info = {**calibration.info, "scope": "near-exact"}
+        return replace(calibration, prompts=calibration.prompts[:0], info=info)
+    return calibration
 
 
 def _grammar_calibration(router: Router, config: MeloConfig, progress: Progress | None) -> Calibration:
@@ -141,32 +172,9 @@ def _grammar_calibration(router: Router, config: MeloConfig, progress: Progress 
     _check_enough(prompts, config)
     # A few prompts as tokens stand for tokenizer and chat template.
     forms = [form for prompt in prompts[:50] for form in router.backbone.forms(prompt)]
-    path = _kept_at(router, config, "calibration", [*forms, *prompts])
-    if (kept := _read(path)) is not None:
-        return Calibration.from_tensors(kept, _info(BUILT_IN, prompts, kept["prompts"]))
-    made = calibrate(router, config, prompts, BUILT_IN, progress)
-    _write(path, made.to_tensors())
-    return Calibration.from_tensors(made.to_tensors(), made.info)  # as the next call will read it
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """Return the tensors of a file that ``_write`` made; ``None`` if it is not there or not whole."""
-    try:
-        check, blob = path.read_bytes()[:32], path.read_bytes()[32:]
-    except OSError:
-        return None
-    return load(blob) if hashlib.sha256(blob).digest() == check else None
-
-
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Keep tensors behind their checksum; a folder that cannot be written costs the next store some time, no more."""
-    blob, scratch = save(tensors), path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(hashlib.sha256(blob).digest() + blob)
-        scratch.replace(path)
-    except OSError as error:
-        logger.warning(
-            "the calibration is not kept for the next store: %s cannot be written (%s)", path, error.strerror
-        )
-        scratch.unlink(missing_ok=True)
+    path = _cache_path(router, config, "calibration", [*forms, *prompts])
+    if (tensors := load_tensors(path)) is not None:
+        return Calibration.from_tensors(tensors, _info(BUILT_IN, prompts, len(tensors["prompts.content"])))
+    calibration = calibrate(router, config, prompts, BUILT_IN, progress)
+    save_tensors(path, calibration.to_tensors())
+    return Calibration.from_tensors(calibration.to_tensors(), calibration.info)  # rounded, as the next call reads it

@@ -1,4 +1,4 @@
-"""The scope that all edits share: one similarity, calibrated by prompts that no edit should answer."""
+"""Scope: the one distance below which edits fire, set by prompts that no edit should answer."""
 
 from __future__ import annotations
 
@@ -10,73 +10,69 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..keys.similarity import Similarity
+from ..keys.keys import Keys
+from ..keys.similarity import similarities, word_index
+from .key_table import OwnedKeys
 
 SAME_WORDS = 0.99
-"""Similarity from which two prompts are the same words, case and punctuation aside."""
-
-LISTED = 4
-"""Nearest keys that each calibration prompt knows: so many removals are possible without a look at all keys."""
-SCORES = 2**20
+"""Similarity from which two prompts have the same words, case and punctuation aside."""
+CACHED = 4
+"""Nearest keys cached per calibration prompt. After that many removals the prompt is scored again."""
+SCORES_AT_ONCE = 2**20
 """Similarities of calibration prompts to keys that are computed at once."""
-NONE = -2.0
-"""Stands where a list has no key; less than any similarity."""
+NO_KEY = -2.0
+"""Similarity where a cache has no key; less than any other."""
 
 
 @dataclass(frozen=True)
 class NearestCache:
-    """The keys nearest to each of n calibration prompts, of the edits ``held`` at some time.
+    """The keys nearest to each of n calibration prompts, among those of the edits ``owners``.
 
     Attributes:
-        near: (n, LISTED) their similarities, descending.
-        owner: (n, LISTED) the edits that they belong to; -1 where there is none.
-        held: numbers of the edits among whose keys these are the nearest.
+        near: (n, CACHED) their similarities, descending.
+        owner: (n, CACHED) the edits that they belong to; -1 where there is none.
+        owners: numbers of the edits that were searched.
     """
 
     near: Tensor
     owner: Tensor
-    held: frozenset[int]
+    owners: frozenset[int]
 
-    def fit(self, prompts: int) -> bool:
-        """Return whether these can be lists of so many prompts: another version may have written others."""
+    def fits(self, prompts: int) -> bool:
+        """Return whether this can be the cache of so many prompts."""
         near, owner = self.near, self.owner
-        shapes = near.shape == owner.shape == (prompts, LISTED)
+        shapes = near.shape == owner.shape == (prompts, CACHED)
         return shapes and near.dtype == torch.float32 and owner.dtype == torch.int32 and bool(near.isfinite().all())
 
 
 class Scope:
-    """Calibration prompts, and for each the keys of edits that lie nearest to it.
+    """Calibration prompts, and for each the nearest keys of edits.
 
     With n prompts and m_i the largest similarity of prompt i to any edit's key, the scope is the
     ceil((n + 1)(1 - a))-th smallest m_i: an unrelated prompt like those of the calibration fires with probability at
     most a, however many edits there are (split conformal prediction on the maximum).
 
     The m_i follow every change at the cost of the change: a new edit is compared with the prompts alone, and where an
-    edit leaves, the next of the prompt's list takes its place.
+    edit leaves, the next cached key takes its place.
 
     Args:
-        similarity: how near a key lies to another.
-        prompts: (n, k) keys of the calibration prompts.
+        prompts: (n,) keys of the calibration prompts.
         false_activation: a, the stated share of such prompts that may fire.
         min_similarity: similarity below which nothing fires; decides while edits are few.
-        of: (n,) the prompt that each key is of, where prompts have several; its largest similarity counts.
+        prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity of a prompt counts.
     """
 
     def __init__(
-        self,
-        similarity: Similarity,
-        prompts: Tensor,
-        false_activation: float,
-        min_similarity: float,
-        of: Tensor | None,
+        self, prompts: Keys, false_activation: float, min_similarity: float, prompt_of: Tensor | None = None
     ) -> None:
-        self._by, self._prompts = similarity, prompts
-        self._of = (torch.arange(len(prompts)) if of is None else of.long()).to(prompts.device)
+        device = prompts.content.device
+        self._prompts = prompts
+        self._prompt_of = (torch.arange(len(prompts)) if prompt_of is None else prompt_of.long()).to(device)
         self._false_activation = false_activation
         self._min_similarity = min_similarity
-        self._words = similarity.listed(prompts, names=False)
-        self._near = torch.full((len(prompts), LISTED), NONE, device=prompts.device)  # descending; the very nearest
-        self._owner = torch.full((len(prompts), LISTED), -1, device=prompts.device)
+        self._words = word_index(prompts, names=False)
+        self._near = torch.full((len(prompts), CACHED), NO_KEY, device=device)  # descending; never misses the nearest
+        self._owner = torch.full((len(prompts), CACHED), -1, device=device)
         self._similarity: float | None = None
 
     @property
@@ -95,70 +91,70 @@ class Scope:
         """The similarity that the calibration prompts alone set, whatever ``min_similarity`` says; -1 without any."""
         if not len(self._prompts):
             return -1.0
-        best = self._near.new_full((int(self._of.max()) + 1,), -1.0)
-        best = best.scatter_reduce(0, self._of, self._near[:, 0], "amax")
+        best = self._near.new_full((int(self._prompt_of.max()) + 1,), -1.0)
+        best = best.scatter_reduce(0, self._prompt_of, self._near[:, 0], "amax")
         best = best[best < SAME_WORDS]
         place = math.ceil((len(best) + 1) * (1 - self._false_activation))
         if place > len(best):
             return math.inf
         return float(torch.kthvalue(best, place).values)
 
-    @property
-    def lists(self) -> tuple[Tensor, Tensor]:
-        """Similarities and owners of the keys that are listed for each prompt, see ``NearestCache``."""
-        return self._near, self._owner
+    def cache(self, owners: frozenset[int]) -> NearestCache:
+        """Return what ``restore`` can start from; ``owners`` are the edits whose keys were searched."""
+        return NearestCache(self._near, self._owner, owners)
 
-    def restore(self, near: Tensor, owner: Tensor) -> None:
-        """Take up lists that were made of the same prompts."""
+    def restore(self, cache: NearestCache) -> None:
+        """Start from a cache that was made with the same prompts."""
         self._similarity = None
-        self._near, self._owner = near.to(self._near), owner.to(self._owner)
+        self._near, self._owner = cache.near.to(self._near), cache.owner.to(self._owner)
 
-    def rescore(self, keys: Tensor, owner: Tensor, quiet: Tensor, which: Tensor | None = None) -> None:
-        """List the nearest of all keys (m, k) for some prompts, or for all; ``quiet`` keys do not count."""
+    def rescore(self, edits: OwnedKeys, which: Tensor | None = None) -> None:
+        """Find the nearest of all keys for some prompts, or for all; quiet keys do not count."""
         self._similarity = None
-        for part, near, own in self._nearest(keys, owner, quiet, which):
-            self._near[part], self._owner[part] = near, own
+        for part, near, owner in self._nearest(edits, which):
+            self._near[part], self._owner[part] = near, owner
 
-    def add(self, keys: Tensor, owner: Tensor, quiet: Tensor) -> None:
-        """Take new keys (m, k) into the lists."""
+    def add(self, edits: OwnedKeys) -> None:
+        """Compare new keys with the prompts."""
         self._similarity = None
-        for part, new, new_owner in self._nearest(keys, owner, quiet):
-            near, own = self._near[part], self._owner[part]
-            # What lies beyond a list's end is not known once a key has left it, so only nearer ones join. All lists
-            # that are empty have never had any.
-            listed = (near > NONE).sum(1, keepdim=True)
-            end = near.gather(1, (listed - 1).clamp(min=0))
-            new = torch.where((new > end) | (listed == 0), new, NONE)
-            self._near[part], at = torch.cat([near, new], 1).topk(LISTED, dim=1)
-            self._owner[part] = torch.cat([own, new_owner], 1).gather(1, at)
+        for part, new, new_owner in self._nearest(edits):
+            near, owner = self._near[part], self._owner[part]
+            # Which key comes after the last cached one is unknown once a key was removed, so only nearer ones join.
+            # Caches that are empty have never had any.
+            filled = (near > NO_KEY).sum(1, keepdim=True)
+            end = near.gather(1, (filled - 1).clamp(min=0))
+            new = torch.where((new > end) | (filled == 0), new, NO_KEY)
+            self._near[part], at = torch.cat([near, new], 1).topk(CACHED, dim=1)
+            self._owner[part] = torch.cat([owner, new_owner], 1).gather(1, at)
 
     def remove(self, owners: Sequence[int]) -> Tensor:
-        """Take edits off the lists; return the prompts whose lists are empty now, which must be scored again."""
+        """Remove edits from the caches; return the prompts whose caches are empty now, which must be scored again."""
         self._similarity = None
         hit = torch.isin(self._owner, torch.tensor(owners, device=self._owner.device))
         touched = torch.nonzero(hit.any(1)).flatten()
         if len(touched):
-            near, at = self._near[touched].masked_fill(hit[touched], NONE).sort(dim=1, descending=True)
+            near, at = self._near[touched].masked_fill(hit[touched], NO_KEY).sort(dim=1, descending=True)
             self._near[touched], self._owner[touched] = near, self._owner[touched].gather(1, at)
-        return touched[self._near[touched, 0] == NONE]
+        return touched[self._near[touched, 0] == NO_KEY]
 
     def _nearest(
-        self, keys: Tensor, owner: Tensor, quiet: Tensor, which: Tensor | None = None
+        self, edits: OwnedKeys, which: Tensor | None = None
     ) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
-        """Yield parts of the prompts (``which``: of some, ascending) with what is nearest to each of a part.
+        """Yield parts of the prompts (``which``: of these alone, ascending) with the nearest keys of each prompt.
 
-        That is similarities (n, LISTED), descending, and the owners of the keys.
+        A part comes with similarities (n, CACHED), descending, and the owners of the keys.
         """
+        keys, owner, quiet = edits
         count = len(self._prompts) if which is None else len(which)
-        listed, size = min(LISTED, len(keys)), max(1, SCORES // max(1, len(keys)))
-        pad, whole = (0, LISTED - listed), which is None and count <= size
-        names = None if whole else self._by.listed(keys, names=True)
+        found, size = min(CACHED, len(keys)), max(1, SCORES_AT_ONCE // max(1, len(keys)))
+        pad, whole = (0, CACHED - found), which is None and count <= size
+        names = None if whole else word_index(keys, names=True)
         for start in range(0, count, size):
             part = slice(start, start + size) if which is None else which[start : start + size]
-            prompts, found = self._prompts[part], None
+            prompts, mentions = self._prompts[part], None
             if names is not None:
-                found = names.mentioned_by(self._by.words(prompts))
-            elif self._words is not None:  # few keys: their names are looked up among the words of all prompts
-                found = self._words.mentions(self._by.words(keys))
-            near, at = self._by.between(prompts, keys, found).masked_fill_(quiet, NONE).topk(listed, dim=1)
-            yield part, functional.pad(near, pad, value=NONE), functional.pad(owner[at], pad, value=-1)
+                mentions = names.mentioned_by(prompts)
+            elif self._words is not None:  # few keys: look their names up among the words of all prompts
+                mentions = self._words.mentions(keys)
+            near, at = similarities(prompts, keys, mentions).masked_fill_(quiet, NO_KEY).topk(found, dim=1)
+            yield part, functional.pad(near, pad, value=NO_KEY), functional.pad(owner[at], pad, value=-1)

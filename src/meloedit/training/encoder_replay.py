@@ -62,7 +62,7 @@ class EncoderReplay:
             if threading.get_ident() == thread:  # others may be using the model
                 noted.append(output)
 
-        watched = skipped[-1:] + ([backbone.source] if at.first_edited_stack else [])
+        watched = skipped[-1:] + ([backbone.prompt_encoder] if at.first_edited_stack else [])
         handles = [module.register_forward_hook(note) for module in watched]
         try:
             with router.disabled():

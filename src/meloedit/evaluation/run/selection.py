@@ -100,7 +100,7 @@ def _readable(task: Task, backbone: Backbone, longest: int, prefixes: bool) -> T
             encoded = [backbone.encode(prefixed(name, prompt, chat) if name else prompt) for name in names]
             for answer in answers[:1]:  # the one that is scored by likelihood
                 backbone.encode_target(answer, encoded[0])
-            taken = max(len(one.ids) for one in encoded) + (longest if backbone.source is None else 0)
+            taken = max(len(one.ids) for one in encoded) + (longest if backbone.answer_follows_prompt else 0)
             room = backbone.documents or limit is None or taken <= limit
         except EditError:
             room = False

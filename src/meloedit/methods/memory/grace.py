@@ -165,7 +165,7 @@ class Grace(Method):
         """Return the feed-forward output at the authors' depth: T5 4 of 8, BERT 10 of 12; LLaMA 27 of 32 (WISE's)."""
         backbone = self.backbone
         prefix, layers = backbone.stacks[0]
-        depth = 10 / 12 if backbone.documents else 27 / 32 if backbone.source is None else 4 / 8
+        depth = 10 / 12 if backbone.documents else 27 / 32 if backbone.answer_follows_prompt else 4 / 8
         place = f"{prefix}.{int(depth * len(layers))}"
         return f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}"
 

@@ -127,7 +127,9 @@ class Melo(Method):
 
     def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
         """Tell the router where prompts end, where the answer follows them in one sequence."""
-        return nullcontext() if self.backbone.source is not None else self.editor.routing([len(r.prompt) for r in rows])
+        return (
+            self.editor.routing([len(r.prompt) for r in rows]) if self.backbone.answer_follows_prompt else nullcontext()
+        )
 
     def size(self) -> Size:
         """Return the numbers of all blocks and keys, and their bytes as stored."""

@@ -1,0 +1,100 @@
+"""Locations: where keys are taken and which modules are edited, by name where settings say so, else by structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+from .layers import compressed, feed_forward_output, linear_names
+
+if TYPE_CHECKING:
+    from ..config import MeloConfig
+    from .base import Backbone
+
+
+@dataclass(frozen=True)
+class Locations:
+    """The modules that an editor uses, by name.
+
+    Attributes:
+        key_layer: the module whose output gives the keys.
+        modules: the edited linear modules.
+        first_edited_layer: number of the first edited layer in its stack.
+        first_edited_stack: number of that stack.
+    """
+
+    key_layer: str
+    modules: tuple[str, ...]
+    first_edited_layer: int
+    first_edited_stack: int = 0
+
+
+def locate(backbone: Backbone, config: MeloConfig) -> Locations:
+    """Choose the key layer and the edited modules: what ``config`` names is checked, the rest follows structure.
+
+    Raises:
+        ModelError: naming the modules that exist, if a name is wrong or the key layer is not below the edited ones.
+    """
+    modules = _edited_modules(backbone, config)
+    first = min(backbone.place_of(name) for name in modules)
+    key_layer = _key_layer(backbone, config, first)
+    encoder_edited = not backbone.answer_follows_prompt and first[0] < len(backbone.stacks) - 1
+    if encoder_edited and config.reach == "answer":
+        raise ModelError("blocks in the encoder act on the prompt: edit decoder modules, or set reach to 'all'")
+    return Locations(key_layer, modules, first[1], first[0])
+
+
+def _edited_modules(backbone: Backbone, config: MeloConfig) -> tuple[str, ...]:
+    if config.modules is not None:
+        return _existing(backbone, config.modules)
+    prefix, layers = backbone.stacks[-1]
+    names = [f"{prefix}.{i}" for i in last_layers(len(layers), config.layers)]
+    return tuple(f"{name}.{feed_forward_output(backbone.model.get_submodule(name), name)}" for name in names)
+
+
+def _existing(backbone: Backbone, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the linear modules of these names; those that end in ``?`` need not exist."""
+    names, family = linear_names(backbone.model), type(backbone.model).__name__
+    for name in wanted:
+        if not name.endswith("?") and name not in names:
+            raise ModelError(f"no linear module {name!r} in {family}; it has: {', '.join(compressed(names))}")
+    existing = [name.rstrip("?") for name in wanted if name.rstrip("?") in names]
+    if not existing:
+        raise ModelError(f"none of the modules {', '.join(wanted)} is in {family}")
+    return tuple(existing)
+
+
+def _key_layer(backbone: Backbone, config: MeloConfig, first: tuple[int, int]) -> str:
+    """Return the key layer, which must lie where the prompt is read and below the first edited layer."""
+    prefix, layers = backbone.stacks[0]
+    span = f"{prefix}.0 to .{len(layers) - 1}"
+    key_layer = config.key_layer
+    if key_layer is None:
+        top = first[1] if first[0] == 0 else len(layers)
+        key_layer = f"{prefix}.{key_layer_index(len(layers), config.key_depth, top)}"
+    elif key_layer not in dict(backbone.model.named_modules()):
+        raise ModelError(f"no module {key_layer!r} to take keys from; layers: {span}")
+    place = backbone.place_of(key_layer)
+    if place[0] != 0:
+        raise ModelError(f"key_layer {key_layer!r} must lie where the prompt is read, in {span}")
+    if place >= first:
+        below = f"{backbone.stacks[first[0]][0]}.{first[1]}"
+        raise ModelError(f"key_layer {key_layer!r} must lie below the first edited layer, {below}")
+    return key_layer
+
+
+def last_layers(total: int, count: int) -> list[int]:
+    """Return the indices of the last ``count`` of ``total`` layers, of all of them where there are fewer."""
+    return list(range(max(0, total - count), total))
+
+
+def key_layer_index(total: int, depth: float, first_edited: int) -> int:
+    """Return the index of the key layer: ``depth`` of the way up, and below the first edited layer."""
+    index = min(round(depth * total), first_edited - 1)
+    if index < 0:
+        raise ModelError(
+            f"the first edited layer is layer {first_edited}: edit later layers, keys are taken below them"
+        )
+    return index

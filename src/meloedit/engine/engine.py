@@ -1,0 +1,182 @@
+"""Engine: one model, its policy and its store kept in step. What answers is always what is stored."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from ..errors import ModelError
+from ..hooks.blocks import block_from_tensors
+from ..hooks.encoder_router import EncoderRouter
+from ..hooks.key_reader import KeyReader
+from ..hooks.router import Router
+from ..hooks.state_reader import pooled_prompts
+from ..keys.pooling import PooledStates, Pooling
+from ..keys.similarity import Evidence
+from ..results import Neighbours, Route
+from ..routing.policy import Changes
+from .prompt_lookup import PromptLookup
+
+if TYPE_CHECKING:
+    from ..backbones import Backbone, Locations
+    from ..backbones.batch import Encoded
+    from ..config import MeloConfig
+    from ..store import Store, StoredEdit
+    from ..types import Progress
+    from .mode import Mode
+
+T = TypeVar("T")
+
+BLOCKS_AT_ONCE = 64
+"""Blocks that are read from the store at once."""
+
+
+class Engine:
+    """Hooks the model at once; ``follow`` a store to have any edits.
+
+    A *holder* is the record that holds a block: the edit's, or, where edits share a block, the first of its batch's.
+
+    Args:
+        backbone: the model.
+        locations: its key layer and edited modules.
+        config: settings.
+        open_mode: makes the parts that the modes differ in, given the hooks and the settings.
+
+    Raises:
+        ModelError: if the modules do not run as hooks need them to, or the rank is too large for one.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        locations: Locations,
+        config: MeloConfig,
+        open_mode: Callable[[Router, MeloConfig], Mode],
+    ) -> None:
+        self.backbone = backbone
+        self.config = config
+        self.modules = locations.modules
+        self.lock = threading.RLock()  # guards policy and blocks
+        router_class = Router if backbone.answer_follows_prompt else EncoderRouter
+        self.router = router_class(backbone, locations, KeyReader(backbone, config.key_tokens), self, self.lock)
+        try:
+            self._check_rank()
+            self.mode = open_mode(self.router, config)
+        except BaseException:
+            self.router.detach()
+            raise
+        self.policy = self.mode.policy
+        self.store: Store
+        self.prompts = PromptLookup()
+        self._followed = 0  # revision
+        self._record: dict[str, int] = {}  # id of an enabled edit -> its record
+        self._holder_of_record: dict[int, int] = {}
+        self._uses: Counter[int] = Counter()  # holder -> how many enabled edits it serves
+
+    def _check_rank(self) -> None:
+        narrow = min(self.router.bank.sites, key=lambda site: min(site.inputs, site.outputs))
+        if self.config.rank > min(narrow.inputs, narrow.outputs):
+            raise ModelError(
+                f"rank {self.config.rank} is more than {narrow.name} has: {narrow.inputs} in, {narrow.outputs} out"
+            )
+
+    # -- following the store
+
+    def follow(self, store: Store) -> None:
+        """Answer with the edits of ``store``."""
+        self.store = store
+        self._refresh()
+
+    def change(self, transaction: Callable[[], int]) -> int:
+        """Run a transaction of the store, answer with what it stored, and return the revision."""
+        with self.store.writing():  # no other thread's transaction comes between: what answers is what is stored
+            before = self.store.revision
+            revision = transaction()
+            if revision != before:
+                self._refresh()
+                self.mode.write_cache(self.store)
+            return revision
+
+    def _refresh(self) -> None:
+        """Follow what changed in the store since the last time."""
+        ids = self.store.changed_since(self._followed)
+        if ids is None:
+            ids = frozenset(self.prompts.ids.union(stored.edit.id for stored in self.store.edits()))
+        self._followed = self.store.revision
+        stored = {edit_id: found for edit_id in ids if (found := self.store.find(edit_id)) is not None}
+        self.prompts.follow({edit_id: stored[edit_id].edit if edit_id in stored else None for edit_id in ids})
+        in_order = sorted(stored.items(), key=lambda item: item[1].record)
+        changes = Changes(ids, {edit_id: found for edit_id, found in in_order if found.enabled})
+        # Tensors made under a caller's inference_mode could not be changed outside of it.
+        with self.lock, torch.inference_mode(False):
+            self._follow_blocks(changes)
+            self.policy.follow(self.store, changes)
+
+    def _follow_blocks(self, changes: Changes) -> None:
+        """Make the bank hold the blocks of the enabled edits."""
+        for edit_id in changes.ids:
+            if (record := self._record.pop(edit_id, None)) is not None:
+                self._uses[self._holder_of_record.pop(record)] -= 1
+        for edit_id, stored in changes.active.items():
+            self._record[edit_id], self._holder_of_record[stored.record] = stored.record, stored.holder
+            self._uses[stored.holder] += 1
+        unused = [holder for holder, uses in self._uses.items() if not uses]
+        bank = self.router.bank
+        bank.remove(unused)
+        for holder in unused:
+            del self._uses[holder]
+        missing = {stored.holder: stored for stored in changes.active.values() if stored.holder not in bank.owners}
+        self._read_blocks(missing)
+
+    def _read_blocks(self, missing: Mapping[int, StoredEdit]) -> None:
+        """Read blocks from the store; ``missing`` names for each holder an edit that it serves."""
+        holders, to_come = list(missing), Counter(stored.rank for stored in missing.values())
+        for start in range(0, len(holders), BLOCKS_AT_ONCE):
+            for owners, tensors in self.store.block_stacks(holders[start : start + BLOCKS_AT_ONCE]):
+                block, rank = block_from_tensors(tensors, self.modules), missing[owners[0]].rank
+                reaches = [missing[owner].reach for owner in owners]
+                self.router.bank.add_all(owners, block, reaches, to_come[rank])
+                to_come[rank] -= len(owners)
+
+    # -- what the hooks ask
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """The weights of tokens in the means that keys are made of."""
+        return self.policy.pooling
+
+    def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
+        """Return for each of B prompts the holder of the block that answers (-1: none), and its route."""
+        with self.lock:
+            records, routes = self.policy.decide(pooled)
+            return [self._holder_of_record.get(record, record) for record in records], routes
+
+    # -- what callers ask
+
+    def route(self, encoded: Sequence[Encoded], progress: Progress | None = None) -> list[Route]:
+        """Return the routes of prompts, running only the layers up to the key layer."""
+        return self._with_keys(encoded, lambda pooled: self.policy.decide(pooled)[1], progress)
+
+    def evidence(self, encoded: Sequence[Encoded]) -> list[Evidence | None]:
+        """Return the terms of each prompt's similarity to its nearest edit; ``None`` where there are none."""
+        return self._with_keys(encoded, self.policy.evidence)
+
+    def _with_keys(
+        self, encoded: Sequence[Encoded], ask: Callable[[PooledStates], list[T]], progress: Progress | None = None
+    ) -> list[T]:
+        """Pool the states of prompts and ask the policy; again, if another thread calibrates meanwhile."""
+        while True:
+            pooling = self.policy.pooling
+            pooled = pooled_prompts(self.router, encoded, progress, "routing", pooling)
+            with self.lock:
+                if self.policy.pooling is pooling:
+                    return ask(pooled)
+
+    def neighbours(self, edit_id: str) -> Neighbours:
+        """Return the nearest other edit, and the edits whose scopes overlap this one's; nothing if it is disabled."""
+        with self.lock:
+            return self.policy.neighbours(edit_id)

@@ -1,0 +1,115 @@
+"""Mode: the parts that the default mode and the paper mode differ in, chosen once when an editor is made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import EditError, StoreError
+from ..routing.nearest import NearestPolicy
+from ..training.trainer import Trainer
+from .recalibration import Recalibration
+
+if TYPE_CHECKING:
+    from ..backbones.batch import Example
+    from ..config import MeloConfig
+    from ..hooks.router import Router
+    from ..routing.policy import Policy
+    from ..store import Store
+    from ..training.trainer import Trained
+    from ..types import Progress, Prompt
+
+logger = logging.getLogger(__name__)
+
+
+class BlockTrainer(Protocol):
+    """Trains the blocks of some edits."""
+
+    def train(
+        self, edits: Sequence[tuple[str, Sequence[Example]]], progress: Callable[[int], None] | None = None
+    ) -> list[Trained]:
+        """Return one result per edit, given as its id and rows; ``progress`` is told how many edits hold."""
+
+
+class Mode(Protocol):
+    """One way to edit."""
+
+    @property
+    def policy(self) -> Policy:
+        """Decides which edit answers."""
+
+    @property
+    def trainer(self) -> BlockTrainer:
+        """Trains blocks."""
+
+    @property
+    def stores_all(self) -> bool:
+        """Whether an edit that does not hold is stored all the same, since its batch shares the block."""
+
+    def batch_size(self, edits_per_block: int | None) -> int:
+        """Return how many edits train at once, and are stored in one transaction.
+
+        Raises:
+            EditError: if so many edits cannot share a block.
+        """
+
+    def calibrate(
+        self,
+        store: Store,
+        prompts: Sequence[Prompt] | None,
+        origin: str,
+        scope: Mapping[str, float],
+        progress: Progress | None,
+    ) -> int:
+        """Put a new calibration in force, see ``Recalibration``; return the new revision."""
+
+    def prepare(self, store: Store, progress: Progress | None) -> int:
+        """Do what the first edit needs; return the new revision."""
+
+    def write_cache(self, store: Store) -> None:
+        """Write what the policy derived to the store, where that is due; called while nothing can change."""
+
+
+class DefaultMode:
+    """A block per edit, the nearest key, a calibrated scope; implements ``Mode``."""
+
+    stores_all = False
+
+    def __init__(self, router: Router, config: MeloConfig) -> None:
+        self._router, self._config = router, config
+        self.policy = NearestPolicy(router, config)
+        self.trainer = Trainer(router, config)
+
+    def batch_size(self, edits_per_block: int | None) -> int:
+        """Return how many edits train at once; each has a block of its own."""
+        if edits_per_block is not None:
+            raise EditError("edits_per_block: every edit has a block of its own in the default mode; leave it out")
+        return self._config.train_batch_size
+
+    def calibrate(
+        self,
+        store: Store,
+        prompts: Sequence[Prompt] | None,
+        origin: str,
+        scope: Mapping[str, float],
+        progress: Progress | None,
+    ) -> int:
+        """Put a new calibration in force, see ``Recalibration``; return the new revision."""
+        recalibration = Recalibration(self._router, self.policy, store)
+        calibration, keys = recalibration.make(prompts, origin, scope, progress)
+        return store.calibrate(calibration.to_tensors(), calibration.info, keys)
+
+    def prepare(self, store: Store, progress: Progress | None) -> int:
+        """Calibrate on the package's own prompts."""
+        return self.calibrate(store, None, "given", {}, progress)
+
+    def write_cache(self, store: Store) -> None:
+        """Write the scope's cache to the store, once in so many changes."""
+        if (tensors := self.policy.cache_to_store()) is None:
+            return
+        try:
+            store.keep_scope_cache(tensors)
+        except StoreError as error:
+            why = error.__cause__ or error
+            logger.warning("the change is stored, but not the scope's cache, which makes opening faster (%s)", why)

@@ -1,0 +1,121 @@
+"""What an editor is besides a tool for editing: a collection of stored edits, and an edited model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from ..edit import prompt_list
+from ..keys.keys import Keys
+from ..keys.similarity import Evidence
+from ..results import Answer, Check, Neighbours, Route
+from ..types import Form, Progress, Prompt
+from .answering import Answerer
+from .checking import check_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..store import Revision, StoredEdit
+    from .engine import Engine
+
+
+class StoreView:
+    """Reads the store of an engine: ``len``, ``in``, ``[id]``, iteration, history."""
+
+    engine: Engine
+
+    def __len__(self) -> int:
+        """Return how many edits are stored."""
+        return len(self.edits())
+
+    def __bool__(self) -> bool:
+        """Return true, also without edits."""
+        return True
+
+    def __contains__(self, edit_id: object) -> bool:
+        """Return whether an edit of this id is stored."""
+        return isinstance(edit_id, str) and self.engine.store.find(edit_id) is not None
+
+    def __getitem__(self, edit_id: str) -> StoredEdit:
+        """Return a stored edit; the error for an unknown id names ids like it."""
+        return self.engine.store.get(edit_id)
+
+    def __iter__(self) -> Iterator[StoredEdit]:
+        """Yield the stored edits, oldest first."""
+        return iter(self.edits())
+
+    def edits(self) -> list[StoredEdit]:
+        """Return the stored edits, oldest first."""
+        return self.engine.store.edits()
+
+    def history(self, edit_id: str | None = None, limit: int | None = None) -> list[Revision]:
+        """Return every change, oldest first."""
+        return self.engine.store.history(edit_id, limit)
+
+
+class ModelView:
+    """Asks the edited model of an engine: answers, routes, keys."""
+
+    engine: Engine
+
+    def ask(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        form: Form | None = None,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+        **kwargs: Any,
+    ) -> list[Answer]:
+        """Answer prompts, greedily unless ``kwargs`` for ``generate`` say otherwise, and say how each was routed.
+
+        Args:
+            prompts: one or many; a list of chat messages is one prompt.
+            form: ``chat`` puts strings into the chat template, ``raw`` does not; ``None``: raw.
+            batch_size: prompts per call of ``generate``.
+            progress: told how many prompts are done.
+            kwargs: passed to ``generate``.
+        """
+        return Answerer(self.engine, batch_size, progress).answer(prompt_list(prompts), form, kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Call ``generate`` on the edited model."""
+        return self.engine.router.generate(*args, **kwargs)
+
+    def route(
+        self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, progress: Progress | None = None
+    ) -> list[Route]:
+        """Say which edit each prompt would reach, running only the layers up to the key layer."""
+        return self.engine.route(
+            [self.engine.backbone.encode(prompt, form) for prompt in prompt_list(prompts)], progress
+        )
+
+    def evidence(self, prompts: Prompt | Sequence[Prompt], form: Form | None = None) -> list[Evidence | None]:
+        """Return the terms of each prompt's similarity to its nearest edit; ``None`` without edits or in paper mode."""
+        return self.engine.evidence([self.engine.backbone.encode(prompt, form) for prompt in prompt_list(prompts)])
+
+    def keys(self, prompts: Prompt | Sequence[Prompt]) -> Keys | Tensor:
+        """Return the keys (n,) of prompts as the index compares them; in paper mode raw states (n, d)."""
+        return self.engine.policy.keys([self.engine.backbone.encode(prompt) for prompt in prompt_list(prompts)])
+
+    def check(self, batch_size: int = 32, progress: Progress | None = None) -> Check:
+        """Ask every edit again, in every wording and form, and look for edits whose scopes overlap."""
+        return check_store(self.engine, batch_size, progress)
+
+    def neighbours(self, edit_id: str) -> Neighbours:
+        """Return the nearest other edit, and the edits whose scopes overlap this one's; nothing if it is disabled."""
+        return self.engine.neighbours(edit_id)
+
+    @property
+    def last_routes(self) -> list[Route]:
+        """How the prompts that this thread asked last were routed."""
+        return self.engine.router.last_routes
+
+    def prompt_lengths(self, lengths: Sequence[int]) -> AbstractContextManager[None]:
+        """State how many real tokens of each row are prompt, for this thread's plain ``model(...)`` calls."""
+        return self.engine.router.prompt_lengths(lengths)
+
+    def base_model(self) -> AbstractContextManager[None]:
+        """Let this thread's calls in the block see the base model."""
+        return self.engine.router.disabled()

@@ -1,0 +1,78 @@
+"""KeyReader: which tokens of a prompt make its key, and which sentences of it get keys besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..backbones.chat import Span
+from ..keys.pooling import Pooling, span_weights, text_start
+from ..keys.segments import Segmenter
+from ..types import KeyTokens
+
+if TYPE_CHECKING:
+    from ..backbones import Backbone
+    from ..backbones.batch import Encoded
+
+
+class KeyReader:
+    """Knows which of a prompt's tokens make its key.
+
+    Args:
+        backbone: the model and its tokenizer.
+        key_tokens: ``words``: those of the user's words; ``last``: the last token (the paper); ``position``: the last
+            position of the padded batch (the released code).
+    """
+
+    def __init__(self, backbone: Backbone, key_tokens: KeyTokens = "words") -> None:
+        self.backbone, self.key_tokens = backbone, key_tokens
+        self._segmenter = Segmenter(backbone.tokenizer)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether keys depend on the text of a prompt and of its sentences, beside its states."""
+        return self.key_tokens == "words" and not self.backbone.documents
+
+    def span(self, ids: Sequence[int]) -> Span:
+        """Return the span of a prompt's tokens that its key is taken of."""
+        return self.backbone.user_span(ids) if self.key_tokens == "words" else Span(len(ids) - 1, len(ids), True)
+
+    def locate(self, encoded: Encoded) -> Encoded:
+        """Return an encoded prompt with the span that its key is taken of."""
+        return encoded if self.key_tokens == "words" else replace(encoded, span=self.span(encoded.ids))
+
+    def segments(self, ids: Sequence[int], span: Span) -> list[Span]:
+        """Return the spans of the sentences and lines of a prompt's words, where there are several."""
+        if not self.reads_text:
+            return []
+        return [Span(start, stop, span.known) for start, stop in self._segmenter(ids, span.start, span.stop)]
+
+    def with_segments(self, encoded: Sequence[Encoded]) -> tuple[list[Encoded], list[int]]:
+        """Return prompts, each followed by its segments as prompts of their own, and the prompt's number for each."""
+        parts, rows = [], []
+        for i, prompt in enumerate(map(self.locate, encoded)):
+            segments = self.segments(prompt.ids, prompt.span)
+            parts += [prompt, *(replace(prompt, span=span) for span in segments)]
+            rows += [i] * (1 + len(segments))
+        return parts, rows
+
+    def text(self, ids: Sequence[int], span: Span) -> str:
+        """Return the text of a span of a prompt's tokens."""
+        return self.backbone.decode(ids[text_start(span.start) : span.stop])
+
+    def texts(self, encoded: Sequence[Encoded]) -> list[str]:
+        """Return the texts of prompts' spans."""
+        return [self.text(prompt.ids, prompt.span) for prompt in encoded]
+
+    def weights(
+        self, ids: Sequence[int], span: Span, columns: Sequence[int], length: int, pooling: Pooling | None
+    ) -> Tensor:
+        """Return the weights (p, length) of a span's tokens, which stand at ``columns`` of a row."""
+        of_span = span_weights(ids, span.bounds, pooling)
+        weights = torch.zeros(len(of_span), length)
+        weights[:, columns[span.start : span.stop]] = of_span
+        return weights
