@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..edit import Edit
+from ..hooks.blocks import block_to_tensors
 from ..results import EditReport
 from ..routing.index import SAME_KEY
 from ..store.store import Record
@@ -76,12 +77,7 @@ def _store(live: Live, part: Sequence[PreparedEdit], trained: Sequence[Trained],
         )
         if not reason:
             shared = bool(records) and result.block is trained[0].block
-            block = {
-                f"{name}.{factor}": t
-                for name, pair in result.block.items()
-                for factor, t in zip("AB", pair, strict=True)
-                if not shared  # the first record of the batch has it
-            }
+            block = {} if shared else block_to_tensors(result.block)  # the first record of the batch has it
             records.append(Record(item.edit, result.rank, live.config.reach, facts, block, own))
             removed += item.replaced
     find = live.store.find

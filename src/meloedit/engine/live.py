@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..edit import prompt_text
 from ..errors import EditError, ModelError, StoreError
+from ..hooks.blocks import block_from_tensors
 from ..hooks.encoder_router import EncoderRouter
 from ..hooks.router import Router
 from ..hooks.state_reader import pooled_states, texts_of
@@ -147,9 +148,9 @@ class Live:
                 reach = {wanted[name].record: wanted[name].reach for name in names}
                 blocks, keys = store.stacks(names)
                 for numbers, block in blocks:
-                    pairs = {module: (block[f"{module}.A"], block[f"{module}.B"]) for module in self.modules}
-                    rank = pairs[self.modules[0]][0].shape[1]
-                    bank.add_all(numbers, pairs, [reach[n] for n in numbers], to_come[rank])  # type: ignore[misc]
+                    stack = block_from_tensors(block, self.modules)
+                    rank = stack[self.modules[0]].a.shape[1]
+                    bank.add_all(numbers, stack, [reach[n] for n in numbers], to_come[rank])  # type: ignore[misc]
                     to_come[rank] -= len(numbers)
                 for numbers, own in keys:
                     self.index.add_all(numbers, own["keys"], own["quiet"], len(missing) - start)

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..errors import RoutingError
 from ..keys.pooling import PooledStates, weighted_means
 from ..results import Boundary, Route
-from .blocks import BlockBank, RowBlocks
+from .bank import BlockBank
+from .blocks import RowBlocks
 
 Outcome = tuple[Sequence[Route], int]
 """The routes of a batch's rows, and how many rows each prompt has."""

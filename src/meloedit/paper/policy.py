@@ -13,6 +13,7 @@ from torch import Tensor
 from ..backbones.batch import EncoderBatch, Example
 from ..engine.live import Live
 from ..errors import EditError
+from ..hooks.blocks import block_from_tensors
 from ..hooks.state_reader import pooled_states
 from ..keys.pooling import PooledStates
 from ..results import Route
@@ -88,8 +89,7 @@ class PaperLive(Live):
                 del self._sharing[holder]
             missing = sorted({stored.holder for stored in wanted.values()}.difference(bank.owners))
             for holder, found in store.records(missing).items() if missing else ():
-                block = found.block
-                bank.add(holder, {name: (block[f"{name}.A"], block[f"{name}.B"]) for name in self.modules}, "all")
+                bank.add(holder, block_from_tensors(found.block, self.modules), "all")
 
     def _walk(self, steps: Sequence[Step], tell: bool) -> None:
         """Let steps happen to the index; ``tell`` what they make it forget, unless that was told before."""
