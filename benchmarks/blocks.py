@@ -1,4 +1,4 @@
-"""How small an edit's block can be: rank, modules, places, a fixed A, int8, against what it still answers.
+"""How small an edit's block can be: rank, modules, answer positions, a fixed A, int8, against what it still answers.
 
     python benchmarks/blocks.py --edits counterfact-train.jsonl.gz --edits zsre_mend_train_1000.jsonl.gz
 
@@ -26,7 +26,8 @@ from meloedit import Editor, MeloConfig
 from meloedit.backbones.batch import Example
 from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.evaluation.tasks.task import Item
-from meloedit.hooks.blocks import Site
+from meloedit.hooks.blocks import Factors, Site
+from meloedit.training.optimizer import learning_rates
 from meloedit.training.trainer import Trained, Trainer, group_rows, seeded
 
 PART = 32
@@ -42,7 +43,7 @@ SMALL: dict[str, Any] = {"rank": 1, "position_lr_scale": 3.0}
 SHAPES: dict[str, dict[str, Any]] = {
     "default": {},
     "rank 1": {"rank": 1},
-    "rank 1, places x3": SMALL,
+    "rank 1, positions x3": SMALL,
     "rank 1, two layers": SMALL | {"layers": 2},
     "rank 1, one layer": SMALL | {"layers": 1},
     "rank 1, attention of three layers": SMALL | {"modules": attention(27, 28, 29)},
@@ -55,11 +56,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def fixed_rates(site: Site, width: int) -> Tensor:
-    """Return the rates at which the columns of A learn where A is the same for all edits: places alone do."""
-    rates = torch.zeros(width)
-    rates[site.inputs :] = site.size
-    return rates
+def fixed_rates(sites: Sequence[Site]) -> dict[str, float]:
+    """Return the rates at which the factors learn where A is the same for all edits."""
+    return learning_rates(sites) | {f"{site.name}.A": 0.0 for site in sites}
 
 
 @dataclass
@@ -83,8 +82,8 @@ class Shape:
     @property
     def numbers(self) -> int:
         """Numbers of a block of the first rank."""
-        places, sites = self.editor.config.answer_positions or 0, self.editor.router.bank.sites
-        width = sum((0 if self.fixed else site.inputs) + places + site.outputs for site in sites)
+        positions, sites = self.editor.config.answer_positions or 0, self.editor.router.bank.sites
+        width = sum((0 if self.fixed else site.inputs) + positions + site.outputs for site in sites)
         return width * self.editor.config.rank
 
     def rows(self, prompt: Any, target: str) -> list[Example]:
@@ -97,7 +96,7 @@ class Shape:
         trainer = Trainer(self.editor.router, self.editor.config)
         given = [(item.edit.id, self.rows(item.edit.prompt, item.edit.target)) for item in items]
         began = time.process_time()
-        rates = mock.patch("meloedit.training.optimizer._column_rates", fixed_rates) if self.fixed else nullcontext()
+        rates = mock.patch("meloedit.training.optimizer.learning_rates", fixed_rates) if self.fixed else nullcontext()
         seeds = mock.patch("meloedit.training.trainer.seeded", lambda seed, rank, _: seeded(seed, rank, "all"))
         with rates, seeds if self.fixed else nullcontext():
             trained = trainer.train(given)
@@ -115,17 +114,21 @@ class Shape:
         """Return for each form which rows are answered by the blocks, rounded to int8 where ``coarse``."""
         rank = max(result.rank for result in trained)
         tables = {
-            site.name: [
-                torch.stack(side)
-                for side in zip(*(padded(result, site.name, rank, coarse) for result in trained), strict=True)
-            ]
+            site.name: Factors(
+                *(
+                    torch.stack(factors)
+                    for factors in zip(*(padded(result, site.name, rank, coarse) for result in trained), strict=True)
+                )
+            )
             for site in self.editor.router.bank.sites
         }
         hit: dict[tuple[int, int], bool] = {}
         places = {id(row): (i, k) for i, own in enumerate(rows) for k, row in enumerate(own)}
         for group in group_rows(self.editor.router, [(str(i), own) for i, own in enumerate(rows)], self.editor.config):
             batch: Any = group.replay.batch
-            logits = group.replay.logits({name: (a[group.edit], b[group.edit]) for name, (a, b) in tables.items()})
+            logits = group.replay.logits(
+                {name: Factors(*(factor[group.edit] for factor in factors)) for name, factors in tables.items()}
+            )
             misses = torch.zeros(len(batch.rows))
             misses.index_add_(0, batch.flat_rows, (logits.argmax(1) != batch.flat_targets).float())
             hit |= {places[id(row)]: count == 0 for row, count in zip(batch.rows, misses.tolist(), strict=True)}
@@ -146,13 +149,14 @@ class Shape:
         }
 
 
-def padded(result: Trained, name: str, rank: int, coarse: bool) -> tuple[Tensor, Tensor]:
-    """Return a block's A and B of a module, widened to a rank by zeros."""
-    a, b = (factor.float() for factor in result.block[name])
-    if coarse:  # a scale for each of the p directions
-        (a, b) = (int8(a, 1), int8(b, 0))
-    more = rank - len(a)
-    return torch.nn.functional.pad(a, (0, 0, 0, more)), torch.nn.functional.pad(b, (0, more))
+def padded(result: Trained, name: str, rank: int, coarse: bool) -> Factors:
+    """Return a block's factors at a module, widened to a rank by zeros."""
+    a, b, p = (factor.float() for factor in result.block[name])
+    if coarse:  # a scale for each of the rank's directions, one for A and P
+        a, p = int8(torch.cat([a, p], 1), 1).split([a.shape[1], p.shape[1]], 1)
+        b = int8(b, 0)
+    pad, more = torch.nn.functional.pad, rank - len(a)
+    return Factors(pad(a, (0, 0, 0, more)), pad(b, (0, more)), pad(p, (0, 0, 0, more)))
 
 
 def int8(factor: Tensor, along: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from models import Loaded
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.hooks.blocks import Block, Site
+from meloedit.hooks.blocks import Block, Factors, Site, block_to_tensors
 from meloedit.store.store import Record
 
 AT_ONCE = 500
@@ -19,13 +19,13 @@ def made_up_block(
     sites: tuple[Site, ...], config: MeloConfig, generator: torch.Generator, scale: float = 1e-3
 ) -> Block:
     """Return a block of small random numbers."""
-    rank, places = config.rank, config.answer_positions or 0
+    rank, positions = config.rank, config.answer_positions or 0
+
+    def draw(*shape: int) -> torch.Tensor:
+        return (torch.randn(*shape, generator=generator) * scale).half()
+
     return {
-        site.name: (
-            (torch.randn(rank, site.inputs + places, generator=generator) * scale).half(),
-            (torch.randn(site.outputs, rank, generator=generator) * scale).half(),
-        )
-        for site in sites
+        site.name: Factors(draw(rank, site.inputs), draw(site.outputs, rank), draw(rank, positions)) for site in sites
     }
 
 
@@ -44,9 +44,10 @@ def _records(editor: Editor, count: int) -> Iterator[Record]:
         like = prompts[torch.randint(len(prompts), (1,), generator=generator)]  # as edits lie among ordinary prompts
         said, asked, words = like.split([by.said, by.asked, by.size - by.said - by.asked], 1)
         keys = torch.cat([_moved(said, generator), _moved(asked, generator), words.expand(2, -1)], 1)
-        flat = {f"{name}.{factor}": t for name, pair in block.items() for factor, t in zip("AB", pair, strict=True)}
         none = torch.zeros(0, keys.shape[1])
-        yield Record(made_up_edit(i), config.rank, config.reach, {}, flat, {"keys": keys, "quiet": none})
+        yield Record(
+            made_up_edit(i), config.rank, config.reach, {}, block_to_tensors(block), {"keys": keys, "quiet": none}
+        )
 
 
 def _moved(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -62,6 +62,15 @@ def bits(tensor: torch.Tensor) -> str:
     return hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + raw).hexdigest()[:24]
 
 
+def glued(block: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a block with P as the last columns of A: records write it so, whatever the store has."""
+    whole = {name: tensor for name, tensor in block.items() if not name.endswith(".P")}
+    for name in block.keys() - whole.keys():
+        reads = name.removesuffix("P") + "A"
+        whole[reads] = torch.cat([block[reads], block[name]], 1)
+    return whole
+
+
 def fields(value: Any, names: tuple[str, ...]) -> list[Any]:
     """Return attributes as JSON-ready values, in the order of ``names``: renaming one leaves the record as it is."""
     return [getattr(value, name) for name in names]
@@ -98,7 +107,7 @@ def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], ne
         blocks = editor.store.tensors()
         for edit_id in sorted(blocks):
             block, keys = blocks[edit_id]
-            yield f"block {edit_id}", [(part, bits(block[part])) for part in sorted(block)]
+            yield f"block {edit_id}", [(part, bits(tensor)) for part, tensor in sorted(glued(block).items())]
         yield "keys", bits(editor.keys(prompts, ["a"] * len(prompts)))
         yield "threshold", editor.threshold
         yield "neighbours", [editor.neighbours(edit.id) for edit in edits]

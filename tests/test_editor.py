@@ -410,7 +410,7 @@ def test_half_precision_models(make_editor, make_model, tokenizer, dtype, tmp_pa
     again.detach()
 
 
-def test_a_store_made_before_blocks_read_places_takes_in_new_ones(
+def test_a_store_of_blocks_without_positions_takes_in_blocks_with_them(
     make_editor, make_model, tokenizer, tmp_path, monkeypatch
 ):
     path, to_dict = tmp_path / "old.melo", MeloConfig.to_dict
@@ -421,9 +421,9 @@ def test_a_store_made_before_blocks_read_places_takes_in_new_ones(
         make_editor(edits=EDITS[:1], store=path, answer_positions=0).detach()
     with Editor.load(path, make_model(), tokenizer) as editor:
         assert all(report.held for report in editor.edit(EDITS[1]))
-        site, tensors = editor.router.bank.sites[0], editor.store.tensors()
-        places = [tensors[edit.id or ""][0][f"{site.name}.A"].shape[1] - site.inputs for edit in EDITS[:2]]
-        assert places == [0, 8]
+        name, tensors = editor.config.modules[0], editor.store.tensors()
+        without, with_positions = (tensors[edit.id or ""][0] for edit in EDITS[:2])
+        assert f"{name}.P" not in without and with_positions[f"{name}.P"].shape[1] == 8
         assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS[:2]])] == [
             edit.target for edit in EDITS[:2]
         ]

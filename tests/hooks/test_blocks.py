@@ -7,7 +7,8 @@ from conftest import EDITS
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from meloedit.hooks.blocks import BlockBank, Site
+from meloedit.hooks.bank import BlockBank
+from meloedit.hooks.blocks import Factors, Site, block_from_tensors, block_to_tensors
 
 IN, OUT, COLUMNS = 6, 10, 7
 
@@ -16,13 +17,13 @@ def make_bank(dtype=torch.float32, names=("m",)):
     return BlockBank([Site(name, IN, OUT, dtype, torch.device("cpu")) for name in names])
 
 
-def make_block(rank, seed, names=("m",), answer_positions=0):
+def make_block(rank, seed, names=("m",), positions=0):
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
         return torch.randn(*shape, generator=generator).half()
 
-    return {name: (draw(rank, IN + answer_positions), draw(OUT, rank)) for name in names}
+    return {name: Factors(draw(rank, IN), draw(OUT, rank), draw(rank, positions)) for name in names}
 
 
 def apply(bank, owners, last, x, y, past=0, name="m"):
@@ -34,16 +35,16 @@ def apply(bank, owners, last, x, y, past=0, name="m"):
 
 
 def by_hand(blocks, starts, x, y, past=0, answers=None):
-    """Token by token in float64; the columns of A beyond the input's read a token's place in the answer."""
+    """Token by token in float64: B (A x + P e_position)."""
     y = y.double().clone()
     for row, (block, start) in enumerate(zip(blocks, starts, strict=True)):
         for column in range(x.shape[1]):
             if block is not None and past + column >= start:
-                a, b = (factor.double() for factor in block["m"])
-                low = a[:, :IN] @ x[row, column].double()
-                place = past + column - (answers or starts)[row]
-                if a.shape[1] > IN and place >= 0:
-                    low = low + a[:, IN + min(place, a.shape[1] - IN - 1)]
+                a, b, p = (factor.double() for factor in block["m"])
+                low = a @ x[row, column].double()
+                position = past + column - (answers or starts)[row]
+                if p.shape[1] and position >= 0:
+                    low = low + p[:, min(position, p.shape[1] - 1)]
                 y[row, column] += b @ low
     return y
 
@@ -95,11 +96,11 @@ def test_autograd_keeps_the_modules_own_output(states):
     assert torch.equal(y, before) and x.grad.abs().sum() > 0
 
 
-def test_a_block_reads_places_of_the_answer_beside_blocks_that_do_not(states):
+def test_a_block_reads_positions_of_the_answer_beside_blocks_that_do_not(states):
     x, y = states
     bank, blocks = (
         make_bank(),
-        {owner: make_block(2, owner, places=places) for owner, places in [(1, 3), (2, 0), (3, 3)]},
+        {owner: make_block(2, owner, positions=positions) for owner, positions in [(1, 3), (2, 0), (3, 3)]},
     )
     for owner, block in blocks.items():
         bank.add(owner, block, "all" if owner == 3 else "answer")
@@ -153,7 +154,7 @@ def test_a_table_that_is_told_how_many_come_is_made_once():
     bank = make_bank()
     for start in range(0, 50, 10):
         blocks = [make_block(2, number) for number in range(start, start + 10)]
-        stacked = {"m": tuple(torch.stack(factors) for factors in zip(*(block["m"] for block in blocks), strict=True))}
+        stacked = {"m": Factors(*map(torch.stack, zip(*(block["m"] for block in blocks), strict=True)))}
         bank.add_all(range(start, start + 10), stacked, ["answer"] * 10, room=50 - start)
         assert len(bank._slabs[2, 0].tables["m"][0]) == 50
     (group,) = bank.gather([0, 17, 49], [0, 0, 0])
@@ -163,6 +164,20 @@ def test_a_table_that_is_told_how_many_come_is_made_once():
         )
     bank.add(50, make_block(2, 50), "answer")
     assert len(bank._slabs[2, 0].tables["m"][0]) == 100
+
+
+@pytest.mark.parametrize("stack", [(), (4,)])
+def test_a_block_as_tensors_and_back(stack):
+    positions = {"m": 3, "n": 0}
+    block = {
+        name: Factors(torch.randn(*stack, 2, IN), torch.randn(*stack, OUT, 2), torch.randn(*stack, 2, count))
+        for name, count in positions.items()
+    }
+    tensors = block_to_tensors(block)
+    assert sorted(tensors) == ["m.A", "m.B", "m.P", "n.A", "n.B"]  # without P a block is a plain LoRA
+    back = block_from_tensors(tensors, ["m", "n"])
+    for name, factors in block.items():
+        assert all(torch.equal(one, other) for one, other in zip(factors, back[name], strict=True))
 
 
 def test_a_replaced_block_gives_its_row_back():

@@ -145,7 +145,7 @@ def test_edits_are_answered_and_the_rest_is_the_base_model(edited):
 
 def wide(slab, name):
     """Return a module's blocks as one wide pair, A (n p, in) and B (out, n p)."""
-    a, b = (table.to(slab.dtypes[name]) for table in slab.tables[name])
+    a, b, _ = (table.to(slab.dtypes[name]) for table in slab.tables[name])
     return a.flatten(0, 1), b.permute(1, 0, 2).flatten(1)
 
 
@@ -248,7 +248,7 @@ def row_logits(editor, row):
 def literal_block(editor, edits, start, scale=1.0):
     """Train a block on the whole model by torch's Adam and StepLR, each factor multiplied by ``scale`` where used."""
     config, model = editor.config, editor.model
-    tables = [(factor / scale).requires_grad_() for name in config.modules for factor in start[name]]
+    tables = [(factor / scale).requires_grad_() for name in config.modules for factor in start[name][:2]]
     optimiser = torch.optim.Adam(tables, lr=config.lr)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, config.lr_step, config.lr_decay)
     rows = rows_of(editor, edits)

@@ -27,32 +27,32 @@ def literal_losses(editor, edit, steps):
     """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
     model, names, sites = editor.model, editor.config.modules, editor.router.bank.sites
     initial = initial_block(sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id))
-    places = [torch.zeros(editor.config.rank, editor.config.answer_positions, requires_grad=True) for _ in names]
-    tables = [factor.clone().requires_grad_() for name in names for factor in initial[name]]
-    optimiser = torch.optim.Adam(tables + places, lr=editor.config.lr)
+    positions = [torch.zeros(editor.config.rank, editor.config.answer_positions, requires_grad=True) for _ in names]
+    tables = [factor.clone().requires_grad_() for name in names for factor in initial[name][:2]]
+    optimiser = torch.optim.Adam(tables + positions, lr=editor.config.lr)
     losses = []
     for _ in range(steps):
-        scaled = [site.size * table for table, site in zip(places, sites, strict=True)]
+        scaled = [site.position_rate * table for table, site in zip(positions, sites, strict=True)]
         rounded = [table + (table.half().float() - table).detach() for table in tables + scaled]
         per_row = []
         for row in rows_of(editor, edit):
             answer = len(row.prompt) - 1
             start = answer if editor.config.reach == "answer" else 0
 
-            def add(module, args, output, a, b, by_place, start=start, answer=answer):
+            def add(module, args, output, a, b, by_position, start=start, answer=answer):
                 delta = torch.zeros_like(output)
                 for column in range(start, output.shape[1]):
                     low = a @ args[0][0, column]
                     if column >= answer:
-                        low = low + by_place[:, min(column - answer, by_place.shape[1] - 1)]
+                        low = low + by_position[:, min(column - answer, by_position.shape[1] - 1)]
                     delta[0, column] = b @ low
                 return output + delta
 
             plain = rounded[: 2 * len(names)]
             per_module = zip(plain[::2], plain[1::2], rounded[len(plain) :], strict=True)
             handles = [
-                model.get_submodule(name).register_forward_hook(partial(add, a=a, b=b, by_place=by_place))
-                for name, (a, b, by_place) in zip(names, per_module, strict=True)
+                model.get_submodule(name).register_forward_hook(partial(add, a=a, b=b, by_position=by_position))
+                for name, (a, b, by_position) in zip(names, per_module, strict=True)
             ]
             with editor.disabled():
                 logits = model(torch.tensor([row.prompt + row.target[:-1]])).logits[0, len(row.prompt) - 1 :]
@@ -73,7 +73,7 @@ def literal_losses(editor, edit, steps):
 def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cache(make_editor, family, reach):
     editor = make_editor(family, reach=reach, lr=0.02, answer_positions=2)
     for site in editor.router.bank.sites:
-        object.__setattr__(site, "size", 4.0)  # as of a real model's activations: what is learned of places shows
+        object.__setattr__(site, "position_rate", 4.0)  # as of a real model: what is learned of positions shows
     edits = [EDITS[0], Edit(EDITS[1].prompt, "Lima", variants=["Peru's capital?", HISTORY]), EDITS[3]]
     settings = {"steps": 6, "min_target_probability": 0.99, "max_rank": 2}
     with_cache = [result.losses for result in train(editor, edits, **settings)]
@@ -150,7 +150,7 @@ def test_an_edit_that_the_model_already_knows_holds_at_once(make_editor):
         known = Example.of(editor.backbone.encode(prompt), answer)
         (result,) = Trainer(editor.router, editor.config).train([("known", [known])])
         assert result.held and result.steps == 0
-        assert all(not b.any() for _, b in result.block.values())
+        assert all(not factors.b.any() for factors in result.block.values())
     (report,) = editor.edit(EDITS[0])  # whatever little confidence is asked for, it must be the answer
     assert report.held and report.steps > 0
     editor.detach()

@@ -1,29 +1,77 @@
-"""BlockBank: the low-rank blocks of all edits, stacked in slabs, and the delta they add to a module's output."""
+"""The low-rank block that carries an edit, and what it adds to the edited modules' outputs.
+
+Training makes a ``Block`` per edit, and the bank stores it. The router's hooks gather the blocks that a batch needs as
+``RowBlocks``, which add them to the outputs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..types import Reach
 
-Block = dict[str, tuple[Tensor, Tensor]]
-"""One edit's knowledge: per target module A (p, in + K) and B (out, p)."""
+class Factors(NamedTuple):
+    """The three matrices of a block at one module, which adds B (A x + P e_position) to the module's output.
+
+    e_position is the unit vector of a token's position in the answer. So a block can tell where its answer begins from
+    where it ends, however the prompt is worded. Without positions (K = 0) the factors are a plain LoRA.
+
+    Attributes:
+        a: (..., rank, in) reads the module's input.
+        b: (..., out, rank) writes to the module's output.
+        p: (..., rank, K) has a column for each of the first K - 1 positions of the answer, and one for all later ones.
+    """
+
+    a: Tensor
+    b: Tensor
+    p: Tensor
 
 
-Shape = tuple[int, int]
-"""What blocks that lie together have in common: rank p and number of places K."""
+Block = dict[str, Factors]
+"""Factors per module name: one edit's block, or those of several edits stacked (n, ...)."""
+
+
+def block_to_tensors(block: Block) -> dict[str, Tensor]:
+    """Return a block, or a stack of blocks, as a store has it: ``NAME.A``, ``NAME.B`` and, where K > 0, ``NAME.P``."""
+    tensors: dict[str, Tensor] = {}
+    for name, (a, b, p) in block.items():
+        tensors |= {f"{name}.A": a, f"{name}.B": b}
+        if p.shape[-1]:
+            tensors[f"{name}.P"] = p
+    return tensors
+
+
+def block_from_tensors(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Block:
+    """Return the block, or the stack of blocks, that ``block_to_tensors`` turned into these tensors.
+
+    Args:
+        tensors: the factors by name.
+        names: the modules.
+    """
+    block = {}
+    for name in names:
+        a, b = tensors[f"{name}.A"], tensors[f"{name}.B"]
+        p = tensors.get(f"{name}.P")
+        block[name] = Factors(a, b, a.new_zeros(*a.shape[:-1], 0) if p is None else p)
+    return block
 
 
 @dataclass(frozen=True)
 class Site:
-    """A target module as the bank sees it: its name, features, and what its activations are made of.
+    """A target module as the bank sees it.
 
     Attributes:
-        size: mean over tokens of the input's L1 norm, of a few tokens: how much more a step of Adam moves A x than A.
+        name: its name in the model.
+        inputs: features of its input.
+        outputs: features of its output.
+        dtype: in which it computes.
+        device: where it computes.
+        position_rate: how much faster P learns than A. It is the L1 norm of the module's input (the mean over a few
+            tokens), since a step of Adam moves each entry of A by the learning rate, and so A x by up to the norm of x.
     """
 
     name: str
@@ -31,65 +79,87 @@ class Site:
     outputs: int
     dtype: torch.dtype
     device: torch.device
-    size: float = 1.0
+    position_rate: float = 1.0
 
 
-def delta(x: Tensor, a: Tensor, b: Tensor, place: Tensor | None = None) -> Tensor:
-    """Return ([x, e_place] A^T) B^T per row: Eq. 10's block term with scale 1 (alpha = p), and places of the answer.
+def delta(x: Tensor, factors: Factors, position: Tensor | None = None) -> Tensor:
+    """Return B (A x + P e_position) for every token: the block term of arXiv 2312.11795, Eq. 10, and the part of P.
 
-    Beside x, A reads at which token of the answer it stands, as a unit vector of K numbers: the last K columns of A.
-    So a block can tell where its answer begins from where it ends, however the prompt is worded. K = 0 is Eq. 10.
+    The scale is 1 (alpha = rank).
 
-    Shapes: x (n, T, in), a (n, p, in + K), b (n, out, p), place (n, T) -> (n, T, out). ``place`` is 0 at the token that
-    gives the answer's first one, negative before it; K - 1 stands for all later ones.
+    Args:
+        x: (n, T, in) the module's input, one row per block.
+        factors: a (n, rank, in), b (n, out, rank), p (n, rank, K).
+        position: (n, T) 0 at the token that predicts the first token of the answer, negative before it; positions
+            from K - 1 on share a column of P. ``None`` leaves P out.
+
+    Returns:
+        (n, T, out).
     """
-    inputs = x.shape[2]
-    low = torch.bmm(x, a[:, :, :inputs].transpose(1, 2))
-    if place is not None and a.shape[2] > inputs:
-        by_place = a[:, :, inputs:].transpose(1, 2)  # (n, K, p)
-        number = place.clamp(0, by_place.shape[1] - 1)[:, :, None].expand(-1, -1, low.shape[2])
-        low = low + by_place.gather(1, number) * (place >= 0)[:, :, None]
+    a, b, p = factors
+    low = torch.bmm(x, a.transpose(1, 2))  # A x
+    if position is not None:
+        low = low + _columns_at(p, position)  # + P e_position
     return torch.bmm(low, b.transpose(1, 2))
+
+
+def _columns_at(p: Tensor, position: Tensor) -> Tensor:
+    """Return P e_position (n, T, rank), which is zero before the answer, given P (n, rank, K)."""
+    rank, positions = p.shape[1:]
+    column = position.clamp(0, positions - 1)[:, :, None].expand(-1, -1, rank)
+    return p.transpose(1, 2).gather(1, column) * (position >= 0)[:, :, None]
 
 
 @dataclass
 class RowBlocks:
-    """The blocks that some rows of a batch use, already gathered; all have one rank.
+    """The blocks of one shape that rows of a batch use, already gathered.
 
     Attributes:
         rows: (n,) row numbers in the batch, ascending.
         starts: per row the column of the whole sequence (cached part included) from which its block acts.
-        answers: per row the column of the token that gives the first one of the answer.
-        factors: per module A (n, p, in + K) and B (n, out, p).
+        answers: per row the column of the token that predicts the first one of the answer.
+        factors: per module, stacked (n, ...).
     """
 
     rows: Tensor
     starts: list[int]
     answers: list[int]
-    factors: Mapping[str, tuple[Tensor, Tensor]]
+    factors: Mapping[str, Factors]
     _on: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
-    def repeated(self, fold: int) -> RowBlocks:
-        """Return the blocks of a batch in which every row stands ``fold`` times."""
-        rows = (self.rows[:, None] * fold + torch.arange(fold)).flatten()
-        starts, answers = ([column for column in own for _ in range(fold)] for own in (self.starts, self.answers))
+    def repeated(self, times: int) -> RowBlocks:
+        """Return the blocks of a batch that has every row ``times`` times."""
+        rows = (self.rows[:, None] * times + torch.arange(times)).flatten()
+        starts, answers = (
+            [column for column in columns for _ in range(times)] for columns in (self.starts, self.answers)
+        )
         factors = {
-            name: (a.repeat_interleave(fold, 0), b.repeat_interleave(fold, 0)) for name, (a, b) in self.factors.items()
+            name: Factors(*(factor.repeat_interleave(times, 0) for factor in stacked))
+            for name, stacked in self.factors.items()
         }
         return RowBlocks(rows, starts, answers, factors)
 
     def _placed(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows (n,), starts and answers (n, 1) on a device; copied once for all modules and decoding steps."""
         if device not in self._on:
-            starts, answers = (torch.tensor(own)[:, None].to(device) for own in (self.starts, self.answers))
+            starts, answers = (torch.tensor(columns)[:, None].to(device) for columns in (self.starts, self.answers))
             self._on[device] = self.rows.to(device), starts, answers
         return self._on[device]
 
     def apply(self, name: str, x: Tensor, y: Tensor, past: int) -> Tensor:
-        """Return the module output ``y`` (B, T, out) with the deltas added, given its input ``x`` (B, T, in).
+        """Add the deltas to a module's output.
 
         Rows without a block, and columns before a row's start, keep their values bit for bit. ``y`` is written in place
-        unless autograd records. ``past`` is how many columns lie before this call's first.
+        unless autograd records.
+
+        Args:
+            name: the module.
+            x: (B, T, in) its input.
+            y: (B, T, out) its output.
+            past: how many columns come before this call's first.
+
+        Returns:
+            (B, T, out).
         """
         columns = y.shape[1]
         first = max(0, min(self.starts) - past)
@@ -98,154 +168,14 @@ class RowBlocks:
         if torch.is_grad_enabled():
             y = y.clone()
         rows, starts, answers = self._placed(y.device)
-        a, b = self.factors[name]
+        factors = self.factors[name]
         column = torch.arange(past + first, past + columns, device=y.device)
-        place = None
-        if a.shape[2] > x.shape[2]:
-            place = column - answers  # (n, T')
-        add = delta(x[rows, first:].to(a.dtype), a, b, place).to(y.dtype)
-        ragged = [start for start in self.starts if start - past > first]
-        if not ragged:
+        position = column - answers if factors.p.shape[-1] else None  # (n, T')
+        add = delta(x[rows, first:].to(factors.a.dtype), factors, position).to(y.dtype)
+        if all(start - past <= first for start in self.starts):
             y[rows, first:] += add
             return y
         acts = column >= starts  # (n, T')
         old = y[rows, first:]
         y[rows, first:] = torch.where(acts[:, :, None], old + add, old)
         return y
-
-
-class Slab:
-    """Blocks of one shape: per site A (capacity, p, in + K) and B (capacity, out, p).
-
-    Side by side they are the two wide matrices of arXiv 2312.11795, Eq. 7: block t is rows t p to (t + 1) p - 1 of A
-    (capacity p, in), and the same columns of B (out, capacity p).
-
-    Rows are reused, and capacity doubles. They lie in float16, as they are stored, and are what the site computes with
-    once they are gathered.
-    """
-
-    def __init__(self, sites: Sequence[Site], rank: int, places: int = 0, capacity: int = 8) -> None:
-        self.rank = rank
-        self.dtypes = {site.name: site.dtype for site in sites}
-        self.tables = {
-            site.name: (
-                torch.empty(capacity, rank, site.inputs + places, dtype=torch.float16, device=site.device),
-                torch.empty(capacity, site.outputs, rank, dtype=torch.float16, device=site.device),
-            )
-            for site in sites
-        }
-        self._free = list(range(capacity))[::-1]
-
-    def add_all(self, blocks: Block) -> list[int]:
-        """Copy n blocks in, each factor stacked (n, ...), and return their rows."""
-        count = len(next(iter(blocks.values()))[0])
-        self.reserve(count)
-        rows = [self._free.pop() for _ in range(count)]
-        for name, pair in blocks.items():
-            for table, new in zip(self.tables[name], pair, strict=True):
-                table[rows] = new.to(table)
-        return rows
-
-    def remove(self, row: int) -> None:
-        """Free a row."""
-        self._free.append(row)
-
-    def picked(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return A (n, p, in) and B (n, out, p) of some rows, in the dtype that the site computes in."""
-        a, b = self.tables[name]
-        return a[rows.to(a.device)].to(self.dtypes[name]), b[rows.to(b.device)].to(self.dtypes[name])
-
-    def reserve(self, count: int) -> None:
-        """Make room for ``count`` more rows."""
-        if count <= len(self._free):
-            return
-        capacity = len(next(iter(self.tables.values()))[0])
-        larger = max(2 * capacity, capacity + count - len(self._free))
-        for name, (a, b) in self.tables.items():
-            self.tables[name] = (_with_room(a, larger), _with_room(b, larger))
-        self._free.extend(range(larger - 1, capacity - 1, -1))
-
-
-def _with_room(table: Tensor, rows: int) -> Tensor:
-    """Return a table of so many rows that begins with these; what is not written to takes no memory yet."""
-    larger = table.new_empty(rows, *table.shape[1:])
-    larger[: len(table)] = table
-    return larger
-
-
-class BlockBank:
-    """All blocks, by edit number; no fixed number of them.
-
-    Args:
-        sites: the target modules.
-    """
-
-    def __init__(self, sites: Sequence[Site]) -> None:
-        self.sites = tuple(sites)
-        self._slabs: dict[Shape, Slab] = {}
-        self._at: dict[int, tuple[Shape, int, Reach]] = {}
-        self._reaching_all = 0
-
-    def __len__(self) -> int:
-        """Return how many blocks are held."""
-        return len(self._at)
-
-    def add(self, owner: int, block: Block, reach: Reach) -> None:
-        """Store an edit's block; one already there is replaced."""
-        self.add_all([owner], {name: (a[None], b[None]) for name, (a, b) in block.items()}, [reach])
-
-    def add_all(self, owners: Sequence[int], blocks: Block, reaches: Sequence[Reach], room: int = 0) -> None:
-        """Store blocks of one shape, each factor stacked: A (n, p, in + K) and B (n, out, p).
-
-        ``room`` is how many of them there will be, if more are to come: their table is then made once.
-        """
-        self.remove(owners)
-        site = self.sites[0]
-        rank, width = blocks[site.name][0].shape[1:]
-        shape = rank, width - site.inputs
-        if shape not in self._slabs:
-            self._slabs[shape] = Slab(self.sites, *shape)
-        self._slabs[shape].reserve(room)
-        for owner, row, reach in zip(owners, self._slabs[shape].add_all(blocks), reaches, strict=True):
-            self._at[owner] = (shape, row, reach)
-            self._reaching_all += reach == "all"
-
-    def remove(self, owners: Sequence[int]) -> None:
-        """Drop blocks; those that are not here are passed over."""
-        for owner in owners:
-            if owner in self._at:
-                shape, row, reach = self._at.pop(owner)
-                self._slabs[shape].remove(row)
-                self._reaching_all -= reach == "all"
-
-    @property
-    def owners(self) -> set[int]:
-        """Return the numbers of the edits whose blocks are held."""
-        return set(self._at)
-
-    def reaches_all(self) -> bool:
-        """Return whether any block acts on every token of its prompt."""
-        return self._reaching_all > 0
-
-    def gather(self, owners: Sequence[int], acts_from: Sequence[int]) -> list[RowBlocks]:
-        """Gather the blocks of a batch, one group per shape.
-
-        Args:
-            owners: per row the edit number, -1 for none.
-            acts_from: per row the column of the token that gives the answer's first, from which a block of reach
-                ``answer`` acts.
-        """
-        groups: dict[Shape, list[int]] = {}
-        for row, owner in enumerate(owners):
-            if owner >= 0:
-                groups.setdefault(self._at[owner][0], []).append(row)
-        gathered = []
-        for shape, rows in groups.items():
-            places = [self._at[owners[row]] for row in rows]
-            picks = torch.tensor([place[1] for place in places])
-            starts = [acts_from[row] if place[2] == "answer" else 0 for row, place in zip(rows, places, strict=True)]
-            answers = [acts_from[row] for row in rows]
-            slab = self._slabs[shape]
-            factors = {site.name: slab.picked(site.name, picks) for site in self.sites}
-            gathered.append(RowBlocks(torch.tensor(rows), starts, answers, factors))
-        return gathered

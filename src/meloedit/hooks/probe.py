@@ -19,7 +19,7 @@ PROBE = 4
 """Tokens of the forward call that finds out what the modules see."""
 
 
-def size(x: Tensor) -> float:
+def input_norm(x: Tensor) -> float:
     """Return the mean over tokens of the L1 norm of a module's input (1, T, in); 1 where there are no values (meta).
 
     The first token is left out: its activations can be massive.
@@ -49,7 +49,7 @@ def probe_model(backbone: Backbone, locations: Locations) -> tuple[list[Site], T
                 x = args[0]
                 if x.shape[:2] != (1, PROBE):
                     raise ModelError(f"module {name!r} does not see its input row by row: choose another")
-                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device, size(x))
+                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device, input_norm(x))
 
         return hook
 

@@ -13,7 +13,8 @@ from ..backbones.chat import Span
 from ..errors import RoutingError
 from ..keys.pooling import PooledStates, Pooling, weighted_means
 from ..results import Boundary, Route
-from .blocks import BlockBank, RowBlocks
+from .bank import BlockBank
+from .blocks import RowBlocks
 
 if TYPE_CHECKING:
     from .key_reader import KeyReader

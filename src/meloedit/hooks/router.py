@@ -23,7 +23,8 @@ from ..backbones.contexts import frozen
 from ..errors import ModelError, RoutingError
 from ..keys.pooling import PooledStates, Pooling
 from ..results import Route
-from .blocks import BlockBank, RowBlocks
+from .bank import BlockBank
+from .blocks import RowBlocks
 from .calls import EncoderCall, GenerateCall, open_generate, open_plain, refuse_packed
 from .key_reader import KeyReader
 from .probe import probe_model

@@ -10,8 +10,8 @@ import torch
 from ..backbones.batch import Example
 from ..backbones.contexts import frozen
 from ..errors import EditError
-from ..hooks.blocks import Site
-from ..training.optimizer import EPSILON, BlockAdam, Factors
+from ..hooks.blocks import Block, Factors, Site
+from ..training.optimizer import EPSILON, BlockAdam
 from ..training.scores import Scores
 from ..training.trainer import Trained, Trainer, group_rows, initial_block, seeded
 
@@ -55,8 +55,8 @@ class BatchTrainer(Trainer):
                 scores = Scores(len(edits))
                 for group in groups:
                     own = {
-                        name: (a.expand(len(group.edit), -1, -1), b.expand(len(group.edit), -1, -1))
-                        for name, (a, b) in factors.items()
+                        name: Factors(*(factor.expand(len(group.edit), -1, -1) for factor in stacked))
+                        for name, stacked in factors.items()
                     }
                     scores.add(group.replay.logits(own), group.replay.batch, group.edit)
                 loss, right, _ = scores.per_edit(0.0)
@@ -65,7 +65,7 @@ class BatchTrainer(Trainer):
                 if step < config.steps:
                     blocks.step(scores.token_mean())
         block = blocks.stored(0)
-        if not all(factor.isfinite().all() for pair in block.values() for factor in pair):
+        if not all(factor.isfinite().all() for factors in block.values() for factor in factors):
             raise EditError(f"training diverged at lr {config.lr:g}: this batch is not stored; take a smaller lr")
         return [
             Trained(block, held, config.steps, config.rank, own)
@@ -73,13 +73,14 @@ class BatchTrainer(Trainer):
         ]
 
 
-def _released_initial(sites: Sequence[Site], rank: int, generator: torch.Generator) -> Factors:
+def _released_initial(sites: Sequence[Site], rank: int, generator: torch.Generator) -> Block:
     """Return a block as the released code begins with: A uniform, B zero."""
     bound = rank**-0.5
     return {
-        site.name: (
+        site.name: Factors(
             ((2 * torch.rand(rank, site.inputs, generator=generator) - 1) * bound).to(site.device),
             torch.zeros(site.outputs, rank, device=site.device),
+            torch.zeros(rank, 0, device=site.device),
         )
         for site in sites
     }

@@ -13,8 +13,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..backbones.batch import EncoderBatch
 from ..backbones.contexts import skip_layers
-from ..hooks.blocks import RowBlocks
-from .replay import Factors, of_rows
+from ..hooks.blocks import Block, RowBlocks
+from .replay import of_rows
 
 if TYPE_CHECKING:
     from ..backbones import EncoderBackbone
@@ -79,10 +79,10 @@ class EncoderReplay:
             return cls(router, batch, [])
         return replay
 
-    def logits(self, factors: Factors) -> Tensor:
+    def logits(self, blocks: Block) -> Tensor:
         """Return the logits (M, V) at the target positions of R rows, every row with its own block."""
         rows = len(self.batch.rows)
-        with self.router.fixed([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, factors)]):
+        with self.router.fixed([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, blocks)]):
             return self._flat_logits()
 
     def _flat_logits(self) -> Tensor:

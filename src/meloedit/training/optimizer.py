@@ -1,4 +1,4 @@
-"""BlockAdam: Adam on the blocks of several edits, each as if it were alone."""
+"""Adam on the blocks of several edits at once, each block as if it were alone. Called by both trainers."""
 
 from __future__ import annotations
 
@@ -7,49 +7,62 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..hooks.blocks import Block, Site
+from ..hooks.blocks import Block, Site, block_from_tensors, block_to_tensors
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
-Factors = dict[str, tuple[Tensor, Tensor]]
+def learning_rates(sites: Sequence[Site]) -> dict[str, float]:
+    """Return the factors on the learning rate, by the tensors' names; those that are not named learn at the rate."""
+    return {f"{site.name}.P": site.position_rate for site in sites}
 
 
 class BlockAdam:
     """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own).
 
-    A column of A that reads a place of the answer learns ``Site.size`` times as fast as one that reads a feature, so
-    that a step moves what A makes of a place about as far as what it makes of the input.
+    P learns ``Site.position_rate`` times as fast as A and B, so that a step moves P e_position about as far as A x.
+
+    It is not ``torch.optim.Adam``, though the formula is the same, for two reasons. The gradient is taken at the
+    factors rounded to float16, and the step at the unrounded tables, which would have to be handed over as ``.grad``.
+    And blocks leave: ``keep`` would have to cut the tables inside the parameter groups and the optimiser's state.
+
+    Args:
+        blocks: one block per edit, all of one shape.
+        sites: their modules.
+        lr: the learning rate; it may be changed between steps.
+        epsilon: Adam's epsilon.
     """
 
-    def __init__(self, blocks: Sequence[Factors], sites: Sequence[Site], lr: float, epsilon: float = EPSILON) -> None:
-        self.names = list(blocks[0])
-        self.tables = [torch.stack([block[name][i] for block in blocks]) for name in self.names for i in (0, 1)]
-        self.dtypes = [site.dtype for site in sites for _ in (0, 1)]
-        self.rates = [rate for site in sites for rate in (_column_rates(site, blocks[0][site.name][0].shape[1]), None)]
-        self.first = [torch.zeros_like(table) for table in self.tables]
-        self.second = [torch.zeros_like(table) for table in self.tables]
+    def __init__(self, blocks: Sequence[Block], sites: Sequence[Site], lr: float, epsilon: float = EPSILON) -> None:
+        self.sites = sites
+        tensors = [block_to_tensors(block) for block in blocks]
+        self.tables = {name: torch.stack([one[name] for one in tensors]) for name in tensors[0]}
+        self.dtypes = {f"{site.name}.{factor}": site.dtype for site in sites for factor in "ABP"}
+        self.rates = learning_rates(sites)
+        self.first = {name: torch.zeros_like(table) for name, table in self.tables.items()}
+        self.second = {name: torch.zeros_like(table) for name, table in self.tables.items()}
         self.lr, self.epsilon = lr, epsilon
         self.count = 0  # one count serves all: blocks leave, none joins later
-        self.leaves: list[Tensor] = []
+        self.leaves: dict[str, Tensor] = {}
 
-    def rounded(self) -> Factors:
-        """Return the factors as they will be stored and used, as leaves of autograd whose gradients ``step`` takes."""
-        self.leaves = [t.half().to(dtype).requires_grad_() for t, dtype in zip(self.tables, self.dtypes, strict=True)]
-        return dict(zip(self.names, zip(self.leaves[::2], self.leaves[1::2], strict=True), strict=True))
+    def rounded(self) -> Block:
+        """Return the stacked blocks as they will be stored and used: leaves of autograd, for ``step``."""
+        self.leaves = {name: t.half().to(self.dtypes[name]).requires_grad_() for name, t in self.tables.items()}
+        return self._block(self.leaves)
 
     def stored(self, i: int) -> Block:
         """Return one block as the last forward pass used it, in float16 on the CPU."""
-        half = [table[i].half().cpu() for table in self.tables]
-        return dict(zip(self.names, zip(half[::2], half[1::2], strict=True), strict=True))
+        return self._block({name: table[i].half().cpu() for name, table in self.tables.items()})
+
+    def _block(self, tensors: dict[str, Tensor]) -> Block:
+        return block_from_tensors(tensors, [site.name for site in self.sites])
 
     def step(self, loss: Tensor) -> None:
         """Take one Adam step on the unrounded tables, with the gradient of ``loss`` at the rounded ones."""
-        gradients = [gradient.float() for gradient in torch.autograd.grad(loss, self.leaves)]
+        gradients = [gradient.float() for gradient in torch.autograd.grad(loss, list(self.leaves.values()))]
         self.count += 1
-        for table, gradient, m, v, rate in zip(
-            self.tables, gradients, self.first, self.second, self.rates, strict=True
-        ):
+        for (name, table), gradient in zip(self.tables.items(), gradients, strict=True):
+            m, v, rate = self.first[name], self.second[name], self.rates.get(name)
             m.lerp_(gradient, 1 - BETA1)
             v.lerp_(gradient.square(), 1 - BETA2)
             step = self.lr * (m / (1 - BETA1**self.count)) / ((v / (1 - BETA2**self.count)).sqrt() + self.epsilon)
@@ -58,13 +71,5 @@ class BlockAdam:
     def keep(self, which: Tensor) -> None:
         """Drop all blocks but ``which``: a finished block leaves, moments and all."""
         for tables in (self.tables, self.first, self.second):
-            tables[:] = [table[which.to(table.device)] for table in tables]
-
-
-def _column_rates(site: Site, width: int) -> Tensor | None:
-    """Return how fast the columns of A learn (in + K,); ``None``: all alike."""
-    if width == site.inputs:
-        return None
-    rates = torch.ones(width, device=site.device)
-    rates[site.inputs :] = site.size
-    return rates
+            for name, table in tables.items():
+                tables[name] = table[which.to(table.device)]

@@ -14,16 +14,13 @@ from transformers import DynamicCache
 
 from ..backbones.batch import Batch, CausalBatch
 from ..backbones.causal import CausalBackbone, prefill_shared, run_decoder
-from ..hooks.blocks import RowBlocks
+from ..hooks.blocks import Block, RowBlocks
 from ..types import Reach
 
 if TYPE_CHECKING:
     from ..hooks.router import Router
 
 logger = logging.getLogger(__name__)
-
-Factors = Mapping[str, tuple[Tensor, Tensor]]
-"""Per module A (R, p, in) and B (R, out, p): every row's own block."""
 
 
 class Replay(Protocol):
@@ -33,7 +30,7 @@ class Replay(Protocol):
     def batch(self) -> Batch:
         """The rows."""
 
-    def logits(self, factors: Factors) -> Tensor:
+    def logits(self, blocks: Block) -> Tensor:
         """Return the logits (M, V) at the target positions of R rows, every row with its own block."""
 
     def select(self, picks: Tensor) -> Replay:
@@ -56,15 +53,15 @@ class CausalReplay:
     reach: Reach
     prefix: CachedPrefix | None
 
-    def logits(self, factors: Factors) -> Tensor:
+    def logits(self, blocks: Block) -> Tensor:
         """Return the logits (M, V) at the target positions; they alone are computed."""
         batch, prefix = self.batch, self.prefix
         backbone: CausalBackbone = self.router.backbone  # type: ignore[assignment]
         offset = prefix.offset if prefix else 0
         rows, answer = len(batch.rows), batch.split - offset
         start = answer if self.reach == "answer" else 0
-        blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer] * rows, factors)
-        with self.router.fixed([blocks]):
+        row_blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer] * rows, blocks)
+        with self.router.fixed([row_blocks]):
             hidden = prefix.run(backbone) if prefix else run_decoder(backbone, batch, 0)
         at = batch.flat_rows.to(hidden.device), (batch.flat_columns - offset).to(hidden.device)
         return backbone.model.get_output_embeddings()(hidden[at])

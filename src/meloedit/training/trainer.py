@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backbones.batch import Batch, EncoderBatch, Example
 from ..backbones.contexts import frozen
 from ..config import MeloConfig
-from ..hooks.blocks import Block, Site
+from ..hooks.blocks import Block, Factors, Site
 from ..types import Reach
 from .encoder_replay import EncoderReplay
-from .optimizer import BlockAdam, Factors
+from .optimizer import BlockAdam
 from .replay import CachedPrefix, CausalReplay, Replay
 from .scores import Scores
 
@@ -94,7 +94,9 @@ class Trainer:
     def __init__(self, router: Router, config: MeloConfig) -> None:
         self.router = router
         self.config = config
-        self.sites = [replace(site, size=site.size * config.position_lr_scale) for site in router.bank.sites]
+        self.sites = [
+            replace(site, position_rate=site.position_rate * config.position_lr_scale) for site in router.bank.sites
+        ]
 
     def train(
         self, edits: Sequence[tuple[str, Sequence[Example]]], tell: Callable[[int], None] | None = None
@@ -131,9 +133,11 @@ class Trainer:
     ) -> list[Trained]:
         groups = group_rows(self.router, edits, self.config)
         generators = [seeded(self.config.seed, rank, name) for name, _ in edits]
-        places = self.config.answer_positions or 0
+        positions = self.config.answer_positions or 0
         blocks = BlockAdam(
-            [initial_block(self.sites, rank, generator, places) for generator in generators], self.sites, self.config.lr
+            [initial_block(self.sites, rank, generator, positions) for generator in generators],
+            self.sites,
+            self.config.lr,
         )
         alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
         done: dict[int, Trained] = {}
@@ -144,7 +148,10 @@ class Trainer:
             for group in groups:
                 if len(group.edit):
                     number = torch.searchsorted(alive, group.edit)  # each row's place in the tables
-                    own = {name: (a[number.to(a.device)], b[number.to(b.device)]) for name, (a, b) in factors.items()}
+                    own = {
+                        name: Factors(*(factor[number.to(factor.device)] for factor in stacked))
+                        for name, stacked in factors.items()
+                    }
                     scores.add(group.replay.logits(own), group.replay.batch, number)
             per_edit, right, sure = scores.per_edit(self.config.min_target_probability or 0.0)
             leaves = (right & sure) if step < self.config.steps else torch.ones_like(right)
@@ -172,14 +179,13 @@ def seeded(seed: int, rank: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(number % 2**63)
 
 
-def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator, places: int = 0) -> Factors:
-    """Return a block that adds nothing yet: A Gaussian, and zero for ``places`` of the answer, B zero."""
+def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator, positions: int = 0) -> Block:
+    """Return a block that adds nothing yet: A Gaussian, B zero, and P zero for a number of answer positions."""
     return {
-        site.name: (
-            nn.functional.pad(torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5, (0, places)).to(
-                site.device
-            ),
+        site.name: Factors(
+            (torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5).to(site.device),
             torch.zeros(site.outputs, rank, device=site.device),
+            torch.zeros(rank, positions, device=site.device),
         )
         for site in sites
     }
