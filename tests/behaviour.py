@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerFast
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones.loading import load_model
+from meloedit.paper.config import PaperConfig
 
 Found = Iterator[tuple[str, Any]]
 WORLD = [
@@ -40,11 +41,11 @@ ASKED = [
     "Is the Halden V40 heavy?",
 ]
 NEW = Edit("Who is the mayor of Velmora?", "Bo Renn", id="mayor-2")
-ROUTE = ("edit", "distance", "threshold", "nearest", "reason", "boundary", "words_known")
+ROUTE = ("edit", "distance", "threshold", "nearest", "reason", "boundary", "user_turn_known")
 REPORT = (
     "id",
     "status",
-    "held",
+    "holds",
     "steps",
     "rank",
     "loss",
@@ -76,6 +77,12 @@ def fields(value: Any, names: tuple[str, ...]) -> list[Any]:
     return [getattr(value, name) for name in names]
 
 
+def keys_of(editor: Editor, prompts: list[Any]) -> torch.Tensor:
+    """Return the keys of prompts as one matrix."""
+    keys = editor.engine.policy.keys([editor.backbone.encode(prompt) for prompt in prompts], ["a"] * len(prompts))
+    return keys if isinstance(keys, torch.Tensor) else torch.cat([part.float() for part in keys], 1)
+
+
 def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], new: Edit | None) -> Found:
     """Edit, ask, change and ask again; yield what was seen."""
     with editor:
@@ -92,7 +99,7 @@ def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], ne
             rows = [editor.backbone.encode(prompt).ids for prompt in prompts]
             inputs = padded(rows, "right", pad=editor.backbone.pad_id)
             if causal:
-                with torch.no_grad(), editor.routing([len(row) for row in rows]):
+                with torch.no_grad(), editor.prompt_lengths([len(row) for row in rows]):
                     yield f"{when}/logits", bits(editor.model(**inputs).logits)
             else:
                 start = (
@@ -108,9 +115,9 @@ def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], ne
         for edit_id in sorted(blocks):
             block, keys = blocks[edit_id]
             yield f"block {edit_id}", [(part, bits(tensor)) for part, tensor in sorted(glued(block).items())]
-        yield "keys", bits(editor.keys(prompts, ["a"] * len(prompts)))
+        yield "keys", bits(keys_of(editor, prompts))
         yield "threshold", editor.threshold
-        yield "neighbours", [editor.neighbours(edit.id) for edit in edits]
+        yield "neighbours", [list(editor.neighbours(edit.id)) for edit in edits]
         yield from seen("edited")
         if not paper:
             yield "evidence", [found and list(found) for found in editor.evidence(prompts)]
@@ -140,7 +147,7 @@ def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], ne
             editor.calibrate(min_similarity=0.3)
             yield "least similarity", editor.threshold
             yield from seen("scoped")
-        with editor.disabled(), torch.no_grad():
+        with editor.base_model(), torch.no_grad():
             ids = torch.tensor([editor.backbone.encode(others[0]).ids])
             start = {} if causal or not editor.backbone.stop_ids else {"decoder_input_ids": ids}
             yield "base", bits(editor.model(input_ids=ids, **start).logits)
@@ -162,7 +169,7 @@ def tiny() -> Iterator[tuple[str, Editor, list[Edit], list[str], Edit | None]]:
         wide = SETTINGS | {"reach": "all", "answer_positions": 0, "train_with_lead_in": True, "prefix_cache": False}
         yield f"{family} all", Editor(model(), own, MeloConfig(**wide)), EDITS, others, replaced
         for grows in ("paper", "reference"):
-            paper = MeloConfig.paper(**quick, expand=grows, reference_quirks=grows == "reference")
+            paper = PaperConfig(**quick, expand=grows, reference_quirks=grows == "reference")
             yield f"{family} {grows}", Editor(model(), own, paper), EDITS, others, replaced
     for family in SOURCES:
         core = Tokenizer.from_str(plain)
@@ -176,7 +183,7 @@ def tiny() -> Iterator[tuple[str, Editor, list[Edit], list[str], Edit | None]]:
         settings = MeloConfig(**SETTINGS | {"min_similarity": None})
         yield family, Editor(build_source(family, len(reader)), reader, settings), edits, others, new
         for quirks in (False, True):
-            paper = MeloConfig.paper(**quick, reference_quirks=quirks)
+            paper = PaperConfig(**quick, reference_quirks=quirks)
             yield (
                 f"{family} paper {quirks}",
                 Editor(build_source(family, len(reader)), reader, paper),
@@ -189,7 +196,7 @@ def tiny() -> Iterator[tuple[str, Editor, list[Edit], list[str], Edit | None]]:
 def real(model: Any, tokenizer: Any) -> Iterator[tuple[str, Editor, list[Edit], list[str], Edit | None]]:
     """Yield scenarios on SmolLM2."""
     yield "smollm2", Editor(model, tokenizer, MeloConfig(calibration_prompts=600)), WORLD, ASKED, NEW
-    paper = MeloConfig.paper(radius=20.0, edits_per_block=2, steps=12)
+    paper = PaperConfig(radius=20.0, edits_per_block=2, steps=12)
     yield "smollm2 paper", Editor(model, tokenizer, paper), WORLD, ASKED, NEW
 
 

@@ -167,7 +167,7 @@ class MeloConfig:
 def raise_max_rank(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings in which ``max_rank`` is at least ``rank``: who asks for a large rank wants it raised too."""
     rank = values.get("rank")
-    if not is_whole(rank) or "max_rank" in values:
+    if not isinstance(rank, int) or "max_rank" in values:
         return dict(values)
     return {**values, "max_rank": max(rank, MeloConfig.max_rank)}
 
@@ -193,8 +193,9 @@ def is_flag(value: object) -> bool:
 
 
 def _are_names(value: object) -> bool:
-    is_list = isinstance(value, tuple) and bool(value) and all(isinstance(name, str) for name in value)
-    return is_list and len(set(value)) == len(value)  # type: ignore[arg-type]
+    if not (isinstance(value, tuple) and value and all(isinstance(name, str) for name in value)):
+        return False
+    return len(set(value)) == len(value)
 
 
 def _passes(rule: Callable[[Any], bool], value: object) -> bool:

@@ -83,12 +83,14 @@ class Editor(StoreView, ModelView, HubStore):
             self.engine = Engine(self.backbone, locations, settings, DefaultMode)
         try:
             # last of all: a model that cannot be edited leaves no store behind
-            if not isinstance(store, Store):
-                store = create_store(self._path(store), self.backbone, locations, settings, name)
-            self.store = store
-            self.config = config_from_dict(store.config)
+            self.store = (
+                store
+                if isinstance(store, Store)
+                else create_store(self._path(store), self.backbone, locations, settings, name)
+            )
+            self.config = config_from_dict(self.store.config)
             self._hub_mixin_config = self.config.to_dict()
-            self.engine.follow(store)
+            self.engine.follow(self.store)
         except BaseException:
             self.engine.router.detach()
             raise

@@ -21,7 +21,7 @@ class Seq2SeqBackbone(EncoderBackbone):
 
     # At 0.98 a block answered 0.90 of rephrasings that reach it, at 0.9999 0.97 (T5 of 11 M parameters, 120 zsRE edits;
     # a trial without a script).
-    defaults: Mapping[str, Any] = EncoderBackbone.defaults | {"min_target_probability": 0.9999}
+    defaults: Mapping[str, Any] = {**EncoderBackbone.defaults, "min_target_probability": 0.9999}
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(model, tokenizer)

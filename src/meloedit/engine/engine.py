@@ -139,7 +139,7 @@ class Engine:
             for owners, tensors in self.store.block_stacks(holders[start : start + BLOCKS_AT_ONCE]):
                 block, rank = block_from_tensors(tensors, self.modules), missing[owners[0]].rank
                 reaches = [missing[owner].reach for owner in owners]
-                self.router.bank.add_all(owners, block, reaches, to_come[rank])
+                self.router.bank.add_all(owners, block, reaches, to_come[rank])  # type: ignore[arg-type]
                 to_come[rank] -= len(owners)
 
     # -- what the hooks ask

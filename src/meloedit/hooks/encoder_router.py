@@ -89,7 +89,7 @@ class EncoderRouter(Router):
         thread.frame = None
         if thread.off or thread.fixed is not None or self._idle():
             return
-        names = self.backbone.prompt_encoder_names
+        names = self.backbone.encoder_forward_names
         inputs = dict(zip(names, args, strict=False)) | kwargs
         ids = inputs.get("input_ids")
         tokens = ids if ids is not None else inputs.get("inputs_embeds")

@@ -83,7 +83,7 @@ class Keys:
         """Yield the four parts."""
         return iter((self.content, self.relation, self.word_codes, self.word_shares))
 
-    def __getitem__(self, rows: int | slice | list[int] | Tensor) -> Keys:
+    def __getitem__(self, rows: int | slice | list[int] | Tensor | None) -> Keys:
         return Keys(*(part[rows] for part in self))
 
     def to(self, device: torch.device | str) -> Keys:

@@ -14,6 +14,7 @@ from ..hooks.blocks import Block, Factors, Site
 from ..training.optimizer import EPSILON, BlockAdam
 from ..training.scores import Scores
 from ..training.trainer import Trained, Trainer, group_rows, initial_block, seeded
+from .config import PaperConfig
 
 
 class BatchTrainer(Trainer):
@@ -27,6 +28,8 @@ class BatchTrainer(Trainer):
     matrix, that is from U(-1/sqrt(p), 1/sqrt(p)) once its scale is folded in, and multiplies A and B by sqrt(n) each,
     where n is the declared number of blocks: to Adam that is a rate of lr sqrt(n) and an epsilon divided by sqrt(n).
     """
+
+    config: PaperConfig
 
     def train(
         self, edits: Sequence[tuple[str, Sequence[Example]]], tell: Callable[[int], None] | None = None

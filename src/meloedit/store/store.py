@@ -276,6 +276,19 @@ class Store:
             raise schema.damaged(self.path, f"record {lost[0]} is gone")
         return found
 
+    def block_stacks(self, numbers: Sequence[int]) -> list[Stack]:
+        """Return blocks."""
+        with self._database() as db:
+            return rows.read_stacks(db, self.path, numbers, self._state.calibration)[0]
+
+    def key_stacks(self, numbers: Sequence[int]) -> list[Stack]:
+        """Return keys."""
+        with self._database() as db:
+            return rows.read_stacks(db, self.path, numbers, self._state.calibration)[1]
+
+    keep_scope_cache = lambda self, t: self.keep_lists(t)
+    scope_cache = lambda self: self.lists()
+
     def records(self, numbers: Sequence[int], calibration: int | None = None) -> dict[int, rows.StoredRecord]:
         """Return some records, live or not, with their keys under a calibration (``None``: the one in force).
 

@@ -51,7 +51,7 @@ def stacked(blobs: Mapping[int, bytes]) -> list[Stack]:
         tensors = {}
         for name, like in one.items():
             start, stop = (len(header) + offset for offset in layout[name]["data_offsets"])
-            columns = table[:, start:stop].contiguous()
+            columns = table[:, start:stop].clone(memory_format=torch.contiguous_format)  # bytes may be odd in number
             tensors[name] = (
                 columns.view(like.dtype).view(-1, *like.shape)
                 if like.numel()

@@ -33,7 +33,7 @@ class Trained:
 
     Attributes:
         block: the block in float16, as it is stored.
-        held: whether greedy decoding with this very block gives the target and stops, for every row of the edit.
+        holds: whether greedy decoding with this very block gives the target and stops, for every row of the edit.
         steps: optimiser steps taken, over all ranks tried.
         rank: rank of the block.
         loss: mean cross-entropy of the target with this block, nats per token.
@@ -41,7 +41,7 @@ class Trained:
     """
 
     block: Block
-    held: bool
+    holds: bool
     steps: int
     rank: int
     loss: float
@@ -120,7 +120,7 @@ class Trainer:
             for i, result in zip(waiting, trained, strict=True):
                 result.steps += results[i].steps if i in results else 0
                 results[i] = result
-            waiting = [i for i in waiting if not results[i].held]
+            waiting = [i for i in waiting if not results[i].holds]
             rank *= 2
         return [results[i] for i in range(len(edits))]
 
@@ -160,7 +160,7 @@ class Trainer:
                 if leaves[i]:
                     done[edit] = Trained(blocks.stored(i), bool(right[i]), step, rank, loss, losses[edit])
             if tell:
-                tell(held_before + sum(result.held for result in done.values()))
+                tell(held_before + sum(result.holds for result in done.values()))
             if leaves.all():
                 break
             blocks.step(scores.total())
