@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import CHATML, EDITS, OTHERS, SETTINGS, SOURCES, _bpe, build, build_source, padded, source_edits
+from support.model_calls import padded
+from support.prompts import EDITS, OTHERS, SETTINGS, source_edits
+from support.tiny_models import CHATML, SOURCES, bpe, build, build_source
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -155,7 +157,7 @@ def scenario(name: str, editor: Editor, edits: list[Edit], others: list[str], ne
 
 def tiny() -> Iterator[tuple[str, Editor, list[Edit], list[str], Edit | None]]:
     """Yield scenarios on tiny random models of all families."""
-    plain = _bpe().to_str()
+    plain = bpe().to_str()
     own = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(plain), bos_token="<s>", eos_token="<|im_end|>", pad_token="<|im_end|>"
     )

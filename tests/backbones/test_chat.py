@@ -1,7 +1,7 @@
 """The user's words in rendered prompts of several templates."""
 
 import pytest
-from conftest import CHATML, INST
+from support.tiny_models import CHATML, INST
 
 from meloedit.backbones.chat import ChatMarkers, user_words
 

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import EDITS, OTHERS, generate, mixed_prompts, padded, target_ids
+from support.model_calls import generate, padded
+from support.prompts import EDITS, OTHERS, mixed_prompts, target_ids
 from transformers import LogitsProcessor, TextIteratorStreamer
 
 from meloedit.keys.grammar import make_prompts

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import EDITS, OTHERS, generate, mixed_prompts, padded, target_ids
+from support.model_calls import generate, padded
+from support.prompts import EDITS, OTHERS, mixed_prompts, target_ids
 from transformers import pipeline
 
 from meloedit.errors import RoutingError

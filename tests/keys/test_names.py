@@ -1,12 +1,13 @@
 """Names of prompts: which words are some, what share each has, and which tokens ask."""
 
+import math
 from unicodedata import normalize
 
 import pytest
 import torch
 
 from meloedit.keys.grammar import make_prompts
-from meloedit.keys.names import CODES, SLOTS, WordVectors, bare, code_of, named, read
+from meloedit.keys.names import CODES, COMMON, SLOTS, WordVectors, bare, code_of, named, read, words_of
 from meloedit.keys.pooling import Pooling
 
 WORDS = WordVectors.fit(make_prompts(2000))
@@ -129,3 +130,10 @@ def test_special_tokens_are_no_words():
     pieces = ["<S>", "\u0120Name", "\u0120the", "\u0120book"]
     tokenizer = Tokens(pieces, special=[0])
     assert Pooling(None, WORDS, tokenizer)(range(4), (1, 4))[1].tolist() == [1, 1, 1]
+
+
+def test_words_weigh_by_how_rare_they_are():
+    words = WordVectors.fit(["who wrote the book", "who sings the song", "who leads the town"] * 30)
+    assert words.idf("who") < COMMON < words.idf("zwibel")  # in every prompt: log(91 / 90.5)
+    assert words.idf("book") == pytest.approx(math.log(91 / 30.5)) and words.count("book") == 30
+    assert COMMON > 0 and words_of("Der Fluß, the FLUSS!") == {"der", "fluss", "the"}

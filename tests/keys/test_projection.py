@@ -57,3 +57,18 @@ def test_keys_are_float32_whatever_the_states(dtype):
     keys = whitening(correlated(3).to(dtype))
     assert keys.dtype == whitening.mean.dtype == torch.float32
     assert whitening(correlated(3)[0]).shape == (6,)
+
+
+def test_pairs_draw_the_discriminant_that_tells_questions_apart():
+    rng = torch.Generator().manual_seed(0)
+    question, wording = torch.randn(400, 6, generator=rng), torch.randn(2, 400, 6, generator=rng)
+    scale = torch.tensor([1.0, 1.0, 1.0, 20.0, 20.0, 20.0])  # what differs between wordings is large
+    mask = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    first, second = (question * mask + 0.1 * own * scale for own in wording)
+    plain = Projection.fit(torch.cat([first, second]), 3, shrinkage=0.0)
+    learned = Projection.fit_pairs(first, second, 3, shrinkage=0.0)
+
+    def right(whitening):
+        return ((whitening(first[:50]) @ whitening(second[:50]).T).argmax(1) == torch.arange(50)).float().mean()
+
+    assert right(learned) > 0.6 and right(learned) > 3 * right(plain)

@@ -1,0 +1,81 @@
+"""Encoder-decoders and classifiers: threads, and errors in the middle of a call."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from support.encoder_checks import assert_same_portrait, logits_of, portrait
+from support.model_calls import source_answers
+from support.prompts import BOOK, source_edits, source_prompts
+
+
+def test_threads_keep_apart(sourced):
+    rows, wanted = source_prompts(sourced)
+    parts = [(rows[i : i + 2], wanted[i : i + 2]) for i in (0, 2, 4)]
+    expected = [source_answers(sourced, part) for part, _ in parts]
+    barrier = threading.Barrier(3)
+
+    def ask(number):
+        part, edits = parts[number]
+        for _ in range(4):
+            barrier.wait(30)
+            assert source_answers(sourced, part) == expected[number]
+            assert [route.edit for route in sourced.last_routes] == edits
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(ask, number) for number in range(3)]:
+            done.result()
+
+
+@pytest.mark.parametrize("family", ["t5-gated", "bert"])
+def test_a_thread_may_ask_while_another_edits(make_source_editor, family):
+    edits = source_edits(family)
+    editor = make_source_editor(family, edits[:1])
+    row = editor.backbone.encode(BOOK.prompt).ids
+    expected, stop, seen = source_answers(editor, [row]), threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            seen.append(source_answers(editor, [row]) == expected)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            assert all(report.held for report in editor.edit(edits[1:]))  # its lower layers are passed by meanwhile
+        finally:
+            stop.set()
+        asking.result()
+    assert len(seen) > 1 and all(seen)
+    editor.detach()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["below the key", "above the blocks"])
+def test_an_error_in_a_forward_pass_leaves_nothing_behind(sourced, error, place):
+    rows, _ = source_prompts(sourced)
+    expected = portrait(sourced)
+    with sourced.disabled():
+        base = logits_of(sourced, rows)
+    (_, first), (_, last) = sourced.backbone.stacks[0], sourced.backbone.stacks[-1]
+
+    def fail(*_):
+        raise error("stop")
+
+    handle = (first[0] if place == "below the key" else last[-1]).register_forward_hook(fail)
+    for call in (logits_of, source_answers):
+        with pytest.raises(error, match="stop"):
+            call(sourced, rows)
+    handle.remove()
+    with sourced.disabled():
+        assert torch.equal(logits_of(sourced, rows), base)
+    assert_same_portrait(portrait(sourced), expected)
+
+
+def test_bad_input_leaves_nothing_behind(sourced):
+    expected = portrait(sourced)
+    with pytest.raises(IndexError):
+        logits_of(sourced, [[10_000]])
+    with pytest.raises(Exception, match="input_ids"):
+        sourced.model()
+    assert_same_portrait(portrait(sourced), expected)

@@ -1,0 +1,87 @@
+"""What answers is what the store holds: on opening, and whatever threads change meanwhile."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from support.causal_checks import portrait
+from support.prompts import BOOK, CAPITAL, EDITS, LEGS, OTHERS, RIVER
+
+from meloedit import Edit, Editor
+from meloedit.errors import StoreError
+from meloedit.store.store import Store
+
+
+def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, tokenizer, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("meloedit.engine.live.EVERY", 2)
+    path = tmp_path / "facts.melo"
+    make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).detach()
+    with Editor.load(path, make_model(), tokenizer) as editor:  # changed since: fewer than two edits at a time
+        editor.edit(RIVER)
+        editor.remove("book")
+        expected, similarity = portrait(editor), editor.index.similarity
+
+    def never(self, *args):
+        raise AssertionError("every key was looked at")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("meloedit.routing.scope.Scope.rescore", never)
+        with Editor.load(path, make_model(), tokenizer) as again:
+            assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
+            logits, routes = portrait(again)
+    assert torch.equal(logits, expected[0]) and [r[0] for r in routes] == [r[0] for r in expected[1]]
+
+    forged = {"near": torch.zeros(3, 4), "owner": torch.zeros(3, 4, dtype=torch.int32)}
+    for tensors in (forged, {}, {"near": forged["near"]}, {name: t[:, :2] for name, t in forged.items()}):
+        with Store.open(path) as store:
+            store.keep_lists(tensors)
+        with Editor.load(path, make_model(), tokenizer) as again:  # by a look at all keys, then
+            assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
+
+    def full(self, tensors):
+        raise StoreError("disk is full")
+
+    monkeypatch.setattr("meloedit.store.store.Store.keep_lists", full)
+    with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
+        assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
+    assert "the change is stored, but not the lists by which the store is opened faster (disk is full)" in caplog.text
+
+
+def test_what_answers_is_what_is_stored_whatever_threads_change(
+    make_editor, make_model, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("meloedit.engine.live.EVERY", 1)
+    path = tmp_path / "facts.melo"
+    editor = make_editor(edits=[BOOK, CAPITAL, LEGS], store=path)
+    live, other, done = editor._live, threading.Thread(target=editor.disable, args=("capital",)), threading.Event()
+    changed_since, refresh = Store.changed_since, type(live)._refresh
+
+    def meanwhile(store, revision):
+        found, before = changed_since(store, revision), store.revision
+        if not other.ident:  # what another thread commits here is not in ``found``, and must not be taken for followed
+            other.start()
+            for _ in range(30):
+                time.sleep(0.01)
+                if store.revision > before:
+                    break
+        return found
+
+    def late(self):
+        if threading.current_thread() is other:
+            done.wait(1)
+        refresh(self)
+
+    monkeypatch.setattr(Store, "changed_since", meanwhile)
+    monkeypatch.setattr(type(live), "_refresh", late)
+    editor.disable("book")
+    done.set()
+    other.join()
+    assert {stored.edit.id for stored in editor.edits() if stored.enabled} == {"legs"}
+    assert {route.nearest for route in editor.route([edit.prompt for edit in EDITS])} == {"legs"}
+    similarity = editor.index.similarity
+    editor.detach()
+    with Editor.load(path, make_model(), tokenizer) as again:
+        assert again.store.lists()[1] == {stored.record for stored in again.edits() if stored.enabled}
+        assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
