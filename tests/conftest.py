@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from meloedit import Editor, MeloConfig
+from meloedit.paper.config import PaperConfig
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it gives
 
@@ -63,7 +64,7 @@ def make_editor(make_model, tokenizer):
         editor = Editor(model or make_model(family), tokenizer, config, store=store)
         if edits:
             reports = editor.edit(list(edits))
-            assert all(report.held for report in reports), reports
+            assert all(report.holds for report in reports), reports
         return editor
 
     return make
@@ -74,7 +75,7 @@ def edited(request, make_editor):
     """An editor that knows EDITS, one per family; shared by tests that leave it as it is."""
     editor = make_editor(request.param, EDITS)
     yield editor
-    editor.detach()
+    editor.unload()
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +83,7 @@ def llama(make_editor):
     """As ``edited``, for tests of which one family is enough."""
     editor = make_editor("llama", EDITS)
     yield editor
-    editor.detach()
+    editor.unload()
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +119,7 @@ def sourced(request, make_source_editor):
     """An editor that knows its family's three edits, one per family; shared by tests that leave it as it is."""
     editor = make_source_editor(request.param, source_edits(request.param))
     yield editor
-    editor.detach()
+    editor.unload()
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +127,7 @@ def t5(make_source_editor):
     """As ``sourced``, for what concerns encoder-decoders alone."""
     editor = make_source_editor("t5-gated", FACTS)
     yield editor
-    editor.detach()
+    editor.unload()
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def open_scope(make_editor):
 
     yield get
     for editor in made.values():
-        editor.detach()
+        editor.unload()
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +152,7 @@ def make_paper(make_model, make_source, tokenizer):
     def make(family, edits=(), model=None, store=None, **settings):
         own, tokens = (make_model("gpt2"), tokenizer) if family == "gpt2" else make_source(family)
         values = {"radius": 0.25, "edits_per_block": 2, "lr": 0.1, "key_layer": KEYS[family]} | settings
-        editor = Editor(model or own, tokens, MeloConfig.paper(**values), store=store)
+        editor = Editor(model or own, tokens, PaperConfig(**values), store=store)
         if edits:
             editor.edit(list(edits))
         return editor

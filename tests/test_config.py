@@ -6,6 +6,7 @@ import pytest
 from meloedit import MeloConfig
 from meloedit.backbones.layers import key_layer_index, last_layers
 from meloedit.errors import ModelError
+from meloedit.paper.config import PaperConfig
 
 
 def test_settings_survive_json():
@@ -48,10 +49,10 @@ def test_values_that_do_not_fit_are_refused_by_name(name, values):
 
 def test_the_paper_knows_no_places():
     with pytest.raises(ModelError, match="^answer_positions must be None or 0 in paper mode, not 8"):
-        MeloConfig.paper(answer_positions=8)
-    assert MeloConfig.paper(answer_positions=0).answer_positions == 0
+        PaperConfig(answer_positions=8)
+    assert PaperConfig(answer_positions=0).answer_positions == 0
     with pytest.raises(ModelError, match="^train_with_lead_in must be false in paper mode, not True"):
-        MeloConfig.paper(train_with_lead_in=True)
+        PaperConfig(train_with_lead_in=True)
 
 
 def test_all_that_is_wrong_is_said_at_once():

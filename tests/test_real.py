@@ -40,11 +40,11 @@ def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MELOEDIT_CACHE", str(CACHE))
-        editor = Editor.from_pretrained("smollm2", store=folder / "long.melo")
+        editor = Editor.create("smollm2", store=folder / "long.melo")
         reports = editor.edit(KEPT)
     editor.save(folder / "kept.melo")
     yield editor, reports, folder
-    editor.detach()
+    editor.unload()
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,13 @@ def logits(editor, prompts):
     width = max(map(len, rows))
     ids = torch.tensor([[editor.backbone.pad_id] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    with editor.routing([len(row) for row in rows]):
+    with editor.prompt_lengths([len(row) for row in rows]):
         return editor.model(input_ids=ids, attention_mask=mask).logits
 
 
 def test_edits_hold_and_generalise(stores):
     editor, reports, _ = stores
-    assert all(report.held and report.rank == 2 for report in reports)
+    assert all(report.holds and report.rank == 2 for report in reports)
     for form in ("raw", "chat"):
         assert [a.text for a in editor.ask([e.prompt for e in KEPT], form)] == [e.target for e in KEPT]
         answers = editor.ask(list(REPHRASED), form)
@@ -91,7 +91,7 @@ def test_unrelated_prompts_are_bit_identical_in_a_mixed_batch(stores):
     editor, _, _ = stores
     batch = [KEPT[0].prompt, *UNRELATED, KEPT[2].prompt]
     edited, routes = logits(editor, batch), editor.last_routes
-    with editor.disabled():
+    with editor.base_model():
         base = logits(editor, batch)
     assert [route.edit is not None for route in routes] == [True, False, False, False, True]
     assert [torch.equal(a, b) for a, b in zip(edited, base, strict=True)] == [False, True, True, True, False]
@@ -120,7 +120,7 @@ def test_removal_and_rollback_restore_the_logits_of_a_store_that_never_had_the_e
     before = editor.store.revision
     wanted = logits(editor, prompts)
     try:
-        assert all(report.held for report in editor.edit(LATER))
+        assert all(report.holds for report in editor.edit(LATER))
         changed = logits(editor, prompts)
         assert not torch.equal(changed, wanted)
         editor.remove([edit.id for edit in LATER])
@@ -130,11 +130,11 @@ def test_removal_and_rollback_restore_the_logits_of_a_store_that_never_had_the_e
     finally:
         editor.rollback(before)
     rolled = logits(editor, prompts)
-    model, tokenizer = editor.detach(), editor.tokenizer
+    model, tokenizer = editor.unload(), editor.tokenizer
     try:
-        never = Editor.load(folder / "kept.melo", model, tokenizer)
+        never = Editor.from_pretrained(folder / "kept.melo", model, tokenizer)
         clean = logits(never, prompts)
-        never.detach()
+        never.unload()
     finally:
         editor.__init__(model, tokenizer, store=Store.open(folder / "long.melo"))  # the other tests share it
     assert torch.equal(removed, clean)
@@ -152,4 +152,4 @@ def test_keys_of_the_users_words_reach_the_edit_behind_a_system_prompt(stores):
     ]
     route = editor.route(messages)[0]
     assert route.edit == KEPT[3].id
-    assert route.words_known
+    assert route.user_turn_known

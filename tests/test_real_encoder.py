@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones import loading as zoo
 from meloedit.keys.grammar import make_prompts
+from meloedit.paper.config import PaperConfig
 
 pytestmark = pytest.mark.real
 TOPICS = ["taxes", "unions", "privacy", "speech"]
@@ -49,13 +50,13 @@ def logits(editor, texts):
 @pytest.mark.parametrize("mode", ["default", "paper"])
 def test_a_real_encoder_is_edited_and_restored(classifier, mode):
     paper = {"radius": 0.5, "edits_per_block": 2, "rank": 4, "key_layer": "bert.encoder.layer.2.output.dense"}
-    config = MeloConfig(calibration_prompts=200) if mode == "default" else MeloConfig.paper(**paper)
+    config = MeloConfig(calibration_prompts=200) if mode == "default" else PaperConfig(**paper)
     with Editor(*classifier, config=config) as editor:
-        with editor.disabled():
+        with editor.base_model():
             before = logits(editor, CASES + OTHERS)
         targets = wrong_topics(editor)
         reports = editor.edit([Edit(case, topic) for case, topic in zip(CASES, targets, strict=True)])
-        assert all(report.held for report in reports), reports
+        assert all(report.holds for report in reports), reports
         answers = editor.ask(CASES + OTHERS)
         assert [answer.text for answer in answers[: len(CASES)]] == targets
         assert [answer.route.edit for answer in answers] == [report.id for report in reports] + [None] * len(OTHERS)

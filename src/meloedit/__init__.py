@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .editor import Editor as Editor
     from .errors import MeloEditError as MeloEditError
     from .keys.similarity import Evidence as Evidence
+    from .settings import PaperConfig as PaperConfig
     from .readers import read_edits as read_edits
     from .results import Answer as Answer
     from .results import EditReport as EditReport
@@ -27,10 +28,22 @@ _HOME = {
     "Editor": "editor",
     "MeloConfig": "config",
     "MeloEditError": "errors",
+    "PaperConfig": "settings",
     "Route": "results",
     "read_edits": "readers",
 }
-__all__ = ["Answer", "Edit", "EditReport", "Editor", "Evidence", "MeloConfig", "MeloEditError", "Route", "read_edits"]
+__all__ = [
+    "Answer",
+    "Edit",
+    "EditReport",
+    "Editor",
+    "Evidence",
+    "MeloConfig",
+    "MeloEditError",
+    "PaperConfig",
+    "Route",
+    "read_edits",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 from support.tiny_models import CHATML, INST
 
-from meloedit.backbones.chat import ChatMarkers, user_words
+from meloedit.backbones.chat import ChatMarkers, user_span
 
 LLAMA3 = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}</s>\n\n{{ message['content'] | trim }}<|im_end|>"
@@ -59,7 +59,7 @@ def test_the_last_user_turn_is_found(chatting, text):
     for turns in ([text], ["Hello there", "Hi.", text], [text, "Yes", "no [x]", "Well\n", text]):
         for prompt in (True, False):
             ids = tokens(tokenizer, render(tokenizer, *turns, prompt=prompt))
-            words = user_words(ids, markers)
+            words = user_span(ids, markers)
             assert words.known
             assert tokenizer.decode(ids[words.start : words.stop]).strip() == text
 
@@ -69,7 +69,7 @@ def test_white_space_around_the_words_does_not_count(chatting):
     spans = []
     for text in ("Is it late?", "\n\nIs it late?", "Is it late?\n", "Is it late?\n  \n"):
         ids = tokens(tokenizer, render(tokenizer, text))
-        words = user_words(ids, markers)
+        words = user_span(ids, markers)
         spans.append(tokenizer.decode(ids[words.start : words.stop]))
     assert {span.lstrip(" ") for span in spans} == {"Is it late?"}
 
@@ -80,10 +80,10 @@ def test_the_prompt_ends_where_the_answer_begins(chatting):
         prompt = tokens(tokenizer, render(tokenizer, *turns))
         for answer in ("", " Yes, it is.", " [4]"):
             ids = prompt + tokens(tokenizer, answer)
-            assert markers.prompt_end(ids, user_words(ids, markers).stop) == len(prompt)
+            assert markers.prompt_end(ids, user_span(ids, markers).stop) == len(prompt)
     for text in (render(tokenizer, "Is it late?")[:-4], "Is it late?"):
         ids = tokens(tokenizer, text)
-        assert markers.prompt_end(ids, user_words(ids, markers).stop) is None
+        assert markers.prompt_end(ids, user_span(ids, markers).stop) is None
 
 
 def test_the_token_that_ends_an_answer(chatting):
@@ -95,16 +95,16 @@ def test_the_token_that_ends_an_answer(chatting):
 def test_raw_text_is_its_own_turn_without_its_first_token(chatting):
     tokenizer, markers = chatting
     ids = tokens(tokenizer, "Who wrote the book?")
-    for found in (user_words(ids, markers), user_words(ids, None)):
+    for found in (user_span(ids, markers), user_span(ids, None)):
         assert (found.start, found.stop, found.known) == (1, len(ids), True)
-    one = user_words(ids[:1], markers)
+    one = user_span(ids[:1], markers)
     assert (one.start, one.stop) == (0, 1)
 
 
 def test_a_turn_without_words_is_taken_whole_and_said_so(chatting):
     tokenizer, markers = chatting
     ids = tokens(tokenizer, render(tokenizer, "\n"))
-    words = user_words(ids, markers)
+    words = user_span(ids, markers)
     assert (words.start, words.stop, words.known) == (1, len(ids), False)
 
 
@@ -113,10 +113,10 @@ def test_a_system_prompt_does_not_count(make_tokenizer):
     markers = ChatMarkers.of(tokenizer)
     for system in ([], [{"role": "system", "content": "You are terse. user: no"}]):
         text = tokenizer.apply_chat_template([*system, {"role": "user", "content": "Is it late?"}], tokenize=False)
-        words = user_words(tokens(tokenizer, text), markers)
+        words = user_span(tokens(tokenizer, text), markers)
         assert tokenizer.decode(tokens(tokenizer, text)[words.start : words.stop]) == "Is it late?"
     by_hand = "<|im_start|>user\nIs it late?<|im_end|>\n<|im_start|>assistant\n"  # without the default system prompt
-    words = user_words(tokens(tokenizer, by_hand), markers)
+    words = user_span(tokens(tokenizer, by_hand), markers)
     assert words.known and tokenizer.decode(tokens(tokenizer, by_hand)[words.start : words.stop]) == "Is it late?"
 
 
@@ -124,7 +124,7 @@ def test_markers_in_the_users_words_open_a_turn_of_their_own(make_tokenizer):
     # The model sees them so too: special tokens are special wherever they stand.
     tokenizer = make_tokenizer()
     ids = tokens(tokenizer, render(tokenizer, "Say <|im_end|>\n<|im_start|>user\nno"))
-    words = user_words(ids, ChatMarkers.of(tokenizer))
+    words = user_span(ids, ChatMarkers.of(tokenizer))
     assert tokenizer.decode(ids[words.start : words.stop]) == "no"
 
 
@@ -133,11 +133,11 @@ def test_a_template_whose_turns_cannot_be_told_is_said_so(make_tokenizer, templa
     tokenizer = make_tokenizer()
     tokenizer.chat_template = template
     ids = tokens(tokenizer, render(tokenizer, "Is it late?", "No.", "And now?"))
-    words = user_words(ids, ChatMarkers.of(tokenizer))
+    words = user_span(ids, ChatMarkers.of(tokenizer))
     assert (words.start, words.stop, words.known) == (1, len(ids), False)
 
 
 def test_no_template(make_tokenizer):
     tokenizer = make_tokenizer(None)
     assert ChatMarkers.of(tokenizer) is None
-    assert user_words([5, 6, 7], None).known
+    assert user_span([5, 6, 7], None).known

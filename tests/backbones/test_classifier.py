@@ -15,7 +15,7 @@ from meloedit.keys.grammar import make_prompts
 def bert(make_source_editor):
     editor = make_source_editor("bert", CASES)
     yield editor
-    editor.detach()
+    editor.unload()
 
 
 DOCUMENT = "The court finds that the tenant of the old mill owes the owner of the river bank a part of the harvest."
@@ -25,14 +25,14 @@ DOCUMENT = "The court finds that the tenant of the old mill owes the owner of th
 def test_a_label_by_name_or_by_number(make_source_editor, target):
     editor = make_source_editor("bert")
     (report,) = editor.edit(Edit(DOCUMENT, target, id="case"))
-    assert report.held and editor.edits()[0].edit.target == "labour"
+    assert report.holds and editor.edits()[0].edit.target == "labour"
     assert editor.ask(DOCUMENT)[0].text == "labour" and editor.ask(DOCUMENT)[0].tokens == 0
     assert editor.edit(Edit(DOCUMENT, "labour", id="case"))[0].status == "skipped"  # the same edit, in other words
     with pytest.raises(EditError, match="other content"):
         editor.edit(Edit(DOCUMENT, "tax", id="case"))
     (report,) = editor.edit(Edit(DOCUMENT, 0, id="newer"))
     assert report.replaced == ["case"] and editor.ask(DOCUMENT)[0].text == "civil rights"
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("target", ["Labour", "5", "-1", "labour law"])
@@ -50,11 +50,11 @@ def test_a_label_whose_name_is_a_number_is_taken_by_name(make_source, make_sourc
     names = {i: str(4 - i) for i in range(5)}
     model, _ = make_source("bert", id2label=names, label2id={name: i for i, name in names.items()})
     editor = make_source_editor("bert", model=model)
-    assert editor.edit(Edit(DOCUMENT, 1))[0].held
+    assert editor.edit(Edit(DOCUMENT, 1))[0].holds
     assert editor.edits()[0].edit.target == "1" and editor.ask(DOCUMENT)[0].text == "1"
     with torch.no_grad():
         assert editor.model(torch.tensor([editor.backbone.encode(DOCUMENT).ids])).logits.argmax().item() == 3
-    editor.detach()
+    editor.unload()
 
 
 def test_two_labels_for_one_text_contradict(bert):
@@ -66,17 +66,17 @@ def test_texts_are_cut(make_source_editor):
     editor = make_source_editor("bert", document_tokens=12)
     ids = editor.backbone.encode(DOCUMENT).ids
     assert len(ids) == 12 and ids[0] == 2 and ids[-1] == END
-    assert editor.edit(Edit(DOCUMENT, "labour"))[0].held
+    assert editor.edit(Edit(DOCUMENT, "labour"))[0].holds
     same, other = DOCUMENT[:60] + " and much more.", "And so, " + DOCUMENT
     assert editor.backbone.encode(same).ids == ids
     assert [answer.text == "labour" for answer in editor.ask([DOCUMENT, same])] == [True, True]
     assert [route.reason for route in editor.route([DOCUMENT, same, other])] == ["fired", "fired", "outside scope"]
-    editor.detach()
+    editor.unload()
     editor = make_source_editor("bert")  # to what the model takes
     assert len(editor.backbone.encode("word " * 300).ids) == 64
-    assert editor.edit(Edit("word " * 300, "labour"))[0].held
+    assert editor.edit(Edit("word " * 300, "labour"))[0].holds
     assert editor.ask("word " * 400)[0].text == "labour"
-    editor.detach()
+    editor.unload()
 
 
 def test_positions_that_stand_for_padding_are_not_counted(make_source_editor):
@@ -99,7 +99,7 @@ def test_document_similarity_sets_how_near(make_source_editor):
     editor = make_source_editor("bert", CASES, document_similarity=-1.0)
     assert [route.edit for route in editor.route([BOOK.prompt, LEGS.prompt])] == ["book", "legs"]
     assert all(route.edit for route in editor.route(OTHERS))
-    editor.detach()
+    editor.unload()
 
 
 def test_calibrating_on_documents(make_source_editor, make_source, tmp_path):
@@ -108,20 +108,20 @@ def test_calibrating_on_documents(make_source_editor, make_source, tmp_path):
     documents = [
         f"{text} {other}" for text, other in zip(make_prompts(80, seed=1), make_prompts(80, seed=2), strict=True)
     ]
-    editor.calibrate(documents, source="documents")
+    editor.calibrate(documents, origin="documents")
     assert editor.calibration.info == {"source": "documents", "prompts": 80, "keys": 80}
     assert editor.threshold > near
     assert [answer.text for answer in editor.ask([edit.prompt for edit in CASES])] == ["tax", "economy", "labour"]
     fired = sum(route.edit is not None for route in editor.route(documents))
     assert 1 <= fired <= 8  # one in ten at most
     threshold, expected = editor.threshold, portrait(editor)
-    editor.detach()
-    again = Editor.load(tmp_path / "a.melo", *make_source("bert"))
+    editor.unload()
+    again = Editor.from_pretrained(tmp_path / "a.melo", *make_source("bert"))
     assert again.threshold == threshold
     assert_same_portrait(portrait(again), expected)
     again.calibrate()  # back to the built-in prompts
     assert again.threshold == pytest.approx(near) and again.calibration.info["scope"] == "near-exact"
-    again.detach()
+    again.unload()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from meloedit.errors import EditError, ModelError
 def test_prompts_and_targets_as_tokens(t5):
     encoded = t5.backbone.encode("Is it late?")
     assert encoded.ids[-1] == END and encoded.form == "raw"
-    assert (encoded.words.start, encoded.words.stop) == (0, len(encoded.ids) - 1)  # all but the end token
+    assert (encoded.span.start, encoded.span.stop) == (0, len(encoded.ids) - 1)  # all but the end token
     target = t5.backbone.encode_target(" Lima ", encoded)
     assert target[-1] == END and t5.tokenizer.decode(target[:-1]) == "Lima"
     assert t5.backbone.text_of(target) == "Lima"
@@ -63,7 +63,7 @@ def test_a_forced_first_token_is_part_of_the_target(make_source, make_source_edi
     model.generation_config.forced_bos_token_id = 2
     editor = make_source_editor("bart", model=model)
     reports = editor.edit([Edit("Is it late?", "very late")])
-    assert [report.held for report in reports] == [editor.ask("Is it late?")[0].text == "very late"] == [True]
+    assert [report.holds for report in reports] == [editor.ask("Is it late?")[0].text == "very late"] == [True]
     with pytest.raises(EditError, match=r"the target has \d+ tokens, the model takes 64"):
         editor.edit(Edit("Why?", "yes " * 80))
 
@@ -71,6 +71,6 @@ def test_a_forced_first_token_is_part_of_the_target(make_source, make_source_edi
 def test_answers_in_a_sequence_of_their_own_are_not_told_apart_by_place(make_source_editor):
     editor = make_source_editor("t5")
     assert editor.config.answer_positions == 0
-    editor.detach()
+    editor.unload()
     with pytest.raises(ModelError, match="answer_positions must be 0 for T5ForConditionalGeneration"):
         make_source_editor("t5", answer_positions=8)

@@ -21,7 +21,7 @@ def test_ask(edited):
     assert edited.ask(RIVER.prompt)[0].text == "very long"
     beams = edited.ask(prompts, batch_size=4, max_new_tokens=8, num_beams=2)
     assert [answer.route.edit for answer in beams] == [answer.route.edit for answer in found]
-    with edited.disabled():
+    with edited.base_model():
         assert {answer.route.reason for answer in edited.ask(prompts[:3])} == {"no edits"}
 
 
@@ -32,7 +32,7 @@ def test_ask_without_edits(make_editor):
     assert editor.route(OTHERS)[0].reason == "no edits"
     with pytest.raises(EditError, match="empty"):
         editor.ask("  ")
-    editor.detach()
+    editor.unload()
 
 
 def test_a_model_compiled_before_the_edits_routes_to_them(make_editor):
@@ -51,4 +51,4 @@ def test_a_model_compiled_before_the_edits_routes_to_them(make_editor):
     assert torch.equal(edited, logits(editor.model)) and not torch.equal(edited, base)
     editor.remove([EDITS[0].id])
     assert torch.equal(logits(compiled), base)
-    editor.detach()
+    editor.unload()

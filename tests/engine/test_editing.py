@@ -31,7 +31,7 @@ def test_removed_and_rolled_back_edits_leave_no_trace(make_editor, family):
         base = portrait(had)[0]
     assert torch.equal(portrait(had)[0], base)
     for editor in (never, had):
-        editor.detach()
+        editor.unload()
 
 
 def test_an_edit_made_twice_is_skipped(make_editor):
@@ -43,7 +43,7 @@ def test_an_edit_made_twice_is_skipped(make_editor):
     assert editor.store.revision == revision + 1
     editor.edit(EDITS[:3])
     assert editor.store.revision == revision + 1
-    editor.detach()
+    editor.unload()
 
 
 def test_other_content_under_the_same_id_needs_replace(make_editor):
@@ -56,7 +56,7 @@ def test_other_content_under_the_same_id_needs_replace(make_editor):
     assert report.status == "stored"
     assert answers(editor, BOOK, CAPITAL) == ["Anna", "Lima"]
     assert [change.action for change in editor.history("book")] == ["edit", "edit"]
-    editor.detach()
+    editor.unload()
 
 
 def test_a_new_target_for_a_prompt_takes_the_place_of_the_old_edit(make_editor):
@@ -68,7 +68,7 @@ def test_a_new_target_for_a_prompt_takes_the_place_of_the_old_edit(make_editor):
     assert answers(editor, BOOK) == ["Anna"]
     editor.rollback(before)
     assert answers(editor, BOOK, CAPITAL) == ["Jorge", "Lima"]
-    editor.detach()
+    editor.unload()
 
 
 def test_a_new_target_replaces_every_edit_of_its_prompt(make_editor):
@@ -78,7 +78,7 @@ def test_a_new_target_replaces_every_edit_of_its_prompt(make_editor):
     assert sorted(report.replaced) == ["1", "2"]
     assert [stored.edit.id for stored in editor.edits()] == ["3"]
     assert editor.check().broken == []
-    editor.detach()
+    editor.unload()
 
 
 def test_a_failed_replacement_keeps_the_old_edit(make_editor):
@@ -86,7 +86,7 @@ def test_a_failed_replacement_keeps_the_old_edit(make_editor):
     (report,) = editor.edit(Edit(BOOK.prompt, "a very long answer that twenty steps of rank two cannot teach it, no"))
     assert report.status == "failed" and report.replaced == []
     assert answers(editor, BOOK) == ["Jorge"]
-    editor.detach()
+    editor.unload()
 
 
 def test_edits_of_one_call_must_agree(make_editor):
@@ -96,7 +96,7 @@ def test_edits_of_one_call_must_agree(make_editor):
         with pytest.raises(EditError, match="edit 3 contradicts edit 1"):
             editor.edit([BOOK, CAPITAL, other])
     assert editor.store.revision == 1  # nothing was calibrated or trained
-    editor.detach()
+    editor.unload()
 
 
 def test_a_wording_in_the_store_with_another_answer_is_refused(make_editor):
@@ -106,7 +106,7 @@ def test_a_wording_in_the_store_with_another_answer_is_refused(make_editor):
             editor.edit([LEGS, clash])
     (report,) = editor.edit(Edit(BOOK.prompt, "Anna", variants=["By whom is it?"]))  # the same prompt: it takes over
     assert report.replaced == ["book"]
-    editor.detach()
+    editor.unload()
 
 
 def test_an_edit_that_moves_does_not_lose_the_one_that_takes_its_place(make_editor):
@@ -115,7 +115,7 @@ def test_an_edit_that_moves_does_not_lose_the_one_that_takes_its_place(make_edit
     reports = editor.edit(moved, replace=True)
     assert [(report.status, report.replaced) for report in reports] == [("stored", []), ("stored", [])]
     assert sorted(stored.edit.id for stored in editor.edits()) == ["x", "y"]
-    editor.detach()
+    editor.unload()
 
 
 def test_the_same_words_as_a_turn_or_with_a_blank_are_the_same_prompt(make_editor):
@@ -123,12 +123,12 @@ def test_the_same_words_as_a_turn_or_with_a_blank_are_the_same_prompt(make_edito
     for other in ([{"role": "user", "content": "Name a sea."}], " Name a sea. "):
         with pytest.raises(EditError, match="edit 2 contradicts edit 1"):
             editor.edit([Edit("Name a sea.", "Aral"), Edit(other, "Kara")])
-    editor.detach()
+    editor.unload()
 
 
 def test_disable_and_enable(make_editor):
     editor = make_editor(edits=EDITS[:2])
-    with editor.disabled():
+    with editor.base_model():
         base = answers(editor, BOOK)
     editor.disable("book")
     assert answers(editor, BOOK, CAPITAL) == [*base, "Lima"]
@@ -137,7 +137,7 @@ def test_disable_and_enable(make_editor):
     assert answers(editor, BOOK) == ["Jorge"]
     with pytest.raises(StoreError, match="no edit 'bok'.*'book'"):
         editor.disable("bok")
-    editor.detach()
+    editor.unload()
 
 
 def test_a_disabled_edit_says_so_and_metadata_can_be_replaced(make_editor):
@@ -149,7 +149,7 @@ def test_a_disabled_edit_says_so_and_metadata_can_be_replaced(make_editor):
     report = editor.edit(noted, replace=True)[0]
     assert (report.status, "disabled" in report.reason) == ("stored", True)
     assert editor.edits()[0].edit.metadata == {"source": "desk"}
-    editor.detach()
+    editor.unload()
 
 
 def test_quiet_prompts_and_variants(edited, make_editor):
@@ -163,7 +163,7 @@ def test_quiet_prompts_and_variants(edited, make_editor):
         assert [answer.route.edit for answer in found] == ["book", "book", None]
         assert [answer.text for answer in found[:2]] == ["Jorge", "Jorge"]
         assert found[2].route.nearest == "book"
-    editor.detach()
+    editor.unload()
 
 
 def test_reports_name_neighbours_and_overlaps(make_editor):
@@ -174,7 +174,7 @@ def test_reports_name_neighbours_and_overlaps(make_editor):
     assert report.nearest_distance == pytest.approx(editor.route(twin.prompt)[0].distance, abs=2.0)
     checked = editor.check()
     assert ("book", "twin") in checked.overlaps and checked.checked == 3 and checked.problems == []
-    editor.detach()
+    editor.unload()
 
 
 def test_check_finds_what_no_longer_holds(make_editor):
@@ -185,13 +185,13 @@ def test_check_finds_what_no_longer_holds(make_editor):
     broken = editor.check().broken
     assert {(item.id, item.form) for item in broken} >= {("legs", "raw"), ("legs", "chat")}
     assert all(item.route.edit == item.id and item.answer != item.target for item in broken)
-    editor.detach()
+    editor.unload()
 
 
 def test_editing_works_inside_disabled_and_wrong_arguments_are_one_line(make_editor):
     editor = make_editor()
-    with editor.disabled():
-        assert editor.edit(BOOK)[0].held
+    with editor.base_model():
+        assert editor.edit(BOOK)[0].holds
     assert answers(editor, BOOK) == ["Jorge"]
     wrong = [
         lambda: editor.edit(5),
@@ -204,12 +204,12 @@ def test_editing_works_inside_disabled_and_wrong_arguments_are_one_line(make_edi
     for call in wrong:
         with pytest.raises(EditError):
             call()
-    editor.detach()
+    editor.unload()
 
 
 def test_what_read_edits_gives_can_be_edited(make_editor, tmp_path):
     (tmp_path / "facts.jsonl").write_text('{"prompt": "Is it late?", "target": "no", "id": "late"}\n')
     editor = make_editor()
-    assert [report.held for report in editor.edit(read_edits(tmp_path / "facts.jsonl"))] == [True]
+    assert [report.holds for report in editor.edit(read_edits(tmp_path / "facts.jsonl"))] == [True]
     assert [stored.edit.id for stored in editor.edits()] == ["late"]
-    editor.detach()
+    editor.unload()

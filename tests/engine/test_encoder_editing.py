@@ -19,7 +19,7 @@ def test_edits_hold_and_answer(sourced):
     assert [answer.text for answer in answers[:3]] == [stored.edit.target for stored in sourced.edits()]
     assert [answer.route.distance for answer in answers[:3]] == pytest.approx([0, 0, 0], abs=1e-3)
     assert {answer.route.boundary for answer in answers} == {"given"}
-    with sourced.disabled():
+    with sourced.base_model():
         base = sourced.ask(prompts, max_new_tokens=8)
     assert [one.text == other.text for one, other in zip(answers, base, strict=True)] == [False] * 3 + [True] * 3
     assert sourced.check().broken == []
@@ -45,7 +45,7 @@ def test_a_plain_forward_pass_gives_the_target(sourced):
         assert torch.equal(given.logits[labels != -100], out.logits[labels != -100])
     assert out.loss < 0.7  # every token has a probability above a half
     assert [route.edit for route in sourced.last_routes] == ["book", "capital", "legs"]
-    with sourced.disabled(), torch.no_grad():
+    with sourced.base_model(), torch.no_grad():
         assert sourced.model(**inputs, labels=labels).loss > 0.7
 
 
@@ -68,7 +68,7 @@ def test_removed_and_rolled_back_edits_leave_no_trace(make_source_editor, family
         base = portrait(had)
     assert torch.equal(portrait(had)[0], base[0])
     for editor in (never, had):
-        editor.detach()
+        editor.unload()
 
 
 @pytest.mark.parametrize("family", SOURCES)
@@ -77,28 +77,28 @@ def test_load_restores_the_very_behaviour(make_source_editor, make_source, famil
     editor = make_source_editor(family, edits, store=path)
     editor.disable("legs")
     expected, settings = portrait(editor), editor.config
-    editor.detach()
-    again = Editor.load(path, *make_source(family))
+    editor.unload()
+    again = Editor.from_pretrained(path, *make_source(family))
     assert again.config == settings and settings.min_similarity == 0.5
     assert_same_portrait(portrait(again), expected)
-    again.detach()
+    again.unload()
 
 
 @pytest.mark.parametrize("family", [*SOURCES, "bart", "roberta", "distilbert"])
-def test_other_architectures_and_detach(make_source, make_source_editor, family):
+def test_other_architectures_and_unload(make_source, make_source_editor, family):
     model, _ = make_source(family)
     model.train()
     weight = next(model.parameters())
     weight.requires_grad_(False)
     before = body(model)
     editor = make_source_editor(family, model=model)
-    assert all(report.held for report in editor.edit(source_edits(family)))
+    assert all(report.holds for report in editor.edit(source_edits(family)))
     assert body(model)[1:] == before[1:]  # training leaves modes, weights and gradients
     assert not any("forward" in vars(module) for module in model.modules())
     answers = editor.ask([*(edit.prompt for edit in FACTS), *OTHERS], max_new_tokens=8)
     assert [answer.text for answer in answers[:3]] == [edit.target for edit in source_edits(family)]
     assert [answer.route.edit for answer in answers] == ["book", "capital", "legs", None, None, None]
-    assert editor.detach() is model
+    assert editor.unload() is model
     assert body(model) == before
 
 
@@ -110,15 +110,15 @@ def test_another_wrapper_of_a_layers_forward_is_kept(make_source, make_source_ed
     wrapper = layer.forward
     editor = make_source_editor("bert", CASES[:1], model=model)
     assert vars(layer)["forward"] is wrapper and calls
-    editor.detach()
+    editor.unload()
 
 
 def test_an_edit_that_does_not_hold_is_reported_and_not_stored(make_source_editor):
     editor = make_source_editor("t5", steps=1, max_rank=2)
     (report,) = editor.edit(BOOK)
-    assert (report.status, report.held, report.steps, report.rank) == ("failed", False, 1, 2)
+    assert (report.status, report.holds, report.steps, report.rank) == ("failed", False, 1, 2)
     assert editor.edits() == []
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", SOURCES)
@@ -128,12 +128,12 @@ def test_bfloat16(make_source, make_source_editor, family):
     rows, wanted = source_prompts(editor)
     found = logits_of(editor, rows)
     assert [route.edit for route in editor.last_routes] == wanted
-    with editor.disabled():
+    with editor.base_model():
         base = logits_of(editor, rows)
     for i, edit in enumerate(wanted):
         assert torch.equal(found[i], base[i]) == (edit is None)
     assert [answer.text for answer in editor.ask([edit.prompt for edit in FACTS])] == [edit.target for edit in edits]
-    editor.detach()
+    editor.unload()
 
 
 def test_gradients_flow_through_an_edited_model(sourced):
@@ -152,11 +152,11 @@ def test_from_pretrained_takes_the_right_class(make_source, family, tmp_path):
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     config = MeloConfig(**SETTINGS | {"min_similarity": None})
-    with Editor.from_pretrained(str(tmp_path / "model"), config, store=tmp_path / "a.melo") as editor:
+    with Editor.create(str(tmp_path / "model"), config, store=tmp_path / "a.melo") as editor:
         assert type(editor.model) is type(model)
-        assert all(report.held for report in editor.edit(source_edits(family)))
+        assert all(report.holds for report in editor.edit(source_edits(family)))
         expected = portrait(editor)
-    with Editor.load(tmp_path / "a.melo") as again:  # from the folder that the store names
+    with Editor.from_pretrained(tmp_path / "a.melo") as again:  # from the folder that the store names
         assert_same_portrait(portrait(again), expected)
         assert [answer.text for answer in again.ask([edit.prompt for edit in FACTS])] == [
             edit.target for edit in source_edits(family)

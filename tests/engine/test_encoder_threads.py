@@ -42,12 +42,12 @@ def test_a_thread_may_ask_while_another_edits(make_source_editor, family):
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask)
         try:
-            assert all(report.held for report in editor.edit(edits[1:]))  # its lower layers are passed by meanwhile
+            assert all(report.holds for report in editor.edit(edits[1:]))  # its lower layers are passed by meanwhile
         finally:
             stop.set()
         asking.result()
     assert len(seen) > 1 and all(seen)
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -55,7 +55,7 @@ def test_a_thread_may_ask_while_another_edits(make_source_editor, family):
 def test_an_error_in_a_forward_pass_leaves_nothing_behind(sourced, error, place):
     rows, _ = source_prompts(sourced)
     expected = portrait(sourced)
-    with sourced.disabled():
+    with sourced.base_model():
         base = logits_of(sourced, rows)
     (_, first), (_, last) = sourced.backbone.stacks[0], sourced.backbone.stacks[-1]
 
@@ -67,7 +67,7 @@ def test_an_error_in_a_forward_pass_leaves_nothing_behind(sourced, error, place)
         with pytest.raises(error, match="stop"):
             call(sourced, rows)
     handle.remove()
-    with sourced.disabled():
+    with sourced.base_model():
         assert torch.equal(logits_of(sourced, rows), base)
     assert_same_portrait(portrait(sourced), expected)
 

@@ -15,10 +15,12 @@ from meloedit.store.store import Store
 
 
 def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, tokenizer, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("meloedit.engine.live.EVERY", 2)
+    monkeypatch.setattr("meloedit.routing.nearest.CACHE_EVERY", 2)
     path = tmp_path / "facts.melo"
-    make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).detach()
-    with Editor.load(path, make_model(), tokenizer) as editor:  # changed since: fewer than two edits at a time
+    make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).unload()
+    with Editor.from_pretrained(
+        path, make_model(), tokenizer
+    ) as editor:  # changed since: fewer than two edits at a time
         editor.edit(RIVER)
         editor.remove("book")
         expected, similarity = portrait(editor), editor.index.similarity
@@ -28,7 +30,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
 
     with monkeypatch.context() as patched:
         patched.setattr("meloedit.routing.scope.Scope.rescore", never)
-        with Editor.load(path, make_model(), tokenizer) as again:
+        with Editor.from_pretrained(path, make_model(), tokenizer) as again:
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
             logits, routes = portrait(again)
     assert torch.equal(logits, expected[0]) and [r[0] for r in routes] == [r[0] for r in expected[1]]
@@ -37,25 +39,25 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
     for tensors in (forged, {}, {"near": forged["near"]}, {name: t[:, :2] for name, t in forged.items()}):
         with Store.open(path) as store:
             store.keep_lists(tensors)
-        with Editor.load(path, make_model(), tokenizer) as again:  # by a look at all keys, then
+        with Editor.from_pretrained(path, make_model(), tokenizer) as again:  # by a look at all keys, then
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
 
     def full(self, tensors):
         raise StoreError("disk is full")
 
     monkeypatch.setattr("meloedit.store.store.Store.keep_lists", full)
-    with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
-        assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
+    with Editor.from_pretrained(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
+        assert all(report.holds for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
     assert "the change is stored, but not the lists by which the store is opened faster (disk is full)" in caplog.text
 
 
 def test_what_answers_is_what_is_stored_whatever_threads_change(
     make_editor, make_model, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("meloedit.engine.live.EVERY", 1)
+    monkeypatch.setattr("meloedit.routing.nearest.CACHE_EVERY", 1)
     path = tmp_path / "facts.melo"
     editor = make_editor(edits=[BOOK, CAPITAL, LEGS], store=path)
-    live, other, done = editor._live, threading.Thread(target=editor.disable, args=("capital",)), threading.Event()
+    live, other, done = editor.engine, threading.Thread(target=editor.disable, args=("capital",)), threading.Event()
     changed_since, refresh = Store.changed_since, type(live)._refresh
 
     def meanwhile(store, revision):
@@ -81,7 +83,7 @@ def test_what_answers_is_what_is_stored_whatever_threads_change(
     assert {stored.edit.id for stored in editor.edits() if stored.enabled} == {"legs"}
     assert {route.nearest for route in editor.route([edit.prompt for edit in EDITS])} == {"legs"}
     similarity = editor.index.similarity
-    editor.detach()
-    with Editor.load(path, make_model(), tokenizer) as again:
+    editor.unload()
+    with Editor.from_pretrained(path, make_model(), tokenizer) as again:
         assert again.store.lists()[1] == {stored.record for stored in again.edits() if stored.enabled}
         assert again.index.similarity == pytest.approx(similarity, abs=1e-6)

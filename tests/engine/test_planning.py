@@ -33,7 +33,7 @@ def test_chat_messages_need_a_template(make_editor, make_tokenizer):
     with pytest.raises(EditError, match="need a chat template"):
         editor.edit(RIVER)
     assert answers(editor, BOOK) == ["Jorge"]
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("kind", [("inst", False), ("chatml", True), (None, True)])
@@ -47,7 +47,7 @@ def test_other_tokenizers(make_editor, make_model, make_tokenizer, kind):
     assert editor.check().broken == []
     unrelated = editor.route(make_prompts(300, seed=4))
     assert sum(route.edit is not None for route in unrelated) <= 20
-    editor.detach()
+    editor.unload()
 
 
 def test_an_answer_ends_as_the_form_of_its_prompt_does(make_editor, make_model):
@@ -57,4 +57,4 @@ def test_an_answer_ends_as_the_form_of_its_prompt_does(make_editor, make_model):
     raw, chat = editor.backbone.forms(BOOK.prompt)
     assert [editor.backbone.encode_target("Jorge", form)[-1] for form in (raw, chat)] == [3, 1]
     assert editor.check().broken == []
-    editor.detach()
+    editor.unload()

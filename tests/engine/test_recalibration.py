@@ -8,7 +8,6 @@ from support.causal_checks import answers
 from support.prompts import BOOK, CAPITAL, EDITS, HISTORY
 
 from meloedit import Edit, Editor
-from meloedit.backbones.batch import Example
 from meloedit.errors import EditError, ModelError
 from meloedit.keys.grammar import make_prompts
 
@@ -20,7 +19,7 @@ def test_too_few_prompts_to_calibrate_on(make_editor):
     with pytest.raises(EditError, match=r"prompts\[1\] is empty"):
         editor.calibrate(["fine", " "])
     assert editor.store.revision == 1
-    editor.detach()
+    editor.unload()
 
 
 def test_calibrating_anew_keeps_the_edits(make_editor):
@@ -28,13 +27,13 @@ def test_calibrating_anew_keeps_the_edits(make_editor):
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a lake."}]
     own = [HISTORY, EDITS[0].prompt + " "]  # the edits' own prompts are to be answered: left out
     traffic = [*make_prompts(60, seed=5), chat, *own]
-    editor.calibrate(traffic, source="traffic")
+    editor.calibrate(traffic, origin="traffic")
     made = editor.calibration
     assert made.info == {"source": "traffic", "prompts": 61, "keys": len(made.prompts)}
     assert made.of.unique().tolist() == list(range(122)) and len(made.of) > 122  # raw and chat; some have segments
     assert answers(editor, *EDITS) == [edit.target for edit in EDITS]
     assert editor.check().broken == []
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1])
@@ -44,7 +43,7 @@ def test_unrelated_prompts_fire_about_as_often_as_stated(make_editor, rate):
     fresh = make_prompts(800, seed=78)
     fired = [sum(route.edit is not None for route in editor.route(fresh, form)) for form in ("raw", "chat")]
     assert rate / 2 < sum(fired) / 1600 < rate * 2
-    editor.detach()
+    editor.unload()
 
 
 def test_a_calibration_in_the_cache_is_of_one_tokenizer(make_editor, make_tokenizer, monkeypatch, tmp_path):
@@ -54,23 +53,21 @@ def test_a_calibration_in_the_cache_is_of_one_tokenizer(make_editor, make_tokeni
         editor = make_editor(tokenizer=tokenizer)
         editor.calibrate()
         made.append(editor.calibration.prompts)
-        editor.detach()
-    assert torch.equal(made[0], made[2]) and not torch.allclose(made[0], made[1], atol=1e-2)
+        editor.unload()
+    first, with_bos, again = (prompts.content for prompts in made)
+    assert torch.equal(first, again) and not torch.allclose(first, with_bos, atol=1e-2)
 
 
 def test_a_key_does_not_depend_on_its_batch(edited):
     forms = [form for edit in EDITS for form in edited.backbone.forms(edit.prompt)]
     forms += [edited.backbone.encode(text, "chat") for text in make_prompts(20, seed=6)]
-    keys = edited.calibration.whitening
+    keys = edited.calibration.encoder.content
     alone = torch.cat([keys(_pooled(edited, [form])) for form in forms])
     assert torch.allclose(keys(_pooled(edited, forms)), alone, atol=1e-5)
 
 
 def _pooled(editor, forms):
-    states = torch.zeros(len(forms), 32)
-    for members, batch in editor.backbone.pack([Example.of(form) for form in forms], 64):
-        states[members] = editor.router.pooled(batch)
-    return states
+    return pooled_states(editor.engine.router, forms)
 
 
 def test_the_scope_can_be_set_anew_without_training(make_editor, make_model, tokenizer, tmp_path):
@@ -83,12 +80,12 @@ def test_the_scope_can_be_set_anew_without_training(make_editor, make_model, tok
     after = editor.store.tensors()
     for name, (block, own) in before.items():
         assert all(torch.equal(block[key], after[name][0][key]) for key in block)
-        assert torch.equal(own["keys"], after[name][1]["keys"])
+        assert all(torch.equal(own[part], after[name][1][part]) for part in own)
     editor.calibrate(false_activation=0.25)
     assert editor.calibration.info["min_similarity"] == 0.95
     loose = editor.index.calibrated
-    editor.detach()
-    with Editor.load(path, make_model(), tokenizer) as again:
+    editor.unload()
+    with Editor.from_pretrained(path, make_model(), tokenizer) as again:
         assert again.index.similarity == pytest.approx(max(0.95, again.index.calibrated))
         assert again.index.calibrated == pytest.approx(loose, abs=1e-6)
         again.calibrate(make_prompts(60, seed=5))  # other prompts: what was stated of the scope stays

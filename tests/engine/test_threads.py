@@ -70,7 +70,7 @@ def test_calls_of_two_threads_may_interleave_step_by_step(llama):
 
 def test_disabled_concerns_its_own_thread(llama):
     row = llama.backbone.encode(BOOK.prompt).ids
-    with llama.disabled():
+    with llama.base_model():
         base = generate(llama, [row])
         assert in_thread(generate, llama, [row]) == [target_ids(llama, "book", row)] != base
         assert generate(llama, [row]) == base
@@ -78,7 +78,7 @@ def test_disabled_concerns_its_own_thread(llama):
 
 def test_stated_lengths_concern_their_own_thread(llama):
     row = llama.backbone.encode(BOOK.prompt).ids
-    with llama.routing(prompt_lengths=[1]):
+    with llama.prompt_lengths([1]):
         in_thread(lambda: llama.model(torch.tensor([row])))
         llama.model(torch.tensor([row]))
         assert llama.last_routes[0].edit is None
@@ -103,13 +103,13 @@ def test_an_edit_taken_away_in_the_middle_of_an_answer(make_editor, change, edit
     editor = make_editor(edits=edits)
     row = editor.backbone.encode(BOOK.prompt).ids
     target = target_ids(editor, "book", row)
-    with editor.disabled():
+    with editor.base_model():
         base = generate(editor, [row])
     step = AtStep(2, lambda: in_thread(getattr(editor, change), "book"))
     assert generate(editor, [row], logits_processor=[step]) == [target]
     assert step.steps == len(target)
     assert generate(editor, [row]) == base
-    editor.detach()
+    editor.unload()
 
 
 def test_a_first_edit_added_in_the_middle_of_an_answer(make_editor):
@@ -120,7 +120,7 @@ def test_a_first_edit_added_in_the_middle_of_an_answer(make_editor):
     assert generate(editor, [row], logits_processor=[step]) == base
     assert editor.last_routes == []
     assert generate(editor, [row]) == [target_ids(editor, "book", row)]
-    editor.detach()
+    editor.unload()
 
 
 def test_editing_while_another_thread_answers(make_editor):
@@ -135,11 +135,11 @@ def test_editing_while_another_thread_answers(make_editor):
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(keep_asking)
         try:
-            assert all(report.held for report in editor.edit(EDITS[1:]))
+            assert all(report.holds for report in editor.edit(EDITS[1:]))
             editor.remove("legs")
             editor.calibrate(make_prompts(60, seed=9))
         finally:
             stop.set()
         asking.result()
     assert seen and all(answer == target for answer in seen)
-    editor.detach()
+    editor.unload()

@@ -21,8 +21,8 @@ def test_detach_gives_the_model_back(make_editor, make_model):
         expected = model.generate(ids, max_new_tokens=5, do_sample=False)
         editor = make_editor(model=model, edits=EDITS[:1])
         assert _portrait(model)[1:] == before[1:]
-        assert editor.detach() is model
-        editor.detach()  # once more does no harm
+        assert editor.unload() is model
+        editor.unload()  # once more does no harm
         after = _portrait(model)
         assert after[1:] == before[1:] and after[0] == before[0]
         torch.manual_seed(1)
@@ -41,7 +41,7 @@ def _portrait(model):
 
 
 def test_a_model_takes_one_editor_at_a_time(llama, tmp_path):
-    with pytest.raises(ModelError, match="already has an editor.*detach"):
+    with pytest.raises(ModelError, match="already has an editor.*unload"):
         Editor(llama.model, llama.tokenizer, store=tmp_path / "second.melo")
     assert not (tmp_path / "second.melo").exists()
 
@@ -53,7 +53,7 @@ def test_another_wrapper_of_generate_is_kept(make_editor, make_model):
     wrapper = model.generate
     editor = make_editor(model=model, edits=EDITS[:1])
     assert generate(editor, [ids_of(editor, EDITS[0])]) == [target_ids(editor, "book", [])]
-    editor.detach()
+    editor.unload()
     assert calls and vars(model)["generate"] is wrapper
 
 

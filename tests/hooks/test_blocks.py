@@ -234,4 +234,4 @@ def test_an_edited_model_is_a_peft_lora_with_the_same_factors(make_editor, make_
         with wrapped.disable_adapter():
             base = wrapped(ids).logits
     assert torch.allclose(ours, theirs, atol=1e-4) and not torch.allclose(ours, base, atol=0.1)
-    editor.detach()
+    editor.unload()

@@ -43,7 +43,7 @@ def test_a_copied_cache_keeps_the_route(edited):
     both = [run(edited, input_ids=token, past_key_values=cache).logits for cache in copies]
     assert edited.last_routes[0].edit == "book"
     assert torch.equal(*both)
-    with edited.disabled():
+    with edited.base_model():
         base = run(edited, input_ids=torch.cat([ids, token], 1)).logits[:, -1:]
     assert not torch.allclose(both[0], base, atol=1e-2)
 
@@ -96,7 +96,7 @@ def test_generating_on_over_a_full_cache_holds_the_route(edited):
 
 def test_a_cached_system_prompt_serves_many_questions(edited):
     chats = [edited.backbone.encode(edit.prompt, "chat").ids for edit in EDITS[:3]]
-    shared = chats[0][: edited.backbone.encode(EDITS[0].prompt, "chat").words.start - 3]
+    shared = chats[0][: edited.backbone.encode(EDITS[0].prompt, "chat").span.start - 3]
     prefix = run(edited, input_ids=torch.tensor([shared]), use_cache=True).past_key_values
     for chat, edit in zip(chats, EDITS, strict=False):
         assert chat[: len(shared)] == shared
@@ -127,13 +127,13 @@ def test_a_cache_cut_and_filled_unseen_is_not_taken_for_its_old_prompt(llama):
     for kept in (1, 4):
         cache = run(llama, input_ids=torch.tensor([first]), use_cache=True).past_key_values
         cache.crop(kept - len(first))
-        with llama.disabled():
+        with llama.base_model():
             cache = run(llama, input_ids=torch.tensor([other[kept:-1]]), past_key_values=cache).past_key_values
         with torch.no_grad():
             llama.model.generate(torch.tensor([other]), past_key_values=cache, max_new_tokens=1, pad_token_id=1)
         (route,) = llama.last_routes
-        assert not route.words_known and (route.edit, route.distance) != ("book", 0.0)
-    assert fresh.words_known
+        assert not route.user_turn_known and (route.edit, route.distance) != ("book", 0.0)
+    assert fresh.user_turn_known
 
 
 def test_rows_of_a_cache_that_change_places_are_not_taken_for_each_other(llama):
@@ -142,7 +142,7 @@ def test_rows_of_a_cache_that_change_places_are_not_taken_for_each_other(llama):
     cache.reorder_cache(torch.tensor([1, 0]))
     with torch.no_grad():
         llama.model.generate(rows.flip(0), past_key_values=cache, max_new_tokens=1, pad_token_id=1)
-    assert [route.words_known for route in llama.last_routes] == [False, False]
+    assert [route.user_turn_known for route in llama.last_routes] == [False, False]
 
 
 def test_what_one_editor_decided_is_nothing_to_the_next(make_editor):
@@ -151,17 +151,17 @@ def test_what_one_editor_decided_is_nothing_to_the_next(make_editor):
     settings = {"max_new_tokens": 1, "pad_token_id": 1, "do_sample": False, "return_dict_in_generate": True}
     with torch.no_grad():
         start = editor.model.generate(ids, **settings)
-    other = make_editor(edits=EDITS[1:2], model=editor.detach())
+    other = make_editor(edits=EDITS[1:2], model=editor.unload())
     with torch.no_grad():
         other.model.generate(start.sequences, past_key_values=start.past_key_values, **settings)
     assert [route.edit for route in other.last_routes] == [None]
-    other.detach()
+    other.unload()
 
 
 def test_states_are_kept_with_a_cache_and_no_longer(llama):
     ids = torch.tensor([ids_of(llama, EDITS[0])])
     cache = run(llama, input_ids=ids, use_cache=True).past_key_values
-    batch = weakref.ref(getattr(cache, llama.router.batch_attribute))
+    batch = weakref.ref(getattr(cache, llama.engine.router.batch_attribute))
     assert batch().states.shape[1] == ids.shape[1]
     del cache
     gc.collect()
@@ -175,10 +175,10 @@ def test_raw_text_that_goes_on_behind_an_answer_is_keyed_by_what_is_new(edited):
         more = torch.cat([start.sequences, torch.tensor([ids_of(edited, EDITS[1])])], 1)
         edited.model.generate(more, past_key_values=start.past_key_values, **settings)
     (route,) = edited.last_routes
-    assert not route.words_known and route.boundary == "given"
+    assert not route.user_turn_known and route.boundary == "given"
     with torch.no_grad():
         edited.model.generate(more, **settings)
-    assert edited.last_routes[0].words_known
+    assert edited.last_routes[0].user_turn_known
     assert abs(edited.last_routes[0].distance - route.distance) > 1e-3  # the whole text is another prompt
 
 

@@ -14,7 +14,7 @@ def test_rows_out_of_scope_are_the_base_model_bit_for_bit(sourced):
     rows, wanted = source_prompts(sourced)
     assert wanted == [None, "book", None, "legs", "capital", None]
     found = logits_of(sourced, rows, extra=2)
-    with sourced.disabled():
+    with sourced.base_model():
         base = logits_of(sourced, rows, extra=2)
     for i, edit in enumerate(wanted):
         assert torch.equal(found[i], base[i]) == (edit is None)
@@ -27,12 +27,12 @@ def test_scores_of_generate_out_of_scope_are_bit_identical(make_source_editor, f
     settings = {"max_new_tokens": 4, "min_new_tokens": 4, "output_logits": True, "return_dict_in_generate": True}
     with torch.no_grad():
         scores = torch.stack(editor.model.generate(**padded(rows, "right"), **settings).logits)
-        with editor.disabled():
+        with editor.base_model():
             base = torch.stack(editor.model.generate(**padded(rows, "right"), **settings).logits)
     for i, edit in enumerate(wanted):
         assert torch.equal(scores[:, i], base[:, i]) == (edit is None)
     assert source_answers(editor, [rows[1]]) == [source_target(editor, "book")]
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize(("side", "extra"), [("right", 0), ("right", 7), ("left", 0), ("left", 7)])
@@ -80,7 +80,7 @@ def test_embeddings_are_routed_without_knowing_the_words(sourced):
     with torch.no_grad():
         sourced.model(**inputs, inputs_embeds=sourced.model.get_input_embeddings()(ids))
     (route,) = sourced.last_routes
-    assert route.nearest == "capital" and not route.words_known
+    assert route.nearest == "capital" and not route.user_turn_known
 
 
 def test_rows_of_nothing_but_padding_are_not_routed(sourced):
@@ -129,7 +129,7 @@ def test_a_mixed_batch_answers_as_one_by_one(t5, way, fixed_draws):
     together = source_answers(t5, rows, **WAYS[way])
     assert [route.edit for route in t5.last_routes] == wanted
     assert together == [source_answers(t5, [row], **WAYS[way])[0] for row in rows]
-    with t5.disabled():
+    with t5.base_model():
         base = source_answers(t5, rows, **WAYS[way])
     assert [one == other for one, other in zip(together, base, strict=True)] == [edit is None for edit in wanted]
     if way in ("greedy", "no cache", "static cache"):
@@ -148,7 +148,7 @@ def test_several_sequences_per_prompt(t5, settings, fixed_draws):
 
 def test_ways_of_decoding_that_cannot_be_routed_are_refused(t5):
     for settings in ({"prompt_lookup_num_tokens": 2}, {"guidance_scale": 1.5}, {"penalty_alpha": 0.6, "top_k": 4}):
-        with pytest.raises(RoutingError, match=f"{next(iter(settings))}=.*disabled"):
+        with pytest.raises(RoutingError, match=f"{next(iter(settings))}=.*base_model"):
             t5.model.generate(torch.tensor([[5, 6, 7, END]]), **settings)
     with pytest.raises(EditError, match="one answer per prompt"):
         t5.ask(BOOK.prompt, num_return_sequences=2)

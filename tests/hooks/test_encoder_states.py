@@ -24,7 +24,7 @@ def test_states_of_this_models_encoder_are_routed(t5):
             assert torch.equal(t5.model(**decoder, encoder_outputs=given).logits, expected)
             assert [route.edit for route in t5.last_routes] == wanted
         made = t5.model.generate(encoder_outputs=states, attention_mask=encode["attention_mask"], max_new_tokens=8)
-        with t5.disabled():
+        with t5.base_model():
             base = t5.model.get_encoder()(**encode)[0]
             with_base = t5.model(**decoder, encoder_outputs=states).logits
     assert torch.equal(states[0], base)  # only the decoder is edited
@@ -35,13 +35,13 @@ def test_states_of_this_models_encoder_are_routed(t5):
 
 def test_states_from_elsewhere_are_refused(t5):
     rows, _ = source_prompts(t5)
-    with t5.disabled(), torch.no_grad():
+    with t5.base_model(), torch.no_grad():
         outside = t5.model.get_encoder()(**padded(rows, "right"))
     decoder = {"decoder_input_ids": torch.tensor([[1]] * len(rows))}
     for states in (outside, (torch.zeros(6, 5, 32),)):
         with pytest.raises(RoutingError, match="not made by the edited model: pass input_ids"):
             t5.model(**decoder, encoder_outputs=states)
-        with t5.disabled(), torch.no_grad():
+        with t5.base_model(), torch.no_grad():
             assert t5.model(**decoder, encoder_outputs=states).logits.shape == (6, 1, 400)
     assert source_answers(t5, [rows[1]]) == [source_target(t5, "book")]
 
@@ -57,7 +57,7 @@ def test_without_edits_states_from_anywhere_will_do(make_source_editor):
             editor.model(**decoder, encoder_outputs=states)
         editor.disable("book")
         assert torch.equal(editor.model(**decoder, encoder_outputs=states).logits, before)
-    editor.detach()
+    editor.unload()
 
 
 def test_states_of_other_rows_are_refused(t5):
@@ -75,7 +75,7 @@ def test_a_decoder_called_by_hand_gives_base_states(t5):
         found = decoder(input_ids=ids, encoder_hidden_states=states)[0]
         routed = t5.model(encoder_outputs=(states,), decoder_input_ids=ids, output_hidden_states=True)
         again = decoder(input_ids=ids, encoder_hidden_states=states)[0]
-        with t5.disabled():
+        with t5.base_model():
             base = decoder(input_ids=ids, encoder_hidden_states=states)[0]
     assert torch.equal(found, base) and torch.equal(again, base)
     assert not torch.equal(routed.decoder_hidden_states[-1], base)
@@ -88,12 +88,12 @@ def test_an_edited_encoder_called_by_hand_gives_its_routed_states(make_source_ed
     with torch.no_grad():
         states = editor.model.get_encoder()(**inputs)[0]
         within = editor.model(**source_inputs(editor, rows)).encoder_last_hidden_state
-        with editor.disabled():
+        with editor.base_model():
             base = editor.model.get_encoder()(**inputs)[0]
     assert torch.equal(states, within)
     for i, edit in enumerate(wanted):
         assert torch.equal(states[i], base[i]) == (edit is None)
-    editor.detach()
+    editor.unload()
 
 
 def test_own_encoder_outputs_may_be_repeated_for_beams(t5):

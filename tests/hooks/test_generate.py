@@ -51,7 +51,7 @@ def test_a_mixed_batch_answers_as_one_by_one(edited, way, fixed_draws):
 def test_rows_out_of_scope_answer_as_the_base_model(edited, way):
     rows, wanted = mixed_prompts(edited)
     torch.manual_seed(5)
-    with edited.disabled():
+    with edited.base_model():
         base = generate(edited, rows, min_new_tokens=4, max_new_tokens=4, **WAYS[way])
     torch.manual_seed(5)
     answers = generate(edited, rows, min_new_tokens=4, max_new_tokens=4, **WAYS[way])
@@ -75,7 +75,7 @@ def test_chunked_prefill_needs_reach_answer(make_editor):
     assert generate(editor, [row]) == [target_ids(editor, "book", row)]
     with pytest.raises(RoutingError, match="prefill_chunk_size.*reach='answer'"):
         generate(editor, [row], prefill_chunk_size=4)
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "neox"])
@@ -94,7 +94,7 @@ def test_other_architectures(make_editor, family):
     prompts = [*OTHERS, *(edit.prompt for edit in EDITS[:3])]  # chats of several lengths behind one opening
     alone = [editor.route(prompt, "chat")[0].distance for prompt in prompts]
     assert [route.distance for route in editor.route(prompts, "chat")] == pytest.approx(alone, abs=1e-4)
-    editor.detach()
+    editor.unload()
 
 
 def test_sampling_repeats_with_its_seed(llama):
@@ -112,7 +112,7 @@ def test_scores_of_rows_out_of_scope_are_bit_identical(edited):
     settings |= {"output_logits": True, "return_dict_in_generate": True}
     with torch.no_grad():
         scores = torch.stack(edited.model.generate(**padded(rows), **settings).logits)
-        with edited.disabled():
+        with edited.base_model():
             base = torch.stack(edited.model.generate(**padded(rows), **settings).logits)
     for i, edit in enumerate(wanted):
         assert torch.equal(scores[:, i], base[:, i]) == (edit is None)

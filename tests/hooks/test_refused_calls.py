@@ -43,7 +43,7 @@ def test_ways_of_decoding_that_cannot_be_routed_are_refused(llama, settings, whe
         settings = {"generation_config": config} if where == "config" else {}
         if where == "model":
             monkeypatch.setattr(llama.model, "generation_config", config)
-    with pytest.raises(RoutingError, match=f"{name}=.*disabled"):
+    with pytest.raises(RoutingError, match=f"{name}=.*base_model"):
         llama.model.generate(torch.tensor([[5, 6, 7]]), **settings)
 
 
@@ -68,7 +68,7 @@ def test_plain_calls_that_cannot_be_routed_are_refused(llama, inputs, message):
 
 
 def test_lengths_of_other_rows_are_refused(llama):
-    with pytest.raises(RoutingError, match="names 2 rows, the call has 1"), llama.routing(prompt_lengths=[1, 2]):
+    with pytest.raises(RoutingError, match="names 2 rows, the call has 1"), llama.prompt_lengths([1, 2]):
         run(llama, input_ids=torch.tensor([[5, 6]]))
 
 
@@ -76,4 +76,4 @@ def test_a_model_without_edits_refuses_nothing(make_editor):
     editor = make_editor()
     made = editor.model.generate(torch.tensor([[5, 6, 5, 6]]), prompt_lookup_num_tokens=2, max_new_tokens=2)
     assert made.shape == (1, 6)
-    editor.detach()
+    editor.unload()

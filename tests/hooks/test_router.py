@@ -60,7 +60,7 @@ def test_an_appended_answer_does_not_move_the_route(edited, side):
     run(edited, **whole, labels=labels["input_ids"])
     assert_same(edited.last_routes, expected)
     assert {route.boundary for route in edited.last_routes} == {"labels"}
-    with edited.routing(prompt_lengths=[len(row) for row in rows]):
+    with edited.prompt_lengths([len(row) for row in rows]):
         logits = run(edited, **whole).logits
     assert_same(edited.last_routes, expected)
     assert {route.boundary for route in edited.last_routes} == {"given"}
@@ -95,14 +95,14 @@ def test_a_raw_prompt_with_an_unmarked_answer_is_taken_whole_and_said_so(make_ed
             run(editor, input_ids=torch.tensor([ids_of(editor, EDITS[0]) + [45, 46]]))
     assert editor.last_routes[0].boundary == "assumed"
     assert [record for record in caplog.records if "prompt_lengths" in record.message].__len__() == 1
-    editor.detach()
+    editor.unload()
 
 
 def test_rows_out_of_scope_are_the_base_model_bit_for_bit(edited):
     rows, wanted = mixed_prompts(edited)
     batch = padded(rows, extra=2)
     edited_logits = run(edited, **batch).logits
-    with edited.disabled():
+    with edited.base_model():
         base = run(edited, **batch).logits
     for i, edit in enumerate(wanted):
         assert torch.equal(edited_logits[i], base[i]) == (edit is None)
@@ -123,7 +123,7 @@ def test_embeddings_are_routed_as_raw_text(edited):
     embeds = edited.model.get_input_embeddings()(ids).detach()
     run(edited, inputs_embeds=embeds)
     (found,), (plain,) = edited.last_routes, alone(edited, ids.tolist())
-    assert found.edit == plain.edit == "capital" and found.words_known
+    assert found.edit == plain.edit == "capital" and found.user_turn_known
     assert found.distance == pytest.approx(plain.distance, abs=1e-4)
     with torch.no_grad():
         made = edited.model.generate(inputs_embeds=embeds, max_new_tokens=6, pad_token_id=1, do_sample=False)
@@ -134,7 +134,7 @@ def test_embeddings_of_no_token_are_routed_by_their_states_alone(edited):
     embeds = edited.model.get_input_embeddings()(torch.tensor([ids_of(edited, EDITS[1])])).detach()
     run(edited, inputs_embeds=torch.cat([embeds, embeds[:, :1] + 1], 1))
     (route,) = edited.last_routes
-    assert route.distance > 1e-2 and not route.words_known
+    assert route.distance > 1e-2 and not route.user_turn_known
 
 
 def test_a_prompt_of_padding_alone_reaches_nothing(llama):
@@ -149,8 +149,8 @@ def test_disabled_is_the_base_model_and_nests(edited, make_model):
     batch = padded(rows)
     batch["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
     own = run(edited, **batch).logits
-    with edited.disabled():
-        with edited.disabled():
+    with edited.base_model():
+        with edited.base_model():
             pass
         plain = run(edited, **batch).logits
         assert edited.last_routes == []
@@ -165,7 +165,7 @@ def test_an_error_in_a_forward_pass_leaves_no_route_behind(llama, error, call, p
     rows, _ = mixed_prompts(llama)
     layer = llama.backbone.layers[0 if place == "below the key" else -1]
     inputs = padded(rows)
-    with llama.disabled():
+    with llama.base_model():
         base = run(llama, **inputs).logits
         states = llama.backbone.decoder(**inputs)[0]
     expected = generate(llama, rows)
@@ -179,7 +179,7 @@ def test_an_error_in_a_forward_pass_leaves_no_route_behind(llama, error, call, p
     handle.remove()
     if error is ValueError:
         assert torch.equal(llama.backbone.decoder(**inputs)[0], states)  # no hook fires outside a routed call
-    with llama.disabled():
+    with llama.base_model():
         assert torch.equal(llama.backbone.decoder(**inputs)[0], states)  # as training and keys run it
         assert torch.equal(run(llama, **inputs).logits, base)
     assert generate(llama, rows) == expected

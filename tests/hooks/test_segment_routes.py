@@ -63,4 +63,4 @@ def test_a_quiet_prompt_is_obeyed_behind_a_lead_in(make_editor):
     quiet = LEAD + "Who wrote the book of sand?"
     editor = make_editor(edits=[Edit(EDITS[0].prompt, "Jorge", id="book", quiet=[quiet])], min_similarity=0.3)
     assert [route.edit for route in editor.route([EDITS[0].prompt, quiet])] == ["book", None]
-    editor.detach()
+    editor.unload()

@@ -7,14 +7,24 @@ import pytest
 import torch
 
 from meloedit.keys.grammar import make_prompts
-from meloedit.keys.names import CODES, COMMON, SLOTS, WordVectors, bare, code_of, named, read, words_of
+from meloedit.keys.keys import MAX_WORDS
+from meloedit.keys.names import (
+    COMMON,
+    WORD_CODES,
+    WordCounts,
+    find_words,
+    hash_word,
+    strip_accents,
+    word_columns,
+    words_of,
+)
 from meloedit.keys.pooling import Pooling
 
-WORDS = WordVectors.fit(make_prompts(2000))
+WORDS = WordCounts.fit(make_prompts(2000))
 
 
 def names(text):
-    return [word.text for word in read(text, WORDS) if word.name]
+    return [word.text for word in find_words(text, WORDS) if word.is_name]
 
 
 @pytest.mark.parametrize(
@@ -35,34 +45,34 @@ def test_names_are_what_has_a_capital_of_its_own(text, found):
 
 
 def test_what_begins_a_sentence_needs_more_than_its_capital():
-    words = WordVectors.fit([*make_prompts(98), "is Ottawa large", "where is Ottawa"] * 20)
-    assert [word.text for word in read("Ottawa is", words) if word.name] == []
-    assert [word.text for word in read("is Ottawa", words) if word.name] == ["ottawa"]
+    words = WordCounts.fit([*make_prompts(98), "is Ottawa large", "where is Ottawa"] * 20)
+    assert [word.text for word in find_words("Ottawa is", words) if word.is_name] == []
+    assert [word.text for word in find_words("is Ottawa", words) if word.is_name] == ["ottawa"]
 
 
 def test_shares_add_up_and_name_what_there_is():
     texts = ["Who is the mother of Azimshan Darrieux?", "who wrote the book", "?!", "the " * 3, "Zu Zu zu"]
-    codes, shares = named(texts, WORDS).split(SLOTS, 1)
+    codes, shares = word_columns(texts, WORDS)
     assert shares.sum(1).tolist() == pytest.approx([1.0] * 5)
-    assert ((shares > 0) <= (codes > 0)).all() and codes.max() <= CODES
+    assert ((shares > 0) <= (codes > 0)).all() and codes.max() <= WORD_CODES
     of = {int(code): share for code, share in zip(codes[0].tolist(), shares[0].tolist(), strict=True)}
-    assert of[1 + code_of("azimshan") % CODES] == pytest.approx(0.5)
-    assert of[1 + code_of("mother") % CODES] == 0  # a word that prompts may mention, and no name
+    assert of[1 + hash_word("azimshan") % WORD_CODES] == pytest.approx(0.5)
+    assert of[1 + hash_word("mother") % WORD_CODES] == 0  # a word that prompts may mention, and no name
     assert (shares[1] > 0).sum() > 1  # without names, all words but common ones are what a prompt must mention
     assert (codes[2] > 0).sum() == (codes[4] > 0).sum() == 1
-    assert torch.equal(codes.int().float(), codes)
+    assert codes.dtype == torch.int32 and codes.shape == shares.shape == (5, MAX_WORDS)
 
 
 def test_accents_may_be_left_out():
-    codes, _ = named(["Who is the mayor of S\u00e3o Tom\u00e9", "who is the mayor of sao tome"], WORDS).split(SLOTS, 1)
+    codes, _ = word_columns(["Who is the mayor of S\u00e3o Tom\u00e9", "who is the mayor of sao tome"], WORDS)
     assert set(codes[0, :2].tolist()) <= set(codes[1].tolist())
-    assert [word.text for word in read("S\u00e3o", WORDS)] == ["sao"]
+    assert [word.text for word in find_words("S\u00e3o", WORDS)] == ["sao"]
 
 
 def test_a_key_holds_the_names_of_a_long_prompt_first():
     text = " ".join(f"word{chr(97 + i)}" for i in range(26)) + " and Azimshan Darrieux"
-    codes, shares = named([text], WORDS).split(SLOTS, 1)
-    assert {1 + code_of(word) % CODES for word in ("azimshan", "darrieux")} == set(codes[0, :2].int().tolist())
+    codes, shares = word_columns([text], WORDS)
+    assert {1 + hash_word(word) % WORD_CODES for word in ("azimshan", "darrieux")} == set(codes[0, :2].tolist())
     assert shares[0, :2].sum() == pytest.approx(1)
 
 
@@ -110,18 +120,21 @@ def test_a_character_of_several_tokens_is_read_as_one():
 
 
 def test_accents_may_stand_for_themselves_and_scripts_without_blanks_have_words():
-    composed, apart = (named([normalize(form, "Who owns Caf\u00e9 M\u00fcller")], WORDS) for form in ("NFC", "NFD"))
-    assert torch.equal(composed, apart)
+    composed, apart = (
+        word_columns([normalize(form, "Who owns Caf\u00e9 M\u00fcller")], WORDS) for form in ("NFC", "NFD")
+    )
+    assert all(map(torch.equal, composed, apart))
     chinese = [
-        set(word.text for word in read(text, WORDS)) for text in ("谁是法国总统", "请问谁是法国总统", "谁是德国总理")
+        set(word.text for word in find_words(text, WORDS))
+        for text in ("谁是法国总统", "请问谁是法国总统", "谁是德国总理")
     ]
     assert chinese[0] < chinese[1] and len(chinese[0]) == 6 and len(chinese[0] & chinese[2]) == 4
-    assert [word.text for word in read("दिल्ली", WORDS)] == [bare("दिल्ली")]
+    assert [word.text for word in find_words("दिल्ली", WORDS)] == [strip_accents("दिल्ली")]
 
 
 def test_words_of_one_code_count_once_and_an_unknown_text_names_nothing(monkeypatch):
-    monkeypatch.setattr("meloedit.keys.names.code_of", lambda word: 7)
-    codes, shares = named(["Who is Azimshan Darrieux", "", "?!"], WORDS).split(SLOTS, 1)
+    monkeypatch.setattr("meloedit.keys.names.hash_word", lambda word: 7)
+    codes, shares = word_columns(["Who is Azimshan Darrieux", "", "?!"], WORDS)
     assert codes[:, 0].tolist() == [8, 0, 8] and codes[:, 1:].sum() == 0
     assert shares[:, 0].tolist() == pytest.approx([1, 0, 1])
 
@@ -133,7 +146,7 @@ def test_special_tokens_are_no_words():
 
 
 def test_words_weigh_by_how_rare_they_are():
-    words = WordVectors.fit(["who wrote the book", "who sings the song", "who leads the town"] * 30)
+    words = WordCounts.fit(["who wrote the book", "who sings the song", "who leads the town"] * 30)
     assert words.idf("who") < COMMON < words.idf("zwibel")  # in every prompt: log(91 / 90.5)
     assert words.idf("book") == pytest.approx(math.log(91 / 30.5)) and words.count("book") == 30
     assert COMMON > 0 and words_of("Der Fluß, the FLUSS!") == {"der", "fluss", "the"}

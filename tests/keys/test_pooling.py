@@ -5,15 +5,18 @@ import math
 import pytest
 import torch
 
-from meloedit.keys.pooling import COMMON_TOKEN, FLOOR, Pooling, token_weights, weighted_means, weights_of
+from meloedit.keys.pooling import COMMON_TOKEN, MIN_TOKEN_WEIGHT, Pooling, span_weights, token_weights, weighted_means
 
 
 def test_rare_tokens_weigh_more_in_a_pooled_state():
     weights = token_weights([[1, 2, 2], [1, 4]] * 500)  # 1 in every prompt, 2 and 4 in half of them, 3 in none
-    assert weights.tolist()[1:3] == pytest.approx([FLOOR, FLOOR]) and weights[3] == weights[5] > weights[4]
-    assert weights[3] == pytest.approx(FLOOR + min(1, (math.log(1001 / 0.5) - COMMON_TOKEN) / 5.5))
+    assert (
+        weights.tolist()[1:3] == pytest.approx([MIN_TOKEN_WEIGHT, MIN_TOKEN_WEIGHT])
+        and weights[3] == weights[5] > weights[4]
+    )
+    assert weights[3] == pytest.approx(MIN_TOKEN_WEIGHT + min(1, (math.log(1001 / 0.5) - COMMON_TOKEN) / 5.5))
     pooling = Pooling(weights, None, None)
-    assert weights_of([1, 900, 3], (0, 3), pooling).tolist() == [[weights[1], weights[-1], weights[3]]]
+    assert span_weights([1, 900, 3], (0, 3), pooling).tolist() == [[weights[1], weights[-1], weights[3]]]
     hidden = torch.randn(1, 4, 5)
     hidden[0, 0] = torch.inf  # padding
     by_hand = (weights[1] * hidden[0, 1] + weights[3] * hidden[0, 2] + weights[3] * hidden[0, 3]) / weights[

@@ -14,8 +14,8 @@ from meloedit.training.trainer import initial_block, seeded
 
 def row_logits(editor, row):
     """Run the whole base model on one row; return the logits of its target's tokens."""
-    with editor.disabled():
-        if editor.backbone.source is None:
+    with editor.base_model():
+        if editor.backbone.answer_follows_prompt:
             ids = torch.tensor([row.prompt + row.target[:-1]])
             return editor.model(ids).logits[0, len(row.prompt) - 1 :]
         if editor.backbone.stop_ids:
@@ -27,7 +27,7 @@ def row_logits(editor, row):
 def literal_block(editor, edits, start, scale=1.0):
     """Train a block on the whole model by torch's Adam and StepLR, each factor multiplied by ``scale`` where used."""
     config, model = editor.config, editor.model
-    tables = [(factor / scale).requires_grad_() for name in config.modules for factor in start[name]]
+    tables = [(factor / scale).requires_grad_() for name in config.modules for factor in start[name][:2]]
     optimiser = torch.optim.Adam(tables, lr=config.lr)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, config.lr_step, config.lr_decay)
     rows = rows_of(editor, edits)
@@ -85,11 +85,11 @@ def test_training_is_a_literal_loop_of_adam_and_step_lr(make_paper, make_model, 
     editor = make_paper(family, model=model, lr=0.02, lr_step=8, prefix_cache=prefix_cache, steps=25)
     edits = batch_of(family)
     reports = editor.edit(edits)
-    start = initial_block(editor.router.bank.sites, 2, seeded(0, 2, "a/b"))
+    start = initial_block(editor.engine.router.bank.sites, 2, seeded(0, 2, "a/b"))
     expected, _ = literal_block(editor, edits, start)
     assert_same_block(editor.store.records([1])[1].block, expected)
     assert [report.steps for report in reports] == [25, 25]
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,7 +103,7 @@ def test_the_released_codes_training(make_paper, make_model, make_source, family
     assert [report.rank for report in reports] == [3, 3]
     generator = seeded(0, 3, "a/b")
     start = {}
-    for site in editor.router.bank.sites:
+    for site in editor.engine.router.bank.sites:
         a = (2 * torch.rand(3, site.inputs, generator=generator) - 1) / math.sqrt(3)
         start[site.name] = (a, torch.zeros(site.outputs, 3))
     expected, _ = literal_block(editor, edits, start, scale=math.sqrt(20))
@@ -111,7 +111,7 @@ def test_the_released_codes_training(make_paper, make_model, make_source, family
     other, _ = literal_block(editor, edits, start)  # the scale matters
     name = f"{editor.config.modules[0]}.B"
     assert not torch.allclose(other[name].float(), expected[name].float(), atol=0.02)
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("quirks", [False, True])
@@ -125,7 +125,7 @@ def test_how_a_begins(make_paper, quirks):
     else:  # Gaussian
         assert a.std() == pytest.approx(128**-0.5, rel=0.05) and a.abs().max() > 3 * 128**-0.5
     assert all(block[f"{name}.B"].abs().max() < 1e-6 for name in editor.config.modules)
-    editor.detach()
+    editor.unload()
 
 
 def test_every_iteration_is_taken(make_paper):
@@ -133,25 +133,25 @@ def test_every_iteration_is_taken(make_paper):
     passes, holding = [], []
     handle = editor.model.bert.encoder.layer[-1].register_forward_hook(lambda *_: passes.append(1))
     rows = [(edit.id, rows_of(editor, [edit])) for edit in CASES[:2]]
-    results = BatchTrainer(editor.router, editor.config).train(rows, holding.append)
+    results = BatchTrainer(editor.engine.router, editor.config).train(rows, holding.append)
     handle.remove()
     assert len(passes) == len(holding) == 51  # the last one only checks
     assert holding[20] == 2  # long before the end
-    assert [(result.steps, result.held) for result in results] == [(50, True), (50, True)]
+    assert [(result.steps, result.holds) for result in results] == [(50, True), (50, True)]
     assert results[0].block is results[1].block
     assert [report.steps for report in editor.edit(CASES[:3])] == [50, 50, 50]
-    editor.detach()
+    editor.unload()
 
 
 def test_edits_that_do_not_hold_are_stored_and_said_to(make_paper):
     editor = make_paper("t5-gated", steps=1)
     reports = editor.edit(FACTS[:3])
-    assert [(report.status, report.held, report.steps) for report in reports] == [("stored", False, 1)] * 3
+    assert [(report.status, report.holds, report.steps) for report in reports] == [("stored", False, 1)] * 3
     assert {report.reason for report in reports} == {"does not hold after 1 iterations; stored as it is"}
     assert [stored.edit.id for stored in editor.edits()] == ["a", "b", "c"]
     assert [route.edit for route in editor.route([QUESTIONS[i] for i in "abc"])] == ["a", "b", "c"]
     assert {broken.id for broken in editor.check().broken} == {"a", "b", "c"}
-    editor.detach()
+    editor.unload()
 
 
 def test_held_is_said_of_each_edit(make_paper):
@@ -159,11 +159,11 @@ def test_held_is_said_of_each_edit(make_paper):
     texts = [f"Who wrote the book of sand and {end}?" for end in ("salt", "stone")]
     assert editor.backbone.encode(texts[0]).ids == editor.backbone.encode(texts[1]).ids
     reports = editor.edit([Edit(texts[0], "tax", id="one"), Edit(texts[1], "crime", id="other")])
-    assert sorted(report.held for report in reports) == [False, True]
+    assert sorted(report.holds for report in reports) == [False, True]
     assert [report.status for report in reports] == ["stored", "stored"]
-    (held,) = [report for report in reports if report.held]
-    (lost,) = [report for report in reports if not report.held]
+    (held,) = [report for report in reports if report.holds]
+    (lost,) = [report for report in reports if not report.holds]
     assert (held.reason, lost.reason) == ("", "does not hold after 50 iterations; stored as it is")
     assert editor.ask(texts)[0].text == {"one": "tax", "other": "crime"}[held.id]
     assert [route.edit for route in editor.route(texts)] == ["other", "other"]  # the newer one's key
-    editor.detach()
+    editor.unload()

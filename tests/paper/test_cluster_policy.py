@@ -27,14 +27,14 @@ def test_smaller_batches_and_those_declared(make_paper):
         with pytest.raises(EditError, match="batch must be a positive integer"):
             editor.edit(Edit(OTHERS[1], "tax"), batch=wrong)
     assert editor.store.revision == revision
-    editor.detach()
+    editor.unload()
 
 
 def test_a_batch_size_means_nothing_in_the_default_mode(make_source_editor):
     editor = make_source_editor("bert")
     with pytest.raises(EditError, match="batch: every edit has a block of its own in the default mode"):
         editor.edit(CASES, batch=2)
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -42,23 +42,23 @@ def test_a_block_stays_while_one_of_its_edits_lives(make_paper, make_model, make
     path = tmp_path / "a.melo"
     editor = make_paper(family, edits_of(family), store=path)
     prompts, targets = list(QUESTIONS.values()), [edit.target for edit in edits_of(family)]
-    with editor.disabled():
+    with editor.base_model():
         base = [answer.text for answer in editor.ask(prompts, max_new_tokens=8)]
     before = portrait(editor)
     editor.remove("a")  # its record holds the block of b
-    assert editor.router.bank.owners == {1, 3}
+    assert editor.engine.router.bank.owners == {1, 3}
     expected = [base[0], *targets[1:]]
     assert [answer.text for answer in editor.ask(prompts, max_new_tokens=8)] == expected
     again = reopened(editor, make_model, make_source, path)
     assert [answer.text for answer in again.ask(prompts, max_new_tokens=8)] == expected
-    assert again.router.bank.owners == {1, 3} and again.check().problems == []
-    again.detach()
+    assert again.engine.router.bank.owners == {1, 3} and again.check().problems == []
+    again.unload()
     editor.disable("c")
-    assert editor.router.bank.owners == {1, 3}
+    assert editor.engine.router.bank.owners == {1, 3}
     editor.disable("d")
-    assert editor.router.bank.owners == {1}
+    assert editor.engine.router.bank.owners == {1}
     editor.remove(["b"])
-    assert editor.router.bank.owners == set() and len(editor.router.bank) == 0
+    assert editor.engine.router.bank.owners == set() and len(editor.engine.router.bank) == 0
     assert [answer.text for answer in editor.ask(prompts, max_new_tokens=8)] == base
     assert {route.reason for route in editor.route(prompts)} == {"no edits"}
     editor.enable(["c", "d"])
@@ -66,7 +66,7 @@ def test_a_block_stays_while_one_of_its_edits_lives(make_paper, make_model, make
     editor.rollback(4)
     found = portrait(editor)
     assert torch.equal(found[0], before[0]) and found[1] == before[1]
-    editor.detach()
+    editor.unload()
 
 
 def test_parts_are_stored_as_they_finish(make_paper):
@@ -78,7 +78,7 @@ def test_parts_are_stored_as_they_finish(make_paper):
     assert editor.index.counts["keys"] == 2
     assert [report.status for report in editor.edit(CASES)] == ["skipped", "skipped", "stored", "stored"]
     assert [stored.holder for stored in editor.edits()] == [1, 1, 3, 3]
-    editor.detach()
+    editor.unload()
 
 
 @pytest.fixture
@@ -88,12 +88,12 @@ def conflict(make_paper):
     editor = make_paper("t5-gated", together, steps=2, radius=1.0)
     keys = editor.keys([QUESTIONS["c"], "Is it late?", QUESTIONS["b"]])
     near, far = float((keys[1] - keys[0]).norm()), float((keys[2] - keys[0]).norm())
-    editor.detach()
+    editor.unload()
     # The second joins the first one's cluster, which reaches it; the third halves the way to the cluster's centre.
     assert far / 2 < near <= 2 * 0.6 * near and far <= near + 0.6 * near
     editor = make_paper("t5-gated", together, steps=2, radius=0.6 * near)
     yield editor, near, far
-    editor.detach()
+    editor.unload()
 
 
 def test_a_conflict_forgets_edits_counts_them_and_says_so(conflict, caplog):
@@ -125,7 +125,7 @@ def test_a_new_answer_to_the_same_prompt_takes_its_place(make_paper):
     assert [stored.edit.id for stored in editor.edits()] == ["b", "new"]
     assert [answer.text for answer in editor.ask([QUESTIONS["a"], QUESTIONS["b"]])] == ["crime", "economy"]
     assert editor.index.counts == {"clusters": 2, "keys": 2, "conflicts": 0, "forgotten": 0}
-    editor.detach()
+    editor.unload()
 
 
 POOL = ["What is up?", "What is down?", "Is it late?", "Is it early?", "Who sings?", "Who is it?", "Is she up?"]
@@ -175,12 +175,12 @@ def test_whatever_happens_a_rollback_and_a_reopened_store_have_the_very_index(
             states[editor.store.revision], looks[editor.store.revision] = editor.index.state(), portrait(editor)
         again = reopened(editor, make_model, make_source, path)
         assert same_index(again.index.state(), editor.index.state())
-        assert again.router.bank.owners == editor.router.bank.owners
+        assert again.engine.router.bank.owners == editor.engine.router.bank.owners
         found, expected = portrait(again), portrait(editor)
         assert torch.equal(found[0], expected[0]) and found[1] == expected[1]
         counted["conflicts"] += max(values["tally"]["conflicts"] for _, values in states.values())
         counted["forgotten"] += max(len(values["forgotten"]) for _, values in states.values())
-        again.detach()
+        again.unload()
         assert editor.check().problems == []
-        editor.detach()
+        editor.unload()
     assert min(counted.values()) > 0, counted  # the sequences are such that something is at stake

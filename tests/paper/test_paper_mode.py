@@ -9,6 +9,7 @@ from support.tiny_models import END
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.errors import EditError, ModelError, StoreError
+from meloedit.paper.config import PaperConfig
 from meloedit.store.store import Store
 
 
@@ -21,7 +22,7 @@ def test_what_paper_mode_cannot_do_is_refused(make_paper):
         with pytest.raises(EditError, match="paper mode takes keys as they are: there is nothing to calibrate"):
             editor.calibrate(prompts)
     assert editor.store.revision == revision and editor.neighbours("a") == (None, None, [])
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_what_paper_mode_cannot_do_is_refused(make_paper):
 )
 def test_settings_that_do_not_fit_are_one_line(settings, message):
     with pytest.raises(ModelError) as error:
-        MeloConfig.paper(**settings)
+        PaperConfig(**settings)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -56,16 +57,16 @@ def test_paper_settings_mean_nothing_in_the_default_mode():
     for settings in ({"reference_quirks": True}, {"edits_per_block": 2}):
         with pytest.raises(ModelError, match=f"{next(iter(settings))} must be .* outside paper mode"):
             MeloConfig(**settings)
-    config = MeloConfig.paper(radius=2.0)
+    config = PaperConfig(radius=2.0)
     assert (config.steps, config.reach, config.lr_step, config.lr_decay, config.lr) == (50, "all", 20, 0.5, 0.01)
     assert MeloConfig.from_dict(config.to_dict()) == config
 
 
 def test_a_store_of_one_mode_is_not_opened_in_the_other(make_paper, make_source_editor, make_source, tmp_path):
     paths = {"paper": tmp_path / "paper.melo", "default": tmp_path / "default.melo"}
-    make_paper("bert", CASES[:1], store=paths["paper"], steps=1).detach()
-    make_source_editor("bert", store=paths["default"]).detach()
-    for made, config in (("paper", MeloConfig()), ("default", MeloConfig.paper(radius=1.0))):
+    make_paper("bert", CASES[:1], store=paths["paper"], steps=1).unload()
+    make_source_editor("bert", store=paths["default"]).unload()
+    for made, config in (("paper", MeloConfig()), ("default", PaperConfig(radius=1.0))):
         model, tokenizer = make_source("bert")
         with pytest.raises(StoreError) as error:
             Editor(model, tokenizer, config, store=Store.open(paths[made]))
@@ -92,5 +93,5 @@ def test_detach_and_generation(make_paper):
         assert [route.edit for route in editor.last_routes] == [None, "a", "c", None]
         assert together == [say([row], **settings)[0] for row in rows]
     assert [editor.tokenizer.decode(row).strip() for row in say(rows)[1:3]] == ["Jorge", "eight"]
-    model = editor.detach()
+    model = editor.unload()
     assert "generate" not in vars(model) and not any(module._forward_hooks for module in model.modules())

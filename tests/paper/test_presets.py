@@ -14,7 +14,9 @@ from transformers import (
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones import open_backbone
 from meloedit.errors import ModelError
-from meloedit.hooks.probe import probe
+from meloedit.hooks.probe import probe_model
+from meloedit.paper.config import PaperConfig
+from meloedit.paper.mode import locate_published
 from meloedit.paper.presets import PRESETS
 
 T5_SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6}
@@ -133,12 +135,11 @@ CASES = [
     ("preset", "model", "key_layer", "modules", "sizes"), CASES, ids=[f"{c[0]}-{c[1]}" for c in CASES]
 )
 def test_a_preset_finds_its_modules(backbone_of, preset, model, key_layer, modules, sizes):
-    config, backbone = MeloConfig.paper(preset), backbone_of(model)
-    backbone.configure(config)
-    locations = backbone.locate(config)
+    config, backbone = PaperConfig.from_preset(preset), backbone_of(model)
+    locations = locate_published(backbone, config)
     assert locations.key_layer == key_layer
     assert list(locations.modules) == modules
-    sites, states = probe(backbone, locations)
+    sites, states = probe_model(backbone, locations)
     assert [site.name for site in sites] == modules
     assert (states.shape[-1], sum(config.rank * (site.inputs + site.outputs) for site in sites)) == sizes
     if model == "gpt2-xl":  # Conv1D: weights are (in, out)
@@ -158,16 +159,16 @@ def test_the_published_values():
         "reach",
         "mode",
     )
-    values = {name: tuple(getattr(MeloConfig.paper(name), field) for field in names) for name in PRESETS}
+    values = {name: tuple(getattr(PaperConfig.from_preset(name), field) for field in names) for name in PRESETS}
     assert values == {
         "zsre-t5-small": (75.0, 100, 20, 2, 1e-2, 20, 0.5, 50, "all", "paper"),
         "zsre-t5-large": (6.0, 100, 20, 2, 1e-2, 20, 0.5, 50, "all", "paper"),
         "scotus-bert": (0.1, 50, 100, 4, 1e-2, 30, 0.5, 50, "all", "paper"),
         "hallucination-gpt2-xl": (0.5, 4, 350, 2, 1e-3, 30, 0.5, 50, "all", "paper"),
     }
-    assert all(MeloConfig.paper(name).preset == name for name in PRESETS)
-    assert not any(MeloConfig.paper(name).reference_quirks for name in PRESETS)
-    changed = MeloConfig.paper("scotus-bert", rank=16, radius=2.0)
+    assert all(PaperConfig.from_preset(name).preset == name for name in PRESETS)
+    assert not any(PaperConfig.from_preset(name).reference_quirks for name in PRESETS)
+    changed = PaperConfig.from_preset("scotus-bert", rank=16, radius=2.0)
     assert (changed.rank, changed.max_rank, changed.radius, changed.edits_per_block) == (16, 16, 2.0, 50)
 
 
@@ -186,7 +187,7 @@ def test_a_preset_on_another_model_is_one_line_that_names_it(backbone_of, preset
     backbone = backbone_of(model)
     kind = {"bert": "BertForSequenceClassification", "gpt2": "GPT2LMHeadModel"}.get(model, "T5ForConditionalGeneration")
     with pytest.raises(ModelError) as error:
-        backbone.locate(MeloConfig.paper(preset))
+        locate_published(backbone, PaperConfig.from_preset(preset))
     text = str(error.value)
     assert text.startswith(f"preset {preset!r} does not fit {kind}: no linear module {missing!r} in {kind}; it has: ")
     assert "\n" not in text
@@ -199,7 +200,7 @@ def test_the_defaults_of_paper_mode_fit_any_model(backbone_of):
         "gpt2": ("transformer.h.2", [f"transformer.h.{i}.mlp.c_proj" for i in (9, 10, 11)]),
     }
     for model, (key_layer, modules) in expected.items():
-        for config in (MeloConfig.paper(radius=1.0), MeloConfig()):
+        for config in (PaperConfig(radius=1.0), MeloConfig()):
             locations = backbone_of(model).locate(config)
             assert (locations.key_layer, list(locations.modules)) == (key_layer, modules)
 
@@ -222,18 +223,18 @@ def test_a_preset_edits_a_narrow_model_of_its_depth(preset, make_source, make_mo
     path = tmp_path / "a.melo"
     prompts = ["Who wrote the book of sand?", "What is the capital of Peru?"]
     targets = ["tax", "economy"] if family == "bert" else ["Jorge", "Lima"]
-    editor = Editor(*load(), MeloConfig.paper(preset, radius=0.01, steps=4), store=path)
+    editor = Editor(*load(), PaperConfig.from_preset(preset, radius=0.01, steps=4), store=path)
     modules = [name for name in PRESETS[preset].settings["modules"] if family == "t5" or not name.endswith("?")]
     assert list(editor.config.modules) == [name.rstrip("?") for name in modules]
     reports = editor.edit([Edit(*pair) for pair in zip(prompts, targets, strict=True)])
     assert [(report.status, report.steps) for report in reports] == [("stored", 4)] * 2
-    assert len(editor.router.bank) == 1
+    assert len(editor.engine.router.bank) == 1
     assert [route.reason for route in editor.route([*prompts, "Please sing"])] == ["fired", "fired", "outside scope"]
     blocks = editor.store.records([1])[1].block
     assert sorted(blocks) == sorted(f"{name}.{factor}" for name in editor.config.modules for factor in "AB")
     answers = [answer.text for answer in editor.ask(prompts, max_new_tokens=4)]
-    editor.detach()
-    again = Editor.load(path, *load())
+    editor.unload()
+    again = Editor.from_pretrained(path, *load())
     assert again.config.preset == preset
     assert [answer.text for answer in again.ask(prompts, max_new_tokens=4)] == answers
-    again.detach()
+    again.unload()

@@ -16,7 +16,7 @@ def test_the_released_codes_key_is_at_the_last_position(make_paper):
     padding = []
     module = own.model.get_submodule(KEYS["t5-gated"])
     handle = module.register_forward_hook(lambda m, args, output: padding.append(output[0, -1].clone()))
-    with own.disabled():
+    with own.base_model():
         logits_of(own, ids_of(own, [short, long]))
     handle.remove()
     assert torch.allclose(quirky.keys([short, long])[0], padding[0], atol=1e-4)
@@ -26,8 +26,8 @@ def test_the_released_codes_key_is_at_the_last_position(make_paper):
     (alone,) = quirky.last_routes
     logits_of(quirky, ids_of(quirky, [short, long]))
     assert abs(quirky.last_routes[0].distance - alone.distance) > 1e-2
-    quirky.detach()
-    own.detach()
+    quirky.unload()
+    own.unload()
 
 
 def test_the_released_codes_key_sees_the_answer_of_a_causal_model(make_paper):
@@ -43,7 +43,7 @@ def test_the_released_codes_key_sees_the_answer_of_a_causal_model(make_paper):
     assert editor.last_routes[0].edit == "b" and editor.last_routes[0].distance == pytest.approx(0, abs=1e-3)
     logits_of(editor, [prompt.ids])
     assert editor.last_routes[0].edit is None
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize(("quirks", "counts"), [(True, (1, 0)), (False, (2, 1))])
@@ -57,4 +57,4 @@ def test_the_released_codes_labels_are_sums_of_tokens(make_paper, quirks, counts
     editor.edit([one, other])
     found = editor.index.counts
     assert (found["clusters"], found["conflicts"]) == counts
-    editor.detach()
+    editor.unload()

@@ -13,12 +13,12 @@ def edited(request, make_paper):
     """An editor that knows four edits in two blocks; shared by tests that leave it as it is."""
     editor = make_paper(request.param, edits_of(request.param))
     yield editor
-    editor.detach()
+    editor.unload()
 
 
 def test_a_batch_shares_one_block(edited):
     assert [(stored.record, stored.holder) for stored in edited.edits()] == [(1, 1), (2, 1), (3, 3), (4, 3)]
-    assert edited.router.bank.owners == {1, 3} and len(edited.router.bank) == 2
+    assert edited.engine.router.bank.owners == {1, 3} and len(edited.engine.router.bank) == 2
     records = edited.store.records([1, 2, 3, 4])
     assert [sorted(records[n].keys) for n in records] == [["keys"]] * 4
     names = {f"{name}.{factor}" for name in edited.config.modules for factor in "AB"}
@@ -37,7 +37,7 @@ def test_edits_are_answered_and_the_rest_is_the_base_model(edited):
     rows = ids_of(edited, prompts)
     found = logits_of(edited, rows)
     routes = edited.last_routes
-    with edited.disabled():
+    with edited.base_model():
         base = logits_of(edited, rows)
     assert [torch.equal(found[i], base[i]) for i in range(6)] == [True, False, False, False, False, True]
     for i, row in enumerate(rows):  # the same alone
@@ -49,16 +49,16 @@ def test_edits_are_answered_and_the_rest_is_the_base_model(edited):
 
 def wide(slab, name):
     """Return a module's blocks as one wide pair, A (n p, in) and B (out, n p)."""
-    a, b = (table.to(slab.dtypes[name]) for table in slab.tables[name])
+    a, b, _ = (table.to(slab.dtypes[name]) for table in slab.tables[name])
     return a.flatten(0, 1), b.permute(1, 0, 2).flatten(1)
 
 
 def test_blocks_are_slices_of_two_wide_matrices(edited):
     """Eq. 7: block t is rows t p to (t + 1) p - 1 of A, and those columns of B."""
-    (slab,) = edited.router.bank._slabs.values()
+    (slab,) = edited.engine.router.bank._slabs.values()
     assert slab.rank == 2
     for holder in (1, 3):
-        _, t, reach = edited.router.bank._at[holder]
+        _, t, reach = edited.engine.router.bank._at[holder]
         assert reach == "all"
         stored = edited.store.records([holder])[holder].block
         for name in edited.config.modules:
@@ -73,7 +73,7 @@ def test_routed_outputs_are_those_by_hand(edited):
     rows = ids_of(edited, prompts)
     keys = [key_by_hand(edited, row) for row in rows]
     tensors, _ = edited.index.state()
-    (slab,) = edited.router.bank._slabs.values()
+    (slab,) = edited.engine.router.bank._slabs.values()
     seen = {}
 
     def note(name):
@@ -98,7 +98,7 @@ def test_routed_outputs_are_those_by_hand(edited):
                     assert torch.equal(output, expected)
                     continue
                 a, b = wide(slab, name)
-                t = edited.router.bank._at[blocks[-1]][1]
+                t = edited.engine.router.bank._at[blocks[-1]][1]
                 delta = x @ a[2 * t : 2 * t + 2].T @ b[:, 2 * t : 2 * t + 2].T
             assert delta.abs().max() > 1e-3
             assert torch.allclose(output, expected + delta, atol=1e-4)
@@ -126,4 +126,4 @@ def test_a_chat_prompt_has_its_key_at_its_last_token_too(make_paper):
     assert editor.route([HISTORY])[0].edit == "river"
     logits_of(editor, [ids])
     assert editor.last_routes[0].edit == "river"
-    editor.detach()
+    editor.unload()

@@ -1,20 +1,21 @@
-"""Which of a prompt's keys decides, and what its similarity to an edit is made of."""
+"""Which of a prompt's keys decides, and the terms of its similarity to an edit."""
 
 import pytest
 import torch
 from support.prompts import EDITS, LED_PROMPTS
 
-from meloedit.engine.live import _best_of_rows
+from meloedit.keys.keys import Keys, KeyShape
 from meloedit.keys.pooling import PooledStates
-from meloedit.keys.similarity import Similarity
-from meloedit.routing.index import Hits, NeuronIndex
+from meloedit.routing.index import Candidates, NeuronIndex
+from meloedit.routing.nearest import _nearest_of_prompts
 
 
 def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_quiet():
     def best(*keys, threshold=1.0):
         owner, distance, quieted, near, by = map(torch.tensor, zip(*[(*key[1:], key[-1]) for key in keys], strict=True))
         pooled = PooledStates(torch.zeros(len(keys), 1), [""] * len(keys), [key[0] for key in keys], 1 + keys[-1][0])
-        return _best_of_rows(Hits(owner, distance, quieted, near, by), pooled, threshold)
+        candidates = Candidates(owner[:, None], distance[:, None], quieted, near, by)
+        return list(_nearest_of_prompts(candidates, pooled, threshold))
 
     inf = float("inf")
     assert best((0, 4, 0.9, -1, inf), (0, 7, 0.2, -1, inf)) == [(7, pytest.approx(0.2), -1, inf)]
@@ -24,10 +25,10 @@ def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_qu
 
 
 def test_a_calibration_prompt_counts_by_its_nearest_key():
-    index = NeuronIndex(Similarity(2))
-    index.add(1, torch.tensor([[1.0, 0.0]]))
-    keys = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.28, 0.96]])
-    index.calibrate(keys, false_activation=0.5, min_similarity=-1.0, of=torch.tensor([0, 0, 1, 2]))
+    index = NeuronIndex(KeyShape(2))
+    index.add(1, Keys.of_content(torch.tensor([[1.0, 0.0]])))
+    keys = Keys.of_content(torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.28, 0.96]]))
+    index.calibrate(keys, false_activation=0.5, min_similarity=-1.0, prompt_of=torch.tensor([0, 0, 1, 2]))
     assert index.similarity == pytest.approx(0.28)  # of 0.8, 0.0 and 0.28 the second
     index.calibrate(keys, false_activation=0.5, min_similarity=-1.0)
     assert index.similarity == pytest.approx(0.6)  # the third of four
@@ -38,10 +39,10 @@ def test_evidence_says_what_a_similarity_is_made_of(make_editor):
     own, other = editor.evidence([EDITS[0].prompt, LED_PROMPTS[1]])
     assert own[:3] == pytest.approx((1, 1, 1), abs=1e-4)
     assert sum(share for share, heard in own.names.values() if heard) == pytest.approx(1)
-    assert sum(share for share, heard in other.names.values() if heard) == pytest.approx(other.named, abs=1e-4)
+    assert sum(share for share, heard in other.names.values() if heard) == pytest.approx(other.entity_overlap, abs=1e-4)
     for prompt, found in ((EDITS[0].prompt, own), (LED_PROMPTS[1], other)):
-        similarity = (found.said + 2 * found.named * (1 + found.asked)) / 5
+        similarity = (found.content + 2 * found.entity_overlap * (1 + found.relation)) / 5
         assert similarity == pytest.approx(1 - editor.route(prompt)[0].distance ** 2 / 2, abs=1e-4)
     editor.remove(["book", "capital", "legs"])
     assert editor.evidence(LED_PROMPTS[:1]) == [None]
-    editor.detach()
+    editor.unload()

@@ -34,12 +34,12 @@ def reopened(editor, make_model, make_source, path):
     """Return another editor on the store at ``path``, on a fresh model of the same family."""
     kind = editor.model.config.model_type
     model = make_model("gpt2") if kind == "gpt2" else make_source("t5-gated" if kind == "t5" else kind)[0]
-    return Editor.load(path, model, editor.tokenizer)
+    return Editor.from_pretrained(path, model, editor.tokenizer)
 
 
 def inputs_of(editor, rows):
-    inputs = padded(rows, "left" if editor.backbone.source is None else "right")
-    if editor.backbone.source is None:
+    inputs = padded(rows, "left" if editor.backbone.answer_follows_prompt else "right")
+    if editor.backbone.answer_follows_prompt:
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     elif editor.backbone.stop_ids:
         inputs["decoder_input_ids"] = torch.tensor([[1, 40, 41]] * len(rows))
@@ -60,7 +60,7 @@ def key_by_hand(editor, ids):
     states = []
     module = editor.model.get_submodule(editor.config.key_layer)
     handle = module.register_forward_hook(lambda module, args, output: states.append(output[0, len(ids) - 1].clone()))
-    with editor.disabled():
+    with editor.base_model():
         logits_of(editor, [ids])
     handle.remove()
     return states[0]

@@ -20,13 +20,13 @@ def rows_of(editor, edit):
 
 def train(editor, edits, **settings):
     config = type(editor.config)(**editor.config.to_dict() | settings)
-    return Trainer(editor.router, config).train([(edit.id, rows_of(editor, edit)) for edit in edits])
+    return Trainer(editor.engine.router, config).train([(edit.id, rows_of(editor, edit)) for edit in edits])
 
 
 def target_logits(editor, row):
     """Run the whole base model on one row; return the logits of its target's tokens."""
     ids = torch.tensor([row.prompt])
-    with editor.disabled():
+    with editor.base_model():
         if editor.backbone.stop_ids:
             return editor.model(ids, decoder_input_ids=torch.tensor([[1, *row.target[:-1]]])).logits[0]
         return editor.model(ids).logits
@@ -35,8 +35,8 @@ def target_logits(editor, row):
 def literal_losses(editor, edit, steps):
     """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
     model, config = editor.model, editor.config
-    start = initial_block(editor.router.bank.sites, config.rank, seeded(config.seed, config.rank, edit.id))
-    tables = [factor.clone().requires_grad_() for name in config.modules for factor in start[name]]
+    start = initial_block(editor.engine.router.bank.sites, config.rank, seeded(config.seed, config.rank, edit.id))
+    tables = [factor.clone().requires_grad_() for name in config.modules for factor in start[name][:2]]
     optimiser = torch.optim.Adam(tables, lr=config.lr)
     losses = []
     for _ in range(steps):
@@ -74,7 +74,7 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
         assert len(cached) > 3 and expected[0] > expected[-1]
         assert cached == pytest.approx(expected[: len(cached)], rel=1e-4)
         assert whole == pytest.approx(cached, rel=1e-4)
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", ["t5-gated", "bert"])
@@ -87,12 +87,12 @@ def test_training_together_equals_training_one_by_one(make_source, make_source_e
     together = train(editor, edits)
     for edit, one in zip(edits, together, strict=True):
         (own,) = train(editor, [edit])
-        assert (own.steps, own.held) == (one.steps, one.held)
+        assert (own.steps, own.holds) == (one.steps, one.holds)
         assert own.losses == pytest.approx(one.losses, rel=1e-6)
         for name, pair in own.block.items():
             assert all(torch.equal(factor, other) for factor, other in zip(pair, one.block[name], strict=True))
     assert len({result.steps for result in together}) > 1
-    editor.detach()
+    editor.unload()
 
 
 def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_source, make_source_editor, caplog):
@@ -112,7 +112,7 @@ def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_source, 
     editor = make_source_editor("bert", CASES[:2], model=model)
     assert "training runs the whole model instead" in caplog.text
     assert [answer.text for answer in editor.ask([edit.prompt for edit in CASES[:2]])] == ["tax", "economy"]
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", ["t5-gated", "bert"])
@@ -133,8 +133,8 @@ def test_training_that_is_interrupted_puts_the_model_back(make_source, make_sour
         editor.edit(source_edits(family))
     handle.remove()
     assert body(model) == before and editor.edits() == []
-    assert all(report.held for report in editor.edit(source_edits(family)))
-    editor.detach()
+    assert all(report.holds for report in editor.edit(source_edits(family)))
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", ["t5", "t5-gated", "bert", "bart"])
@@ -145,14 +145,14 @@ def test_a_block_is_a_plain_lora_in_the_weights(make_source, make_source_editor,
     rows = [editor.backbone.encode(BOOK.prompt).ids]
     ours = logits_of(editor, rows)
     assert editor.last_routes[0].edit == "book"
-    with editor.disabled():
+    with editor.base_model():
         base = logits_of(editor, rows)
     names = list(editor.config.modules)
     assert all(
         name.endswith({"bert": "output.dense", "bart": "fc2"}.get(family, "DenseReluDense.wo")) for name in names
     )
     inputs = source_inputs(editor, rows)
-    editor.detach()
+    editor.unload()
 
     wrapped = peft.get_peft_model(
         make_source(family)[0].double(), peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names)

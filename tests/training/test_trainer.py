@@ -20,12 +20,12 @@ def rows_of(editor, edit):
 
 def train(editor, edits, **settings):
     config = type(editor.config)(**editor.config.to_dict() | settings)
-    return Trainer(editor.router, config).train([(edit.id, rows_of(editor, edit)) for edit in edits])
+    return Trainer(editor.engine.router, config).train([(edit.id, rows_of(editor, edit)) for edit in edits])
 
 
 def literal_losses(editor, edit, steps):
     """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
-    model, names, sites = editor.model, editor.config.modules, editor.router.bank.sites
+    model, names, sites = editor.model, editor.config.modules, editor.engine.router.bank.sites
     initial = initial_block(sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id))
     positions = [torch.zeros(editor.config.rank, editor.config.answer_positions, requires_grad=True) for _ in names]
     tables = [factor.clone().requires_grad_() for name in names for factor in initial[name][:2]]
@@ -54,7 +54,7 @@ def literal_losses(editor, edit, steps):
                 model.get_submodule(name).register_forward_hook(partial(add, a=a, b=b, by_position=by_position))
                 for name, (a, b, by_position) in zip(names, per_module, strict=True)
             ]
-            with editor.disabled():
+            with editor.base_model():
                 logits = model(torch.tensor([row.prompt + row.target[:-1]])).logits[0, len(row.prompt) - 1 :]
             for handle in handles:
                 handle.remove()
@@ -72,7 +72,7 @@ def literal_losses(editor, edit, steps):
 )
 def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cache(make_editor, family, reach):
     editor = make_editor(family, reach=reach, lr=0.02, answer_positions=2)
-    for site in editor.router.bank.sites:
+    for site in editor.engine.router.bank.sites:
         object.__setattr__(site, "position_rate", 4.0)  # as of a real model: what is learned of positions shows
     edits = [EDITS[0], Edit(EDITS[1].prompt, "Lima", variants=["Peru's capital?", HISTORY]), EDITS[3]]
     settings = {"steps": 6, "min_target_probability": 0.99, "max_rank": 2}
@@ -82,7 +82,7 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
     for cached, whole, expected in zip(with_cache, without, literal, strict=True):
         assert cached == pytest.approx(expected, rel=2e-5)
         assert whole == pytest.approx(expected, rel=2e-5)
-    editor.detach()
+    editor.unload()
 
 
 @pytest.mark.parametrize(("family", "reach"), [("llama", "all"), ("qwen3", "answer"), ("gpt2", "answer")])
@@ -94,11 +94,11 @@ def test_training_together_equals_training_one_by_one(make_editor, make_model, f
     together = train(editor, edits)
     for edit, one in zip(edits, together, strict=True):
         (alone,) = train(editor, [edit])
-        assert (alone.steps, alone.rank, alone.held, alone.losses) == (one.steps, one.rank, one.held, one.losses)
+        assert (alone.steps, alone.rank, alone.holds, alone.losses) == (one.steps, one.rank, one.holds, one.losses)
         for name, pair in alone.block.items():
             assert all(torch.equal(factor, other) for factor, other in zip(pair, one.block[name], strict=True))
     assert len({result.steps for result in together}) > 2  # those that finished did not move while others went on
-    editor.detach()
+    editor.unload()
 
 
 def test_held_means_that_every_wording_is_answered_and_stops(make_editor):
@@ -111,16 +111,16 @@ def test_held_means_that_every_wording_is_answered_and_stops(make_editor):
         answers = generate(editor, [form.ids for form in forms], max_new_tokens=20)
         assert answers == [editor.backbone.encode_target("Jorge", form) for form in forms]
         assert editor.check().broken == []
-        editor.detach()
+        editor.unload()
 
 
 def test_an_edit_that_does_not_hold_is_reported_and_not_stored(make_editor):
     editor = make_editor(steps=1, max_rank=2)
     (report,) = editor.edit(EDITS[0])
-    assert (report.status, report.held, report.steps, report.rank) == ("failed", False, 1, 2)
+    assert (report.status, report.holds, report.steps, report.rank) == ("failed", False, 1, 2)
     assert "does not hold after 1 steps, up to rank 2" in report.reason
-    assert editor.edits() == [] and len(editor.router.bank) == 0
-    editor.detach()
+    assert editor.edits() == [] and len(editor.engine.router.bank) == 0
+    editor.unload()
 
 
 def test_some_hold_and_some_fail_in_one_call(make_editor):
@@ -130,17 +130,17 @@ def test_some_hold_and_some_fail_in_one_call(make_editor):
     assert [report.status for report in reports] == ["stored", "failed"]
     assert [stored.edit.id for stored in editor.edits()] == ["capital"]
     assert editor.ask(EDITS[1].prompt)[0].text == "Lima"
-    editor.detach()
+    editor.unload()
 
 
 def test_the_rank_grows_until_an_edit_holds(make_editor):
     editor = make_editor(steps=25, max_rank=16)
     edit = Edit(OTHERS[1], "in the bed of the old river, under the stone bridge by the mill", id="long")
     (report,) = editor.edit(edit)
-    assert report.held and report.rank in (4, 8, 16)
+    assert report.holds and report.rank in (4, 8, 16)
     assert report.steps > 25
     assert editor.ask(edit.prompt)[0].text == edit.target
-    editor.detach()
+    editor.unload()
 
 
 def test_an_edit_that_the_model_already_knows_holds_at_once(make_editor):
@@ -148,12 +148,12 @@ def test_an_edit_that_the_model_already_knows_holds_at_once(make_editor):
     for prompt in (text for text in OTHERS * 3):
         answer = generate(editor, [editor.backbone.encode(prompt).ids], max_new_tokens=1)[0]
         known = Example.of(editor.backbone.encode(prompt), answer)
-        (result,) = Trainer(editor.router, editor.config).train([("known", [known])])
-        assert result.held and result.steps == 0
+        (result,) = Trainer(editor.engine.router, editor.config).train([("known", [known])])
+        assert result.holds and result.steps == 0
         assert all(not factors.b.any() for factors in result.block.values())
     (report,) = editor.edit(EDITS[0])  # whatever little confidence is asked for, it must be the answer
-    assert report.held and report.steps > 0
-    editor.detach()
+    assert report.holds and report.steps > 0
+    editor.unload()
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -172,7 +172,7 @@ def test_a_model_in_training_mode_is_edited_as_in_evaluation(make_editor, make_m
         open_weights = [name for name, weight in model.named_parameters() if not weight.requires_grad]
         assert open_weights == ["lm_head.weight"]
         assert all(weight.grad is None for weight in model.parameters())
-        editor.detach()
+        editor.unload()
     assert torch.equal(*keys)
     assert all(torch.equal(one, other) for one, other in zip(*blocks, strict=True))
 
@@ -196,8 +196,8 @@ def test_an_error_in_training_puts_the_model_back(make_editor, make_model):
     assert all(weight.requires_grad for weight in model.parameters())
     assert editor.edits() == []
     model.eval()
-    assert all(report.held for report in editor.edit(EDITS))
-    editor.detach()
+    assert all(report.holds for report in editor.edit(EDITS))
+    editor.unload()
 
 
 def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_editor, make_model, caplog):
@@ -213,7 +213,7 @@ def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_editor, 
     editor = make_editor(model=model, edits=EDITS[:2])
     assert "training runs the whole model instead" in caplog.text
     assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS[:2]])] == ["Jorge", "Lima"]
-    editor.detach()
+    editor.unload()
 
 
 def test_parts_are_stored_as_they_finish(make_editor):
@@ -228,20 +228,20 @@ def test_parts_are_stored_as_they_finish(make_editor):
     assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS])] == [edit.target for edit in EDITS]
     assert told[-1] == ("editing", 2, 4)
     assert editor.edit([]) == []
-    editor.detach()
+    editor.unload()
 
 
 def test_training_needs_no_autograd_around_it(make_editor):
     editor = make_editor()
     with torch.no_grad():
-        assert all(report.held for report in editor.edit(EDITS[:2]))
+        assert all(report.holds for report in editor.edit(EDITS[:2]))
     with torch.inference_mode():
         assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
-        assert all(report.held for report in editor.edit(EDITS[2:]))
+        assert all(report.holds for report in editor.edit(EDITS[2:]))
     assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS])] == [edit.target for edit in EDITS]
     editor.remove(["book", "river"])  # what was made in inference mode can be changed outside of it
     assert editor.ask(EDITS[2].prompt)[0].text == "eight"
-    editor.detach()
+    editor.unload()
 
 
 def test_gradients_flow_through_an_edited_model(llama):
