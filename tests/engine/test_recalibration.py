@@ -9,6 +9,7 @@ from support.prompts import BOOK, CAPITAL, EDITS, HISTORY
 
 from meloedit import Edit, Editor
 from meloedit.errors import EditError, ModelError
+from meloedit.hooks.state_reader import pooled_states
 from meloedit.keys.grammar import make_prompts
 
 
