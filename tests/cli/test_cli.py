@@ -21,7 +21,7 @@ from meloedit import Editor
 from meloedit.cli.app import app
 from meloedit.cli.terminal import line
 from meloedit.settings import read_config
-from meloedit.store.store import Record, Store
+from meloedit.store import Record, Store
 from meloedit.text import size, some
 
 SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]

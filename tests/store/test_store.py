@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from meloedit.edit import Edit
 from meloedit.errors import MeloEditError, StoreError
 from meloedit.store import database, integrity, rows, schema
-from meloedit.store.store import ChangeRow, Record, Store
+from meloedit.store import ChangeRow, Record, Store
 
 MODEL = {"name": "tiny", "fingerprint": "abc"}
 CONFIG = {"rank": 2, "layers": [1, 2]}
