@@ -144,8 +144,8 @@ def _check_format(db: sqlite3.Connection, name: str | Path) -> None:
 def file_lock(path: Path, name: str | Path) -> Iterator[None]:
     """Take the lock that only one writer of a store can have, for the length of a ``with`` block.
 
-    The lock is on a file beside the store. On the store itself it would break SQLite's locks: POSIX drops all locks of a
-    process on a file when the process closes any handle of that file.
+    The lock is on a file beside the store. A lock on the store itself would break those of SQLite: when a process
+    closes any handle of a file, POSIX drops all locks that the process has on it.
 
     Raises:
         StoreError: if another process, or another Store object, has the lock, or if the folder cannot be written.

@@ -1,4 +1,4 @@
-"""The SQL of a store: values in, values out. Every row that is read passes its checksum first, unless a docstring differs.
+"""The SQL of a store: write values as rows, read rows as values, each row with its checksum.
 
 ``name`` is the path of the store as the user gave it, for error messages.
 """

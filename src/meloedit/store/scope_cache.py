@@ -1,7 +1,7 @@
 """The scope's nearest keys of each calibration prompt, cached in the store so that opening it compares no keys.
 
-They follow from the keys and the calibration, so this is the one row of a store that is overwritten. It may be absent or
-belong to an earlier revision; the engine then brings it up to date by the edits that changed since.
+They follow from the keys and the calibration, so this is the one row of a store that is overwritten. It may be absent,
+or belong to an earlier revision: the edits that changed since then are applied on opening.
 """
 
 from __future__ import annotations
