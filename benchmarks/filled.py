@@ -10,7 +10,7 @@ from models import Loaded
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.hooks.blocks import Block, Factors, Site, block_to_tensors
-from meloedit.store.store import Record
+from meloedit.store import Record
 
 AT_ONCE = 500
 

@@ -29,7 +29,7 @@ from paired import compare
 
 from meloedit import Edit, Editor
 from meloedit.backbones.loading import load_model
-from meloedit.store.store import Store
+from meloedit.store import Store
 from meloedit.training.trainer import Trained, Trainer
 
 

@@ -11,7 +11,7 @@ from transformers import pipeline
 from meloedit import Edit, Editor
 from meloedit.backbones import loading as zoo
 from meloedit.keys.grammar import make_prompts
-from meloedit.store.store import Store
+from meloedit.store import Store
 
 pytestmark = pytest.mark.real
 CACHE = zoo.cache_folder()  # read before the tests get one of their own: converting the model takes half a minute

@@ -21,7 +21,7 @@ from meloedit import Editor
 from meloedit.cli.app import app
 from meloedit.cli.terminal import line
 from meloedit.settings import read_config
-from meloedit.store.store import Record, Store
+from meloedit.store import Record, Store
 from meloedit.text import size, some
 
 SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]
@@ -360,7 +360,7 @@ def test_a_store_of_a_newer_format(full):
         db.execute("PRAGMA user_version = 99")
     for args in (["ls"], ["ask", "x"], ["rm", "x"]):
         assert bad(args[0], full, *args[1:]) == (
-            "full.melo has format 99, this meloedit reads up to 1: upgrade meloedit"
+            "full.melo has format 99, this meloedit reads format 2: upgrade meloedit"
         )
 
 

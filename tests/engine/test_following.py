@@ -11,7 +11,7 @@ from support.prompts import BOOK, CAPITAL, EDITS, LEGS, OTHERS, RIVER
 
 from meloedit import Edit, Editor
 from meloedit.errors import StoreError
-from meloedit.store.store import Store
+from meloedit.store import Store
 
 
 def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, tokenizer, tmp_path, monkeypatch, caplog):
@@ -38,16 +38,16 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
     forged = {"near": torch.zeros(3, 4), "owner": torch.zeros(3, 4, dtype=torch.int32)}
     for tensors in (forged, {}, {"near": forged["near"]}, {name: t[:, :2] for name, t in forged.items()}):
         with Store.open(path) as store:
-            store.keep_lists(tensors)
-        with Editor.from_pretrained(path, make_model(), tokenizer) as again:  # by a look at all keys, then
+            store.keep_scope_cache(tensors)
+        with Editor.load(path, make_model(), tokenizer) as again:  # by a look at all keys, then
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
 
     def full(self, tensors):
         raise StoreError("disk is full")
 
-    monkeypatch.setattr("meloedit.store.store.Store.keep_lists", full)
-    with Editor.from_pretrained(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
-        assert all(report.holds for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
+    monkeypatch.setattr("meloedit.store.Store.keep_scope_cache", full)
+    with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
+        assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
     assert "the change is stored, but not the lists by which the store is opened faster (disk is full)" in caplog.text
 
 
@@ -83,7 +83,7 @@ def test_what_answers_is_what_is_stored_whatever_threads_change(
     assert {stored.edit.id for stored in editor.edits() if stored.enabled} == {"legs"}
     assert {route.nearest for route in editor.route([edit.prompt for edit in EDITS])} == {"legs"}
     similarity = editor.index.similarity
-    editor.unload()
-    with Editor.from_pretrained(path, make_model(), tokenizer) as again:
-        assert again.store.lists()[1] == {stored.record for stored in again.edits() if stored.enabled}
+    editor.detach()
+    with Editor.load(path, make_model(), tokenizer) as again:
+        assert again.store.scope_cache()[1] == {stored.record for stored in again.edits() if stored.enabled}
         assert again.index.similarity == pytest.approx(similarity, abs=1e-6)

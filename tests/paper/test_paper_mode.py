@@ -9,8 +9,7 @@ from support.tiny_models import END
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.errors import EditError, ModelError, StoreError
-from meloedit.paper.config import PaperConfig
-from meloedit.store.store import Store
+from meloedit.store import Store
 
 
 def test_what_paper_mode_cannot_do_is_refused(make_paper):

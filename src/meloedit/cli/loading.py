@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..editor import Editor
-    from ..store.store import Store
+    from ..store import Store
     from ..types import Progress
 
 
 def open_store(path: Path) -> Store:
     """Open a store alone; imported here because `--help` needs none."""
-    from ..store.store import Store
+    from ..store import Store
 
     return Store.open(path)
 

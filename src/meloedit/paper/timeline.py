@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..store.store import Revision
+    from ..store import Revision
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,28 @@
-"""One SQLite file: the edits, their blocks and keys, and the history of every change. Imports no torch."""
+"""One SQLite file: the edits, their blocks and keys, and the history of every change.
+
+Three words describe the contents:
+
+* A *record* is one version of an edit with its trained block. It never changes.
+* A *revision* is one transaction. Revisions are numbered from 1.
+* A *change* belongs to a revision. It says which record of an edit is live from then on and whether the edit is
+  enabled, or that the edit is removed.
+
+The live edits are those whose latest change names a record. Therefore the store can read the edits of any revision, and
+a rollback is one more revision. A *calibration* holds what turns prompts into keys. The latest revision says which
+calibration is in force, and a record has one set of keys per calibration.
+
+A commit takes these steps (:mod:`.store` calls the other files in this order):
+
+1. ``database`` takes the writer's lock, a file beside the store, and opens a connection.
+2. ``store`` begins the transaction and checks that no other program changed the file since it was loaded.
+3. ``rows`` inserts records and keys, whose tensors ``tensors`` packs into bytes, then the revision and its changes.
+   Each row carries a checksum from ``schema``.
+4. ``state`` reads back the edits that the revision changed. SQLite commits, and only then the new state replaces the
+   one in memory.
+
+``reader`` has the operations that leave the file as it is, ``integrity`` looks for damage, ``scope_cache`` has the one
+row that may be overwritten. Importing this package does not import torch.
+"""
 
 from .records import ChangeRow, Record, Revision, StoredEdit
 from .store import Store

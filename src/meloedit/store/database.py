@@ -1,4 +1,7 @@
-"""The file of a store: how it is made, locked and opened, and what each failure means."""
+"""The file of a store: create, lock and open it, and turn each failure into one clear error.
+
+``path`` is the real path of the file; ``name`` is the path as the user gave it, for error messages.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,17 @@ from ..errors import StoreError
 from .schema import APPLICATION_ID, FORMAT, damaged
 
 BUSY_SECONDS = 10.0
+"""How long a connection waits for another program's lock on the file."""
 
 
-def explain(name: str | Path, error: sqlite3.Error) -> StoreError:
-    """Return what an error of SQLite means to the user of the store ``name``."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # absent: text that is not UTF-8
+def store_error(name: str | Path, error: sqlite3.Error) -> StoreError:
+    """Return the error that tells a user what an error of SQLite means and what to do."""
+    # The low byte is the primary code. The attribute is absent where text in the file is not UTF-8.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     reason = f"{getattr(error, 'sqlite_errorname', 'SQLITE')}: {error}"
     locked = "is locked by another process; try again when it is done"
     protected = "cannot be written: the file or its folder is read-only; check their permissions"
-    words = {
+    meanings = {
         sqlite3.SQLITE_BUSY: locked,
         sqlite3.SQLITE_LOCKED: locked,
         sqlite3.SQLITE_READONLY: protected,
@@ -35,19 +40,19 @@ def explain(name: str | Path, error: sqlite3.Error) -> StoreError:
         sqlite3.SQLITE_NOTADB: "is not a meloedit store (it is no SQLite file, or its head is damaged)",
         sqlite3.SQLITE_TOOBIG: "cannot hold a block or keys of more than 1 GB; nothing was stored",
     }
-    return StoreError(f"{name} {words[code]}") if code in words else damaged(name, reason)
+    return StoreError(f"{name} {meanings[code]}") if code in meanings else damaged(name, reason)
 
 
-def real(path: str | Path) -> Path:
-    """Return one name for every way to name a file, so that all writers of a store meet at one lock."""
+def real_path(path: str | Path) -> Path:
+    """Return the absolute path without links: one path per file, so that all writers of a store use one lock."""
     return Path(os.path.realpath(path))
 
 
-def identity(path: Path, name: str | Path) -> tuple[int, int]:
-    """Return what tells the file at ``path`` from one that took its place.
+def file_id(path: Path, name: str | Path) -> tuple[int, int]:
+    """Return device and inode of a file: they differ if another file has taken its place.
 
     Raises:
-        StoreError: if nothing is there, or a folder, or if that cannot be found out.
+        StoreError: if the file is missing, is a folder, or cannot be reached.
     """
     try:
         if path.is_dir():
@@ -61,12 +66,17 @@ def identity(path: Path, name: str | Path) -> tuple[int, int]:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Return a connection that commits durably; the file itself does not keep these settings."""
-    # By URI, because a plain name would make an empty file where there is none.
+    """Return a connection that commits durably, which is set per connection, not in the file.
+
+    Args:
+        path: the file.
+        mode: ``"rw"`` for an existing file, ``"rwc"`` to create a missing one.
+    """
+    # By URI: a plain path would create an empty file if there is none.
     uri = f"{path.as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        # TRUNCATE syncs the end of a transaction, DELETE does not; WAL has a corruption bug before SQLite 3.51.3.
+        # TRUNCATE syncs the end of a transaction and DELETE does not. WAL has a corruption bug before SQLite 3.51.3.
         for pragma in ("journal_mode = TRUNCATE", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
@@ -76,63 +86,69 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def database(path: Path, name: str | Path) -> Iterator[sqlite3.Connection]:
-    """Open the store at ``path`` for one operation; a transaction left open is rolled back.
+def open_database(path: Path, name: str | Path) -> Iterator[sqlite3.Connection]:
+    """Open a store for one operation; a transaction that is still open at the end is rolled back.
 
-    A connection per operation (0.2 ms) serves every thread, survives a fork, and no forgotten cursor holds up a COMMIT.
+    Each operation opens a new connection, which takes 0.2 ms: it works in every thread and after a fork, and no
+    forgotten cursor delays a COMMIT.
 
     Raises:
-        StoreError: in place of every error of SQLite, and if the file is not a store that this version reads.
+        StoreError: in place of every error of SQLite, and if the file is not a store of this format.
     """
-    identity(path, name)
+    file_id(path, name)
     try:
-        _check_owner(path, name)
+        _check_application(path, name)
         db = connect(path, "rw")
         try:
             _check_format(db, name)
             yield db
         finally:
             if db.in_transaction:
-                with suppress(sqlite3.Error):  # closing does it where this fails
+                with suppress(sqlite3.Error):  # if this fails, closing rolls back
                     db.execute("ROLLBACK")
             db.close()
     except sqlite3.Error as error:
-        raise explain(name, error) from error
+        raise store_error(name, error) from error
     except UnicodeEncodeError:
         raise StoreError(f"{name}: an id or action has characters that are no valid text") from None
-    except UnicodeDecodeError as error:  # in a message of SQLite about a damaged name
+    except UnicodeDecodeError as error:  # raised for a message of SQLite that quotes a damaged name
         raise damaged(name, error) from error
 
 
-def _check_owner(path: Path, name: str | Path) -> None:
-    """Refuse another program's database before ``connect`` changes it: its journal mode is kept in the file."""
+def _check_application(path: Path, name: str | Path) -> None:
+    """Refuse another program's database before ``connect`` changes its journal mode, which is stored in the file."""
     try:
-        # Immutable: takes no lock and makes no file beside it, not even for a database in WAL mode.
+        # Immutable: SQLite takes no lock and creates no file beside this one, not even for a database in WAL mode.
         uri = f"{path.as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as db:
             number = db.execute("PRAGMA application_id").fetchone()[0]
     except sqlite3.Error:
-        return  # torn by a writer, perhaps: opening it with locks says what is wrong, if anything is
+        return  # a writer may be at work: opening the file with locks shows whether anything is wrong
     if number != APPLICATION_ID:
         raise StoreError(f"{name} is not a meloedit store (it is empty, or another program's SQLite file)")
 
 
 def _check_format(db: sqlite3.Connection, name: str | Path) -> None:
     number = db.execute("PRAGMA user_version").fetchone()[0]
-    if number > FORMAT:
-        raise StoreError(f"{name} has format {number}, this meloedit reads up to {FORMAT}: upgrade meloedit")
     if number < 1:
         raise damaged(name, f"its format is {number}, the first one is 1")
+    formats = f"{name} has format {number}, this meloedit reads format {FORMAT}"
+    if number > FORMAT:
+        raise StoreError(f"{formats}: upgrade meloedit")
+    if number < FORMAT:
+        why = "it was made by an earlier meloedit that was never released"
+        raise StoreError(f"{formats}: {why}; make the store again from its edits")
 
 
 @contextmanager
 def file_lock(path: Path, name: str | Path) -> Iterator[None]:
-    """Hold the lock of the one writer of a store.
+    """Take the lock that only one writer of a store can have, for the length of a ``with`` block.
 
-    It is on a file beside the store: closing any second handle of the store itself would drop SQLite's own locks on it.
+    The lock is on a file beside the store. A lock on the store itself would break those of SQLite: when a process
+    closes any handle of a file, POSIX drops all locks that the process has on it.
 
     Raises:
-        StoreError: if another process, or another Store object, holds it, or if the folder cannot be written.
+        StoreError: if another process, or another Store object, has the lock, or if the folder cannot be written.
     """
     lock = FileLock(f"{path}.lock", thread_local=False)
     try:
@@ -149,10 +165,10 @@ def file_lock(path: Path, name: str | Path) -> Iterator[None]:
 
 
 def check_free(path: Path, name: str | Path) -> None:
-    """Refuse a name for a new store.
+    """Check that a store can be created at ``path``.
 
     Raises:
-        StoreError: if something is there already, or no folder to put it in.
+        StoreError: if the path is taken, or its folder is missing or read-only.
     """
     if os.path.lexists(path):
         raise _taken(name)
@@ -167,10 +183,15 @@ def _taken(name: str | Path) -> StoreError:
 
 
 def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], None]) -> None:
-    """Make a store whole or not at all, and never in place of another file; ``fill`` writes what is in it.
+    """Create a store whole or not at all, and never in place of another file.
+
+    Args:
+        path: the new file.
+        name: its name in messages.
+        fill: writes the contents into an empty database.
 
     Raises:
-        StoreError: if something is there already, or the folder is missing or cannot be written.
+        StoreError: if the path is taken, or its folder is missing or cannot be written.
     """
     check_free(path, name)
     with file_lock(path, name):
@@ -187,7 +208,7 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
         except OSError as error:
             raise StoreError(f"{name} cannot be made ({error.strerror}): check the folder") from error
         except sqlite3.Error as error:
-            raise explain(name, error) from error
+            raise store_error(name, error) from error
         finally:
             for leftover in (draft, Path(f"{draft}-journal")):
                 with suppress(OSError):
@@ -195,18 +216,19 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
 
 
 def _publish(draft: Path, path: Path) -> None:
+    """Give the finished draft its final path; a FileExistsError says that another file has it."""
     try:
-        os.link(draft, path)  # unlike a rename, never over another file
+        os.link(draft, path)  # unlike a rename, this never replaces a file
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
-        # No hard links on this file system: the lock keeps other makers of this store away.
+        # This file system has no hard links. The writer's lock keeps others from creating this store in between.
         if os.path.lexists(path):
             raise FileExistsError(path) from None
         os.rename(draft, path)
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)  # so that the new name outlives a power failure
+            os.fsync(folder)  # so that the new name survives a power failure
         finally:
             os.close(folder)

@@ -1,4 +1,4 @@
-"""What a store holds, as values: records, live edits, changes, revisions."""
+"""The values that go into a store and come out of it: records, live edits, changes, revisions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from .tensors import Tensors
 
 @dataclass(frozen=True)
 class Record:
-    """A trained edit to be stored: its block, and its keys under the calibration in force.
+    """A trained edit that is about to be stored.
 
-    An empty ``block`` says that the edit shares the block of the last record before it that has one.
+    Attributes:
+        edit: the edit.
+        rank: the rank of its block.
+        reach: the tokens on which the block acts: ``"answer"`` or ``"all"``.
+        report: what training reported; JSON values only.
+        block: the block's tensors by name. If empty, the edit shares the block of the last record before it, in the
+            same call of ``put``, that has one.
+        keys: the tensors of its keys under the calibration in force.
     """
 
     edit: Edit
@@ -26,7 +33,7 @@ class Record:
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """One version of an edit, live or not, as it was stored."""
+    """One version of an edit as it was stored, live or not, with its tensors."""
 
     edit: Edit
     block: Tensors
@@ -35,7 +42,18 @@ class StoredRecord:
 
 @dataclass(frozen=True)
 class StoredEdit:
-    """A live edit without its tensors: ``revision`` made it what it is, ``nbytes`` are those of block and keys."""
+    """A live edit without its tensors.
+
+    Attributes:
+        edit: the edit.
+        enabled: whether it answers.
+        rank: the rank of its block.
+        reach: the tokens on which the block acts: ``"answer"`` or ``"all"``.
+        report: what training reported.
+        revision: the revision of its latest change.
+        record: the number of its record.
+        nbytes: the bytes of its block and keys in the file.
+    """
 
     edit: Edit
     enabled: bool
@@ -48,13 +66,19 @@ class StoredEdit:
 
     @property
     def holder(self) -> int:
-        """The record that holds the block: its own, or the one it shares."""
+        """The number of the record that holds the block: this edit's record, or the one whose block it shares."""
         return int(self.report.get("block", self.record))
 
 
 @dataclass(frozen=True)
 class ChangeRow:
-    """What a revision did to one edit: ``record`` is None where it was removed."""
+    """One edit's part of a revision.
+
+    Attributes:
+        edit_id: the edit.
+        record: the record that is live from this revision on; ``None`` if the revision removed the edit.
+        enabled: whether the edit answers. For a removed edit, whether it answered before.
+    """
 
     edit_id: str
     record: int | None
@@ -63,7 +87,15 @@ class ChangeRow:
 
 @dataclass(frozen=True)
 class Revision:
-    """One transaction of the history."""
+    """One transaction of the history.
+
+    Attributes:
+        revision: its number, from 1.
+        time: when it was committed: ISO 8601, UTC, in seconds.
+        action: the name of the operation, such as ``"edit"`` or ``"rollback"``.
+        detail: further facts about the operation, such as the target of a rollback.
+        changes: its changes, in the order of ids.
+    """
 
     revision: int
     time: str

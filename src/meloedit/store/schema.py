@@ -1,4 +1,4 @@
-"""The file of a store: its tables, how it is made, locked, opened and checked, and what each failure means in words."""
+"""The tables of a store, their format number, and the checksum that every row carries."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 
 from ..errors import StoreError
 
-APPLICATION_ID = 0x4D454C4F  # "MELO": what makes a SQLite file a store of ours
-FORMAT = 1
+APPLICATION_ID = 0x4D454C4F
+"""The bytes "MELO", in SQLite's field for the program that a database belongs to."""
+FORMAT = 2
+"""The number of the layout below. A store of any other format is refused."""
 
-# Bytes of file per edit (25,900 of block, 2,200 of keys, 400 of text; mean of 200), by page size: 1024: 29,076;
-# 2048: 29,061; 4096: 30,843; 8192: 29,450 by luck of these very sizes. A row of keys fills little more than half of a
-# page of 4096, and no other row fits into the rest. Reading costs 50, 50, 43 and 16 us per edit: nothing to wait for.
+# Bytes of file per edit by page size (25,900 of block, 2,200 of keys, 400 of text; mean of 200 edits): 1024: 29,076;
+# 2048: 29,061; 4096: 30,843; 8192: 29,450, by chance of these sizes. A row of keys fills little more than half of a
+# page of 4096, and no other row fits into the rest. Reading takes 50, 50, 43 and 16 us per edit, which nobody notices.
 PAGE_SIZE = 2048
 
-# Nothing is ever updated or deleted: records, keys and calibrations are immutable, and the changes say which of them
-# count, and when. Long blobs come last in their row, so that the small columns are read without walking through them.
+# Rows are only added: records, keys and calibrations never change, and the changes say which of them count, and when.
+# The one exception is scope_cache, which can be computed from the others. Long blobs come last in their row, so that
+# SQLite reads the small columns without walking through the blobs.
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE calibrations (
@@ -36,30 +39,37 @@ CREATE TABLE changes (
     revision INTEGER NOT NULL REFERENCES revisions (revision), edit_id TEXT NOT NULL,
     record INTEGER REFERENCES records (id), enabled INTEGER NOT NULL, PRIMARY KEY (revision, edit_id)) WITHOUT ROWID;
 CREATE INDEX changes_by_edit ON changes (edit_id, revision);
+CREATE TABLE scope_cache (
+    id INTEGER PRIMARY KEY CHECK (id = 1), calibration INTEGER NOT NULL, revision INTEGER NOT NULL,
+    sha256 BLOB NOT NULL, tensors BLOB NOT NULL);
 """
 
-# SQLite takes the other columns of a group with one max() from the row that holds the maximum: the latest change.
+# In a group with one MAX(), SQLite takes the other columns from the row that has the maximum: here the latest change.
 STATE_AT = """SELECT edit_id, record, enabled, MAX(revision) AS revision FROM changes
     WHERE revision <= ? GROUP BY edit_id"""
 CHANGED_AT = "SELECT edit_id, record, enabled, revision FROM changes WHERE revision = ?"
 
 
-def digest(*parts: Any) -> bytes:
-    """Return one checksum over JSON values and bytes."""
+def checksum(*parts: Any) -> bytes:
+    """Return the SHA-256 over a list of JSON values and bytes.
+
+    Each part is preceded by its length, so that no two different lists yield the same bytes.
+    """
     total = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else _json(part)
-        total.update(b"%d:" % len(data) + data)  # so that no two lists of parts look alike
+        total.update(b"%d:" % len(data))
+        total.update(data)  # apart, for a blob is long to copy
     return total.digest()
 
 
 def _json(part: Any) -> bytes:
-    """Return ``json.dumps(part)`` as bytes; text and whole numbers, of which a store is full, without its detours."""
+    """Return ``json.dumps(part)`` as bytes, by a short cut for text and whole numbers: a store is full of them."""
     if type(part) is str:
         return json.encoder.encode_basestring_ascii(part).encode()
     return b"%d" % part if type(part) is int else json.dumps(part).encode()
 
 
 def damaged(name: str | Path, what: object) -> StoreError:
-    """Return the error for a store whose contents cannot be right."""
+    """Return the error for a store whose contents cannot be right; ``what`` becomes one line."""
     return StoreError(f"{name} is damaged ({' '.join(str(what).split())}); restore it from a copy")

@@ -1,43 +1,39 @@
-"""What a scope knows of its calibration prompts, kept in the store: opening it needs no look at all keys then.
+"""The scope's nearest keys of each calibration prompt, cached in the store so that opening it compares no keys.
 
-Derived from keys and calibration, so it is the one row of a store that is written anew. It may be missing, or be of an
-earlier revision: what has changed since is then taken in, at the cost of the change.
+They follow from the keys and the calibration, so this is the one row of a store that is overwritten. It may be absent,
+or belong to an earlier revision: the edits that changed since then are applied on opening.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-from .schema import digest
+from .schema import checksum
 from .tensors import Tensors, pack, unpack
-
-EVERY = 512
-"""Edits that come or go before the lists are written again; opening a store takes in so many at most."""
-
-_TABLE = """CREATE TABLE lists (id INTEGER PRIMARY KEY CHECK (id = 1), calibration INTEGER NOT NULL,
-    revision INTEGER NOT NULL, sha256 BLOB NOT NULL, tensors BLOB NOT NULL)"""
-_ROW = "SELECT calibration, revision, tensors, sha256 FROM lists"
 
 
 def write(db: sqlite3.Connection, calibration: int, revision: int, tensors: Tensors) -> None:
-    """Write the lists that were made of the edits live at a revision, under a calibration."""
-    values = (calibration, revision, pack(tensors))
+    """Replace the cache, in one transaction.
+
+    Args:
+        db: the open store.
+        calibration: the calibration under which the tensors were computed.
+        revision: the revision whose enabled edits they cover.
+        tensors: the cached values.
+    """
+    blob = pack(tensors)
+    check = checksum(calibration, revision, blob)
     db.execute("BEGIN IMMEDIATE")
-    db.execute("DROP TABLE IF EXISTS lists")  # whatever another version, or damage, has made of it
-    db.execute(_TABLE)
-    db.execute("INSERT INTO lists VALUES (1, ?, ?, ?, ?)", (*values[:2], digest(*values), values[2]))
+    db.execute("INSERT OR REPLACE INTO scope_cache VALUES (1, ?, ?, ?, ?)", (calibration, revision, check, blob))
     db.execute("COMMIT")
 
 
 def read(db: sqlite3.Connection, calibration: int) -> tuple[int, Tensors] | None:
-    """Return revision and lists; ``None`` if there are none of this calibration, or they are damaged."""
-    try:
-        row = db.execute(_ROW).fetchone()
-    except sqlite3.OperationalError:  # no such table, or one with other columns
-        return None
-    if row is None or row[0] != calibration or digest(*row[:3]) != row[3]:
+    """Return revision and tensors of the cache; ``None`` if it is absent, damaged, or of another calibration."""
+    row = db.execute("SELECT calibration, revision, tensors, sha256 FROM scope_cache").fetchone()
+    if row is None or row[0] != calibration or checksum(*row[:3]) != row[3]:
         return None
     try:
         return row[1], unpack(row[2])
-    except Exception:  # safetensors has errors of many classes, and what can be derived stops nobody
+    except Exception:  # safetensors raises errors of many classes, and a cache that can be computed must stop nobody
         return None

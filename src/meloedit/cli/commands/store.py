@@ -13,7 +13,7 @@ from ..options import EditIds, Json, StorePath
 from ..terminal import Column, count, line, put, put_json, saying, shell, table
 
 if TYPE_CHECKING:
-    from ...store.store import Revision, Store, StoredEdit
+    from ...store import Revision, Store, StoredEdit
 
 
 def ls(

@@ -12,7 +12,7 @@ from ...config import MeloConfig
 from ...editor import Editor
 from ...errors import MeloEditError
 from ...files import make_folder
-from ...store.store import Store
+from ...store import Store
 from ..base import Method, Said, Size
 
 if TYPE_CHECKING:
