@@ -1,6 +1,6 @@
 """Answering with another edit in every row of a batch, against PEFT with one adapter per edit and ``adapter_names``.
 
-    python benchmarks/adapters.py --edits 10000 --adapters 100
+    python -m benchmarks.speed.adapters --edits 10000 --adapters 100
 
 The rival has as many adapters as are named, of the same rank on the same modules, and is told the adapter of each row;
 this package finds the edit itself. PEFT takes the longer to add an adapter the more there are, so that it holds fewer.

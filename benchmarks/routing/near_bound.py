@@ -1,6 +1,6 @@
 """How far near prompts can be told from rephrasings by somebody who is told the subject.
 
-    python benchmarks/near_bound.py --zsre zsre_distinct.jsonl.gz --counterfact counterfact_distinct.jsonl.gz
+    python -m benchmarks.routing.near_bound --zsre zsre_distinct.jsonl.gz --counterfact counterfact_distinct.jsonl.gz
 
 The subject of each edit is given and replaced by "X" wherever it stands, in edits, rephrasings and zsRE's near prompts;
 what stands before a rephrasing's own sentence is cut off; a sentence encoder (MiniLM) then compares what is asked of X.

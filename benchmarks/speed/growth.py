@@ -1,6 +1,6 @@
 """What adding, removing, replacing and opening cost with many edits held, against few; and the memory they take.
 
-    python benchmarks/growth.py --few 10 --many 10000 --folder /dev/shm
+    python -m benchmarks.speed.growth --few 10 --many 10000 --folder /dev/shm
 
 Training is left out (a made-up block is handed over in its place), and so is fsync if ``--folder`` is in memory; all
 else is what ``Editor.edit`` does: tokenising, keys, the transaction, index and bank, the report. The rival is the same

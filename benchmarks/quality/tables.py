@@ -1,6 +1,6 @@
 r"""The tables of docs/results.md: methods side by side, as Markdown, the best of each column in bold.
 
-    python benchmarks/tables.py docs/results/eval/zsre-100-retention.json --metrics edit_success,generality
+    python -m benchmarks.quality.tables docs/results/eval/zsre-100-retention.json --metrics edit_success,generality
 
 A column's best is the largest value (the smallest of divergence, perplexity, activation, time and size); others whose
 interval reaches it are bold too, since the data does not tell them apart.

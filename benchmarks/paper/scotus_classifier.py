@@ -1,6 +1,6 @@
 """Make the classifier that SCOTUS edits need: an encoder that learns the topic of cases decided up to 1990.
 
-    python benchmarks/scotus_classifier.py --data scotus_cases.jsonl.gz --out scotus-minilm
+    python -m benchmarks.paper.scotus_classifier --data scotus_cases.jsonl.gz --out scotus-minilm
 
 About 15 % of the cases up to 1990 are held out by a digest of their id: they are the upstream set, which edits must not
 change. The embeddings and the lower layers are frozen and their output is kept in memory, since full fine-tuning takes

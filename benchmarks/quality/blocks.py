@@ -1,6 +1,6 @@
 """How small an edit's block can be: rank, modules, answer positions, a fixed A, int8, against what it still answers.
 
-    python benchmarks/blocks.py --edits counterfact-train.jsonl.gz --edits zsre_mend_train_1000.jsonl.gz
+    python -m benchmarks.quality.blocks --edits counterfact-train.jsonl.gz --edits zsre_mend_train_1000.jsonl.gz
 
 The route is given: what is measured is the block alone, asked an unseen rephrasing raw and behind the chat template.
 Greedy decoding gives the target and stops if and only if every target token, the end token included, has the greatest

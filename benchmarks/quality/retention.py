@@ -1,6 +1,6 @@
 """Edit success, generality and locality of many edits made in one call, scored after all of them.
 
-    python benchmarks/quality.py --edits zsre_distinct.jsonl.gz --negatives nq_open_dev.jsonl.gz --count 256
+    python -m benchmarks.quality.retention --edits zsre_distinct.jsonl.gz --negatives nq_open_dev.jsonl.gz --count 256
 
 Greedy generation with a natural stop (at most 32 new tokens), exact match after strip. Negatives are asked as they are
 and dressed with a capital and a question mark; a row that no edit answers must have the base model's logits bit for

@@ -1,6 +1,6 @@
 """How often unrelated prompts reach an edit, against the stated rate, as edits grow in number.
 
-python benchmarks/activation.py --edits A.jsonl.gz --edits B.jsonl.gz --nq nq_open_dev.jsonl.gz --text wikitext.txt.gz
+python -m benchmarks.routing.activation --edits A.jsonl.gz --edits B.jsonl.gz --nq nq_open_dev.jsonl.gz --text wikitext.txt.gz
 
 The scope is calibrated on the package's own prompts, then on some of the traffic itself; nothing is trained. What is
 counted are other prompts: later ones of the same grammar, NQ questions as they are and dressed, sentences of text.

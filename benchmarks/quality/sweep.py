@@ -1,7 +1,7 @@
 r"""Settings for the rivals of `meloedit eval`, swept on data that nothing is scored on.
 
-    python benchmarks/sweep.py --task zsre --data zsre_mend_train_1000.jsonl.gz --data nq_open_dev.jsonl.gz \
-        --method grace --edits 20 --out DIR --result docs/results/sweep-zsre-grace.json
+    python -m benchmarks.quality.sweep --task zsre --data zsre_mend_train_1000.jsonl.gz --data nq_open_dev.jsonl.gz \
+        --method grace --edits 20 --out DIR --result docs/results/sweeps/zsre-grace.json
 
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
 generality, and far and near locality, as far as the data has them: what changes nothing is no good, nor what changes

@@ -1,6 +1,6 @@
 """Where the time of answering and of editing goes: seconds of the functions and operators that take most of it.
 
-    python benchmarks/profiled.py --edits zsre_distinct.jsonl.gz
+    python -m benchmarks.speed.profiled --edits zsre_distinct.jsonl.gz
 
 Answering is profiled by function (cProfile; its own cost makes Python look slower than it is): what this
 package's hooks add to a forward pass. Editing is profiled by operator (torch's profiler): what of it is the matmuls,

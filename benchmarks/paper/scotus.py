@@ -1,7 +1,7 @@
 """The paper's SCOTUS task on a classifier: paper mode and default mode side by side.
 
-    python benchmarks/scotus_classifier.py --data scotus_cases.jsonl.gz --out CLASSIFIER
-    python benchmarks/paper_scotus.py --model CLASSIFIER --data scotus_cases.jsonl.gz
+    python -m benchmarks.paper.scotus_classifier --data scotus_cases.jsonl.gz --out CLASSIFIER
+    python -m benchmarks.paper.scotus --model CLASSIFIER --data scotus_cases.jsonl.gz
 
 The edits are the cases of 1991 to 2009 whose topic the classifier gets wrong from their first 256 tokens. Upstream is
 the part of the training years that it was not trained on. Generality is the same cases' next 256 tokens, as far as the

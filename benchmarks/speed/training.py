@@ -1,6 +1,6 @@
 """What the cached prefix saves, and whether edits trained together equal edits trained one after another.
 
-    python benchmarks/training.py --edits zsre_distinct.jsonl.gz --count 256
+    python -m benchmarks.speed.training --edits zsre_distinct.jsonl.gz --count 256
 
 Both sides run the same code on the same rows and compute logits at target positions only; the rival runs the whole
 model at every step. The hold check is an argmax over logits that both sides have anyway; its time is in both.

@@ -1,6 +1,6 @@
 """Exact search over key tables larger than the caches, against one pass over the same memory and the released loop.
 
-    python benchmarks/search.py [--released MELO]
+    python -m benchmarks.speed.search [--released MELO]
 
 The pass reads the table once, as fast as this machine does in this run (a sum). The released code asks each cluster in
 a Python loop (BruthYU/MELO, ``VecDB.search_database``); the literal loop here does what it does, a distance each. With

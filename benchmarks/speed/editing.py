@@ -1,6 +1,6 @@
 """How fast edits are made: against one at a time without the cached prefix, against GRACE, and against the arithmetic.
 
-    python benchmarks/editing.py --edits zsre_distinct.jsonl.gz --count 256
+    python -m benchmarks.speed.editing --edits zsre_distinct.jsonl.gz --count 256
 
 All sides edit in turns in one process, each its own copy of the model: a part of the edits by this engine as it comes
 (training, keys, the commit), then the first few of the part by the same engine one at a time without the cached prefix,

@@ -1,6 +1,6 @@
 """What edits cost those who ask: time of the edited model's forward and generate against the plain base model's.
 
-    python benchmarks/answering.py --edits 10000
+    python -m benchmarks.speed.answering --edits 10000
 
 Both models lie in one process and run in turns. Nothing in scope: prompts of the package's grammar that reach no edit.
 Everything in scope: every row of the batch reaches another edit, with made-up blocks.

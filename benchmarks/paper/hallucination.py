@@ -1,6 +1,6 @@
 r"""Perplexity of corrected biographies, of the accurate sentences around them and of web text, with and without edits.
 
-    python benchmarks/hallucination.py --edits wise_hallucination_edits.jsonl.gz \
+    python -m benchmarks.paper.hallucination --edits wise_hallucination_edits.jsonl.gz \
         --biographies wiki_bio_gpt3_hallucination.jsonl.gz --web openwebtext-1000.jsonl.gz --count 200
     ... --mode paper --set radius=0.5 --set 'modules=["model.layers.28.mlp.down_proj"]'
 

@@ -1,7 +1,7 @@
 """The paper's zsRE task on an encoder-decoder: paper mode and default mode side by side, scored as edits pile up.
 
-    python benchmarks/paper_zsre.py --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
-        --upstream nq_open_dev.jsonl.gz --out docs/results/paper-zsre.json
+    python -m benchmarks.paper.zsre --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
+        --upstream nq_open_dev.jsonl.gz --out docs/results/paper/zsre.json
 
 The edits are the questions that the model answers wrongly (greedy generation, exact match), toward their first true
 answer, a hundred to a block. Hold-out: one rephrasing of each, never trained on. Locality: all upstream questions as

@@ -1,7 +1,7 @@
 """What the paper's index can reach on an encoder-decoder: key modules, initial radii and expand rules; no training.
 
-    python benchmarks/paper_keys.py --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
-        --upstream nq_open_dev.jsonl.gz --out docs/results/paper-keys.json
+    python -m benchmarks.paper.keys --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
+        --upstream nq_open_dev.jsonl.gz --out docs/results/paper/keys.json
 
 Every question is an edit toward its first true answer, inserted in batches of a hundred. Said for each key module: the
 share of unseen rephrasings whose nearest key has the right answer (no radius), and the share that lies nearer to its

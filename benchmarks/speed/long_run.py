@@ -1,6 +1,6 @@
 """Ten thousand edits from one file in one process: how fast the first and the last are, and what memory it takes.
 
-    python benchmarks/long.py --edits A.jsonl.gz --edits B.jsonl.gz --count 10000 --interrupt 500 --out long.json
+    python -m benchmarks.speed.long_run --edits A.jsonl.gz --edits B.jsonl.gz --count 10000 --interrupt 500 --out long.json
 
 Runs ``meloedit edit STORE FILE`` as a user would, looks at process and store from outside, interrupts it once
 (Ctrl-C) and starts the same command again: what was finished must still be there, and not be made again.
