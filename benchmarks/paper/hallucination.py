@@ -1,16 +1,16 @@
-r"""Perplexity of corrected biographies, of the accurate sentences around them and of web text, with and without edits.
+r"""Perplexity of corrected biographies, of their accurate sentences and of web text, with and without edits.
 
     python -m benchmarks.paper.hallucination --edits wise_hallucination_edits.jsonl.gz \
         --biographies wiki_bio_gpt3_hallucination.jsonl.gz --web openwebtext-1000.jsonl.gz --count 200
     ... --mode paper --set radius=0.5 --set 'modules=["model.layers.28.mlp.down_proj"]'
 
-Scored after all edits: teacher-forced, exp of the mean negative log-likelihood over all target tokens of a set. The
-rows of all sets are shuffled into the same padded batches (--as-edited: edits stand in the batches they were made in,
-then the other sets follow). The route of a row is decided from its prompt alone: the
-target is in the batch to be scored, and never part of a key.
+Everything is scored after the last edit, teacher-forced: the exponential of the mean negative log-likelihood over all
+target tokens of a set. The rows of all sets are shuffled into the same padded batches. With ``--as-edited`` the edits
+keep the batches they were made in, and the other sets follow. The prompt alone decides the route: the target is in the
+batch, since it is scored, but never part of a key.
 
-The token that ends an answer is trained into an edit; the base model does not end a biography there. So each figure
-of sentences stands twice, over the target's own tokens and with the end token. A web text has no end.
+An edit is trained to end its answer with the end token; the base model does not end a biography there. So each figure
+of sentences is given twice, with the end token and without. A web text has no end token.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common import peak_gigabytes, provenance, share, write
 from rich.progress import Progress
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones import loading as zoo
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.metrics.estimates import perplexity_of_rows
+from meloedit.evaluation.run.provenance import peak_gigabytes
 from meloedit.evaluation.tasks.datasets import Sentence, hallucinations, web_texts
+
+from ..shared.options import option_parser, share, write
 
 PAPER = {"edits_per_block": 4, "rank": 2, "lr": 1e-3}
 WEB_PROMPT, WEB_TARGET = 32, 128
@@ -38,7 +40,15 @@ WEB_PROMPT, WEB_TARGET = 32, 128
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt and the target that is scored after it; ``edit`` is the edit that should answer, if one should."""
+    """A prompt and the target that is scored after it.
+
+    Attributes:
+        name: the set that the row belongs to.
+        prompt: token ids.
+        target: token ids.
+        ends: whether the target ends with the end token.
+        edit: id of the edit that should answer; ``None`` for the base model.
+    """
 
     name: str
     prompt: list[int]
@@ -49,7 +59,7 @@ class Row:
 
 @dataclass
 class Scored:
-    """A row's negative log-likelihoods a token, by the base model and by the edited one, and the edit that fired."""
+    """A row's negative log-likelihood per target token, by the base and the edited model, and the edit that fired."""
 
     row: Row
     base: list[float]
@@ -59,13 +69,13 @@ class Scored:
 
 
 def sentence_row(editor: Editor, name: str, sentence: Sentence, edit: str | None = None) -> Row:
-    """Tokenise a sentence as an edit is tokenised: the target ends with the end token."""
+    """Tokenise a sentence like an edit: the target ends with the end token."""
     encoded = editor.backbone.encode(sentence.prompt)
     return Row(name, list(encoded.ids), list(editor.backbone.encode_target(sentence.target, encoded)), True, edit)
 
 
 def web_rows(editor: Editor, texts: list[str]) -> list[Row]:
-    """Cut each web text into a prompt and what is scored; one that is no longer than the prompt is left out."""
+    """Cut each web text into a prompt and a target; texts that are no longer than the prompt are left out."""
     size = WEB_PROMPT + WEB_TARGET
     cut = [editor.tokenizer(text, truncation=True, max_length=size)["input_ids"] for text in texts]
     return [Row("web", ids[:WEB_PROMPT], ids[WEB_PROMPT:], False) for ids in cut if len(ids) > WEB_PROMPT]
@@ -73,14 +83,14 @@ def web_rows(editor: Editor, texts: list[str]) -> list[Row]:
 
 def likelihoods(logits: torch.Tensor, row: Row) -> list[float]:
     """Return the negative log-likelihood of each target token, from the logits of its row."""
-    first = len(row.prompt) - 1  # the last prompt token says the first of the target
-    told = logits[first : first + len(row.target)].float().log_softmax(-1)
-    return (-told.gather(-1, torch.tensor(row.target, device=told.device)[:, None])[:, 0]).tolist()
+    first = len(row.prompt) - 1  # the last prompt token predicts the first target token
+    scores = logits[first : first + len(row.target)].float().log_softmax(-1)
+    return (-scores.gather(-1, torch.tensor(row.target, device=scores.device)[:, None])[:, 0]).tolist()
 
 
 @torch.no_grad()
 def score(editor: Editor, rows: list[Row], size: int, bar: Progress) -> list[Scored]:
-    """Score rows with edits and without, in batches that are padded on the right."""
+    """Score rows with and without edits, in batches of ``size`` that are padded on the right."""
     task = bar.add_task("scoring", total=len(rows))
     pad, model, scored = editor.backbone.pad_id, editor.model, []
     for start in range(0, len(rows), size):
@@ -95,15 +105,20 @@ def score(editor: Editor, rows: list[Row], size: int, bar: Progress) -> list[Sco
         with editor.disabled():
             base = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         for i, row in enumerate(part):
-            told = [likelihoods(logits[i], row) for logits in (base, edited)]
+            by_model = [likelihoods(logits[i], row) for logits in (base, edited)]
             real = slice(len(whole[i]))
-            scored.append(Scored(row, *told, routes[i].edit, torch.equal(base[i, real], edited[i, real])))
+            scored.append(Scored(row, *by_model, routes[i].edit, torch.equal(base[i, real], edited[i, real])))
         bar.advance(task, len(part))
     return scored
 
 
 def perplexities(scored: list[Scored], which: str) -> dict[str, Any]:
-    """Return the perplexity of rows by the base or the edited model, also with the end token where rows have one."""
+    """Return the perplexity of rows without their end tokens, and with them where all rows have one.
+
+    Args:
+        scored: the rows.
+        which: ``base`` or ``edited``.
+    """
     result = {}
     for label, with_end in (("perplexity", False), ("perplexity_with_end", True)):
         if with_end and not all(item.row.ends for item in scored):
@@ -115,7 +130,7 @@ def perplexities(scored: list[Scored], which: str) -> dict[str, Any]:
 
 
 def summary(scored: list[Scored]) -> dict[str, Any]:
-    """Return what is said of one set."""
+    """Return the figures of one set."""
     quiet = [item.identical for item in scored if item.fired is None]
     result = {
         "rows": len(scored),
@@ -129,10 +144,10 @@ def summary(scored: list[Scored]) -> dict[str, Any]:
     return result
 
 
-def settings_of(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, Any]:
-    """Parse ``name=value`` settings; a value that is not JSON is an error, so that no number becomes a text."""
+def settings_of(parser: argparse.ArgumentParser, texts: list[str]) -> dict[str, Any]:
+    """Parse ``name=value`` settings. A value must be JSON, so that no misspelt number passes as a text."""
     settings = {}
-    for item in given:
+    for item in texts:
         name, equals, text = item.partition("=")
         try:
             settings[name] = json.loads(text)
@@ -149,13 +164,13 @@ def config_of(parser: argparse.ArgumentParser, mode: str, settings: dict[str, An
         if mode == "paper":
             return MeloConfig.paper(**PAPER | settings)
         return MeloConfig.from_dict(settings)
-    except (MeloEditError, TypeError) as error:  # TypeError: a setting that there is not
+    except (MeloEditError, TypeError) as error:  # TypeError: no such setting
         parser.error(str(error))
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--edits", required=True, help="file of WISE's hallucination edits")
     parser.add_argument("--biographies", required=True, help="file of GPT-3's biographies with sentence labels")
     parser.add_argument("--web", required=True, help="file of web texts")
@@ -165,20 +180,21 @@ def main() -> None:
     parser.add_argument("--mode", choices=["default", "paper"], default="default")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, its value as JSON")
     parser.add_argument("--batch", type=int, default=8, help="rows scored at once")
-    parser.add_argument("--seed", type=int, default=0, help="of the order in which sets are mixed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order in which sets are mixed")
     parser.add_argument(
-        "--as-edited", action="store_true", help="score edits in the batches they were made in, as the released code"
+        "--as-edited",
+        action="store_true",
+        help="score edits in the batches they were made in, as the released code does",
     )
-    parser.add_argument("--out", help="file for the result")
-    args = parser.parse_args()
-    config = config_of(parser, args.mode, settings_of(parser, args.set))
-    corrections, accurate = hallucinations(args.edits, args.biographies)
-    corrections = corrections[: args.count]
+    given = parser.parse_args()
+    config = config_of(parser, given.mode, settings_of(parser, given.set))
+    corrections, accurate = hallucinations(given.edits, given.biographies)
+    corrections = corrections[: given.count]
     touched = {sentence.bio for sentence in corrections}
     accurate = [sentence for sentence in accurate if sentence.bio in touched]
-    texts = web_texts(args.web)[: args.web_count]
+    texts = web_texts(given.web)[: given.web_count]
     edits = [Edit(sentence.prompt, sentence.target) for sentence in corrections]
-    with Progress() as bar, Editor(*zoo.load_model(args.model), config, name=args.model) as editor:
+    with Progress() as bar, Editor(*zoo.load_model(given.model), config, name=given.model) as editor:
         editor.model.eval()
         task = bar.add_task("editing", total=len(edits))
         began, spent = time.perf_counter(), time.process_time()
@@ -190,15 +206,15 @@ def main() -> None:
         ]
         rows += [sentence_row(editor, "accurate", sentence) for sentence in accurate]
         rows += web_rows(editor, texts)
-        if not args.as_edited:
-            random.Random(args.seed).shuffle(rows)
-        scored = score(editor, rows, config.edits_per_block if args.as_edited else args.batch, bar)
+        if not given.as_edited:
+            random.Random(given.seed).shuffle(rows)
+        scored = score(editor, rows, config.edits_per_block if given.as_edited else given.batch, bar)
         sets = {name: [item for item in scored if item.row.name == name] for name in ("edits", "accurate", "web")}
         result = {
             "task": "perplexity of targets after edits: corrected sentences, accurate ones, web text",
-            "model": args.model,
-            "mode": args.mode,
-            "scored_as_edited": args.as_edited,
+            "model": given.model,
+            "mode": given.mode,
+            "scored_as_edited": given.as_edited,
             "config": editor.config.to_dict(),
             "count": len(edits),
             "biographies": len(touched),
@@ -209,9 +225,8 @@ def main() -> None:
             "not_held": sorted({report.reason for report in reports if not report.held}),
             **{name: summary(items) if items else None for name, items in sets.items()},
             "peak_gigabytes": peak_gigabytes(),
-            "provenance": provenance(),
         }
-    write(result, args.out)
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
-"""What the paper's index can reach on an encoder-decoder: key modules, initial radii and expand rules; no training.
+r"""What the paper's index can reach on an encoder-decoder: key modules, initial radii and expand rules; no training.
 
     python -m benchmarks.paper.keys --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
         --upstream nq_open_dev.jsonl.gz --out docs/results/paper/keys.json
 
-Every question is an edit toward its first true answer, inserted in batches of a hundred. Said for each key module: the
-share of unseen rephrasings whose nearest key has the right answer (no radius), and the share that lies nearer to its
-own key than half way to the nearest key of another answer, which is how far a conflict lets a cluster reach. Said for
-each radius and rule: the shares of edits and of rephrasings routed to the right answer, and of upstream questions
-routed at all.
+Every question is an edit toward its first true answer; edits enter the index in batches of a hundred. Figures of each
+key module: the share of unseen rephrasings whose nearest key has the right answer, whatever the radius; and the share
+that is nearer to a key of the right answer than half the distance from that key to the nearest key of another answer,
+which is as far as a cluster can reach after a conflict. Figures of each radius and rule: the shares of edits and of
+rephrasings that are routed to the right answer, and the share of upstream questions that are routed to any edit.
 
-With ``--wordings FILE`` (KnowEdit's rows with their rephrasings) the questions that the file has are taken, and so many
-other wordings of each (``--wordings-count``) are edits too, as in the published experiments; the hold-out is not among
-them.
+``--wordings FILE`` (KnowEdit's rows with their rephrasings) restricts the questions to those in the file, and makes
+edits of ``--wordings-count`` other wordings of each, as in the published experiments. The held-out rephrasing is never
+among them.
 """
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import torch
-from common import provenance, read_jsonl, write
 from rich.progress import track
 
 from meloedit import Editor, MeloConfig
@@ -28,8 +26,11 @@ from meloedit.backbones.loading import load_model
 from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
 from meloedit.paper.clusters import ClusterIndex
 
+from ..shared.edits import read_jsonl
+from ..shared.options import option_parser, write
+
 QUANTILES = (0.03, 0.08, 0.15, 0.3, 0.6)
-"""Initial radii: half of these quantiles of the distance from a key to the nearest one of another answer."""
+"""Initial radii: half of these quantiles of the distance from a key to the nearest key of another answer."""
 PARTS = (
     "",
     ".layer.0",
@@ -37,25 +38,34 @@ PARTS = (
     ".layer.1.DenseReluDense.wi_0",
     ".layer.1.DenseReluDense.wo",
 )
+"""Modules of each encoder block that are tried as key module."""
 
 
 def reach(index: ClusterIndex, keys: torch.Tensor, wanted: list[str], answers: list[str]) -> float:
     """Return the share of keys routed to an edit with the right answer."""
-    found = index.search(keys)
-    pairs = zip(found.block.tolist(), found.owner.tolist(), wanted, strict=True)
-    return round(sum(block >= 0 and answers[owner] == answer for block, owner, answer in pairs) / len(wanted), 4)
+    hits = index.search(keys)
+    pairs = zip(hits.block.tolist(), hits.owner.tolist(), wanted, strict=True)
+    return round(sum(block >= 0 and answers[edit] == answer for block, edit, answer in pairs) / len(wanted), 4)
 
 
 def measure(keys: Any, answers: list[str], rephrased: Any, wanted: list[str], upstream: Any) -> dict[str, Any]:
-    """Measure one key module: edits' keys and answers, those of unseen rephrasings, and upstream keys."""
+    """Measure one key module.
+
+    Args:
+        keys: (n, d) keys of the edits.
+        answers: answer of each edit.
+        rephrased: (m, d) keys of unseen rephrasings.
+        wanted: right answer of each rephrasing.
+        upstream: (k, d) keys of upstream questions.
+    """
     number = {answer: i for i, answer in enumerate(dict.fromkeys(answers))}
-    label, held = (torch.tensor([number[answer] for answer in part]) for part in (answers, wanted))
+    label, right = (torch.tensor([number[answer] for answer in part]) for part in (answers, wanted))
     other = torch.cdist(keys, keys).masked_fill(label[:, None] == label, torch.inf).min(1).values
-    apart = torch.cdist(rephrased, keys)
-    own = apart.masked_fill(held[:, None] != label, torch.inf)
+    distance = torch.cdist(rephrased, keys)
+    to_right = distance.masked_fill(right[:, None] != label, torch.inf)
     result: dict[str, Any] = {
-        "nearest_right": round(float((label[apart.argmin(1)] == held).float().mean()), 4),
-        "nearer_than_half_way": round(float((own < other / 2).any(1).float().mean()), 4),
+        "nearest_right": round(float((label[distance.argmin(1)] == right).float().mean()), 4),
+        "nearer_than_half_way": round(float((to_right < other / 2).any(1).float().mean()), 4),
         "runs": [],
     }
     for quantile in QUANTILES:
@@ -80,14 +90,12 @@ def measure(keys: Any, answers: list[str], rephrased: Any, wanted: list[str], up
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--edits", required=True)
-    parser.add_argument("--upstream", required=True)
+    parser = option_parser(__doc__, "--model", "--edits", "--upstream")
     parser.add_argument("--wordings", help="file of KnowEdit's rows with their rephrasings")
     parser.add_argument("--wordings-count", type=int, default=5)
-    parser.add_argument("--module", action="append", help="key modules; default: twenty of the encoder")
-    parser.add_argument("--out")
+    parser.add_argument(
+        "--module", action="append", help="key module; repeatable; default: those of PARTS in each encoder block"
+    )
     args = parser.parse_args()
     questions = zsre_questions(args.edits)
     others: dict[str, list[str]] = {}
@@ -105,8 +113,8 @@ def main() -> None:
         config = MeloConfig.paper(radius=1.0, key_layer=name, modules=(last,))
         with Editor(model, tokenizer, config) as editor:
             texts = ([text for text, _ in edits], [q.rephrases[0] for q in questions], upstream)
-            own, rephrased, far = (editor.keys(part) for part in texts)
-            modules[name] = measure(own, answers, rephrased, wanted, far)
+            keys, rephrased, far = (editor.keys(part) for part in texts)
+            modules[name] = measure(keys, answers, rephrased, wanted, far)
     best = max((run["rephrasings_right"], name) for name, module in modules.items() for run in module["runs"])
     write(
         {
@@ -114,7 +122,6 @@ def main() -> None:
             "edits": len(edits),
             "best": best,
             "modules": modules,
-            "provenance": provenance(),
         },
         args.out,
     )

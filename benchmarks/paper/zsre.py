@@ -1,36 +1,36 @@
-"""The paper's zsRE task on an encoder-decoder: paper mode and default mode side by side, scored as edits pile up.
+r"""The paper's zsRE task on an encoder-decoder, in paper mode and default mode, scored as edits pile up.
 
     python -m benchmarks.paper.zsre --model T5_FOLDER --edits zsre_mend_eval_portability_1037.jsonl.gz \
         --upstream nq_open_dev.jsonl.gz --out docs/results/paper/zsre.json
 
-The edits are the questions that the model answers wrongly (greedy generation, exact match), toward their first true
-answer, a hundred to a block. Hold-out: one rephrasing of each, never trained on. Locality: all upstream questions as
-the model was trained on them, against the unedited model's answers and against the gold ones. Scored after every 200
-edits, on all edits so far.
+The edits are the questions that the model answers wrongly (greedy generation, exact match); their target is the first
+true answer, and a hundred of them share a block. Generality: one rephrasing of each, never trained on. Locality: all
+upstream questions, worded as in the model's training, against the unedited model's answers and against the true ones.
+All edits so far are scored after every 200.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
-from common import peak_gigabytes, provenance, write
 from rich.progress import Progress
 
 from meloedit import Answer, Edit, Editor, MeloConfig
 from meloedit.backbones.loading import load_model
-from meloedit.evaluation.metrics.estimates import exact, f1, mean, released_f1, share
+from meloedit.evaluation.metrics.estimates import exact, f1, mean, released_f1
+from meloedit.evaluation.run.provenance import peak_gigabytes
 from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
 from meloedit.settings import read_config
+
+from ..shared.options import option_parser, share, write
 
 BATCH = 128
 
 
 class Scorer:
-    """Scores answers by the tokens of the model's own vocabulary."""
+    """Scores answers by the tokens of the model's vocabulary."""
 
     def __init__(self, editor: Editor) -> None:
         self.tokenizer = editor.tokenizer
@@ -43,45 +43,45 @@ class Scorer:
         """Score answers against texts: exact match and F1 over token multisets."""
         pairs = list(zip(answers, wanted, strict=True))
         return {
-            "exact": share([exact(answer.text, text) for answer, text in pairs]).to_dict(),
+            "exact": share([exact(answer.text, text) for answer, text in pairs]),
             "f1": mean([f1(self.ids(answer.text), self.ids(text)) for answer, text in pairs]).to_dict(),
         }
 
     def released(self, answers: list[Answer], wanted: list[str], end: int, size: int) -> float:
         """Score as the released code does, batch by batch (reference quirks only)."""
-        # What it compares begins with the start token and ends with the end token.
-        made = [[0, *self.ids(answer.text), end] for answer in answers]
+        # The released code compares whole sequences, from the start token to the end token.
+        predicted = [[0, *self.ids(answer.text), end] for answer in answers]
         gold = [[*self.ids(text), end] for text in wanted]
-        parts = [released_f1(made[i : i + size], gold[i : i + size], end) for i in range(0, len(made), size)]
+        parts = [released_f1(predicted[i : i + size], gold[i : i + size], end) for i in range(0, len(predicted), size)]
         return round(sum(parts) / len(parts), 4)
 
 
 def routed(answers: list[Answer], wanted: list[str], target_of: dict[str, str]) -> dict[str, Any]:
     """Return the shares of prompts routed to an edit with the right answer, to another edit, and to none."""
-    said = [target_of[answer.route.edit] if answer.route.edit else None for answer in answers]
-    right = [text == target for text, target in zip(said, wanted, strict=True)]
+    routed_to = [target_of[answer.route.edit] if answer.route.edit else None for answer in answers]
+    right = [text == target for text, target in zip(routed_to, wanted, strict=True)]
     return {
-        "right": share(right).to_dict(),
-        "wrong": share([text is not None and not ok for text, ok in zip(said, right, strict=True)]).to_dict(),
-        "none": share([text is None for text in said]).to_dict(),
+        "right": share(right),
+        "wrong": share([text is not None and not ok for text, ok in zip(routed_to, right, strict=True)]),
+        "none": share([text is None for text in routed_to]),
     }
 
 
 def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, every: int, bar: Progress) -> Any:
-    """Edit in parts of ``every`` edits, and score all so far after each part."""
+    """Make ``every`` edits at a time, and score all edits so far after each part."""
     scorer, end = Scorer(editor), editor.backbone.stop_ids[0]
     questions = [question.prompt for question in upstream]
     gold = [question.answer for question in upstream]
     with editor.disabled():
         base = editor.ask(questions, batch_size=BATCH)
     growth: list[dict[str, Any]] = []
-    held, seconds = 0, 0.0
+    holding, seconds = 0, 0.0
     task = bar.add_task("editing", total=len(edits))
     for start in range(0, len(edits), every):
         part = edits[start : start + every]
         began = time.process_time()
         for reports in editor.edit_in_parts(part):
-            held += sum(report.held for report in reports)
+            holding += sum(report.held for report in reports)
             bar.advance(task, len(reports))
         seconds += time.process_time() - began
         done = edits[: start + len(part)]
@@ -92,7 +92,7 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
         local = editor.ask(questions, batch_size=BATCH)
         row: dict[str, Any] = {
             "edits": len(done),
-            "held": held,
+            "held": holding,
             "edit_success": scorer.against(asked, targets),
             "edit_routes": routed(asked, targets, target_of),
             "generality": scorer.against(rephrased, targets),
@@ -100,7 +100,7 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
             "locality_against_base": scorer.against(local, [answer.text for answer in base]),
             "locality_against_gold": scorer.against(local, gold),
             "base_against_gold": scorer.against(base, gold),
-            "activation": share([answer.route.edit is not None for answer in local]).to_dict(),
+            "activation": share([answer.route.edit is not None for answer in local]),
             "editing_processor_seconds": round(seconds, 1),
         }
         if editor.config.mode == "paper":
@@ -119,15 +119,11 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--edits", required=True)
-    parser.add_argument("--upstream", required=True)
+    parser = option_parser(__doc__, "--model", "--edits", "--upstream")
     parser.add_argument("--every", type=int, default=200)
     parser.add_argument("--count", type=int, help="the first questions only")
     parser.add_argument("--modes", default="default,paper")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="NAME=VALUE, paper mode")
-    parser.add_argument("--out")
     args = parser.parse_args()
     questions = zsre_questions(args.edits)[: args.count]
     upstream = nq_questions(args.upstream)
@@ -136,15 +132,15 @@ def main() -> None:
         for mode in args.modes.split(","):
             config = read_config({}, args.settings, paper=True) if mode == "paper" else MeloConfig()
             with Editor(*load_model(args.model, dtype="float32"), config=config) as editor:
-                said = editor.ask([question.prompt for question in questions], batch_size=BATCH)
-                wrong = [q for q, a in zip(questions, said, strict=True) if not exact(a.text, q.answer)]
+                answers = editor.ask([question.prompt for question in questions], batch_size=BATCH)
+                wrong = [q for q, a in zip(questions, answers, strict=True) if not exact(a.text, q.answer)]
                 edits = [Edit(q.prompt, q.answer, id=f"q{i}") for i, q in enumerate(wrong)]
                 result |= {"questions": len(questions), "answered_wrongly": len(wrong)}
                 holdout = [question.rephrases[0] for question in wrong]
                 result["settings"][mode] = editor.config.to_dict()
                 result["growth"][mode] = run(editor, edits, holdout, upstream, args.every, bar)
                 result["reference_quirks"] = editor.config.reference_quirks
-    write(result | {"peak_gigabytes": peak_gigabytes(), "provenance": provenance()}, args.out and Path(args.out))
+    write(result | {"peak_gigabytes": peak_gigabytes()}, args.out)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How small an edit's block can be: rank, modules, answer positions, a fixed A, int8, against what it still answers.
+"""How small an edit's block can be, and still answer: rank, modules, answer positions, a fixed A, int8.
 
     python -m benchmarks.quality.blocks --edits counterfact-train.jsonl.gz --edits zsre_mend_train_1000.jsonl.gz
 
-The route is given: what is measured is the block alone, asked an unseen rephrasing raw and behind the chat template.
-Greedy decoding gives the target and stops if and only if every target token, the end token included, has the greatest
-logit after the ones before it, so one forward pass tells. All shapes train the same edits in one process, part by part
-in turns; seconds are the processor's, and a ratio is one shape's against the first one's.
+The route is given, so that the block alone is measured. It is asked an unseen rephrasing, raw and behind the chat
+template. One forward pass is enough: greedy decoding gives the target and stops there if and only if every target
+token, the end token included, has the greatest logit after the tokens before it. All shapes train the same edits in
+one process and take turns, a part of the edits each. Seconds are the processor's; a ratio compares a shape with the
+first one.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,7 +19,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from common import provenance, share, write
 from torch import Tensor
 
 from meloedit import Editor, MeloConfig
@@ -30,12 +29,15 @@ from meloedit.hooks.blocks import Factors, Site
 from meloedit.training.optimizer import learning_rates
 from meloedit.training.trainer import Trained, Trainer, group_rows, seeded
 
+from ..shared.options import option_parser, share, write
+
 PART = 32
+"""Edits that a shape trains before it is the next shape's turn."""
 FORMS = ("raw", "chat")
 
 
 def attention(*layers: int) -> tuple[str, ...]:
-    """Return the names of the attention's output modules of some layers."""
+    """Return the names of the attention output modules of these layers."""
     return tuple(f"model.layers.{layer}.self_attn.o_proj" for layer in layers)
 
 
@@ -57,13 +59,23 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def fixed_rates(sites: Sequence[Site]) -> dict[str, float]:
-    """Return the rates at which the factors learn where A is the same for all edits."""
+    """Return the learning rate of each factor if A is the same for all edits: B and P alone learn."""
     return learning_rates(sites) | {f"{site.name}.A": 0.0 for site in sites}
 
 
 @dataclass
 class Shape:
-    """One kind of block, and what was seen of it."""
+    """One kind of block, and the figures of its blocks so far.
+
+    Attributes:
+        name: as in ``SHAPES``.
+        editor: an editor with the shape's settings.
+        fixed: whether A is the same for all edits and not trained.
+        seconds: processor seconds of training.
+        trained: the blocks.
+        right: per form, with and without rounding to int8, which rephrasings are answered right.
+        int8_held: which edits still hold after rounding to int8.
+    """
 
     name: str
     editor: Editor
@@ -75,26 +87,26 @@ class Shape:
 
     @classmethod
     def of(cls, name: str, model: str, settings: dict[str, Any]) -> Shape:
-        """Load a model of its own."""
-        own = {key: value for key, value in settings.items() if key != "fixed"}
-        return cls(name, Editor.from_pretrained(model, MeloConfig(**own)), "fixed" in settings)
+        """Load a separate copy of the model for a shape."""
+        config = MeloConfig(**{key: value for key, value in settings.items() if key != "fixed"})
+        return cls(name, Editor.from_pretrained(model, config), "fixed" in settings)
 
     @property
     def numbers(self) -> int:
-        """Numbers of a block of the first rank."""
+        """How many numbers a block of the configured rank has."""
         positions, sites = self.editor.config.answer_positions or 0, self.editor.router.bank.sites
         width = sum((0 if self.fixed else site.inputs) + positions + site.outputs for site in sites)
         return width * self.editor.config.rank
 
-    def rows(self, prompt: Any, target: str) -> list[Example]:
-        """Return the rows of a prompt in every form."""
+    def examples(self, prompt: Any, target: str) -> list[Example]:
+        """Return a prompt with its target in every form."""
         backbone = self.editor.backbone
         return [Example.of(form, backbone.encode_target(target, form)) for form in backbone.forms(prompt)]
 
     def train(self, items: Sequence[Item]) -> None:
-        """Train the blocks of some edits, and ask them their rephrasings."""
+        """Train a block for each edit, and ask it the edit's first rephrasing."""
         trainer = Trainer(self.editor.router, self.editor.config)
-        given = [(item.edit.id, self.rows(item.edit.prompt, item.edit.target)) for item in items]
+        given = [(item.edit.id, self.examples(item.edit.prompt, item.edit.target)) for item in items]
         began = time.process_time()
         rates = mock.patch("meloedit.training.optimizer.learning_rates", fixed_rates) if self.fixed else nullcontext()
         seeds = mock.patch("meloedit.training.trainer.seeded", lambda seed, rank, _: seeded(seed, rank, "all"))
@@ -102,16 +114,16 @@ class Shape:
             trained = trainer.train(given)
         self.seconds += time.process_time() - began
         self.trained += trained
-        asked = [self.rows(item.rephrases[0], item.edit.target) for item in items]
+        asked = [self.examples(item.rephrases[0], item.edit.target) for item in items]
         for word, coarse in (("", False), ("int8 ", True)):
             for form, hits in zip(FORMS, self.answered(trained, asked, coarse), strict=True):
                 self.right[word + form] += hits
-        own = self.answered(trained, [rows for _, rows in given], True)
-        self.int8_held += [all(hits) for hits in zip(*own, strict=True)]
+        by_form = self.answered(trained, [rows for _, rows in given], True)
+        self.int8_held += [all(hits) for hits in zip(*by_form, strict=True)]
 
     @torch.no_grad()
     def answered(self, trained: Sequence[Trained], rows: Sequence[list[Example]], coarse: bool) -> list[list[bool]]:
-        """Return for each form which rows are answered by the blocks, rounded to int8 where ``coarse``."""
+        """Return for each form which edits' rows their blocks answer right; ``coarse`` rounds the blocks to int8."""
         rank = max(result.rank for result in trained)
         tables = {
             site.name: Factors(
@@ -123,19 +135,21 @@ class Shape:
             for site in self.editor.router.bank.sites
         }
         hit: dict[tuple[int, int], bool] = {}
-        places = {id(row): (i, k) for i, own in enumerate(rows) for k, row in enumerate(own)}
-        for group in group_rows(self.editor.router, [(str(i), own) for i, own in enumerate(rows)], self.editor.config):
+        numbers = {id(row): (i, k) for i, of_edit in enumerate(rows) for k, row in enumerate(of_edit)}
+        for group in group_rows(
+            self.editor.router, [(str(i), of_edit) for i, of_edit in enumerate(rows)], self.editor.config
+        ):
             batch: Any = group.replay.batch
             logits = group.replay.logits(
                 {name: Factors(*(factor[group.edit] for factor in factors)) for name, factors in tables.items()}
             )
             misses = torch.zeros(len(batch.rows))
             misses.index_add_(0, batch.flat_rows, (logits.argmax(1) != batch.flat_targets).float())
-            hit |= {places[id(row)]: count == 0 for row, count in zip(batch.rows, misses.tolist(), strict=True)}
+            hit |= {numbers[id(row)]: count == 0 for row, count in zip(batch.rows, misses.tolist(), strict=True)}
         return [[hit[i, k] for i in range(len(rows))] for k in range(len(FORMS))]
 
-    def seen(self, first: Shape) -> dict[str, Any]:
-        """Return what was seen, the time beside that of the first shape."""
+    def figures(self, first: Shape) -> dict[str, Any]:
+        """Return the shape's figures, its time also as a multiple of the first shape's."""
         ranks = sorted({result.rank for result in self.trained})
         return {
             "numbers": self.numbers,
@@ -150,9 +164,9 @@ class Shape:
 
 
 def padded(result: Trained, name: str, rank: int, coarse: bool) -> Factors:
-    """Return a block's factors at a module, widened to a rank by zeros."""
+    """Return a block's factors at a module, widened to ``rank`` by zeros; ``coarse`` rounds them to int8."""
     a, b, p = (factor.float() for factor in result.block[name])
-    if coarse:  # a scale for each of the rank's directions, one for A and P
+    if coarse:  # one scale for each of the block's directions, the same for A and P
         a, p = int8(torch.cat([a, p], 1), 1).split([a.shape[1], p.shape[1]], 1)
         b = int8(b, 0)
     pad, more = torch.nn.functional.pad, rank - len(a)
@@ -160,20 +174,19 @@ def padded(result: Trained, name: str, rank: int, coarse: bool) -> Factors:
 
 
 def int8(factor: Tensor, along: int) -> Tensor:
-    """Return a factor as eight bits and a scale for each of its directions would hold it."""
+    """Return a factor rounded to eight bits, with one scale for each direction."""
     scale = (factor.abs().amax(along, keepdim=True) / 127).clamp(min=1e-12)
     return (factor / scale).round() * scale
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--edits", action="append", required=True, metavar="FILE")
     parser.add_argument("--count", type=int, default=160, help="edits of each file")
     parser.add_argument("--only", help="names of shapes, separated by ;")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"task": "blocks of several shapes, the route given", "count": given.count}
@@ -185,9 +198,9 @@ def main() -> None:
         for start in range(0, len(items), PART):
             for shape in shapes:
                 shape.train(items[start : start + PART])
-        result[task.files[0]["name"]] = {shape.name: shape.seen(shapes[0]) for shape in shapes}
+        result[task.files[0]["name"]] = {shape.name: shape.figures(shapes[0]) for shape in shapes}
         print(result[task.files[0]["name"]], flush=True)
-        write(result | {"provenance": provenance()}, given.out)
+        write(result, given.out)
 
 
 if __name__ == "__main__":

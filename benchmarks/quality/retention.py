@@ -1,25 +1,27 @@
-"""Edit success, generality and locality of many edits made in one call, scored after all of them.
+"""Edit success, generality and locality of many edits made in one call, scored after the last one.
 
     python -m benchmarks.quality.retention --edits zsre_distinct.jsonl.gz --negatives nq_open_dev.jsonl.gz --count 256
 
-Greedy generation with a natural stop (at most 32 new tokens), exact match after strip. Negatives are asked as they are
-and dressed with a capital and a question mark; a row that no edit answers must have the base model's logits bit for
-bit.
+Answers are generated greedily with a natural stop (at most 32 new tokens) and compared as texts, but for white space at
+their ends. Negatives are asked as they are, and again with a capital and a question mark. A prompt that no edit answers
+must get the base model's logits, bit for bit.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import peak_gigabytes, provenance, read_jsonl, share, write
 from rich.progress import Progress
 
 from meloedit import Answer, Edit, Editor, MeloConfig
+from meloedit.evaluation.run.provenance import peak_gigabytes
+
+from ..shared.edits import read_jsonl
+from ..shared.options import option_parser, share, write
 
 
 def dressed(question: str) -> str:
@@ -28,7 +30,7 @@ def dressed(question: str) -> str:
 
 
 def scores(answers: list[Answer], ids: list[str], targets: list[str]) -> dict[str, Any]:
-    """Return shares answered right, routed right, and answered right where routed right."""
+    """Return the shares answered right, routed right, routed to another edit, and answered right where routed right."""
     right = [answer.text == target.strip() for answer, target in zip(answers, targets, strict=True)]
     routed = [answer.route.edit == edit_id for answer, edit_id in zip(answers, ids, strict=True)]
     wrong = [answer.route.edit not in (edit_id, None) for answer, edit_id in zip(answers, ids, strict=True)]
@@ -42,7 +44,7 @@ def scores(answers: list[Answer], ids: list[str], targets: list[str]) -> dict[st
 
 @torch.no_grad()
 def compare_logits(editor: Editor, prompts: list[str], size: int, bar: Progress) -> dict[str, Any]:
-    """Run prompts in mixed, padded batches with edits and without, and compare the logits of rows without a route."""
+    """Run padded batches of prompts with and without edits; compare the logits of prompts that no edit answers."""
     encoded = sorted((editor.backbone.encode(prompt).ids for prompt in prompts), key=len)
     task = bar.add_task("comparing logits", total=len(encoded))
     fired: list[bool] = []
@@ -69,14 +71,13 @@ def compare_logits(editor: Editor, prompts: list[str], size: int, bar: Progress)
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--edits", required=True, help="file of edits with rephrases")
     parser.add_argument("--negatives", help="file of unrelated questions (NQ-open)")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--reach", choices=["answer", "all"], default=MeloConfig.reach)
     parser.add_argument("--form", choices=["raw", "chat"], default="raw", help="how questions are asked")
-    parser.add_argument("--out", help="file for the result")
     args = parser.parse_args()
     rows = read_jsonl(args.edits, args.count)
     edits = [Edit(row["prompt"], row["target"]) for row in rows]
@@ -108,17 +109,19 @@ def main() -> None:
         asked |= {f"rephrases[{k}]": [row["rephrases"][k] for row in rows] for k in (0, 1)}
         for name, prompts in asked.items():
             task = bar.add_task(f"asking {name}", total=len(prompts))
-            told = editor.ask(prompts, args.form, progress=lambda what, done, of, t=task: bar.update(t, completed=done))
-            result[name] = scores(told, ids, targets)
+            answers = editor.ask(
+                prompts, args.form, progress=lambda what, done, of, t=task: bar.update(t, completed=done)
+            )
+            result[name] = scores(answers, ids, targets)
         near = [prompt for row in rows for prompt in row.get("near", [])]
-        if near:  # same subject or same relation: no edit should answer, and nothing but the scope keeps it from it
+        if near:  # same subject or same relation: only the scope can keep the edits from answering
             fired = [route.edit is not None for route in editor.route(near, args.form)]
             result["near"] = {"activation": share(fired)}
         if args.negatives:
             questions = [row["question"] for row in read_jsonl(args.negatives)]
             result["negatives_raw"] = compare_logits(editor, questions, 64, bar)
             result["negatives_dressed"] = compare_logits(editor, [dressed(q) for q in questions], 64, bar)
-        result |= {"peak_gigabytes": peak_gigabytes(), "provenance": provenance()}
+        result["peak_gigabytes"] = peak_gigabytes()
         editor.detach()
     write(result, args.out)
 

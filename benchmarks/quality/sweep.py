@@ -1,23 +1,21 @@
-r"""Settings for the rivals of `meloedit eval`, swept on data that nothing is scored on.
+r"""Find settings for the rivals of `meloedit eval`, on data that no published figure uses.
 
     python -m benchmarks.quality.sweep --task zsre --data zsre_mend_train_1000.jsonl.gz --data nq_open_dev.jsonl.gz \
         --method grace --edits 20 --out DIR --result docs/results/sweeps/zsre-grace.json
 
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
-generality, and far and near locality, as far as the data has them: what changes nothing is no good, nor what changes
-everything. Finished runs in DIR are not repeated.
+generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
+nothing, and for one that changes everything. Finished runs in DIR are not repeated.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
-from common import provenance, write
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
@@ -25,13 +23,15 @@ from meloedit.evaluation.run.folder import RunFolder, digest
 from meloedit.evaluation.run.runner import Plan, Runner
 from meloedit.evaluation.tasks.registry import load_task
 
+from ..shared.options import option_parser, write
+
 QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
 KEYS = [{"key_layer": "model.layers.8"}]
-"""The key layer of the hallucination preset's depth, on SmolLM2."""
+"""SmolLM2's key layer at the depth of the hallucination preset."""
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "melo-paper": {"size": [{"edits_per_block": 10, "rank": 8}], "key": KEYS, "radius": [1.0, 3.0, 10.0]},
     "grace": {"replacement": ["replace_prompt"], "eps": [1.0, 10.0, 50.0]},
-    "ft": {"order": [{}, {"together": 1000, "batch": 8}], "lr": [1e-4, 5e-4, 1e-3]},
+    "ft": {"order": [{}, {"edits_per_call": 1000, "batch_size": 8}], "lr": [1e-4, 5e-4, 1e-3]},
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
@@ -40,28 +40,26 @@ PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy
 
 
 def settings_of(method: str) -> list[dict[str, Any]]:
-    """Return the grid of a method; a value that is a dictionary stands for several settings."""
+    """Return all combinations of a method's grid; a value that is a dictionary stands for several settings."""
     names, values = list(GRIDS[method]), GRIDS[method].values()
-    found = []
-    for chosen in itertools.product(*values):
-        own: dict[str, Any] = {}
-        for name, value in zip(names, chosen, strict=True):
-            own |= value if isinstance(value, dict) else {name: value}
-        found.append(own)
-    return found
+    combinations = []
+    for choice in itertools.product(*values):
+        settings: dict[str, Any] = {}
+        for name, value in zip(names, choice, strict=True):
+            settings |= value if isinstance(value, dict) else {name: value}
+        combinations.append(settings)
+    return combinations
 
 
 def main() -> None:
     """Run the sweep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__, out=False)
     parser.add_argument("--task", required=True)
     parser.add_argument("--data", action="append", required=True)
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--method", required=True, choices=list(GRIDS))
     parser.add_argument("--protocol", default="retention")
-    parser.add_argument(
-        "--skip", type=int, default=0, help="leave out the first edits of the order: others are swept on"
-    )
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
     parser.add_argument("--edits", type=int, default=20)
     parser.add_argument("--rephrases", type=int, default=2)
     parser.add_argument("--limit", type=int, default=50)
@@ -87,7 +85,7 @@ def main() -> None:
     files = [{key: item[key] for key in ("name", "sha256")} for item in task.files]
     what = {"task": args.task, "protocol": args.protocol, "model": Path(args.model).name, "method": args.method}
     what |= {"edits": args.edits, "skip": args.skip, "data": files}
-    write(what | {"best": best["settings"], "runs": runs, "provenance": provenance()}, args.result)
+    write(what | {"best": best["settings"], "runs": runs}, args.result)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,31 @@
-r"""The tables of docs/results.md: methods side by side, as Markdown, the best of each column in bold.
+r"""Print the tables of docs/results.md: a row per method, as Markdown, the best of each column in bold.
 
     python -m benchmarks.quality.tables docs/results/eval/zsre-100-retention.json --metrics edit_success,generality
 
-A column's best is the largest value (the smallest of divergence, perplexity, activation, time and size); others whose
-interval reaches it are bold too, since the data does not tell them apart.
+The best of a column is its largest value, for divergence, perplexity, activation, time and size its smallest. Values
+whose interval reaches the best are bold too, since the data does not tell them apart.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from ..shared.options import option_parser
+
 SMALLER = ("kl_", "ppl_", "activation_", "wrong_", "answer_time", "parameters_", "bytes_")
-MAIN = (
-    "edit_success",
-    "generality",
-    "portability",
-    "locality_near",
-    "locality_far",
-    "activation_near",
-    "activation_far",
-    "edits_per_minute",
-    "answer_time_ratio",
-    "bytes_per_edit",
+METRICS = (
+    "edit_success,generality,portability,locality_near,locality_far,activation_near,activation_far,"
+    "edits_per_minute,answer_time_ratio,bytes_per_edit"
 )
+"""The columns, unless others are named."""
 PLAIN = ("edits_per_minute", "answer_time_ratio", "parameters_per_edit", "bytes_per_edit")
-"""Shown without their interval, and never bold for the unedited model."""
+"""Columns without an interval."""
 
 
 def cell(figure: dict[str, Any] | None, metric: str, best: float | None) -> str:
-    """Return a figure as text, bold where it is the best or not told apart from it."""
+    """Return a figure as text, bold where its interval reaches the best value."""
     if figure is None:
         return ""
     value = figure["value"]
@@ -45,8 +39,8 @@ def cell(figure: dict[str, Any] | None, metric: str, best: float | None) -> str:
 
 
 def best_of(methods: dict[str, Any], metric: str) -> float | None:
-    """Return the best value of a column among methods that edit; ``None`` where there are not two."""
-    values = [own[metric]["value"] for name, own in methods.items() if metric in own and name != "none"]
+    """Return the best value of a column among methods that edit; ``None`` if fewer than two have the column."""
+    values = [row[metric]["value"] for name, row in methods.items() if metric in row and name != "none"]
     if len(values) < 2:
         return None
     return min(values) if metric.startswith(SMALLER) else max(values)
@@ -54,21 +48,21 @@ def best_of(methods: dict[str, Any], metric: str) -> float | None:
 
 def main() -> None:
     """Print a table for each result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__, out=False)
     parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--metrics", default=",".join(MAIN))
+    parser.add_argument("--metrics", default=METRICS, help="columns, separated by commas")
     args = parser.parse_args()
     for path in args.results:
         result = json.loads(path.read_text())
         methods = result["methods"]
-        metrics = [name for name in args.metrics.split(",") if any(name in own for own in methods.values())]
+        metrics = [name for name in args.metrics.split(",") if any(name in row for row in methods.values())]
         print(f"\n{result['task']}, `{result['protocol']}`, {result['edits']:,} edits ({path.name})\n")
         print("| | " + " | ".join(name.replace("_", " ") for name in metrics) + " |")
         print("|---" * (len(metrics) + 1) + "|")
         best = {name: best_of(methods, name) for name in metrics}
-        for name, own in methods.items():
+        for name, row in methods.items():
             shown = {metric: None if name == "none" else best[metric] for metric in metrics}
-            print(f"| {name} | " + " | ".join(cell(own.get(m), m, shown[m]) for m in metrics) + " |")
+            print(f"| {name} | " + " | ".join(cell(row.get(m), m, shown[m]) for m in metrics) + " |")
 
 
 if __name__ == "__main__":

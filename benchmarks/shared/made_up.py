@@ -1,4 +1,4 @@
-"""Stores of thousands of edits without the hours of training: made-up blocks and keys of the real shapes."""
+"""Stores of thousands of made-up edits: random blocks and keys of the real shapes, in place of hours of training."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from models import Loaded
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.hooks.blocks import Block, Factors, Site, block_to_tensors
 from meloedit.store.store import Record
 
+from .models import Loaded
+
 AT_ONCE = 500
+"""Edits of one transaction."""
 
 
 def made_up_block(
@@ -30,7 +32,7 @@ def made_up_block(
 
 
 def made_up_edit(i: int) -> Edit:
-    """Return an edit that no data set has."""
+    """Return an edit that is in no data set."""
     return Edit(f"What is item {i} of the made-up list?", f"thing {i}", id=f"made-up-{i}")
 
 
@@ -38,12 +40,13 @@ def _records(editor: Editor, count: int) -> Iterator[Record]:
     generator = torch.Generator().manual_seed(0)
     config, sites = editor.config, editor.router.bank.sites
     assert editor.calibration is not None
-    prompts, by = editor.calibration.prompts, editor.calibration.similarity
+    prompts, parts = editor.calibration.prompts, editor.calibration.similarity
     for i in range(count):
         block = made_up_block(sites, config, generator)
-        like = prompts[torch.randint(len(prompts), (1,), generator=generator)]  # as edits lie among ordinary prompts
-        said, asked, words = like.split([by.said, by.asked, by.size - by.said - by.asked], 1)
-        keys = torch.cat([_moved(said, generator), _moved(asked, generator), words.expand(2, -1)], 1)
+        # Near the key of an ordinary prompt, as real edits are.
+        like = prompts[torch.randint(len(prompts), (1,), generator=generator)]
+        content, relation, words = like.split([parts.said, parts.asked, parts.size - parts.said - parts.asked], 1)
+        keys = torch.cat([_moved(content, generator), _moved(relation, generator), words.expand(2, -1)], 1)
         none = torch.zeros(0, keys.shape[1])
         yield Record(
             made_up_edit(i), config.rank, config.reach, {}, block_to_tensors(block), {"keys": keys, "quiet": none}
@@ -51,13 +54,13 @@ def _records(editor: Editor, count: int) -> Iterator[Record]:
 
 
 def _moved(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return two unit vectors at some distance from a given one."""
+    """Return two unit vectors (2, d) near a given one (1, d)."""
     noise = torch.randn(2, like.shape[1], generator=generator) / max(1, like.shape[1]) ** 0.5
     return torch.nn.functional.normalize(like + noise, dim=1)
 
 
-def filled(path: Path, loaded: Loaded, count: int, config: MeloConfig | None = None) -> Editor:
-    """Make a store of ``count`` made-up edits and open it on a model."""
+def store_with_edits(path: Path, loaded: Loaded, count: int, config: MeloConfig | None = None) -> Editor:
+    """Make a store of ``count`` made-up edits and open it on a model; without a config the default one."""
     editor = Editor(*loaded, config=config, store=path)
     editor.prepare()
     part: list[Record] = []

@@ -1,7 +1,7 @@
-"""The models that benchmarks run on: named ones, and random weights in the shapes of larger ones, on a CPU or a GPU.
+"""The models that benchmarks run on: named ones, or random weights in the shape of a larger model.
 
-Time and memory do not depend on what the weights say, so that a shape of 8 billion parameters can be measured where no
-such model can be had. What such a model answers means nothing.
+Time and memory do not depend on the values of the weights. So the speed of a model with 8 billion parameters can be
+measured without its weights; its answers mean nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SHAPES: dict[str, dict[str, int]] = {
     "random-1b": {"hidden_size": 2048, "intermediate_size": 8192, "layers": 16, "heads": 32, "kv_heads": 8},
     "random-8b": {"hidden_size": 4096, "intermediate_size": 14336, "layers": 32, "heads": 32, "kv_heads": 8},
 }
-"""Llama's shapes; the vocabulary is the demo model's, whose tokenizer they use."""
+"""Shapes of Llama models. They use the demo model's tokenizer and vocabulary."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which model runs, and on what."""
+    """Add the options that choose the model, its device and its dtype."""
     parser.add_argument("--model", default=DEMO_MODEL, help=f"a folder, a hub name, {', '.join(SHAPES)}")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", help="such as bfloat16; by default the one that the model is stored in")
+    parser.add_argument("--dtype", help="such as bfloat16; default: the dtype that the model is stored in")
     parser.add_argument("--threads", type=int, default=1)
 
 
@@ -56,6 +56,6 @@ def load(given: argparse.Namespace) -> Loaded:
 
 
 def described(given: argparse.Namespace) -> dict[str, Any]:
-    """Return what the options say, for the result."""
+    """Return model, device and dtype for the result's provenance."""
     device = torch.cuda.get_device_name(given.device) if given.device.startswith("cuda") else given.device
     return {"model": given.model, "device": device, "dtype": given.dtype or "as stored"}

@@ -1,29 +1,30 @@
-"""Answering with another edit in every row of a batch, against PEFT with one adapter per edit and ``adapter_names``.
+"""Answering with another edit in each row of a batch, against PEFT with one adapter per edit and ``adapter_names``.
 
     python -m benchmarks.speed.adapters --edits 10000 --adapters 100
 
-The rival has as many adapters as are named, of the same rank on the same modules, and is told the adapter of each row;
-this package finds the edit itself. PEFT takes the longer to add an adapter the more there are, so that it holds fewer.
+The rival's adapters have the same rank on the same modules, and the rival gets the adapter of each row as an argument;
+this package finds the edit itself. The rival has fewer adapters, since PEFT adds an adapter the more slowly the more it
+has.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from answering import in_scope
-from common import provenance, write
-from filled import filled
-from models import add_options, described, load
-from paired import compare
+
+from ..shared.made_up import store_with_edits
+from ..shared.models import add_options, described, load
+from ..shared.options import option_parser, write
+from ..shared.timing import compare
+from .answering import in_scope
 
 
 def with_adapters(base: Any, modules: tuple[str, ...], rank: int, count: int) -> tuple[Any, float]:
-    """Return a model with ``count`` LoRA adapters, named by number, and the seconds that adding the last one took."""
+    """Return a model with ``count`` LoRA adapters, named by number, and the seconds to add the last one."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(modules), init_lora_weights=False)
@@ -38,7 +39,7 @@ def with_adapters(base: Any, modules: tuple[str, ...], rank: int, count: int) ->
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     add_options(parser)
     parser.add_argument("--edits", type=int, default=10_000)
     parser.add_argument("--adapters", type=int, default=100)
@@ -46,15 +47,14 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--out")
     given = parser.parse_args()
     if given.adapters < given.rows:
-        raise SystemExit(f"every row needs an adapter of its own: give --adapters {given.rows} or more")
+        raise SystemExit(f"each row needs another adapter: give --adapters {given.rows} or more")
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"task": "answering with another edit in every row, against PEFT's adapter_names"}
     result |= {"edits": given.edits, "adapters": given.adapters, "rows": given.rows}
     with tempfile.TemporaryDirectory() as folder:
-        editor = filled(Path(folder) / "many.melo", load(given), given.edits)
+        editor = store_with_edits(Path(folder) / "many.melo", load(given), given.edits)
         editor.model.eval()
         modules = tuple(site.name for site in editor.router.bank.sites)
         rival, result["seconds_to_add_the_last_adapter"] = with_adapters(
@@ -79,7 +79,7 @@ def main() -> None:
             )
             print(what, result[what], flush=True)
         editor.detach()
-    write(result | {"provenance": provenance() | described(given)}, given.out)
+    write(result, given.out, **described(given))
 
 
 if __name__ == "__main__":

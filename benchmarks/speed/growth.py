@@ -1,15 +1,14 @@
-"""What adding, removing, replacing and opening cost with many edits held, against few; and the memory they take.
+"""The cost of adding, replacing, removing and opening in a large store, against a small one; and the memory it takes.
 
     python -m benchmarks.speed.growth --few 10 --many 10000 --folder /dev/shm
 
-Training is left out (a made-up block is handed over in its place), and so is fsync if ``--folder`` is in memory; all
-else is what ``Editor.edit`` does: tokenising, keys, the transaction, index and bank, the report. The rival is the same
-code with few edits held, in the same process, in turns.
+A made-up block stands in for training, and a ``--folder`` in memory leaves out fsync. All else is the work of
+``Editor.edit``: tokenising, keys, the transaction, index and bank, the report. The rival is the same code with a small
+store, in the same process, in turns.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import itertools
 import multiprocessing
@@ -23,20 +22,21 @@ from typing import Any
 
 import psutil
 import torch
-from common import provenance, write
-from filled import filled, made_up_block, made_up_edit
-from paired import compare
 
 from meloedit import Edit, Editor
 from meloedit.backbones.loading import load_model
 from meloedit.store.store import Store
 from meloedit.training.trainer import Trained, Trainer
 
+from ..shared.made_up import made_up_block, made_up_edit, store_with_edits
+from ..shared.options import option_parser, write
+from ..shared.timing import compare
+
 
 def without_training() -> None:
-    """Let training hand over a made-up block at once."""
+    """Make training return a made-up block at once."""
 
-    def train(self: Trainer, edits: list[Any], tell: Callable[[int], None] | None = None) -> list[Trained]:
+    def train(self: Trainer, edits: list[Any], *_: Any, **__: Any) -> list[Trained]:
         block = made_up_block(self.sites, self.config, torch.Generator().manual_seed(0))
         return [Trained(block, True, 1, self.config.rank, 0.0) for _ in edits]
 
@@ -44,7 +44,7 @@ def without_training() -> None:
 
 
 def actions(editor: Editor, start: int) -> dict[str, Callable[[], None]]:
-    """Return what is timed: each leaves as many edits as it found, but for ``add``."""
+    """Return the actions to time, by name; ``remove`` takes away what ``add`` added."""
     numbers = itertools.count(start)
     added: list[Edit] = []
 
@@ -67,7 +67,7 @@ def actions(editor: Editor, start: int) -> dict[str, Callable[[], None]]:
 
 
 def resident(path: Path, model: str) -> tuple[int, int, int]:
-    """Open a store; return the bytes this process holds then, its edits, and the bytes of their blocks and keys."""
+    """Open a store; return this process's resident bytes, the edits, and the bytes of their blocks and keys."""
     editor = Editor.load(path, model)
     gc.collect()
     edits, sites, config = len(editor.index), editor.router.bank.sites, editor.config
@@ -76,13 +76,13 @@ def resident(path: Path, model: str) -> tuple[int, int, int]:
 
 
 def alone(path: Path, model: str) -> tuple[int, int, int]:
-    """Do so in a new process."""
+    """Call ``resident`` in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(resident, path, model).result()
 
 
 def opening(few: Path, many: Path, model: str) -> dict[str, Any]:
-    """Time opening a store on a loaded model, and reading its bytes; measure what its edits add to a process."""
+    """Time opening a store on a loaded model and reading its bytes; measure the memory that its edits add."""
     editor = Editor.from_pretrained(model)
     editor.prepare()
     loaded, tokenizer = editor.detach(), editor.tokenizer
@@ -110,18 +110,17 @@ def opening(few: Path, many: Path, model: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--few", type=int, default=10)
     parser.add_argument("--many", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--folder", help="where the stores are made; one in memory leaves fsync out")
-    parser.add_argument("--out")
+    parser.add_argument("--folder", help="where to write the stores; a folder in memory leaves out fsync")
     given = parser.parse_args()
     result: dict[str, Any] = {"task": "cost of a change with many edits held", "few": given.few, "many": given.many}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        many = filled(Path(folder) / "many.melo", load_model(given.model), given.many)
-        few = filled(Path(folder) / "few.melo", load_model(given.model), given.few)
+        many = store_with_edits(Path(folder) / "many.melo", load_model(given.model), given.many)
+        few = store_with_edits(Path(folder) / "few.melo", load_model(given.model), given.few)
         without_training()
         large, small = actions(many, given.many), actions(few, given.few)
         for name in ("add", "replace", "remove"):
@@ -130,7 +129,7 @@ def main() -> None:
         many.detach(), few.detach()
         del many, few, large, small
         result["opening"] = opening(Path(folder) / "few.melo", Path(folder) / "many.melo", given.model)
-    write(result | {"provenance": provenance()}, given.out)
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
-"""Exact search over key tables larger than the caches, against one pass over the same memory and the released loop.
+"""Exact search over key tables larger than the caches, against one pass over the memory and the released loop.
 
     python -m benchmarks.speed.search [--released MELO]
 
-The pass reads the table once, as fast as this machine does in this run (a sum). The released code asks each cluster in
-a Python loop (BruthYU/MELO, ``VecDB.search_database``); the literal loop here does what it does, a distance each. With
-``--released`` it is that class itself, out of a checkout of the repository.
+The pass reads the table once (a sum), which shows this machine's memory bandwidth in this run. The released code
+measures the distance to each cluster in a Python loop (BruthYU/MELO, ``VecDB.search_database``). The rival is a loop
+written after it, or with ``--released`` that class itself, from a checkout of the repository.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import provenance, write
-from paired import compare
 
 from meloedit.keys.names import SLOTS
 from meloedit.keys.similarity import Similarity
@@ -25,8 +22,11 @@ from meloedit.paper.clusters import ClusterIndex
 from meloedit.routing.calibration import ASKED_SIZE
 from meloedit.routing.index import NeuronIndex
 
+from ..shared.options import option_parser, write
+from ..shared.timing import compare
+
 WORDS = 100_000
-"""Words that names are drawn from."""
+"""How many different words the keys' names are drawn from."""
 
 
 def last_level_cache() -> int:
@@ -39,13 +39,13 @@ def last_level_cache() -> int:
 
 
 def unit(rows: int, size: int, seed: int) -> torch.Tensor:
-    """Return keys of unit length."""
-    made = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(made, dim=1)
+    """Return random keys (rows, size) of unit length."""
+    keys = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(keys, dim=1)
 
 
 def named(rows: int, size: int, seed: int) -> torch.Tensor:
-    """Return keys as the default mode has them: ``size`` numbers of what is said, twelve words, three of them names."""
+    """Return keys shaped like the default mode's: ``size`` numbers of content, twelve words, three of them names."""
     rng = torch.Generator().manual_seed(seed)
     words = torch.zeros(rows, 2 * SLOTS)
     words[:, :12] = torch.randint(1, WORDS, (rows, 12), generator=rng).float()
@@ -54,19 +54,19 @@ def named(rows: int, size: int, seed: int) -> torch.Tensor:
 
 
 def against_bandwidth(size: int, rounds: int, queries: int, device: str) -> dict[str, Any]:
-    """Search a table of four times the last-level cache; the pass reads what is said, which is compared of all keys."""
+    """Search a table of four times the last-level cache; the pass reads the content part, which every search reads."""
     rows = 4 * last_level_cache() // (4 * size) + 1
     index, table = NeuronIndex(Similarity(size, ASKED_SIZE), device), named(rows, size, 0).to(device)
     index.add_all(range(rows), table[:, None], table[:, None][:, :0])
-    said = table[:, :size].contiguous()
+    content = table[:, :size].contiguous()
     del table
     query = named(queries, size, 2).to(device)
-    found = compare(lambda: index.search(query), lambda: said.sum(), rounds)
-    return found | {"keys": rows, "numbers": size, "megabytes": round(4 * size * rows / 1e6), "queries": queries}
+    result = compare(lambda: index.search(query), lambda: content.sum(), rounds)
+    return result | {"keys": rows, "numbers": size, "megabytes": round(4 * size * rows / 1e6), "queries": queries}
 
 
 def literal_loop(centres: torch.Tensor) -> Callable[[torch.Tensor], object]:
-    """Return a search that asks each cluster for its distance, one after the other."""
+    """Return a search that measures the distance to each cluster, one after the other."""
 
     def search(queries: torch.Tensor) -> object:
         distances = [
@@ -78,7 +78,7 @@ def literal_loop(centres: torch.Tensor) -> Callable[[torch.Tensor], object]:
 
 
 def released_loop(checkout: str, centres: torch.Tensor) -> Callable[[torch.Tensor], object]:
-    """Return the search of the released code: its two classes alone, since the PEFT around them needs old packages."""
+    """Return the search of the released code: two classes without the PEFT around them, which needs old packages."""
     path = Path(checkout) / "peft_egg/src/peft/tuners/melo.py"
     if not path.exists():
         raise SystemExit(f"{path} is not there: give the folder of a checkout of github.com/BruthYU/MELO")
@@ -93,7 +93,7 @@ def released_loop(checkout: str, centres: torch.Tensor) -> Callable[[torch.Tenso
 
 
 def against_loop(clusters: int, size: int, rounds: int, released: str | None) -> dict[str, Any]:
-    """Search paper mode's index and, as the released code does, one cluster after the other."""
+    """Search paper mode's index, against a loop over the clusters."""
     centres = torch.randn(clusters, size, generator=torch.Generator().manual_seed(2)) * 50
     index = ClusterIndex(size, 1.0, "paper")
     numbers = list(range(clusters))
@@ -101,8 +101,8 @@ def against_loop(clusters: int, size: int, rounds: int, released: str | None) ->
     query = centres[:1] + 0.01
     loop = released_loop(released, centres) if released else literal_loop(centres)
     rival = "the released code" if released else "the literal loop"
-    found = compare(lambda: index.search(query), lambda: loop(query), rounds)
-    return found | {"rival": rival, "clusters": clusters, "numbers": size}
+    result = compare(lambda: index.search(query), lambda: loop(query), rounds)
+    return result | {"rival": rival, "clusters": clusters, "numbers": size}
 
 
 def accuracy(size: int) -> float:
@@ -113,20 +113,19 @@ def accuracy(size: int) -> float:
     numbers = list(range(len(keys)))
     index.add_batch(numbers, numbers, keys, numbers)
     queries = keys[:64] + 0.05 * torch.randn(64, size, generator=torch.Generator().manual_seed(4))
-    found = index.search(queries).distance.double()
+    distance = index.search(queries).distance.double()
     exact = torch.cdist(queries.double(), keys.double()).min(1).values
-    return float(((found - exact).abs() / exact).max())
+    return float(((distance - exact).abs() / exact).max())
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--released", metavar="FOLDER", help="a checkout of BruthYU/MELO")
-    parser.add_argument("--out")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"task": "exact search", "device": given.device, "last_level_cache": last_level_cache()}
@@ -134,7 +133,7 @@ def main() -> None:
         result[f"against_bandwidth_{queries}"] = against_bandwidth(given.size, given.rounds, queries, given.device)
     result["against_loop"] = against_loop(1000, 2048, given.rounds, given.released)
     result["relative_error"] = accuracy(2048)
-    write(result | {"provenance": provenance()}, given.out)
+    write(result, given.out)
 
 
 if __name__ == "__main__":

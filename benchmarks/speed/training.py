@@ -1,37 +1,37 @@
-"""What the cached prefix saves, and whether edits trained together equal edits trained one after another.
+"""The time that the cached prefix saves, and whether edits trained in one batch equal edits trained one by one.
 
     python -m benchmarks.speed.training --edits zsre_distinct.jsonl.gz --count 256
 
 Both sides run the same code on the same rows and compute logits at target positions only; the rival runs the whole
-model at every step. The hold check is an argmax over logits that both sides have anyway; its time is in both.
+model at every step. Both include the check whether an edit holds, an argmax over logits that they have anyway.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from typing import Any
 
 import torch
-from common import provenance, read_jsonl, write
 
 from meloedit import Edit, Editor
-from meloedit.engine.planning import plan
 from meloedit.training.trainer import Trained, Trainer
+
+from ..shared.edits import read_jsonl, training_examples
+from ..shared.options import option_parser, write
 
 Items = list[tuple[str, list[Any]]]
 
 
-def timed(trainer: Trainer, items: Items, together: int) -> tuple[float, list[Trained]]:
-    """Train in parts of ``together`` edits; return processor seconds (the machine may be shared) and results."""
+def timed(trainer: Trainer, items: Items, size: int) -> tuple[float, list[Trained]]:
+    """Train ``size`` edits at a time; return processor seconds (the machine may be shared) and results."""
     began = time.process_time()
-    results = [r for start in range(0, len(items), together) for r in trainer.train(items[start : start + together])]
+    results = [r for start in range(0, len(items), size) for r in trainer.train(items[start : start + size])]
     return time.process_time() - began, results
 
 
 def largest_difference(one: list[Trained], other: list[Trained]) -> dict[str, Any]:
-    """Return by how much blocks differ, next to their own size, and in how many they are equal."""
+    """Return the largest difference of blocks, their largest entry, and how many blocks are equal."""
     gaps, sizes, equal = [], [], 0
     for a, b in zip(one, other, strict=True):
         pairs = [(x.float(), y.float()) for name in a.block for x, y in zip(a.block[name], b.block[name], strict=True)]
@@ -45,24 +45,20 @@ def largest_difference(one: list[Trained], other: list[Trained]) -> dict[str, An
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--edits", required=True)
+    parser = option_parser(__doc__, "--edits")
     parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--alone", type=int, default=32, help="edits trained at once and then one after another")
+    parser.add_argument("--alone", type=int, default=32, help="edits trained in one batch and then one by one")
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--out")
     args = parser.parse_args()
     rows = read_jsonl(args.edits, args.count)
     editor = Editor.from_pretrained(args.model)
-    items: Items = [
-        (p.edit.id, p.rows) for p in plan(editor._live, [Edit(r["prompt"], r["target"]) for r in rows], False)
-    ]
+    items = training_examples(editor, [Edit(row["prompt"], row["target"]) for row in rows])
     config = editor.config
     trainers = {cached: Trainer(editor.router, replace(config, prefix_cache=cached)) for cached in (True, False)}
     trainers[True].train(items[:8])  # warm up
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
     results: dict[bool, list[Trained]] = {True: [], False: []}
-    for start in range(0, len(items), config.train_batch_size):  # interleaved, so that a busy machine hurts both
+    for start in range(0, len(items), config.train_batch_size):  # in turns, so that a busy machine slows both
         for cached in (True, False):
             took, trained = timed(
                 trainers[cached], items[start : start + config.train_batch_size], config.train_batch_size
@@ -98,7 +94,6 @@ def main() -> None:
             "two_of_one_length_against_alone": largest_difference(
                 timed(trainers[True], pair, 2)[1], timed(trainers[True], pair, 1)[1]
             ),
-            "provenance": provenance(),
         },
         args.out,
     )

@@ -1,4 +1,7 @@
-"""Timing two sides against each other on a noisy machine: runs alternate, and what counts is the ratio of a pair."""
+"""Time two sides against each other on a noisy machine.
+
+Runs alternate, so that a busy moment hurts both. The figure is the ratio of a pair of neighbouring runs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Side = Callable[[], object]
 
 
 def seconds(side: Side) -> float:
-    """Return how long one run takes, to the end of what it left a GPU to do."""
+    """Return the seconds that one run takes, until a GPU has finished its work too."""
     _settle()
     began = time.perf_counter()
     side()
@@ -29,7 +32,7 @@ def _settle() -> None:
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, list[float]]:
-    """Return the median and an interval for it from order statistics: no shape of the noise is assumed."""
+    """Return the median and its interval by order statistics, which assume no distribution of the noise."""
     ordered, count = sorted(values), len(values)
     below = int(binom.ppf((1 - confidence) / 2, count, 0.5))
     low = max(0, below - 1)
@@ -37,7 +40,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
 
 
 def compare(ours: Side, rival: Side, rounds: int, warm: int = 2) -> dict[str, Any]:
-    """Run both sides in turn, the first one changing places; return the median of ours / rival with its interval.
+    """Run both sides in turn, each first in every other round; return the median of ours / rival with its interval.
 
     Returns:
         ``ratio``, its 95 % interval ``ci``, the medians in seconds, and the number of rounds.
