@@ -57,8 +57,8 @@ def logits(method, prompts):
 
 
 def make(method, edits):
-    for start in range(0, len(edits), method.settings.together):
-        method.edit(edits[start : start + method.settings.together])
+    for start in range(0, len(edits), method.settings.edits_per_call):
+        method.edit(edits[start : start + method.settings.edits_per_call])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,7 +101,7 @@ def test_what_was_edited_is_answered(opened, name):
 def test_grace_says_the_first_token_of_its_target(opened):  # one vector holds no more of a random model
     method, edits = opened("grace")
     make(method, edits[-1:])
-    wanted = method.rows(edits[-1:])[0].target
+    wanted = method.examples(edits[-1:])[0].target
     assert method.logits(texts(edits[-1:]), [wanted])[0][0].argmax() == wanted[0]
 
 
@@ -109,7 +109,7 @@ def test_grace_says_the_first_token_of_its_target(opened):  # one vector holds n
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_that_was_kept_answers_as_before_and_goes_on_as_before(opened, name, kind, tmp_path):
     method, edits = opened(name, kind, tmp_path / "one")
-    first, rest = edits[: method.settings.together], edits[method.settings.together :]
+    first, rest = edits[: method.settings.edits_per_call], edits[method.settings.edits_per_call :]
     make(method, first)
     noted, kept = method.checkpoint(), logits(method, texts(edits))
     make(method, rest)
@@ -172,9 +172,9 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
     [
         ("grace", {"replacement": "some"}, "replacement must be one of"),
         ("grace", {"n_iter": 1.5}, "n_iter must be a whole number"),
-        ("grace", {"together": 2}, "together must be 1"),
+        ("grace", {"edits_per_call": 2}, "edits_per_call must be 1"),
         ("lora", {"lr": "fast"}, "lr must be a number"),
-        ("ft", {"together": 0}, "together must be positive"),
+        ("ft", {"edits_per_call": 0}, "edits_per_call must be positive"),
         ("lora", {"rank": 0}, "rank must be positive and finite, not 0"),
         ("lora", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ("grace", {"eps": -1.0}, "eps must be positive"),
@@ -204,7 +204,7 @@ def test_rag_measures_chords_and_a_wrong_encoder_is_one_line(make_model, make_so
     rag.edit(QUESTIONS)
     texts = [QUESTIONS[0].prompt, "Is it late?"]
     first, other = rag.route(texts)
-    cosine = float((rag.embed(texts[1:]) @ rag.embed([edit.prompt for edit in QUESTIONS]).T).max())
+    cosine = float((rag.encoder.embed(texts[1:]) @ rag.encoder.embed([edit.prompt for edit in QUESTIONS]).T).max())
     assert first.edit == "book" and first.distance == pytest.approx(0, abs=1e-3)
     assert other.distance == pytest.approx((2 - 2 * cosine) ** 0.5, abs=1e-4)
     assert other.threshold == pytest.approx(2**0.5)
