@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from meloedit.methods.in_context.text_encoder import TextEncoder
 from torch import Tensor
 
 from meloedit.backbones.loading import ENCODER
@@ -29,6 +28,7 @@ from meloedit.edit import prompt_text
 from meloedit.evaluation.tasks.registry import load_task
 from meloedit.evaluation.tasks.task import Item
 from meloedit.keys.names import words_of
+from meloedit.methods.in_context.text_encoder import TextEncoder
 
 from ..shared.options import option_parser, write
 

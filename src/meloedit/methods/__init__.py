@@ -9,8 +9,8 @@ To add a method:
 1. Write a subclass of ``base.Method`` in the room that fits: at least ``_edit``, ``_reset`` and ``size``, and
    ``_remove`` if single edits can be removed. Its settings are a subclass of ``settings.Settings``.
 2. Write ``checkpoint`` and ``restore``, so that an interrupted evaluation can go on; ``checkpoint.py`` stores tensors.
-3. Add a line to ``METHODS`` below, and quick settings to ``QUICK`` in ``tests/methods/conftest.py``: the tests of the
-   protocol then run on the method.
+3. Add a line to ``METHODS`` below, and quick settings to ``QUICK`` in ``tests/methods/test_methods.py``: its
+   tests of the protocol then run on the method.
 4. Describe it and its defaults in the table of rivals in ``docs/evaluation.md``.
 """
 
