@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meloedit.methods.memory.grace import Codebook
+from meloedit.methods.memory.codebook import Codebook
 
 
 def book():
