@@ -31,6 +31,7 @@ from meloedit.errors import MeloEditError
 from meloedit.evaluation.metrics.estimates import perplexity_of_rows
 from meloedit.evaluation.run.provenance import peak_gigabytes
 from meloedit.evaluation.tasks.datasets import Sentence, hallucinations, web_texts
+from meloedit.paper.config import PaperConfig
 
 from ..shared.options import option_parser, share, write
 
@@ -99,15 +100,16 @@ def score(editor: Editor, rows: list[Row], size: int, bar: Progress) -> list[Sco
         width = max(map(len, whole))
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in whole], device=model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole], device=model.device)
-        with editor.routing([len(row.prompt) for row in part]):
+        with editor.prompt_lengths([len(row.prompt) for row in part]):
             edited = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         routes = editor.last_routes
-        with editor.disabled():
+        with editor.base_model():
             base = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         for i, row in enumerate(part):
-            by_model = [likelihoods(logits[i], row) for logits in (base, edited)]
+            before, after = likelihoods(base[i], row), likelihoods(edited[i], row)
             real = slice(len(whole[i]))
-            scored.append(Scored(row, *by_model, routes[i].edit, torch.equal(base[i, real], edited[i, real])))
+            identical = torch.equal(base[i, real], edited[i, real])
+            scored.append(Scored(row, before, after, routes[i].edit, identical))
         bar.advance(task, len(part))
     return scored
 
@@ -162,7 +164,7 @@ def config_of(parser: argparse.ArgumentParser, mode: str, settings: dict[str, An
     """Return the configuration of a mode."""
     try:
         if mode == "paper":
-            return MeloConfig.paper(**PAPER | settings)
+            return PaperConfig.from_dict(PAPER | settings)
         return MeloConfig.from_dict(settings)
     except (MeloEditError, TypeError) as error:  # TypeError: no such setting
         parser.error(str(error))
@@ -208,7 +210,12 @@ def main() -> None:
         rows += web_rows(editor, texts)
         if not given.as_edited:
             random.Random(given.seed).shuffle(rows)
-        scored = score(editor, rows, config.edits_per_block if given.as_edited else given.batch, bar)
+        scored = score(
+            editor,
+            rows,
+            config.edits_per_block if given.as_edited and isinstance(config, PaperConfig) else given.batch,
+            bar,
+        )
         sets = {name: [item for item in scored if item.row.name == name] for name in ("edits", "accurate", "web")}
         result = {
             "task": "perplexity of targets after edits: corrected sentences, accurate ones, web text",
@@ -218,11 +225,11 @@ def main() -> None:
             "config": editor.config.to_dict(),
             "count": len(edits),
             "biographies": len(touched),
-            "held": share([report.held for report in reports]),
+            "held": share([report.holds for report in reports]),
             "seconds_editing": round(seconds, 1),
             "cpu_seconds_editing": round(spent, 1),
             "steps_mean": round(sum(report.steps for report in reports) / len(reports), 1),
-            "not_held": sorted({report.reason for report in reports if not report.held}),
+            "not_held": sorted({report.reason for report in reports if not report.holds}),
             **{name: summary(items) if items else None for name, items in sets.items()},
             "peak_gigabytes": peak_gigabytes(),
         }

@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from meloedit import Editor, MeloConfig
+from meloedit import Editor
 from meloedit.backbones.loading import load_model
 from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
 from meloedit.paper.clusters import ClusterIndex
+from meloedit.paper.config import PaperConfig
 
 from ..shared.edits import read_jsonl
 from ..shared.options import option_parser, write
@@ -70,7 +71,7 @@ def measure(keys: Any, answers: list[str], rephrased: Any, wanted: list[str], up
     }
     for quantile in QUANTILES:
         for expand in ("paper", "reference"):
-            index = ClusterIndex(keys.shape[1], float(other.quantile(quantile)) / 2, expand)  # type: ignore[arg-type]
+            index = ClusterIndex(keys.shape[1], float(other.quantile(quantile)) / 2, expand)
             for start in range(0, len(answers), 100):
                 part = list(range(start, min(start + 100, len(answers))))
                 index.add_batch(part, part, keys[part], [answers[i] for i in part])
@@ -110,7 +111,7 @@ def main() -> None:
     names = args.module or [f"encoder.block.{i}{part}" for i in range(model.config.num_layers) for part in PARTS]
     modules = {}
     for name in track(names):
-        config = MeloConfig.paper(radius=1.0, key_layer=name, modules=(last,))
+        config = PaperConfig(radius=1.0, key_layer=name, modules=(last,))
         with Editor(model, tokenizer, config) as editor:
             texts = ([text for text, _ in edits], [q.rephrases[0] for q in questions], upstream)
             keys, rephrased, far = (editor.keys(part) for part in texts)

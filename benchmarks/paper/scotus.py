@@ -52,14 +52,14 @@ def ask(editor: Editor, texts: list[str], wanted: list[str], edit_of: list[str |
 def run(editor: Editor, parts: Any, documents: list[str], bar: Progress) -> dict[str, Any]:
     """Find the classifier's errors, edit them, and score all sets before and after."""
     limit = editor.config.document_tokens or 256
-    with editor.disabled():
+    with editor.base_model():
         answers = editor.ask([case.text for case in parts.edits], batch_size=BATCH)
     wrong = [case for case, answer in zip(parts.edits, answers, strict=True) if answer.text != case.topic]
     upstream, topics = [case.text for case in parts.held_out], [case.topic for case in parts.held_out]
     longer = next_tokens(editor, wrong, limit)
     later, later_topics = [text for _, text in longer], [case.topic for case, _ in longer]
     result: dict[str, Any] = {"cases": len(parts.edits), "edits": len(wrong), "settings": editor.config.to_dict()}
-    with editor.disabled():
+    with editor.base_model():
         result["base"] = {
             "upstream": ask(editor, upstream, topics, [None] * len(upstream)),
             "next_tokens": ask(editor, later, later_topics, [None] * len(later)),
@@ -69,7 +69,7 @@ def run(editor: Editor, parts: Any, documents: list[str], bar: Progress) -> dict
     began, holding = time.process_time(), 0
     task = bar.add_task(f"editing, {editor.config.mode} mode", total=len(wrong))
     for reports in editor.edit_in_parts([Edit(case.text, case.topic, id=case.id) for case in wrong]):
-        holding += sum(report.held for report in reports)
+        holding += sum(report.holds for report in reports)
         bar.advance(task, len(reports))
     result |= {"held": holding, "editing_processor_seconds": round(time.process_time() - began, 1)}
     ids: list[str | None] = [case.id for case in wrong]

@@ -22,6 +22,7 @@ from meloedit.backbones.loading import load_model
 from meloedit.evaluation.metrics.estimates import exact, f1, mean, released_f1
 from meloedit.evaluation.run.provenance import peak_gigabytes
 from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
+from meloedit.paper.config import PaperConfig
 from meloedit.settings import read_config
 
 from ..shared.options import option_parser, share, write
@@ -67,12 +68,18 @@ def routed(answers: list[Answer], wanted: list[str], target_of: dict[str, str]) 
     }
 
 
+def quirks_batch_size(config: MeloConfig) -> int | None:
+    """Return how many edits the released code scores at once; ``None`` without ``reference_quirks``."""
+    return config.edits_per_block if isinstance(config, PaperConfig) and config.reference_quirks else None
+
+
 def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, every: int, bar: Progress) -> Any:
     """Make ``every`` edits at a time, and score all edits so far after each part."""
     scorer, end = Scorer(editor), editor.backbone.stop_ids[0]
+    quirks_size = quirks_batch_size(editor.config)
     questions = [question.prompt for question in upstream]
     gold = [question.answer for question in upstream]
-    with editor.disabled():
+    with editor.base_model():
         base = editor.ask(questions, batch_size=BATCH)
     growth: list[dict[str, Any]] = []
     holding, seconds = 0, 0.0
@@ -81,7 +88,7 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
         part = edits[start : start + every]
         began = time.process_time()
         for reports in editor.edit_in_parts(part):
-            holding += sum(report.held for report in reports)
+            holding += sum(report.holds for report in reports)
             bar.advance(task, len(reports))
         seconds += time.process_time() - began
         done = edits[: start + len(part)]
@@ -105,12 +112,11 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
         }
         if editor.config.mode == "paper":
             row["index"] = editor.index.counts  # type: ignore[union-attr]
-        if editor.config.reference_quirks:
-            size = editor.config.edits_per_block
+        if quirks_size:
             row["released_f1"] = {
-                "edits": scorer.released(asked, targets, end, size),
-                "rephrasings": scorer.released(rephrased, targets, end, size),
-                "upstream": scorer.released(local, gold, end, size),
+                "edits": scorer.released(asked, targets, end, quirks_size),
+                "rephrasings": scorer.released(rephrased, targets, end, quirks_size),
+                "upstream": scorer.released(local, gold, end, quirks_size),
             }
         growth.append(row)
         print(json.dumps({"mode": editor.config.mode} | row), flush=True)
@@ -139,7 +145,7 @@ def main() -> None:
                 holdout = [question.rephrases[0] for question in wrong]
                 result["settings"][mode] = editor.config.to_dict()
                 result["growth"][mode] = run(editor, edits, holdout, upstream, args.every, bar)
-                result["reference_quirks"] = editor.config.reference_quirks
+                result["reference_quirks"] = quirks_batch_size(editor.config) is not None
     write(result | {"peak_gigabytes": peak_gigabytes()}, args.out)
 
 

@@ -89,12 +89,12 @@ class Shape:
     def of(cls, name: str, model: str, settings: dict[str, Any]) -> Shape:
         """Load a separate copy of the model for a shape."""
         config = MeloConfig(**{key: value for key, value in settings.items() if key != "fixed"})
-        return cls(name, Editor.from_pretrained(model, config), "fixed" in settings)
+        return cls(name, Editor.create(model, config=config), "fixed" in settings)
 
     @property
     def numbers(self) -> int:
         """How many numbers a block of the configured rank has."""
-        positions, sites = self.editor.config.answer_positions or 0, self.editor.router.bank.sites
+        positions, sites = self.editor.config.answer_positions or 0, self.editor.engine.router.bank.sites
         width = sum((0 if self.fixed else site.inputs) + positions + site.outputs for site in sites)
         return width * self.editor.config.rank
 
@@ -105,7 +105,7 @@ class Shape:
 
     def train(self, items: Sequence[Item]) -> None:
         """Train a block for each edit, and ask it the edit's first rephrasing."""
-        trainer = Trainer(self.editor.router, self.editor.config)
+        trainer = Trainer(self.editor.engine.router, self.editor.config)
         given = [(item.edit.id, self.examples(item.edit.prompt, item.edit.target)) for item in items]
         began = time.process_time()
         rates = mock.patch("meloedit.training.optimizer.learning_rates", fixed_rates) if self.fixed else nullcontext()
@@ -132,12 +132,12 @@ class Shape:
                     for factors in zip(*(padded(result, site.name, rank, coarse) for result in trained), strict=True)
                 )
             )
-            for site in self.editor.router.bank.sites
+            for site in self.editor.engine.router.bank.sites
         }
         hit: dict[tuple[int, int], bool] = {}
         numbers = {id(row): (i, k) for i, of_edit in enumerate(rows) for k, row in enumerate(of_edit)}
         for group in group_rows(
-            self.editor.router, [(str(i), of_edit) for i, of_edit in enumerate(rows)], self.editor.config
+            self.editor.engine.router, [(str(i), of_edit) for i, of_edit in enumerate(rows)], self.editor.config
         ):
             batch: Any = group.replay.batch
             logits = group.replay.logits(
@@ -153,7 +153,7 @@ class Shape:
         ranks = sorted({result.rank for result in self.trained})
         return {
             "numbers": self.numbers,
-            "held": share([result.held for result in self.trained]),
+            "held": share([result.holds for result in self.trained]),
             **{f"rephrasings {form}": share(hits) for form, hits in self.right.items()},
             "int8 held": share(self.int8_held),
             "steps": round(sum(result.steps for result in self.trained) / len(self.trained), 1),

@@ -56,10 +56,10 @@ def compare_logits(editor: Editor, prompts: list[str], size: int, bar: Progress)
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in part])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part])
         model: Any = editor.model
-        with editor.routing([len(row) for row in part]):
+        with editor.prompt_lengths([len(row) for row in part]):
             edited = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         routes = editor.last_routes
-        with editor.disabled():
+        with editor.base_model():
             base = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         for row, route in enumerate(routes):
             fired.append(route.edit is not None)
@@ -84,7 +84,7 @@ def main() -> None:
     ids, targets = [edit.id for edit in edits], [edit.target for edit in edits]
     with tempfile.TemporaryDirectory() as folder, Progress() as bar:
         store = Path(folder) / "edits.melo"
-        editor = Editor.from_pretrained(args.model, MeloConfig(reach=args.reach), store=store)
+        editor = Editor.create(args.model, config=MeloConfig(reach=args.reach), store=store)
         editor.calibrate()
         empty = store.stat().st_size
         task = bar.add_task("editing", total=len(edits))
@@ -97,13 +97,13 @@ def main() -> None:
             "config": editor.config.to_dict(),
             "form": args.form,
             "count": len(edits),
-            "held": share([report.held for report in reports]),
+            "held": share([report.holds for report in reports]),
             "seconds_editing": round(seconds, 1),
             "cpu_seconds_editing": round(spent, 1),
             "steps_mean": round(sum(report.steps for report in reports) / len(reports), 1),
             "ranks": {str(rank): sum(report.rank == rank for report in reports) for rank in (2, 4, 8)},
             "bytes_per_edit": round((store.stat().st_size - empty) / len(edits)),
-            "threshold": editor.index.threshold,
+            "threshold": editor.threshold,
         }
         asked = {"edits": [row["prompt"] for row in rows]}
         asked |= {f"rephrases[{k}]": [row["rephrases"][k] for row in rows] for k in (0, 1)}
@@ -122,7 +122,7 @@ def main() -> None:
             result["negatives_raw"] = compare_logits(editor, questions, 64, bar)
             result["negatives_dressed"] = compare_logits(editor, [dressed(q) for q in questions], 64, bar)
         result["peak_gigabytes"] = peak_gigabytes()
-        editor.detach()
+        editor.unload()
     write(result, args.out)
 
 

@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 
-from meloedit import Edit, Editor, MeloConfig
+from meloedit import Edit, Editor
 from meloedit.evaluation.tasks.registry import load_task, task_of
-from meloedit.hooks.state_reader import pooled_parts, pooled_states, texts_of
-from meloedit.keys.encoder import Calibration
+from meloedit.hooks.state_reader import pooled_prompts, pooled_states
 from meloedit.keys.grammar import make_prompts
 from meloedit.keys.pooling import PooledStates
-from meloedit.routing.calibration import built_in_calibration, calibrate
+from meloedit.routing.calibration import Calibration, built_in_calibration, calibrate
 from meloedit.routing.index import NeuronIndex
 
 from ..shared.edits import distinct_edits
@@ -35,9 +34,9 @@ COUNTS = (100, 300, 1000, 3000, 10_000)
 
 def best(index: NeuronIndex, calibration: Calibration, pooled: PooledStates) -> list[float]:
     """Return the distance of each prompt to its nearest edit (the least over the prompt's segments)."""
-    hits = index.search(calibration.keys(pooled.states, pooled.texts))
+    hits = index.search(calibration.encoder.keys(pooled.states, pooled.texts))
     rows = torch.tensor(pooled.rows)
-    return torch.full((pooled.count,), torch.inf).scatter_reduce(0, rows, hits.distance, "amin").tolist()
+    return torch.full((pooled.count,), torch.inf).scatter_reduce(0, rows, hits.distance[:, 0], "amin").tolist()
 
 
 def grow(
@@ -55,22 +54,22 @@ def grow(
     Returns:
         A row per count, with the share of each set and its ratio to the stated one.
     """
-    router, backbone = editor.router, editor.backbone
-    pooling = calibration.pooling(backbone.tokenizer)
+    router, backbone = editor.engine.router, editor.backbone
+    pooling = calibration.encoder.pooling(backbone.tokenizer)
     forms = [backbone.forms(edit.prompt) for edit in edits]
     flat = [form for of_edit in forms for form in of_edit]
-    keys = calibration.keys(pooled_states(router, flat, pooling=pooling), texts_of(backbone, flat))
+    keys = calibration.encoder.keys(pooled_states(router, flat, pooling=pooling), router.reader.texts(flat))
     edit_keys = keys.split([len(of_edit) for of_edit in forms])
     states = {  # of every form, since the calibration uses every form
-        name: pooled_parts(router, [form for text in texts for form in backbone.forms(text)], pooling=pooling)
+        name: pooled_prompts(router, [form for text in texts for form in backbone.forms(text)], pooling=pooling)
         for name, texts in sets.items()
     }
     # While edits are few, the settings' least similarity lets fewer prompts fire than stated. Without it the
     # calibration alone decides.
     scopes = {"": editor.config.min_similarity or 0.0, "_no_floor": -1.0}
-    indexes = {name: NeuronIndex(calibration.similarity) for name in scopes}
+    indexes = {name: NeuronIndex(calibration.encoder.shape) for name in scopes}
     for name, least in scopes.items():
-        indexes[name].calibrate(calibration.prompts, stated, least, calibration.of)
+        indexes[name].calibrate(calibration.prompts, stated, least, calibration.prompt_of)
     rows = []
     for number, of_edit in enumerate(edit_keys, 1):
         for index in indexes.values():
@@ -103,7 +102,7 @@ def main() -> None:
         help="calibrate on the first of each kind, count the next",
     )
     given = parser.parse_args()
-    editor = Editor.from_pretrained(given.model, MeloConfig())
+    editor = Editor.create(given.model)
     config, count = editor.config, given.count
     stated = config.false_activation
     edits = distinct_edits(given.edits)[: COUNTS[-1]]
@@ -120,11 +119,11 @@ def main() -> None:
     later = {name: texts[2000:][:count] for name, texts in shifted.items()}
     wanted = given.kinds.split(",")
     if "built_in" in wanted:
-        calibration = built_in_calibration(editor.router, config)
+        calibration = built_in_calibration(editor.engine.router, config)
         result["built_in"] = grow(editor, calibration, edits, {"grammar": grammar} | later, stated)
     for name in (name for name in shifted if name in wanted):
         texts = shifted[name]
-        calibration = calibrate(editor.router, config, texts[:2000], name)
+        calibration = calibrate(editor.engine.router, config, texts[:2000], name)
         result[f"calibrated_{name}"] = grow(editor, calibration, edits, {name: later[name]}, stated)
     write(result, given.out)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from meloedit import Edit, Editor
 from meloedit.backbones.batch import Example
-from meloedit.engine.planning import plan
+from meloedit.engine.planning import Planner
 from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.readers import json_rows, open_text
 
@@ -35,4 +35,4 @@ def distinct_edits(paths: Sequence[str]) -> list[Edit]:
 
 def training_examples(editor: Editor, edits: Sequence[Edit]) -> list[tuple[str, list[Example]]]:
     """Return the id of each edit and the examples that its block is trained on, as ``Editor.edit`` prepares them."""
-    return [(prepared.edit.id, prepared.rows) for prepared in plan(editor._live, edits, False)]
+    return [(prepared.edit.id, prepared.rows) for prepared in Planner(editor.engine).prepare(edits, False)]

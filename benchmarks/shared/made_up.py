@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from meloedit import Edit, Editor, MeloConfig
 from meloedit.hooks.blocks import Block, Factors, Site, block_to_tensors
-from meloedit.store.store import Record
+from meloedit.keys.keys import Keys
+from meloedit.store import Record
 
 from .models import Loaded
 
@@ -17,9 +18,7 @@ AT_ONCE = 500
 """Edits of one transaction."""
 
 
-def made_up_block(
-    sites: tuple[Site, ...], config: MeloConfig, generator: torch.Generator, scale: float = 1e-3
-) -> Block:
+def made_up_block(sites: Sequence[Site], config: MeloConfig, generator: torch.Generator, scale: float = 1e-3) -> Block:
     """Return a block of small random numbers."""
     rank, positions = config.rank, config.answer_positions or 0
 
@@ -38,19 +37,17 @@ def made_up_edit(i: int) -> Edit:
 
 def _records(editor: Editor, count: int) -> Iterator[Record]:
     generator = torch.Generator().manual_seed(0)
-    config, sites = editor.config, editor.router.bank.sites
+    config, sites = editor.config, editor.engine.router.bank.sites
     assert editor.calibration is not None
-    prompts, parts = editor.calibration.prompts, editor.calibration.similarity
+    prompts = editor.calibration.prompts
     for i in range(count):
         block = made_up_block(sites, config, generator)
         # Near the key of an ordinary prompt, as real edits are.
         like = prompts[torch.randint(len(prompts), (1,), generator=generator)]
-        content, relation, words = like.split([parts.said, parts.asked, parts.size - parts.said - parts.asked], 1)
-        keys = torch.cat([_moved(content, generator), _moved(relation, generator), words.expand(2, -1)], 1)
-        none = torch.zeros(0, keys.shape[1])
-        yield Record(
-            made_up_edit(i), config.rank, config.reach, {}, block_to_tensors(block), {"keys": keys, "quiet": none}
-        )
+        vectors = _moved(like.content, generator), _moved(like.relation, generator)
+        words = like.word_codes.repeat(2, 1), like.word_shares.repeat(2, 1)
+        keys = Keys(*vectors, *words).to_tensors() | {"quiet": torch.zeros(2, dtype=torch.bool)}
+        yield Record(made_up_edit(i), config.rank, config.reach, {}, block_to_tensors(block), keys)
 
 
 def _moved(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -71,5 +68,4 @@ def store_with_edits(path: Path, loaded: Loaded, count: int, config: MeloConfig 
             part = []
     if part:
         editor.store.put(part)
-    tokenizer = editor.tokenizer
-    return Editor.load(path, editor.detach(), tokenizer)
+    return Editor.from_pretrained(path, editor.unload(), editor.tokenizer)

@@ -36,7 +36,7 @@ def load(given: argparse.Namespace) -> Loaded:
     """Load a copy of the model that the options name."""
     if given.model not in SHAPES:
         model, tokenizer = load_model(given.model, **({"dtype": given.dtype} if given.dtype else {}))
-        return model.to(given.device), tokenizer  # type: ignore[arg-type]
+        return model.to(given.device), tokenizer
     shape, (demo, tokenizer) = SHAPES[given.model], load_model(DEMO_MODEL)
     config = LlamaConfig(
         vocab_size=demo.config.vocab_size,

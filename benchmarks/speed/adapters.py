@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         editor = store_with_edits(Path(folder) / "many.melo", load(given), given.edits)
         editor.model.eval()
-        modules = tuple(site.name for site in editor.router.bank.sites)
+        modules = tuple(site.name for site in editor.engine.router.bank.sites)
         rival, result["seconds_to_add_the_last_adapter"] = with_adapters(
             load(given)[0], modules, editor.config.rank, given.adapters
         )
@@ -78,7 +78,7 @@ def main() -> None:
                 given.rounds,
             )
             print(what, result[what], flush=True)
-        editor.detach()
+        editor.unload()
     write(result, given.out, **described(given))
 
 

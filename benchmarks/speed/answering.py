@@ -65,7 +65,7 @@ def in_scope(editor: Editor, rows: int, columns: int) -> Inputs:
     texts = [editor.tokenizer.decode(row) for row in batch["input_ids"]]
     numbers = [stored.record for stored in editor.edits()[:rows]]
     for number, text in zip(numbers, texts, strict=True):
-        editor.index.add(number, editor.keys(text))  # type: ignore[union-attr, call-arg]
+        editor.index.add(number, editor.keys(text))  # type: ignore[arg-type, call-arg]
     if (reached := fired(editor, batch)) < rows:
         raise SystemExit(f"only {reached} of {rows} rows reach an edit")
     return batch
@@ -106,7 +106,7 @@ def main() -> None:
             for what, tokens in (("forward", 0), ("generate", given.tokens)):
                 result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
                 print(name, what, rows, compared, flush=True)
-        editor.detach()
+        editor.unload()
     write(result, given.out, **described(given))
 
 

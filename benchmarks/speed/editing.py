@@ -58,7 +58,7 @@ def main() -> None:
     grace = method_class("grace")(*load(given), {"eps": 10, "prefix_cache": False})
     for editor in (ours, alone):
         editor.prepare()
-    trainer = Trainer(ours.router, ours.config)
+    trainer = Trainer(ours.engine.router, ours.config)
     spare = [Edit(f"{edit.prompt} (a)", edit.target, id=f"spare-{edit.id}") for edit in edits[:2]]
     ours.edit(spare), alone.edit(spare[:1])  # warm up
     ratios: dict[str, list[float]] = {"alone": [], "grace": [], "floor": []}
@@ -72,7 +72,7 @@ def main() -> None:
         rate = matmul_rate(ours.model)
         training = seconds(lambda items=items: trainer.train(items))  # type: ignore[misc]
         ratios["floor"].append(training * (rate + matmul_rate(ours.model)) / 2 / arithmetic(trainer, items))
-        batched = seconds(lambda part=part: holds.extend(r.held for r in ours.edit(part))) / len(part)  # type: ignore[misc]
+        batched = seconds(lambda part=part: holds.extend(r.holds for r in ours.edit(part))) / len(part)  # type: ignore[misc]
         single = seconds(lambda few=few: alone.edit(few)) / len(few)  # type: ignore[misc]
         rival = seconds(lambda few=few: grace.edit(few)) / len(few)  # type: ignore[misc]
         took = {"ours": took["ours"] + batched, "alone": took["alone"] + single, "grace": took["grace"] + rival}

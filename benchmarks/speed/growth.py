@@ -25,7 +25,7 @@ import torch
 
 from meloedit import Edit, Editor
 from meloedit.backbones.loading import load_model
-from meloedit.store.store import Store
+from meloedit.store import Store
 from meloedit.training.trainer import Trained, Trainer
 
 from ..shared.made_up import made_up_block, made_up_edit, store_with_edits
@@ -40,7 +40,7 @@ def without_training() -> None:
         block = made_up_block(self.sites, self.config, torch.Generator().manual_seed(0))
         return [Trained(block, True, 1, self.config.rank, 0.0) for _ in edits]
 
-    Trainer.train = train  # type: ignore[method-assign]
+    Trainer.train = train  # type: ignore[method-assign, assignment]
 
 
 def actions(editor: Editor, start: int) -> dict[str, Callable[[], None]]:
@@ -68,9 +68,9 @@ def actions(editor: Editor, start: int) -> dict[str, Callable[[], None]]:
 
 def resident(path: Path, model: str) -> tuple[int, int, int]:
     """Open a store; return this process's resident bytes, the edits, and the bytes of their blocks and keys."""
-    editor = Editor.load(path, model)
+    editor = Editor.from_pretrained(path, model)
     gc.collect()
-    edits, sites, config = len(editor.index), editor.router.bank.sites, editor.config
+    edits, sites, config = len(editor), editor.engine.router.bank.sites, editor.config
     width = sum(site.inputs + (config.answer_positions or 0) + site.outputs for site in sites)
     return psutil.Process().memory_info().rss, edits, 2 * config.rank * width * edits + 4 * editor.index.numbers
 
@@ -83,16 +83,16 @@ def alone(path: Path, model: str) -> tuple[int, int, int]:
 
 def opening(few: Path, many: Path, model: str) -> dict[str, Any]:
     """Time opening a store on a loaded model and reading its bytes; measure the memory that its edits add."""
-    editor = Editor.from_pretrained(model)
+    editor = Editor.create(model)
     editor.prepare()
-    loaded, tokenizer = editor.detach(), editor.tokenizer
+    loaded, tokenizer = editor.unload(), editor.tokenizer
     began = time.perf_counter()
     size = len(many.read_bytes())
     read = time.perf_counter() - began
     began, spent = time.perf_counter(), time.process_time()
     store = Store.open(many)
     listed = time.perf_counter() - began
-    Editor(loaded, tokenizer, store=store).detach()
+    Editor(loaded, tokenizer, store=store).unload()
     whole, spent = time.perf_counter() - began, time.process_time() - spent
     (small, _, little), (large, _, much) = alone(few, model), alone(many, model)
     return {
@@ -126,7 +126,7 @@ def main() -> None:
         for name in ("add", "replace", "remove"):
             result[name] = compare(large[name], small[name], given.rounds, warm=3)
             print(name, result[name], flush=True)
-        many.detach(), few.detach()
+        many.unload(), few.unload()
         del many, few, large, small
         result["opening"] = opening(Path(folder) / "few.melo", Path(folder) / "many.melo", given.model)
     write(result, given.out)

@@ -83,10 +83,10 @@ def main() -> None:
 
             result[name] = by_function(forward)
             print(name, result[name], flush=True)
-        editor.detach()
+        editor.unload()
     editor = Editor(*load(given))
     items = training_examples(editor, numbered_edits(given.edits, given.count))
-    trainer = Trainer(editor.router, editor.config)
+    trainer = Trainer(editor.engine.router, editor.config)
     trainer.train(items[:4])
     result["training"] = by_operator(lambda: trainer.train(items))
     write(result, given.out, **described(given))

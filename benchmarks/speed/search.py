@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 
-from meloedit.keys.names import SLOTS
-from meloedit.keys.similarity import Similarity
+from meloedit.keys.keys import MAX_WORDS, Keys, KeyShape
 from meloedit.paper.clusters import ClusterIndex
-from meloedit.routing.calibration import ASKED_SIZE
+from meloedit.routing.calibration import RELATION_SIZE
 from meloedit.routing.index import NeuronIndex
 
 from ..shared.options import option_parser, write
@@ -44,22 +43,23 @@ def unit(rows: int, size: int, seed: int) -> torch.Tensor:
     return torch.nn.functional.normalize(keys, dim=1)
 
 
-def named(rows: int, size: int, seed: int) -> torch.Tensor:
-    """Return keys shaped like the default mode's: ``size`` numbers of content, twelve words, three of them names."""
+def named(rows: int, size: int, seed: int) -> Keys:
+    """Return keys (rows,) like the default mode's: ``size`` numbers of content, twelve words, three of them names."""
     rng = torch.Generator().manual_seed(seed)
-    words = torch.zeros(rows, 2 * SLOTS)
-    words[:, :12] = torch.randint(1, WORDS, (rows, 12), generator=rng).float()
-    words[:, SLOTS : SLOTS + 3] = 1 / 3
-    return torch.cat([unit(rows, size, seed), unit(rows, ASKED_SIZE, seed + 1), words], 1)
+    codes, shares = torch.zeros(rows, MAX_WORDS, dtype=torch.int32), torch.zeros(rows, MAX_WORDS)
+    codes[:, :12] = torch.randint(1, WORDS, (rows, 12), generator=rng, dtype=torch.int32)
+    shares[:, :3] = 1 / 3
+    return Keys(unit(rows, size, seed), unit(rows, RELATION_SIZE, seed + 1), codes, shares)
 
 
 def against_bandwidth(size: int, rounds: int, queries: int, device: str) -> dict[str, Any]:
     """Search a table of four times the last-level cache; the pass reads the content part, which every search reads."""
     rows = 4 * last_level_cache() // (4 * size) + 1
-    index, table = NeuronIndex(Similarity(size, ASKED_SIZE), device), named(rows, size, 0).to(device)
-    index.add_all(range(rows), table[:, None], table[:, None][:, :0])
-    content = table[:, :size].contiguous()
-    del table
+    index, table = NeuronIndex(KeyShape(size, RELATION_SIZE), device), named(rows, size, 0).to(device)
+    one_each = Keys(*(part[:, None] for part in table))
+    index.add_all(range(rows), one_each, torch.zeros(rows, 1, dtype=torch.bool))
+    content = table.content.contiguous()
+    del table, one_each
     query = named(queries, size, 2).to(device)
     result = compare(lambda: index.search(query), lambda: content.sum(), rounds)
     return result | {"keys": rows, "numbers": size, "megabytes": round(4 * size * rows / 1e6), "queries": queries}
@@ -89,7 +89,7 @@ def released_loop(checkout: str, centres: torch.Tensor) -> Callable[[torch.Tenso
     database = names["VecDB"]({"init_radius": 1.0})
     for number, centre in enumerate(centres):
         database.add_cluster(centre, number, number)
-    return database.search_database  # type: ignore[no-any-return]
+    return database.search_database
 
 
 def against_loop(clusters: int, size: int, rounds: int, released: str | None) -> dict[str, Any]:

@@ -51,10 +51,10 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     args = parser.parse_args()
     rows = read_jsonl(args.edits, args.count)
-    editor = Editor.from_pretrained(args.model)
+    editor = Editor.create(args.model)
     items = training_examples(editor, [Edit(row["prompt"], row["target"]) for row in rows])
     config = editor.config
-    trainers = {cached: Trainer(editor.router, replace(config, prefix_cache=cached)) for cached in (True, False)}
+    trainers = {cached: Trainer(editor.engine.router, replace(config, prefix_cache=cached)) for cached in (True, False)}
     trainers[True].train(items[:8])  # warm up
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
     results: dict[bool, list[Trained]] = {True: [], False: []}
@@ -83,8 +83,8 @@ def main() -> None:
             "cpu_seconds_cached": round(seconds[True], 1),
             "cpu_seconds_whole_model": round(seconds[False], 1),
             "ratio": round(seconds[False] / seconds[True], 2),
-            "held_cached": sum(r.held for r in results[True]),
-            "held_whole_model": sum(r.held for r in results[False]),
+            "held_cached": sum(r.holds for r in results[True]),
+            "held_whole_model": sum(r.holds for r in results[False]),
             "loss_difference_first_step": max(
                 abs(a.losses[0] - b.losses[0]) for a, b in zip(results[True], results[False], strict=True)
             ),

@@ -14,7 +14,7 @@ import torch
 from ..backbones import open_backbone
 from ..backbones.batch import Example
 from ..backbones.contexts import frozen
-from ..engine.answering import greedy, said_in_batches
+from ..engine.answering import generate_in_batches, greedy
 from ..errors import EditError, MeloEditError
 from .settings import Settings, read_settings
 
@@ -119,7 +119,7 @@ class Method(ABC):
 
     def edit(self, edits: Sequence[Edit]) -> None:
         """Make edits in one call, at most ``settings.edits_per_call``."""
-        named = [self.backbone.named(edit) for edit in edits]
+        named = [self.backbone.as_written(edit) for edit in edits]
         self._edit(named)
         self.edits |= {edit.id: edit for edit in named}
 
@@ -180,7 +180,7 @@ class Method(ABC):
         """Answer prompts by ``generate`` with these settings."""
         settings = greedy(self.backbone) | dict(settings)
         answers: dict[int, MethodAnswer] = {}
-        batches = said_in_batches(self.backbone, self.encode(prompts), batch_size, settings, self.around_generate)
+        batches = generate_in_batches(self.backbone, self.encode(prompts), batch_size, settings, self.around_generate)
         for part, texts in batches:
             for i, (text, _), route in zip(part, texts, self.last_routes(part), strict=True):
                 answers[i] = MethodAnswer(self.finish(text, route), route)
@@ -262,7 +262,7 @@ class Method(ABC):
             noted: what ``checkpoint`` returned.
             edits: the edits made until then, in their order.
         """
-        self.edits = {edit.id: self.backbone.named(edit) for edit in edits}
+        self.edits = {edit.id: self.backbone.as_written(edit) for edit in edits}
 
     def close(self) -> None:
         """Take the method off the model, which is then as it was given."""

@@ -7,11 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...config import MeloConfig
+from ...backbones.locations import locate
+from ...config import MeloConfig, raise_max_rank
 from ...editor import Editor
 from ...errors import MeloEditError
 from ...files import make_folder
-from ...store.store import Store
+from ...paper.config import PaperConfig
+from ...paper.mode import locate_published
+from ...store import Store
 from ..base import Method, MethodAnswer, Size
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ class MeloSettings:
     @property
     def edits_per_call(self) -> int:
         """How many edits the method gets at once: as many as share a block in paper mode, or else train in a batch."""
-        return self.config.edits_per_block if self.config.mode == "paper" else self.config.train_batch_size
+        config = self.config
+        return config.edits_per_block if isinstance(config, PaperConfig) else config.train_batch_size
 
 
 class Melo(Method):
@@ -50,7 +54,11 @@ class Melo(Method):
 
     def check(self) -> None:
         """Raise a ModelError if the settings do not fit the model."""
-        self.backbone.locate(self.backbone.configure(self.settings.config))
+        config = self.settings.config.for_family(self.backbone.defaults, type(self.model).__name__)
+        if isinstance(config, PaperConfig):
+            locate_published(self.backbone, config)
+        else:
+            locate(self.backbone, config)
 
     @property
     def editor(self) -> Editor:
@@ -71,13 +79,12 @@ class Melo(Method):
         try:
             values = dict(given)
             if cls.paper:
-                return MeloSettings(MeloConfig.paper(values.pop("preset", None), **values))
-            if values.get("mode") == "paper" or values.get("preset"):
+                preset = values.pop("preset", None)
+                config = PaperConfig.from_dict(values) if preset is None else PaperConfig.from_preset(preset, **values)
+                return MeloSettings(config)
+            if values.get("mode") == PaperConfig.mode or values.get("preset"):
                 raise MeloEditError("paper mode is the method melo-paper")
-            rank = values.get("rank")
-            if isinstance(rank, int):  # a rank above the largest that training tries raises that limit, too
-                values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
-            return MeloSettings(MeloConfig.from_dict(values))
+            return MeloSettings(MeloConfig.from_dict(raise_max_rank(values)))
         except (MeloEditError, TypeError) as error:
             raise MeloEditError(f"method {cls.name}: {error}") from None
 
@@ -112,12 +119,12 @@ class Melo(Method):
         """Give the router the lengths of the prompts, if their answers follow them in one sequence."""
         if not self.backbone.answer_follows_prompt:
             return nullcontext()
-        return self.editor.routing([len(example.prompt) for example in examples])
+        return self.editor.prompt_lengths([len(example.prompt) for example in examples])
 
     def size(self) -> Size:
         """Return the size of all blocks and keys, as stored."""
         stored = self.editor.edits()
-        sites, keys = self.editor.router.bank.sites, self.editor.index
+        sites, keys = self.editor.engine.router.bank.sites, self.editor.index
         blocks = {item.holder: item.rank for item in stored}
         positions = self.editor.config.answer_positions or 0
         numbers = sum(rank * sum(site.inputs + positions + site.outputs for site in sites) for rank in blocks.values())
@@ -136,7 +143,7 @@ class Melo(Method):
         if self.folder is None:
             raise MeloEditError("a method without a folder keeps no state: give it one")
         if self._editor is not None:
-            self._editor.detach()
+            self._editor.unload()
         self._editor = Editor(self.model, self.backbone.tokenizer, store=Store.open(self.folder / STORE))
         if self.editor.store.revision != noted["revision"]:
             self.editor.rollback(noted["revision"])
@@ -146,7 +153,7 @@ class Melo(Method):
     def close(self) -> None:
         """Take every hook off the model."""
         if self._editor is not None:
-            self._editor.detach()
+            self._editor.unload()
 
 
 class MeloPaper(Melo):
