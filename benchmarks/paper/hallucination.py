@@ -210,12 +210,8 @@ def main() -> None:
         rows += web_rows(editor, texts)
         if not given.as_edited:
             random.Random(given.seed).shuffle(rows)
-        scored = score(
-            editor,
-            rows,
-            config.edits_per_block if given.as_edited and isinstance(config, PaperConfig) else given.batch,
-            bar,
-        )
+        size = config.edits_per_block if given.as_edited and isinstance(config, PaperConfig) else given.batch
+        scored = score(editor, rows, size, bar)
         sets = {name: [item for item in scored if item.row.name == name] for name in ("edits", "accurate", "web")}
         result = {
             "task": "perplexity of targets after edits: corrected sentences, accurate ones, web text",
