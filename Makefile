@@ -38,14 +38,14 @@ BENCH ?= build/bench
 EDITS ?=
 
 bench: $(READY)
-	@$(BIN)/python benchmarks/search.py --out $(BENCH)/search.json
-	@$(BIN)/python benchmarks/growth.py --out $(BENCH)/growth.json
-	@$(BIN)/python benchmarks/answering.py --out $(BENCH)/answering.json
-	@$(BIN)/python benchmarks/adapters.py --out $(BENCH)/adapters.json
+	@$(BIN)/python -m benchmarks.speed.search --out $(BENCH)/search.json
+	@$(BIN)/python -m benchmarks.speed.growth --out $(BENCH)/growth.json
+	@$(BIN)/python -m benchmarks.speed.answering --out $(BENCH)/answering.json
+	@$(BIN)/python -m benchmarks.speed.adapters --out $(BENCH)/adapters.json
 	@if [ -n "$(EDITS)" ]; then \
-	$(BIN)/python benchmarks/editing.py --edits $(EDITS) --out $(BENCH)/editing.json && \
-	$(BIN)/python benchmarks/profiled.py --edits $(EDITS) --out $(BENCH)/profiled.json && \
-	$(BIN)/python benchmarks/blocks.py --edits $(EDITS) --out $(BENCH)/blocks.json; \
+	$(BIN)/python -m benchmarks.speed.editing --edits $(EDITS) --out $(BENCH)/editing.json && \
+	$(BIN)/python -m benchmarks.speed.profiled --edits $(EDITS) --out $(BENCH)/profiled.json && \
+	$(BIN)/python -m benchmarks.quality.blocks --edits $(EDITS) --out $(BENCH)/blocks.json; \
 	else echo "editing is not measured: name a file of edits, make bench EDITS=FILE"; fi
 
 lint: $(READY)

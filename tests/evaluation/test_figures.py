@@ -14,7 +14,7 @@ from meloedit.evaluation.metrics.scores import by_edit, figures
 from meloedit.evaluation.run.costs import editing_speed
 from meloedit.evaluation.run.observe import _answer, answered, compared
 from meloedit.evaluation.run.prompts import Ask
-from meloedit.methods.base import Said
+from meloedit.methods.base import MethodAnswer
 from meloedit.results import Route
 
 BLANK = {"k": 0, "prompt": "?", "wanted": "a", "answer": None, "base": None, "right": None, "route": None}
@@ -128,7 +128,7 @@ def test_an_answer_cut_to_a_line_is_held_to_the_first_line_of_the_unedited_model
     fired = Route("a", 0.1, 0.5, "a", "fired")
     for route, right in ((fired, True), (None, False)):
         made = {"base": "Lima\nand more"}
-        _answer(made, Ask("far", 0, 0, "?"), Said("Lima", route), cutting)
+        _answer(made, Ask("far", 0, 0, "?"), MethodAnswer("Lima", route), cutting)
         assert made["right"] is right and made["base"] == "Lima\nand more"
 
 

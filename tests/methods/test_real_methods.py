@@ -41,7 +41,7 @@ def test_retrieval_finds_rephrasings_and_its_facts_can_be_removed(loaded):
 def test_grace_holds_its_edit_and_leaves_the_rest_as_it_was(loaded):
     grace = method_class("grace")(*loaded, {"n_iter": 40, "replacement": "replace_last", "eps": 1.0})
     try:
-        target = grace.rows(FACTS[1:])[0].target
+        target = grace.examples(FACTS[1:])[0].target
         before = [logits.clone() for logits in grace.logits([*FAR], [[1, 1]] * 2)]
         grace.edit(FACTS[1:])
         assert grace.logits([FACTS[1].prompt], [target])[0][0].argmax() == target[0]

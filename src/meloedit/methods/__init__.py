@@ -1,4 +1,18 @@
-"""Editing methods behind one protocol: the two modes of this package and its rivals."""
+"""Editing methods behind one protocol: the two modes of this package and the rivals that they are compared with.
+
+A method takes a model, makes edits in it, answers prompts, and gives the model back unedited; ``base.Method`` is the
+protocol, and ``meloedit eval`` scores whatever follows it. The rooms: ``memory`` keeps edits beside the model and
+chooses one per prompt, ``weights`` changes weights for all prompts, ``in_context`` writes edits into the prompt.
+
+To add a method:
+
+1. Write a subclass of ``base.Method`` in the room that fits: at least ``_edit``, ``_reset`` and ``size``, and
+   ``_remove`` if single edits can be removed. Its settings are a subclass of ``settings.Settings``.
+2. Write ``checkpoint`` and ``restore``, so that an interrupted evaluation can go on; ``checkpoint.py`` stores tensors.
+3. Add a line to ``METHODS`` below, and quick settings to ``QUICK`` in ``tests/methods/test_methods.py``: its
+   tests of the protocol then run on the method.
+4. Describe it and its defaults in the table of rivals in ``docs/evaluation.md``.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +33,7 @@ METHODS = {
     "rag": ("in_context.rag", "Rag"),
     "none": ("none", "Unedited"),
 }
-"""Each method's name, and the module and the class behind it; imported once it is asked for."""
+"""Each method's name, and the module and the class behind it, which are imported on first use."""
 
 
 def method_class(name: str) -> type[Method]:
@@ -30,6 +44,6 @@ def method_class(name: str) -> type[Method]:
     """
     if name not in METHODS:
         raise MeloEditError(f"no method {name!r}; there are: {', '.join(METHODS)}")
-    module, attribute = METHODS[name]
-    found: type[Method] = getattr(import_module(f".{module}", __name__), attribute)
-    return found
+    module, class_name = METHODS[name]
+    method: type[Method] = getattr(import_module(f".{module}", __name__), class_name)
+    return method

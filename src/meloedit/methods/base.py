@@ -1,26 +1,25 @@
-"""What an editing method must do to be scored: edit a batch, answer, give logits, remove where it can, say its size."""
+"""The protocol of an editing method: make edits, answer prompts, remove edits, report their size, save the state."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from ..backbones import open_backbone
 from ..backbones.batch import Example
-from ..backbones.contexts import frozen, run_once
-from ..engine.answering import greedy, said_in_batches
+from ..backbones.contexts import frozen
+from ..engine.answering import generate_in_batches, greedy
 from ..errors import EditError, MeloEditError
+from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..backbones.batch import Batch, Encoded
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Said:
-    """An answer, and how its prompt was routed by a method that routes."""
+class MethodAnswer:
+    """An answer, and the route of its prompt if the method routes."""
 
     text: str
     route: Route | None = None
@@ -39,60 +38,30 @@ class Said:
 
 @dataclass(frozen=True)
 class Size:
-    """What edits add to a model: numbers that are stored, and their bytes."""
+    """What edits add to a model: how many numbers are stored, and their bytes."""
 
     parameters: int
     nbytes: int
 
 
-@dataclass(frozen=True)
-class Settings:
-    """A method's settings; each method has its own subclass.
-
-    Attributes:
-        together: how many edits it is given at once.
-        seed: what its random numbers depend on.
-    """
-
-    free: ClassVar[tuple[str, ...]] = ("seed",)
-    """Numbers that need not be positive."""
-    fixed: ClassVar[tuple[str, ...]] = ()
-    """Settings that a method has but that cannot be chosen."""
-    together: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            whole = isinstance(item.default, int) and not isinstance(item.default, bool)
-            if whole and (not isinstance(value, int) or isinstance(value, bool)):
-                raise MeloEditError(f"{item.name} must be a whole number, not {value!r}")
-            if isinstance(item.default, bool) and not isinstance(value, bool):
-                raise MeloEditError(f"{item.name} must be true or false, not {value!r}")
-            if isinstance(item.default, float) and (not isinstance(value, (int, float)) or isinstance(value, bool)):
-                raise MeloEditError(f"{item.name} must be a number, not {value!r}")
-            if isinstance(item.default, str) and not isinstance(value, str):
-                raise MeloEditError(f"{item.name} must be a text, not {value!r}")
-            number = whole or isinstance(item.default, float)
-            if number and not (-math.inf < value < math.inf and (value > 0 or item.name in self.free)):
-                raise MeloEditError(f"{item.name} must be positive and finite, not {value!r}")
-
-
 class Method(ABC):
-    """One way to edit a model. It owns the model it is given until ``close``, which gives the model back unedited.
+    """One way to edit a model. **It changes the model in place** until ``close`` gives it back unedited.
+
+    A subclass implements ``_edit``, ``_reset`` and ``size``, and whatever else of this class does not fit it.
 
     Args:
         model: the model.
         tokenizer: its tokenizer.
         settings: values that differ from the defaults of ``Settings``.
-        folder: where its state is kept between ``checkpoint`` and ``restore``.
+        folder: where ``checkpoint`` writes its state; ``None`` for a method that is never restored.
 
     Attributes:
-        name: by which it is asked for.
-        Settings: its settings.
+        name: the method's key in ``METHODS``.
+        Settings: the class of its settings.
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
         unfit: kinds of task that it cannot serve, each with the reason.
+        edits: the edits so far, by id.
 
     Raises:
         MeloEditError: if a setting is unknown or does not fit the model.
@@ -119,42 +88,44 @@ class Method(ABC):
 
     @classmethod
     def read_settings(cls, given: Mapping[str, Any]) -> Any:
-        """Return settings, the defaults where nothing is given.
+        """Return the method's settings, with its defaults for those that are not given.
 
         Raises:
             MeloEditError: if there is no such setting, or its value is of the wrong kind.
         """
-        known = [item.name for item in dataclasses.fields(cls.Settings)]
-        if unknown := sorted(set(given) - set(known)):
-            free = ", ".join(name for name in known if name not in cls.Settings.fixed)
-            raise MeloEditError(f"method {cls.name} has no setting {unknown[0]!r}; it has: {free}")
-        try:
-            return cls.Settings(**given)
-        except MeloEditError as error:
-            raise MeloEditError(f"method {cls.name}: {error}") from None
+        return read_settings(cls.name, cls.Settings, given)
 
     @classmethod
     def check_task(cls, task: str, kind: str) -> None:
-        """Raise a MeloEditError if the method cannot serve a task of this kind."""
+        """Raise a MeloEditError if the method cannot serve a task of this kind, so that no run starts in vain."""
         if kind in cls.unfit:
             raise MeloEditError(f"method {cls.name} cannot serve task {task}: {cls.unfit[kind]}")
 
     def check(self) -> None:  # noqa: B027
-        """Raise a MeloEditError if the settings do not fit the model, where that was not found out already."""
+        """Raise a MeloEditError if the settings do not fit the model.
+
+        An evaluation calls this before any work. Methods that check everything when they are created need not
+        override it.
+        """
 
     # -- editing
 
+    def prepare(self, documents: Sequence[str]) -> None:  # noqa: B027
+        """Do what comes before the first edit, such as calibrating.
+
+        Args:
+            documents: unlabelled texts like the task's prompts, which no edit should answer; empty if it has none.
+        """
+
     def edit(self, edits: Sequence[Edit]) -> None:
-        """Make edits, given at once."""
-        named = [self.backbone.named(edit) for edit in edits]
+        """Make edits in one call, at most ``settings.edits_per_call``."""
+        named = [self.backbone.as_written(edit) for edit in edits]
         self._edit(named)
         self.edits |= {edit.id: edit for edit in named}
 
-    def prepare(self, documents: Sequence[str]) -> None:  # noqa: B027
-        """Do what comes before the first edit; ``documents`` are texts that no edit should answer, if there are any."""
-
     @abstractmethod
-    def _edit(self, edits: Sequence[Edit]) -> None: ...
+    def _edit(self, edits: Sequence[Edit]) -> None:
+        """Make edits so that ``answer`` gives their targets; ``edit`` adds them to ``self.edits`` afterwards."""
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove edits.
@@ -170,15 +141,17 @@ class Method(ABC):
         self.edits = {name: edit for name, edit in self.edits.items() if name not in ids}
 
     def _remove(self, ids: Sequence[str]) -> None:
+        """Remove edits that exist; needed only by a class with ``removes = True``."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Forget all edits: the model is as it was given."""
+        """Remove all edits: the model answers as it did before the first."""
         self._reset()
         self.edits = {}
 
     @abstractmethod
-    def _reset(self) -> None: ...
+    def _reset(self) -> None:
+        """Bring the unedited model back, bit for bit; edits may follow. Must work without any edit, too."""
 
     # -- answering
 
@@ -189,121 +162,108 @@ class Method(ABC):
         batch_size: int = 32,
         progress: Progress | None = None,
         **kwargs: Any,
-    ) -> list[Said]:
-        """Answer prompts greedily, until the model stops by itself or has said ``max_new_tokens``.
+    ) -> list[MethodAnswer]:
+        """Answer prompts greedily, until the model stops by itself or has written ``max_new_tokens`` tokens.
 
         Args:
             prompts: the prompts.
             max_new_tokens: most tokens of an answer.
             batch_size: prompts per call of ``generate``.
-            progress: told how many prompts are done.
+            progress: called with ``"asking"``, the number of finished prompts, and that of all.
             kwargs: passed to ``generate``.
         """
-        encoded = self.encode(prompts)
-        settings = greedy(self.backbone) | {"max_new_tokens": max_new_tokens} | kwargs
-        said: dict[int, Said] = {}
-        for part, answers in said_in_batches(self.backbone, encoded, batch_size, settings, self.answering):
-            for i, (text, _), route in zip(part, answers, self.routed(part), strict=True):
-                said[i] = Said(self.finish(text, route), route)
+        return self._answer(prompts, batch_size, progress, {"max_new_tokens": max_new_tokens} | kwargs)
+
+    def _answer(
+        self, prompts: Sequence[Prompt], batch_size: int, progress: Progress | None, settings: Mapping[str, Any]
+    ) -> list[MethodAnswer]:
+        """Answer prompts by ``generate`` with these settings."""
+        settings = greedy(self.backbone) | dict(settings)
+        answers: dict[int, MethodAnswer] = {}
+        batches = generate_in_batches(self.backbone, self.encode(prompts), batch_size, settings, self.around_generate)
+        for part, texts in batches:
+            for i, (text, _), route in zip(part, texts, self.last_routes(part), strict=True):
+                answers[i] = MethodAnswer(self.finish(text, route), route)
             if progress:
-                progress("asking", len(said), len(prompts))
-        return [said[i] for i in range(len(prompts))]
+                progress("asking", len(answers), len(prompts))
+        return [answers[i] for i in range(len(prompts))]
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Encoded]:
-        """Return prompts as tokens, as the method has the model read them."""
+        """Return prompts as the tokens that the model reads; a method may write something before a prompt."""
         return [self.backbone.encode(prompt) for prompt in prompts]
 
-    def answering(self, batch: Batch) -> AbstractContextManager[object]:
-        """Surround the call of ``generate`` on a batch."""
+    def examples(self, edits: Sequence[Edit]) -> list[Example]:
+        """Return the examples of edits: each wording with the target's tokens and the token that ends it."""
+        pairs = [(self.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
+        return [Example.of(encoded, self.backbone.encode_target(target, encoded)) for encoded, target in pairs]
+
+    def around_generate(self, batch: Batch) -> AbstractContextManager[object]:
+        """Return a context for the call of ``generate`` on a batch, such as one that tells hooks where prompts end."""
         return nullcontext()
 
-    def routed(self, part: Sequence[int]) -> list[Route | None]:
-        """Return how the prompts of the last call were routed, of which these are the numbers in ``encode``."""
-        return [None] * len(part)
+    def around_forward(self, examples: Sequence[Example]) -> AbstractContextManager[object]:
+        """Return a context for a plain forward call on prompts with their targets, padded on the right."""
+        return nullcontext()
+
+    def last_routes(self, indices: Sequence[int]) -> list[Route | None]:
+        """Return the routes of the last call of the model.
+
+        Args:
+            indices: the positions that its prompts had in the last call of ``encode``.
+        """
+        return [None] * len(indices)
 
     def finish(self, text: str, route: Route | None) -> str:
-        """Return the answer that a generated text holds, of a prompt that was routed like this.
+        """Return the answer in a generated text, such as its first line.
 
-        Where the answer is to be the unedited model's, this is done to that one too before the two are compared.
+        An evaluation also calls this on the unedited model's text before it compares the two, with the edited
+        model's route.
         """
         return text
 
     def logits(self, prompts: Sequence[Prompt], targets: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Return per prompt the logits (T, vocabulary) that predict the T tokens of its target, in one batch.
+        """Return per prompt the logits (T, vocabulary) that predict its target's T tokens, in one batch.
 
-        How a prompt is routed depends on the prompt alone, as in ``answer``.
+        The prompt alone decides the route, as in ``answer``.
         """
-        rows = [Example.of(encoded, target) for encoded, target in zip(self.encode(prompts), targets, strict=True)]
-        with torch.no_grad(), frozen(self.model), self.reading(rows):
-            return self.backbone.target_logits(rows)
+        pairs = zip(self.encode(prompts), targets, strict=True)
+        examples = [Example.of(encoded, target) for encoded, target in pairs]
+        with torch.no_grad(), frozen(self.model), self.around_forward(examples):
+            return self.backbone.target_logits(examples)
 
     def route(self, prompts: Sequence[Prompt], batch_size: int = 32) -> list[Route | None]:
-        """Return how prompts are routed, without answers."""
+        """Return how prompts are routed, without generating answers."""
         routes: dict[int, Route | None] = {}
         order = sorted(range(len(prompts)), key=lambda i: len(str(prompts[i])))
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             self.logits([prompts[i] for i in part], [[0]] * len(part))
-            routes |= dict(zip(part, self.routed(range(len(part))), strict=True))
+            routes |= dict(zip(part, self.last_routes(range(len(part))), strict=True))
         return [routes[i] for i in range(len(prompts))]
 
-    def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
-        """Tell hooks where the prompts of the rows end, for plain calls of the model."""
-        return nullcontext()
-
-    # -- what it is and keeps
+    # -- size and state
 
     @abstractmethod
     def size(self) -> Size:
-        """Return what the edits made so far take, calibration and the like left out."""
+        """Return the size of all edits so far, without calibration and the like."""
 
     def blocks(self) -> dict[str, Any]:
-        """Return what carries each edit: two edits of one block are answered by the same weights."""
+        """Return what carries each edit, by id: edits with equal values are answered by the same weights."""
         return {name: name for name in self.edits}
 
     def checkpoint(self) -> dict[str, Any]:
-        """Write the state to ``folder``; return what ``restore`` needs to find it again."""
+        """Write the state to ``folder``; return JSON-ready values from which ``restore`` finds it."""
         return {}
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back the state of a checkpoint, at which ``edits`` were made."""
-        self.edits = {edit.id: self.backbone.named(edit) for edit in edits}
+        """Bring back the state of a checkpoint, whatever happened since.
+
+        Args:
+            noted: what ``checkpoint`` returned.
+            edits: the edits made until then, in their order.
+        """
+        self.edits = {edit.id: self.backbone.as_written(edit) for edit in edits}
 
     def close(self) -> None:
-        """Give the model back as it was."""
+        """Take the method off the model, which is then as it was given."""
         self.reset()
-
-    # -- for subclasses
-
-    def rows(self, edits: Sequence[Edit]) -> list[Example]:
-        """Return the tokens of edits: the prompt in each wording, and the target with the token that ends it."""
-        pairs = [(self.backbone.encode(prompt), edit.target) for edit in edits for prompt in edit.prompts]
-        return [Example.of(encoded, self.backbone.encode_target(target, encoded)) for encoded, target in pairs]
-
-    def below_once(self, name: str) -> AbstractContextManager[None]:
-        """Run the layers below the one that a module is in once for many passes over the same rows."""
-        stack, at = self.backbone.place_of(name)
-        stacks = [layers for _, layers in self.backbone.stacks[: stack + 1]]
-        return run_once([layer for layers in stacks[:-1] for layer in layers] + list(stacks[-1][:at]))
-
-    def loss(self, rows: Sequence[Example]) -> Tensor:
-        """Return the mean over rows of the mean cross-entropy of the row's target tokens, in nats."""
-        losses = [
-            torch.nn.functional.cross_entropy(logits.float(), torch.tensor(row.target, device=logits.device))
-            for logits, row in zip(self.backbone.target_logits(rows), rows, strict=True)
-        ]
-        return torch.stack(losses).mean()
-
-
-@contextmanager
-def only_trains(model: PreTrainedModel, weights: Sequence[Tensor]) -> Iterator[None]:
-    """Let gradients reach these weights alone, without dropout in the base model."""
-    with frozen(model), torch.enable_grad():
-        for weight in weights:
-            weight.requires_grad_(True)
-        try:
-            yield
-        finally:
-            for weight in weights:
-                weight.requires_grad_(False)
-                weight.grad = None

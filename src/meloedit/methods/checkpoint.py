@@ -1,6 +1,7 @@
-"""A method's tensors in a file: safetensors, written whole or not at all, a new file each time.
+"""The state of a method in a safetensors file, for ``Method.checkpoint`` and ``Method.restore``.
 
-The file before the newest stays: what was noted may still name it.
+Each checkpoint is a new file, which is never there in part. The two newest files stay, since an evaluation that was
+interrupted between a checkpoint and its own note of it still needs the older one.
 """
 
 from __future__ import annotations
@@ -19,10 +20,19 @@ FILES = "state-*.safetensors"
 
 
 def write_state(folder: Path | None, tensors: Mapping[str, Tensor], number: int) -> dict[str, Any]:
-    """Write tensors into a method's folder, beside those of an earlier number; return what is to be noted of them."""
+    """Write tensors into a method's folder; return what ``read_state`` needs to read them.
+
+    Args:
+        folder: the method's folder.
+        tensors: the state.
+        number: a number that grows from checkpoint to checkpoint.
+
+    Raises:
+        MeloEditError: if there is no folder, or the file cannot be written.
+    """
     from safetensors.torch import save
 
-    folder = make_folder(_given(folder))
+    folder = make_folder(_required(folder))
     path = folder / f"state-{number:06d}.safetensors"
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
     for old in sorted(folder.glob(FILES))[:-2]:
@@ -31,15 +41,19 @@ def write_state(folder: Path | None, tensors: Mapping[str, Tensor], number: int)
 
 
 def read_state(folder: Path | None, noted: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read the tensors that were noted, and remove all others.
+    """Read the tensors of a checkpoint, and delete the files of all others.
+
+    Args:
+        folder: the method's folder.
+        noted: what ``write_state`` returned.
 
     Raises:
-        MeloEditError: if they are not there or damaged.
+        MeloEditError: if there is no folder, or the file is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = _given(folder) / str(noted["file"])
+    path = _required(folder) / str(noted["file"])
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -50,7 +64,7 @@ def read_state(folder: Path | None, noted: Mapping[str, Any]) -> dict[str, Tenso
     return tensors
 
 
-def _given(folder: Path | None) -> Path:
+def _required(folder: Path | None) -> Path:
     if folder is None:
         raise MeloEditError("a method without a folder keeps no state: give it one")
     return folder

@@ -1,4 +1,4 @@
-"""The unedited model: what every change is measured against."""
+"""The unedited model, which every method is compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Unedited(Method):
-    """Takes edits and does nothing with them."""
+    """Accepts edits and ignores them."""
 
     name = "none"
     removes = True
@@ -27,5 +27,5 @@ class Unedited(Method):
         pass
 
     def size(self) -> Size:
-        """Return nothing."""
+        """Return zero."""
         return Size(0, 0)

@@ -194,7 +194,7 @@ class EncoderFinder(_TableFinder):
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
         """Return vectors of unit length."""
         texts = [prompt_text(prompt) for prompt in prompts]
-        return kept(["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.embed(texts))
+        return kept(["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.encoder.embed(texts))
 
     def distances(self, keys: Tensor) -> Tensor:
         """Return sqrt(2 - 2 cos)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from .prompts import Ask, reference_ids, target_ids
 
 if TYPE_CHECKING:
-    from ...methods.base import Method, Said
+    from ...methods.base import Method, MethodAnswer
 
 Observation = dict[str, Any]
 AT_ONCE = 8
@@ -69,7 +69,7 @@ def _blank(ask: Ask, said: str | None) -> Observation:
     return row | {"agreed": None, "nll": None, "tokens": None, "kind": ask.kind}
 
 
-def _answer(row: Observation, ask: Ask, answer: Said, method: Method) -> None:
+def _answer(row: Observation, ask: Ask, answer: MethodAnswer, method: Method) -> None:
     row["answer"] = answer.text
     if ask.answers:
         row["right"] = answered(answer.text, ask.answers)

@@ -18,7 +18,7 @@ def provenance() -> dict[str, Any]:
 
     here = Path(__file__).parent
     git = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    own = here.parents[2] / "pyproject.toml"  # a package that was installed stands in somebody else's repository
+    own = here.parents[3] / "pyproject.toml"  # a package that was installed stands in somebody else's repository
     return {
         "meloedit": __version__,
         "commit": git.stdout.strip() or None if own.is_file() else None,

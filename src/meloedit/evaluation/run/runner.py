@@ -195,7 +195,7 @@ class Runner:
             method.prepare(self.task.documents)
         rows: list[Observation] = []
         growth = self.growth.setdefault(method.name, [])
-        for start, stop in self._parts(method.settings.together):
+        for start, stop in self._parts(method.settings.edits_per_call):
             if stop > progressed.done:
                 began, processor = time.perf_counter(), time.process_time()
                 method.edit(edits[start:stop])

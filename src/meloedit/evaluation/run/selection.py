@@ -67,7 +67,7 @@ def choose(
 def _tokens(base: Method, item: Item) -> int | None:
     """Return how many tokens an edit's target has; ``None`` if the model cannot write or read the edit."""
     try:
-        return len(base.rows([item.edit])[0].target)
+        return len(base.examples([item.edit])[0].target)
     except EditError:
         return None
 

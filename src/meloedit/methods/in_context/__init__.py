@@ -1,1 +1,1 @@
-"""Rivals that put the edit into the prompt."""
+"""Rivals that write edits into the prompt, for the unchanged model to read."""

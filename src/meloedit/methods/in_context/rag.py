@@ -1,7 +1,7 @@
-"""Retrieval: the edits nearest to a prompt are written before it, and the model reads them.
+"""Retrieval (RAG): the edits nearest to a prompt are written before it, and the unchanged model reads them.
 
-The retriever is an encoder: the mean over its last states, at unit length, compared by cosine. The answer is the first
-line that the model writes, since nothing else has taught it to stop there.
+The retriever compares unit vectors of a text encoder by cosine. The answer is the first line that the model writes:
+no training has taught it to stop after the answer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...backbones.loading import ENCODER, encoder_folder, why_not_loaded
+from ...backbones.loading import ENCODER
 from ...edit import prompt_text
 from ...errors import EditError, MeloEditError
 from ...results import Route
-from ..base import Method, Settings, Size
+from ..base import Method, Size
+from ..settings import Settings
+from .text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from ...backbones.batch import Encoded
@@ -34,13 +36,13 @@ class RagSettings(Settings):
     Attributes:
         encoder: ``minilm``, a folder or a hub name of an encoder.
         top: how many edits are written before a prompt.
-        min_similarity: cosine below which an edit is left out; a prompt with none is asked as it is.
-        fact: how an edit is written, with ``{prompt}`` and ``{target}``.
-        form: how facts and prompt are put together, with ``{facts}`` and ``{prompt}``.
+        min_similarity: cosine below which an edit is left out; a prompt without any edit stays as it is.
+        fact: template of an edit, with ``{prompt}`` and ``{target}``.
+        form: template of the whole prompt, with ``{facts}`` and ``{prompt}``.
     """
 
-    free = ("seed", "min_similarity")
-    together: int = 64
+    any_sign = ("seed", "min_similarity")
+    edits_per_call: int = 64
     encoder: str = ENCODER
     top: int = 1
     min_similarity: float = 0.0
@@ -56,18 +58,18 @@ class RagSettings(Settings):
                 raise MeloEditError(f"{name} must contain {' and '.join(parts)}, not {getattr(self, name)!r}")
 
 
-def _filled(form: str, **texts: str) -> str:
-    """Return a form with its parts filled in, in one pass: what is filled in may hold braces."""
-    return re.sub("{(" + "|".join(texts) + ")}", lambda part: texts[part[1]], form)
+def _filled(template: str, **texts: str) -> str:
+    """Return a template with its parts filled in, in one pass, since the texts may contain braces."""
+    return re.sub("{(" + "|".join(texts) + ")}", lambda part: texts[part[1]], template)
 
 
 def chord(cosine: Tensor) -> Tensor:
-    """Return the distance |u - v| = sqrt(2 - 2 cos) of unit vectors."""
-    return (2 - 2 * cosine).clamp(min=0).sqrt()  # rounding can make a cosine more than one
+    """Return the distance |u - v| = sqrt(2 - 2 cos) of unit vectors from their cosine."""
+    return (2 - 2 * cosine).clamp(min=0).sqrt()  # rounding can make a cosine larger than 1
 
 
 class Rag(Method):
-    """Puts retrieved edits into the prompt; the model itself is not changed."""
+    """Writes retrieved edits before the prompt; the model is not changed."""
 
     name = "rag"
     Settings = RagSettings
@@ -79,68 +81,45 @@ class Rag(Method):
         super().__init__(*args, **kwargs)
         if self.backbone.documents:
             raise MeloEditError(f"method rag cannot serve {type(self.model).__name__}: {self.unfit['document']}")
-        from transformers import AutoModel, AutoTokenizer
-
-        name = str(encoder_folder()) if self.settings.encoder == ENCODER else self.settings.encoder
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
-            self._encoder: Any = AutoModel.from_pretrained(name).eval().to(self.backbone.device)
-        except (OSError, ValueError) as error:
-            raise MeloEditError(
-                f"method rag: cannot load the encoder {name!r} ({why_not_loaded(name, error)}); "
-                f"give encoder a folder, a hub name, or {ENCODER!r}"
-            ) from None
+        self.encoder = TextEncoder(self.settings.encoder, self.backbone.device)
         self._routes: list[Route | None] = []
-        self._keys = torch.zeros(0, self._encoder.config.hidden_size, device=self._encoder.device)
-        self._owners: list[str] = []  # the edit of each key
+        self._keys = torch.zeros(0, self.encoder.size, device=self.encoder.device)
+        self._edit_ids: list[str] = []  # the edit of each key
         self._facts: dict[str, str] = {}
-
-    @torch.no_grad()
-    def embed(self, texts: Sequence[str]) -> Tensor:
-        """Return the vectors (n, d) of texts, of unit length."""
-        parts = []
-        for start in range(0, len(texts), 64):
-            inputs = self._tokenizer(
-                list(texts[start : start + 64]), padding=True, truncation=True, max_length=256, return_tensors="pt"
-            ).to(self._encoder.device)
-            states = self._encoder(**inputs).last_hidden_state
-            mask = inputs["attention_mask"][..., None]
-            parts.append((states * mask).sum(1) / mask.sum(1))
-        return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         wordings = [(edit.id, prompt_text(prompt)) for edit in edits for prompt in edit.prompts]
-        self._keys = torch.cat([self._keys, self.embed([text for _, text in wordings])])
-        self._owners += [name for name, _ in wordings]
+        self._keys = torch.cat([self._keys, self.encoder.embed([text for _, text in wordings])])
+        self._edit_ids += [name for name, _ in wordings]
         self._facts |= {
             edit.id: _filled(self.settings.fact, prompt=prompt_text(edit.prompt).strip(), target=edit.target.strip())
             for edit in edits
         }
 
     def _remove(self, ids: Sequence[str]) -> None:
-        kept = [i for i, name in enumerate(self._owners) if name not in ids]
-        self._keys, self._owners = self._keys[kept], [self._owners[i] for i in kept]
+        rest = [i for i, name in enumerate(self._edit_ids) if name not in ids]
+        self._keys, self._edit_ids = self._keys[rest], [self._edit_ids[i] for i in rest]
         self._facts = {name: fact for name, fact in self._facts.items() if name not in ids}
 
     def _reset(self) -> None:
-        self._keys, self._owners, self._facts = self._keys[:0], [], {}
+        self._keys, self._edit_ids, self._facts = self._keys[:0], [], {}
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Encoded]:
-        """Write the nearest facts before each prompt, and tokenise it."""
+        """Write the nearest facts before each prompt, and tokenise it; this also decides the routes."""
         self._routes = [None] * len(prompts)
-        if not self._owners:
+        if not self._edit_ids:
             return super().encode(prompts)
         texts = [prompt_text(prompt) for prompt in prompts]
-        found = (self.embed(texts) @ self._keys.T).topk(min(self.settings.top, len(self._owners)))
+        hits = (self.encoder.embed(texts) @ self._keys.T).topk(min(self.settings.top, len(self._edit_ids)))
         read: list[Encoded] = []
-        distance, threshold = chord(found.values[:, 0]).tolist(), chord(torch.tensor(self._least)).item()
-        for i, (near, rows) in enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True)):
-            names = [self._owners[k] for cosine, k in zip(near, rows, strict=True) if cosine >= self._least]
+        distance, threshold = chord(hits.values[:, 0]).tolist(), chord(torch.tensor(self._least)).item()
+        for i, (near, rows) in enumerate(zip(hits.values.tolist(), hits.indices.tolist(), strict=True)):
+            names = [self._edit_ids[k] for cosine, k in zip(near, rows, strict=True) if cosine >= self._least]
             self._routes[i] = Route(
                 names[0] if names else None,
                 distance[i],
                 threshold,
-                self._owners[rows[0]],
+                self._edit_ids[rows[0]],
                 "fired" if names else "outside scope",
             )
             read.append(self._read(prompts[i], list(dict.fromkeys(names))))
@@ -151,14 +130,14 @@ class Rag(Method):
         return float(self.settings.min_similarity)
 
     def _read(self, prompt: Prompt, names: Sequence[str]) -> Encoded:
-        """Return a prompt behind facts as tokens, with as many of the nearest facts as the model has room for."""
+        """Return the tokens of facts and prompt, with as many of the nearest facts as the model has room for."""
         for count in range(len(names), 0, -1):
             with suppress(EditError):
                 return self.backbone.encode(self._before(prompt, names[:count]))
         return self.backbone.encode(prompt)
 
     def _before(self, prompt: Prompt, names: Sequence[str]) -> Prompt:
-        """Return a prompt with facts before the user's own words, the nearest last."""
+        """Return a prompt with facts before the user's words, the nearest fact last."""
         if not names:
             return prompt
         facts = "\n".join(self._facts[name] for name in reversed(names))
@@ -166,20 +145,20 @@ class Rag(Method):
         return text if isinstance(prompt, str) else [*prompt[:-1], {"role": "user", "content": text}]
 
     def finish(self, text: str, route: Route | None) -> str:
-        """Return the first line where a fact was read; what no fact concerns is answered as ever."""
+        """Return the first line if a fact stands before the prompt; other prompts get the unedited model's answer."""
         return text if route is None or route.edit is None else text.strip().split("\n")[0].strip()
 
-    def routed(self, part: Sequence[int]) -> list[Route | None]:
-        """Return which fact was read with each prompt."""
-        return [self._routes[i] for i in part]
+    def last_routes(self, indices: Sequence[int]) -> list[Route | None]:
+        """Return which fact stands before each prompt."""
+        return [self._routes[i] for i in indices]
 
     def size(self) -> Size:
-        """Return the vectors and the bytes of the facts; the encoder is not counted."""
+        """Return the vectors and the bytes of the facts, without the encoder."""
         text = sum(len(fact.encode()) for fact in self._facts.values())
         return Size(self._keys.numel(), self._keys.numel() * 4 + text)
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Read the edits again: their vectors take less time than a file would."""
+        """Make the edits again: to encode them takes less time than to read a file."""
         self.reset()
-        for start in range(0, len(edits), self.settings.together):
-            self.edit(edits[start : start + self.settings.together])
+        for start in range(0, len(edits), self.settings.edits_per_call):
+            self.edit(edits[start : start + self.settings.edits_per_call])

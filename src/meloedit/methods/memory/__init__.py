@@ -1,1 +1,1 @@
-"""Methods that keep edits beside the model and choose one per prompt."""
+"""Methods that keep edits beside the unchanged model and choose one of them per prompt."""

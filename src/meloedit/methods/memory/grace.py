@@ -1,18 +1,19 @@
-"""GRACE (arXiv 2211.11031) as its authors coded it (Thartvigsen/GRACE, ``grace/editors/grace.py``).
+"""GRACE (arXiv 2211.11031) as in its authors' code (Thartvigsen/GRACE, ``grace/editors/grace.py``).
 
-One layer is wrapped. A codebook maps keys, which are inputs of the layer at one token, to values, which replace its
-output. An edit looks its key up once, in the first of its iterations; all iterations train the value that was chosen.
+A hook on one layer looks up each prompt in a codebook (``codebook.py``) and replaces the layer's output by the value of
+the nearest key, if the prompt is within that key's radius. An edit chooses its key before its first iteration; all its
+iterations train that key's value.
 
-Batches: the authors run one prompt at a time; here the query of each row is taken at its own last real token, so that
-a batch gives what its rows give one by one.
+The authors run one prompt at a time. Here each row of a batch has its query at its last real token, so that a batch
+gives the same answers as its rows one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,15 @@ from ...backbones.layers import feed_forward_output, linear_shape
 from ...errors import MeloEditError
 from ...results import Route
 from ...training.trainer import seeded
-from ..base import Method, Settings, Size, only_trains
+from ..base import Size
 from ..checkpoint import read_state, write_state
+from ..settings import Settings
+from ..trained import TrainedMethod, only_trains
+from .codebook import Codebook
 
 if TYPE_CHECKING:
     from ...backbones.batch import Batch, Example
     from ...edit import Edit
-
-Replacement = Literal["replace_prompt", "replace_last", "replace_all"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,19 @@ class GraceSettings(Settings):
     """Settings under the authors' names and with their defaults (``grace/config/editor/grace.yaml``).
 
     Attributes:
-        layer: the wrapped module; empty: that of the authors' model of the same family at the same relative depth.
+        layer: the edited module; empty: at the relative depth that the authors chose for a model of the same family.
         eps: initial radius of a key.
-        edit_lr: Adam's rate for the value.
-        n_iter: iterations of each edit.
-        val_init: a value begins as random numbers in [0, 1) (``cold``) or as the layer's own output (``warm``).
-        eps_expand: a key that is met again from farther away grows (``coverage``), or moves half-way too.
+        edit_lr: Adam's learning rate for the value.
+        n_iter: iterations per edit.
+        val_init: a value starts as random numbers in [0, 1) (``cold``) or as the layer's output (``warm``).
+        eps_expand: what happens to a key when an edit with its label is outside its radius: the radius grows
+            (``coverage``), or the key also moves half-way to the edit (``moving_average``).
         replacement: which tokens get the value: all before the key's token (``replace_prompt``), that token alone
-            (``replace_last``), or all.
+            (``replace_last``), or all (``replace_all``).
         prefix_cache: run the layers below once for all iterations of an edit; the values are the same to the bit.
     """
 
-    fixed = ("together",)
+    fixed = ("edits_per_call",)
     layer: str = ""
     eps: float = 1.0
     edit_lr: float = 1.0
@@ -68,76 +71,12 @@ class GraceSettings(Settings):
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise MeloEditError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if self.together != 1:
-            raise MeloEditError("together must be 1: GRACE makes one edit at a time")
+        if self.edits_per_call != 1:
+            raise MeloEditError("edits_per_call must be 1: GRACE makes one edit at a time")
 
 
-@dataclass
-class Codebook:
-    """Keys, their radii, labels and values.
-
-    Attributes:
-        keys: (n, d) inputs of the layer.
-        radii: (n,) epsilon of each key.
-        labels: (n,) the mean of the label's token ids, by which the authors compare labels.
-        values: (n, out) what replaces the layer's output.
-        edits: per key the edits that chose it.
-    """
-
-    keys: Tensor
-    radii: Tensor
-    labels: Tensor
-    values: Tensor
-    edits: list[list[str]] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, size: int, out: int, device: torch.device) -> Codebook:
-        """Return a codebook without keys."""
-        one = torch.zeros(0, device=device)
-        return cls(one.reshape(0, size), one, one.clone(), torch.zeros(0, out, device=device))
-
-    def choose(self, query: Tensor, label: float, value: Tensor, eps: float, expand: str) -> int:
-        """Take in an edit's query (d,); return the number of the key whose value it trains.
-
-        The rules, with d the distance to the nearest key and e its radius: d > eps + e adds a key. Else, with the
-        same label, e grows to d where it is smaller. Else a key is added, and both radii become half of d.
-        """
-        if not len(self.keys):
-            self._add(query, label, value, eps)
-            return 0
-        (distance,), (nearest,) = self.search(query[None])
-        if distance > eps + self.radii[nearest]:
-            self._add(query, label, value, eps)
-        elif label != self.labels[nearest]:
-            self._add(query, label, value, eps)
-            self.radii[nearest], self.radii[-1] = distance / 2 - 1e-5, distance / 2
-        elif distance > self.radii[nearest]:
-            if expand == "moving_average":
-                self.keys[nearest] = 0.5 * self.keys[nearest] + 0.5 * query
-            self.radii[nearest] = distance
-        # The key that is nearest now: of equal ones the oldest, so that a repeated prompt with another target trains
-        # the old key's value, which its new radius keeps from being used.
-        return int(self.search(query[None])[1])
-
-    def _add(self, query: Tensor, label: float, value: Tensor, eps: float) -> None:
-        self.keys = torch.cat([self.keys, query[None]])
-        self.radii = torch.cat([self.radii, query.new_tensor([eps])])
-        self.labels = torch.cat([self.labels, query.new_tensor([label])])
-        self.values = torch.cat([self.values, value[None]])
-        self.edits.append([])
-
-    def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distance (B,) of the nearest key to each query (B, d), and the key's number (B,)."""
-        found = torch.cdist(self.keys, queries).min(0)
-        return found.values, found.indices
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what the codebook consists of."""
-        return {"keys": self.keys, "radii": self.radii, "labels": self.labels, "values": self.values}
-
-
-class Grace(Method):
-    """A codebook at one layer."""
+class Grace(TrainedMethod):
+    """Replaces the output of one layer by values from a codebook."""
 
     name = "grace"
     Settings = GraceSettings
@@ -154,15 +93,15 @@ class Grace(Method):
         if self.backbone.place_of(self.layer)[0] != 0:
             raise MeloEditError(f"method grace: {self.layer} must lie where the prompt is read, in the first stack")
         self._sizes, self._device = sizes, next(modules[self.layer].parameters()).device
-        self._columns: Tensor | None = None  # of each row's query
-        self._seen: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))  # queries, and the layer's own outputs
-        self._training: Tensor | None = None  # the value that is trained now
-        self._found: list[Route | None] = []
+        self._columns: Tensor | None = None  # (B,) column of each row's query
+        self._last: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))  # queries, and the layer's outputs there
+        self._training: Tensor | None = None  # (out,) the value in training
+        self._routes: list[Route | None] = []
         self._reset()
         self._handle = modules[self.layer].register_forward_hook(self._replace)
 
     def _default_layer(self) -> str:
-        """Return the feed-forward output at the authors' depth: T5 4 of 8, BERT 10 of 12; LLaMA 27 of 32 (WISE's)."""
+        """Return the feed-forward output at the authors' depth: BERT 10 of 12, T5 4 of 8; LLaMA 27 of 32 (WISE's)."""
         backbone = self.backbone
         prefix, layers = backbone.stacks[0]
         depth = 10 / 12 if backbone.documents else 27 / 32 if backbone.answer_follows_prompt else 4 / 8
@@ -170,23 +109,29 @@ class Grace(Method):
         return f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}"
 
     def _replace(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Put the nearest key's value into the layer's output where the query lies within its radius."""
+        """Replace the layer's output by the nearest key's value where the query is within the key's radius.
+
+        Args:
+            module: the layer.
+            args: its input (B, L, d) first.
+            output: its output (B, L, out).
+        """
         hidden, book = args[0], self.codebook
         count, length = hidden.shape[:2]
-        decoding = length == 1  # each new token is looked up too, as in the authors' code
+        decoding = length == 1  # the authors' code looks up each generated token, too
         columns = torch.zeros(count, dtype=torch.long, device=hidden.device) if decoding else self._columns
         if columns is None:
             columns = torch.full((count,), length - 1, device=hidden.device)
         rows = torch.arange(count, device=hidden.device)
         queries = hidden[rows, columns].float()
-        self._seen = queries.detach(), output[rows, columns].detach().float()
+        self._last = queries.detach(), output[rows, columns].detach().float()
         if not len(book.keys):
-            self._found = [None] * count
+            self._routes = [None] * count
             return output
         distance, nearest = book.search(queries)
         fires = distance <= book.radii[nearest]
         if not decoding:
-            self._found = self._routes(distance, nearest, fires)
+            self._routes = self._routes_of(distance, nearest, fires)
         if not fires.any():
             return output
         values = book.values[nearest] if self._training is None else self._training[None]
@@ -198,12 +143,12 @@ class Grace(Method):
         }[self.settings.replacement]
         return torch.where((fires[:, None] & tokens)[..., None], values[:, None].to(output.dtype), output)
 
-    def _routes(self, distance: Tensor, nearest: Tensor, fires: Tensor) -> list[Route | None]:
+    def _routes_of(self, distance: Tensor, nearest: Tensor, fires: Tensor) -> list[Route | None]:
         radii, edits = self.codebook.radii[nearest].tolist(), self.codebook.edits
-        owners = [edits[key][0] if edits[key] else None for key in nearest.tolist()]
+        names = [edits[key][0] if edits[key] else None for key in nearest.tolist()]
         return [
-            Route(owner if fired else None, far, radius, owner, "fired" if fired else "outside scope")
-            for owner, far, radius, fired in zip(owners, distance.tolist(), radii, fires.tolist(), strict=True)
+            Route(name if fired else None, far, radius, name, "fired" if fired else "outside scope")
+            for name, far, radius, fired in zip(names, distance.tolist(), radii, fires.tolist(), strict=True)
         ]
 
     @contextmanager
@@ -214,43 +159,44 @@ class Grace(Method):
         finally:
             self._columns = None
 
-    def answering(self, batch: Batch) -> AbstractContextManager[object]:
-        """Take queries at the prompts' last tokens."""
+    def around_generate(self, batch: Batch) -> AbstractContextManager[object]:
+        """Take queries at the last token of each prompt."""
         return self._querying(batch.last)
 
-    def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
-        """Take queries at the prompts' last tokens, of rows padded on the right."""
-        return self._querying(torch.tensor([len(row.prompt) - 1 for row in rows], device=self._device))
+    def around_forward(self, examples: Sequence[Example]) -> AbstractContextManager[object]:
+        """Take queries at the last token of each prompt, in rows that are padded on the right."""
+        return self._querying(torch.tensor([len(example.prompt) - 1 for example in examples], device=self._device))
 
-    def routed(self, part: Sequence[int]) -> list[Route | None]:
-        """Return how the prompts of the last call were routed."""
-        return self._found
+    def last_routes(self, indices: Sequence[int]) -> list[Route | None]:
+        """Return the routes of the last prefill, in the order of its rows."""
+        return self._routes
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         for edit in edits:
-            for row in self.rows([edit]):
-                self._edit_row(edit, row)
+            for example in self.examples([edit]):
+                self._learn(edit, example)
 
-    def _edit_row(self, edit: Edit, row: Example) -> None:
+    def _learn(self, edit: Edit, example: Example) -> None:
+        """Choose a key for one wording of an edit, and train the key's value."""
         settings, book = self.settings, self.codebook
-        with torch.no_grad(), frozen(self.model), self.reading([row]):
-            self.backbone.target_logits([row])
-        (query,), (own,) = self._seen
+        with torch.no_grad(), frozen(self.model), self.around_forward([example]):
+            self.backbone.target_logits([example])
+        (query,), (initial,) = self._last
         if settings.val_init == "cold":
-            own = torch.rand(own.shape, generator=seeded(settings.seed, len(book.keys), edit.id)).to(own)
-        label = torch.tensor(row.target).float().mean().item()
-        chosen = book.choose(query, label, own, settings.eps, settings.eps_expand)
+            initial = torch.rand(initial.shape, generator=seeded(settings.seed, len(book.keys), edit.id)).to(initial)
+        label = torch.tensor(example.target).float().mean().item()
+        chosen = book.choose(query, label, initial, settings.eps, settings.eps_expand)
         book.edits[chosen].append(edit.id)
         self._key[edit.id] = chosen
         value = book.values[chosen].clone()
-        below = self.below_once(self.layer) if settings.prefix_cache else nullcontext()
-        with only_trains(self.model, [value]), self.reading([row]), below:
+        lower = self.run_lower_layers_once(self.layer) if settings.prefix_cache else nullcontext()
+        with only_trains(self.model, [value]), self.around_forward([example]), lower:
             self._training = value
             try:
                 optimizer = torch.optim.Adam([value], lr=settings.edit_lr)
                 for _ in range(settings.n_iter):
-                    loss = self.loss([row])
-                    if not loss.requires_grad:  # the key does not fire on its own edit: nothing would change
+                    loss = self.loss([example])
+                    if not loss.requires_grad:  # the edit is outside its key's radius: nothing would change
                         break
                     optimizer.zero_grad()
                     loss.backward()
@@ -264,12 +210,12 @@ class Grace(Method):
         self._key: dict[str, int] = {}
 
     def size(self) -> Size:
-        """Return keys, radii and values."""
+        """Return the size of keys, radii and values."""
         tensors = [self.codebook.keys, self.codebook.radii, self.codebook.values]
         return Size(sum(t.numel() for t in tensors), sum(t.numel() * t.element_size() for t in tensors))
 
     def blocks(self) -> dict[str, Any]:
-        """Return the number of the key that each edit chose."""
+        """Return the index of the key that each edit chose."""
         return dict(self._key)
 
     def checkpoint(self) -> dict[str, Any]:
@@ -284,5 +230,5 @@ class Grace(Method):
         super().restore(noted, edits)
 
     def close(self) -> None:
-        """Unwrap the layer."""
+        """Take the hook off the layer."""
         self._handle.remove()

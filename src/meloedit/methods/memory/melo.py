@@ -1,23 +1,23 @@
-"""This package's two modes, behind the protocol of all methods."""
+"""This package's two modes as methods, so that they are scored like their rivals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...config import MeloConfig
+from ...backbones.locations import locate
+from ...config import MeloConfig, raise_max_rank
 from ...editor import Editor
 from ...errors import MeloEditError
 from ...files import make_folder
+from ...paper.config import PaperConfig
+from ...paper.mode import locate_published
 from ...store import Store
-from ..base import Method, Said, Size
+from ..base import Method, MethodAnswer, Size
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from ...backbones.batch import Example
     from ...edit import Edit
     from ...results import Route
@@ -28,52 +28,50 @@ STORE = "edits.melo"
 
 @dataclass(frozen=True)
 class MeloSettings:
-    """``MeloConfig``'s settings, and how many edits are made at once: as many as train together, or share a block."""
+    """A ``MeloConfig`` with the attribute that every method's settings have."""
 
     config: MeloConfig
 
     @property
-    def together(self) -> int:
-        """How many edits are made at once."""
-        return self.config.edits_per_block if self.config.mode == "paper" else self.config.train_batch_size
+    def edits_per_call(self) -> int:
+        """How many edits the method gets at once: as many as share a block in paper mode, or else train in a batch."""
+        config = self.config
+        return config.edits_per_block if isinstance(config, PaperConfig) else config.train_batch_size
 
 
 class Melo(Method):
-    """The default mode: a block per edit, pooled and whitened keys, one calibrated scope. Settings are MeloConfig's."""
+    """The default mode: a block per edit, pooled keys, a calibrated scope. Settings: ``MeloConfig``'s."""
 
     name = "melo"
     routes = True
     removes = True
     paper: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        settings: Mapping[str, Any] | None = None,
-        folder: str | Path | None = None,
-    ) -> None:
-        super().__init__(model, tokenizer, settings, folder)
-        self.tokenizer = tokenizer
-        self._made: Editor | None = None
-        self._empty = 0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._editor: Editor | None = None
+        self._empty = 0  # the store's revision without edits
 
     def check(self) -> None:
         """Raise a ModelError if the settings do not fit the model."""
-        self.backbone.locate(self.backbone.configure(self.settings.config))
+        config = self.settings.config.for_family(self.backbone.defaults, type(self.model).__name__)
+        if isinstance(config, PaperConfig):
+            locate_published(self.backbone, config)
+        else:
+            locate(self.backbone, config)
 
     @property
     def editor(self) -> Editor:
-        """The editor; a new one, on a new store, where no state was restored."""
-        if self._made is None:
+        """The editor; created on first use, with a new store, unless ``restore`` opened one."""
+        if self._editor is None:
             store = None
             if self.folder is not None:
                 store = make_folder(self.folder) / STORE
                 store.unlink(missing_ok=True)
-            self._made = Editor(self.model, self.tokenizer, self.settings.config, store)
-            self._made.prepare()
-            self._empty = self._made.store.revision
-        return self._made
+            self._editor = Editor(self.model, self.backbone.tokenizer, self.settings.config, store)
+            self._editor.prepare()
+            self._empty = self._editor.store.revision
+        return self._editor
 
     @classmethod
     def read_settings(cls, given: Mapping[str, Any]) -> MeloSettings:
@@ -81,18 +79,17 @@ class Melo(Method):
         try:
             values = dict(given)
             if cls.paper:
-                return MeloSettings(MeloConfig.paper(values.pop("preset", None), **values))
-            if values.get("mode") == "paper" or values.get("preset"):
+                preset = values.pop("preset", None)
+                config = PaperConfig.from_dict(values) if preset is None else PaperConfig.from_preset(preset, **values)
+                return MeloSettings(config)
+            if values.get("mode") == PaperConfig.mode or values.get("preset"):
                 raise MeloEditError("paper mode is the method melo-paper")
-            rank = values.get("rank")
-            if isinstance(rank, int):  # who asks for a rank above the largest tried wants that raised as well
-                values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
-            return MeloSettings(MeloConfig.from_dict(values))
+            return MeloSettings(MeloConfig.from_dict(raise_max_rank(values)))
         except (MeloEditError, TypeError) as error:
             raise MeloEditError(f"method {cls.name}: {error}") from None
 
     def prepare(self, documents: Sequence[str]) -> None:
-        """Calibrate on texts like those to come, where the shipped questions mean nothing."""
+        """Calibrate on documents, if the task has any: the built-in questions say nothing about documents."""
         if self.editor and documents and not self.paper:
             self._empty = self.editor.calibrate(list(documents), "documents of the task")
 
@@ -101,60 +98,53 @@ class Melo(Method):
 
     def _remove(self, ids: Sequence[str]) -> None:
         stored = {item.edit.id for item in self.editor.edits()}
-        if held := [name for name in ids if name in stored]:  # what did not hold is not there
-            self.editor.remove(held)
+        if present := [name for name in ids if name in stored]:  # an edit that does not hold is not stored
+            self.editor.remove(present)
 
     def _reset(self) -> None:
         if self.editor.store.revision != self._empty:
             self.editor.rollback(self._empty)
 
-    def answer(
-        self,
-        prompts: Sequence[Prompt],
-        max_new_tokens: int = 20,
-        batch_size: int = 32,
-        progress: Progress | None = None,
-        **kwargs: Any,
-    ) -> list[Said]:
-        """Answer prompts, each with its route."""
-        settings = {"max_new_tokens": max_new_tokens} | kwargs
+    def _answer(
+        self, prompts: Sequence[Prompt], batch_size: int, progress: Progress | None, settings: Mapping[str, Any]
+    ) -> list[MethodAnswer]:
         answers = self.editor.ask(list(prompts), batch_size=batch_size, progress=progress, **settings)
-        return [Said(answer.text, answer.route) for answer in answers]
+        return [MethodAnswer(answer.text, answer.route) for answer in answers]
 
     def route(self, prompts: Sequence[Prompt], batch_size: int = 32) -> list[Route | None]:
-        """Return how prompts are routed, without answers."""
+        """Return how prompts are routed, without generating answers."""
         return list(self.editor.route(list(prompts)))
 
-    def reading(self, rows: Sequence[Example]) -> AbstractContextManager[object]:
-        """Tell the router where prompts end, where the answer follows them in one sequence."""
-        return (
-            self.editor.routing([len(r.prompt) for r in rows]) if self.backbone.answer_follows_prompt else nullcontext()
-        )
+    def around_forward(self, examples: Sequence[Example]) -> AbstractContextManager[object]:
+        """Give the router the lengths of the prompts, if their answers follow them in one sequence."""
+        if not self.backbone.answer_follows_prompt:
+            return nullcontext()
+        return self.editor.prompt_lengths([len(example.prompt) for example in examples])
 
     def size(self) -> Size:
-        """Return the numbers of all blocks and keys, and their bytes as stored."""
+        """Return the size of all blocks and keys, as stored."""
         stored = self.editor.edits()
-        sites, keys = self.editor.router.bank.sites, self.editor.index
+        sites, keys = self.editor.engine.router.bank.sites, self.editor.index
         blocks = {item.holder: item.rank for item in stored}
-        places = self.editor.config.answer_positions or 0
-        numbers = sum(rank * sum(site.inputs + places + site.outputs for site in sites) for rank in blocks.values())
+        positions = self.editor.config.answer_positions or 0
+        numbers = sum(rank * sum(site.inputs + positions + site.outputs for site in sites) for rank in blocks.values())
         return Size(numbers + keys.numbers, sum(item.nbytes for item in stored))
 
     def blocks(self) -> dict[str, Any]:
-        """Return the record that holds each edit's block; an edit that did not hold has none."""
+        """Return the number of the record with each edit's block; an edit that does not hold has none."""
         return {item.edit.id: item.holder for item in self.editor.edits()}
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return the store's revision; the store is on disk already."""
+        """Return the store's revision; the store is always on disk."""
         return {"revision": self.editor.store.revision, "empty": self._empty}
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Open the store again, at the revision that was noted."""
+        """Open the store at the revision of the checkpoint."""
         if self.folder is None:
             raise MeloEditError("a method without a folder keeps no state: give it one")
-        if self._made is not None:
-            self._made.detach()
-        self._made = Editor(self.model, self.tokenizer, store=Store.open(self.folder / STORE))
+        if self._editor is not None:
+            self._editor.unload()
+        self._editor = Editor(self.model, self.backbone.tokenizer, store=Store.open(self.folder / STORE))
         if self.editor.store.revision != noted["revision"]:
             self.editor.rollback(noted["revision"])
         self._empty = noted["empty"]
@@ -162,12 +152,12 @@ class Melo(Method):
 
     def close(self) -> None:
         """Take every hook off the model."""
-        if self._made is not None:
-            self._made.detach()
+        if self._editor is not None:
+            self._editor.unload()
 
 
 class MeloPaper(Melo):
-    """Paper mode: a block per batch of edits, keys of the last token, clusters. Settings are MeloConfig.paper's."""
+    """Paper mode: a block per batch of edits, keys of the last token, clusters. Settings: ``MeloConfig.paper``'s."""
 
     name = "melo-paper"
     paper = True

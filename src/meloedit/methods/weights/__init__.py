@@ -1,1 +1,1 @@
-"""Rivals that change or adapt weights: one set of weights holds all edits."""
+"""Rivals that change or adapt weights: one set of weights carries all edits, for every prompt."""

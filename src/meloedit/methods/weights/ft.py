@@ -1,9 +1,9 @@
-"""Fine-tuning of one layer's feed-forward output, sequential or over many edits at once (FT-M, LocFT-BF).
+"""Fine-tuning of one layer's feed-forward output matrix, one edit after another (FT-M) or many at once (LocFT-BF).
 
-With ``together=1`` it is FT-M of EasyEdit (``models/ft/ft_main.py``, ``objective_optimization: target_new``): Adam on
-one matrix, cross-entropy on all target tokens, a step left out where the loss is below ``enough``, and an end when the
-mean of a pass is. With more edits at once each pass goes over all of them in shuffled batches of ``batch``, which is
-the order that LocFT-BF found to matter (arXiv 2509.22072).
+With ``edits_per_call=1`` it is FT-M of EasyEdit (``models/ft/ft_main.py``, ``objective_optimization: target_new``):
+Adam on one matrix and cross-entropy on all target tokens. A step is left out if its loss is below ``enough``; training
+ends when the mean loss of a pass is. With more edits per call each pass goes over all of them in shuffled batches of
+``batch_size``; the authors of LocFT-BF show that this order matters (arXiv 2509.22072).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch import Tensor
 from ...backbones.layers import feed_forward_output
 from ...errors import MeloEditError
 from ...training.trainer import seeded
-from ..base import Method, Settings, Size, only_trains
+from ..base import Size
 from ..checkpoint import read_state, write_state
+from ..settings import Settings
+from ..trained import TrainedMethod, only_trains
 
 if TYPE_CHECKING:
     from ...edit import Edit
@@ -31,23 +33,23 @@ class FtSettings(Settings):
     """Settings of fine-tuning.
 
     Attributes:
-        depth: how far up the last stack the layer lies whose last matrix is trained, from 0 to 1.
-        lr: Adam's rate.
-        passes: most passes over the edits given at once.
-        batch: edits in one step.
+        depth: relative depth of the trained layer in the last stack, from 0 to 1.
+        lr: Adam's learning rate.
+        passes: most passes over the edits of a call.
+        batch_size: training examples per step.
         enough: loss in nats below which a step is left out.
     """
 
-    free = ("seed", "enough", "depth")
+    any_sign = ("seed", "enough", "depth")
     depth: float = 0.7
     lr: float = 5e-4
     passes: int = 25
-    batch: int = 100
+    batch_size: int = 100
     enough: float = 1e-2
 
 
-class FineTuning(Method):
-    """Trains one matrix of the model, for all edits alike."""
+class FineTuning(TrainedMethod):
+    """Trains one matrix of the model, which all edits share."""
 
     name = "ft"
     Settings = FtSettings
@@ -64,15 +66,16 @@ class FineTuning(Method):
         self._original = self.weight.detach().clone()
 
     def _edit(self, edits: Sequence[Edit]) -> None:
-        settings, rows = self.settings, self.rows(edits)
+        settings, examples = self.settings, self.examples(edits)
         generator = seeded(settings.seed, len(self.edits), self.name)
-        same = self.below_once(self._name) if len(rows) == 1 else nullcontext()  # more rows come in another order
-        with only_trains(self.model, [self.weight]), same:
+        # Several examples come in another order in each pass, so that the lower layers must run again.
+        lower = self.run_lower_layers_once(self._name) if len(examples) == 1 else nullcontext()
+        with only_trains(self.model, [self.weight]), lower:
             optimizer = torch.optim.Adam([self.weight], lr=settings.lr)
             for _ in range(settings.passes):
                 losses: list[float] = []
-                for part in torch.randperm(len(rows), generator=generator).split(settings.batch):
-                    loss = self.loss([rows[i] for i in part.tolist()])
+                for part in torch.randperm(len(examples), generator=generator).split(settings.batch_size):
+                    loss = self.loss([examples[i] for i in part.tolist()])
                     losses += [loss.item()] * len(part)
                     if loss.item() >= settings.enough:
                         optimizer.zero_grad()
@@ -89,7 +92,7 @@ class FineTuning(Method):
             self.weight.copy_(weight)
 
     def size(self) -> Size:
-        """Return the matrix that differs from the base model's."""
+        """Return the size of the trained matrix."""
         number = self.weight.numel() if self.edits else 0
         return Size(number, number * self.weight.element_size())
 

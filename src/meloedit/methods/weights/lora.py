@@ -1,8 +1,8 @@
-"""Vanilla LoRA: one adapter for all edits, trained on one after another (EasyEdit, ``models/lora/lora_main.py``).
+"""Plain LoRA: one adapter for all edits, trained on one edit after another (EasyEdit, ``models/lora/lora_main.py``).
 
-The adapter is PEFT's, on the modules that PEFT names for the model (query and value projections). Adam, a fresh
-optimiser for each call, cross-entropy on the target tokens alone. EasyEdit's own configuration file asks for AdaLoRA;
-this is plain LoRA of the same rank, alpha, dropout and rate.
+The adapter is PEFT's, on PEFT's default modules for the model (query and value projections). Each call trains with a
+new Adam optimiser on the cross-entropy of the target tokens. EasyEdit's configuration file asks for AdaLoRA; this is
+plain LoRA with the same rank, alpha, dropout and learning rate.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import MeloEditError
-from ..base import Method, Settings, Size, only_trains
+from ..base import Size
 from ..checkpoint import read_state, write_state
+from ..settings import Settings
+from ..trained import TrainedMethod, only_trains
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,12 +35,12 @@ class LoraSettings(Settings):
         rank: rank of A and B.
         alpha: the adapter is scaled by alpha / rank.
         dropout: share of inputs dropped while training.
-        lr: Adam's rate.
-        steps: most steps for the edits given at once.
-        enough: loss in nats at which training ends before; 0: never, as EasyEdit.
+        lr: Adam's learning rate.
+        steps: most steps per call.
+        enough: loss in nats at which training ends early; 0: never, as in EasyEdit.
     """
 
-    free = ("seed", "dropout", "enough")
+    any_sign = ("seed", "dropout", "enough")
     rank: int = 8
     alpha: float = 32.0
     dropout: float = 0.1
@@ -52,7 +54,7 @@ class LoraSettings(Settings):
             raise MeloEditError(f"dropout must be at least 0 and below 1, not {self.dropout:g}")
 
 
-class Lora(Method):
+class Lora(TrainedMethod):
     """Trains one low-rank adapter for all edits."""
 
     name = "lora"
@@ -75,7 +77,7 @@ class Lora(Method):
             lora_dropout=settings.dropout,
             target_modules=list(TARGETS[kind]),
         )
-        self._open = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self._trainable = [weight for weight in self.model.parameters() if weight.requires_grad]
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             inject_adapter_in_model(config, self.model, ADAPTER)
@@ -87,14 +89,15 @@ class Lora(Method):
         ]
 
     def _edit(self, edits: Sequence[Edit]) -> None:
-        settings, rows, weights = self.settings, self.rows(edits), list(self._weights.values())
+        settings, examples, weights = self.settings, self.examples(edits), list(self._weights.values())
         with torch.random.fork_rng(), only_trains(self.model, weights):
-            torch.manual_seed(settings.seed + 1 + len(self.edits))  # a resumed run drops what an unbroken one does
+            # The number of edits alone counts, so that a resumed run drops the same inputs as an uninterrupted one.
+            torch.manual_seed(settings.seed + 1 + len(self.edits))
             for dropout in self._dropouts:
                 dropout.train()
             optimizer = torch.optim.Adam(weights, lr=settings.lr)
             for _ in range(settings.steps):
-                loss = self.loss(rows)
+                loss = self.loss(examples)
                 if loss.item() <= settings.enough:
                     break
                 optimizer.zero_grad()
@@ -112,7 +115,7 @@ class Lora(Method):
                 weight.copy_(values[name])
 
     def size(self) -> Size:
-        """Return the adapter."""
+        """Return the size of the adapter."""
         weights = list(self._weights.values()) if self.edits else []
         return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
 
@@ -132,5 +135,5 @@ class Lora(Method):
         for name, module in [(n, m) for n, m in self.model.named_modules() if isinstance(m, LoraLayer)]:
             parent, _, leaf = name.rpartition(".")
             setattr(self.model.get_submodule(parent), leaf, module.get_base_layer())
-        for weight in self._open:
+        for weight in self._trainable:
             weight.requires_grad_(True)

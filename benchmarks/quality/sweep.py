@@ -1,0 +1,92 @@
+r"""Find settings for the rivals of `meloedit eval`, on data that no published figure uses.
+
+    python -m benchmarks.quality.sweep --task zsre --data zsre_mend_train_1000.jsonl.gz --data nq_open_dev.jsonl.gz \
+        --method grace --edits 20 --out DIR --result docs/results/sweeps/zsre-grace.json
+
+Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
+generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
+nothing, and for one that changes everything. Finished runs in DIR are not repeated.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from statistics import harmonic_mean
+from typing import Any
+
+from rich.progress import Progress
+
+from meloedit.backbones.loading import DEMO_MODEL, load_model
+from meloedit.evaluation.run.folder import RunFolder, digest
+from meloedit.evaluation.run.runner import Plan, Runner
+from meloedit.evaluation.tasks.registry import load_task
+
+from ..shared.options import option_parser, write
+
+QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
+KEYS = [{"key_layer": "model.layers.8"}]
+"""SmolLM2's key layer at the depth of the hallucination preset."""
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "melo-paper": {"size": [{"edits_per_block": 10, "rank": 8}], "key": KEYS, "radius": [1.0, 3.0, 10.0]},
+    "grace": {"replacement": ["replace_prompt"], "eps": [1.0, 10.0, 50.0]},
+    "ft": {"order": [{}, {"edits_per_call": 1000, "batch_size": 8}], "lr": [1e-4, 5e-4, 1e-3]},
+    "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
+    "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
+}
+SCORES = ("edit_success", "generality", "locality_far", "locality_near")
+PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
+
+
+def settings_of(method: str) -> list[dict[str, Any]]:
+    """Return all combinations of a method's grid; a value that is a dictionary stands for several settings."""
+    names, values = list(GRIDS[method]), GRIDS[method].values()
+    combinations = []
+    for choice in itertools.product(*values):
+        settings: dict[str, Any] = {}
+        for name, value in zip(names, choice, strict=True):
+            settings |= value if isinstance(value, dict) else {name: value}
+        combinations.append(settings)
+    return combinations
+
+
+def main() -> None:
+    """Run the sweep."""
+    parser = option_parser(__doc__, out=False)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--data", action="append", required=True)
+    parser.add_argument("--model", default=DEMO_MODEL)
+    parser.add_argument("--method", required=True, choices=list(GRIDS))
+    parser.add_argument("--protocol", default="retention")
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
+    parser.add_argument("--edits", type=int, default=20)
+    parser.add_argument("--rephrases", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--result", help="file for the result")
+    args = parser.parse_args()
+    task = load_task(args.task, args.data, protocol=args.protocol, rephrases=args.rephrases)
+    task = replace(task, items=task.items[args.skip :])
+    runs = []
+    with Progress() as bar:
+        grid = settings_of(args.method)
+        for settings in bar.track(grid, description=args.method):
+            plan = Plan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
+            path = args.out / f"{args.task}-{args.protocol}-{args.method}-{digest([settings, args.edits])}"
+            folder = RunFolder(path, plan.identity(), answers=args.out / "answers")
+            result = Runner(plan, folder, lambda: load_model(args.model), lambda *_: None).run()
+            figures = result["methods"][args.method]
+            names = [name for name in (*SCORES, *PAPER) if name in figures]
+            scores = [figures[name]["value"] for name in names]
+            runs.append({"settings": settings, "mean": round(harmonic_mean(scores), 4), "figures": figures})
+            print(runs[-1]["mean"], settings, dict(zip(names, scores, strict=True)), flush=True)
+    best = max(runs, key=lambda run: run["mean"])
+    files = [{key: item[key] for key in ("name", "sha256")} for item in task.files]
+    what = {"task": args.task, "protocol": args.protocol, "model": Path(args.model).name, "method": args.method}
+    what |= {"edits": args.edits, "skip": args.skip, "data": files}
+    write(what | {"best": best["settings"], "runs": runs}, args.result)
+
+
+if __name__ == "__main__":
+    main()

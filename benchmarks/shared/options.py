@@ -1,0 +1,48 @@
+"""The command line of a benchmark and the file that it writes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from meloedit.evaluation.metrics import estimates
+from meloedit.evaluation.run.provenance import provenance
+
+
+def option_parser(description: str | None, *required: str, out: bool = True) -> argparse.ArgumentParser:
+    """Return a parser for a benchmark's options.
+
+    Args:
+        description: the module's docstring, which ``--help`` shows as it is written.
+        required: options that must be given once, such as ``--edits``.
+        out: whether the benchmark writes one file of figures, named by ``--out``.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in required:
+        parser.add_argument(name, required=True, metavar="FILE" if name != "--model" else "MODEL")
+    if out:
+        parser.add_argument("--out", metavar="FILE", help="file for the figures, as JSON")
+    return parser
+
+
+def share(hits: Sequence[bool]) -> dict[str, Any]:
+    """Return a share with its 95 % Wilson interval and its count, ready for JSON."""
+    return estimates.share(hits).to_dict()
+
+
+def write(result: dict[str, Any], path: str | Path | None, **setup: Any) -> None:
+    """Print a result with versions, commit and machine, and write it to ``path`` if one is given.
+
+    Args:
+        result: the figures.
+        path: file to write, in a folder that is made if it is missing.
+        setup: more facts for the result's ``provenance``, such as the model.
+    """
+    text = json.dumps(result | {"provenance": provenance() | setup}, indent=2, ensure_ascii=False)
+    print(text)
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""How much slower edits make answering: the edited model's forward and generate against the plain base model's.
+
+    python -m benchmarks.speed.answering --edits 10000
+
+Both models run in one process, in turns. ``silent``: prompts of the package's grammar that reach no edit. ``in_scope``:
+each row of the batch reaches another edit, with a made-up block.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from meloedit import Editor
+from meloedit.keys.grammar import make_prompts
+
+from ..shared.made_up import store_with_edits
+from ..shared.models import add_options, described, load
+from ..shared.options import option_parser, write
+from ..shared.timing import compare
+
+Inputs = dict[str, torch.Tensor]
+
+
+def batches(editor: Editor, rows: int, columns: int, skip: int) -> Inputs:
+    """Return ids and mask (rows, columns) of the grammar's prompts, which are joined and cut to one length.
+
+    Args:
+        editor: whose model and tokenizer to use.
+        rows: prompts of the batch.
+        columns: tokens of each.
+        skip: leave out so many prompts of the grammar.
+    """
+    tokens: list[int] = []
+    prompts = iter(make_prompts(9000)[6000 + skip :])
+    while len(tokens) < rows * columns:
+        tokens += editor.backbone.encode(next(prompts), "raw").ids
+    ids = torch.tensor(tokens[: rows * columns]).view(rows, columns)
+    ids = ids.to(editor.model.device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def fired(editor: Editor, batch: Inputs) -> int:
+    """Return how many rows of a batch reach an edit."""
+    with torch.no_grad():
+        editor.model(**batch)
+    return sum(route.edit is not None for route in editor.last_routes)
+
+
+def silent(editor: Editor, rows: int, columns: int) -> Inputs:
+    """Return a batch that reaches no edit."""
+    for skip in range(0, 2000, 40):
+        batch = batches(editor, rows, columns, skip)
+        if not fired(editor, batch):
+            return batch
+    raise SystemExit("no batch without an edit among those tried")
+
+
+def in_scope(editor: Editor, rows: int, columns: int) -> Inputs:
+    """Return a batch in which each row reaches another edit: the first edits get the keys of these prompts."""
+    batch = batches(editor, rows, columns, 1500)
+    texts = [editor.tokenizer.decode(row) for row in batch["input_ids"]]
+    numbers = [stored.record for stored in editor.edits()[:rows]]
+    for number, text in zip(numbers, texts, strict=True):
+        editor.index.add(number, editor.keys(text))  # type: ignore[arg-type, call-arg]
+    if (reached := fired(editor, batch)) < rows:
+        raise SystemExit(f"only {reached} of {rows} rows reach an edit")
+    return batch
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = option_parser(__doc__)
+    add_options(parser)
+    parser.add_argument("--edits", type=int, default=10_000)
+    parser.add_argument("--columns", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=32, help="tokens to generate")
+    parser.add_argument("--rounds", type=int, default=30)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    base, _ = load(given)
+    base.eval()
+    result: dict[str, Any] = {"task": "time of the edited model against the plain base model's", "edits": given.edits}
+
+    def sides(editor: Editor, batch: Inputs, tokens: int) -> dict[str, Any]:
+        def run(model: Any) -> Any:
+            with torch.no_grad():
+                if not tokens:
+                    return model(**batch)
+                return model.generate(
+                    **batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0
+                )
+
+        rounds = given.rounds if not tokens else max(6, given.rounds // 3)
+        return compare(lambda: run(editor.model), lambda: run(base), rounds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        editor = store_with_edits(Path(folder) / "many.melo", load(given), given.edits)
+        editor.model.eval()
+        cases = [(name, rows) for name in ("silent", "in_scope") for rows in (1, 32)]
+        for name, rows in cases:
+            batch = (silent if name == "silent" else in_scope)(editor, rows, given.columns)
+            for what, tokens in (("forward", 0), ("generate", given.tokens)):
+                result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
+                print(name, what, rows, compared, flush=True)
+        editor.unload()
+    write(result, given.out, **described(given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Settings of methods: what is unknown, of the wrong kind or out of range is refused with a reason."""
+
+import pytest
+
+from meloedit.errors import MeloEditError
+from meloedit.methods import METHODS, method_class
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_an_unknown_setting_is_named_with_the_known_ones(name):
+    with pytest.raises(MeloEditError, match=r"'colour'"):
+        method_class(name).read_settings({"colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("grace", {"replacement": "some"}, "replacement must be one of"),
+        ("grace", {"n_iter": 1.5}, "n_iter must be a whole number"),
+        ("grace", {"edits_per_call": 2}, "edits_per_call must be 1"),
+        ("lora", {"lr": "fast"}, "lr must be a number"),
+        ("ft", {"edits_per_call": 0}, "edits_per_call must be positive"),
+        ("lora", {"rank": 0}, "rank must be positive and finite, not 0"),
+        ("lora", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ("grace", {"eps": -1.0}, "eps must be positive"),
+        ("grace", {"prefix_cache": 1}, "prefix_cache must be true or false"),
+        ("grace", {"colour": 2}, "it has: seed, layer, eps"),
+        ("rag", {"top": 0}, "top must be positive"),
+        ("rag", {"form": "{prompt}"}, "form must contain {facts} and {prompt}"),
+        ("melo", {"mode": "paper"}, "paper mode is the method melo-paper"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(name, settings, words):
+    with pytest.raises(MeloEditError, match=words.replace("{", r"\{").replace("}", r"\}")):
+        method_class(name).read_settings(settings)
