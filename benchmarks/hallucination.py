@@ -30,7 +30,8 @@ from meloedit import Edit, Editor, MeloConfig
 from meloedit.backbones import loading as zoo
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.metrics.estimates import perplexity_of_rows
-from meloedit.evaluation.tasks.datasets import Sentence, hallucinations, web_texts
+from meloedit.evaluation.tasks.data_files import open_data_file
+from meloedit.evaluation.tasks.datasets import Sentence, hallucinations
 
 PAPER = {"edits_per_block": 4, "rank": 2, "lr": 1e-3}
 WEB_PROMPT, WEB_TARGET = 32, 128
@@ -176,7 +177,8 @@ def main() -> None:
     corrections = corrections[: args.count]
     touched = {sentence.bio for sentence in corrections}
     accurate = [sentence for sentence in accurate if sentence.bio in touched]
-    texts = web_texts(args.web)[: args.web_count]
+    web = open_data_file(args.web, "hallucination").rows[: args.web_count]
+    texts = [record.text("text") for record in web]
     edits = [Edit(sentence.prompt, sentence.target) for sentence in corrections]
     with Progress() as bar, Editor(*zoo.load_model(args.model), config, name=args.model) as editor:
         editor.model.eval()

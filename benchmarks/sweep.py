@@ -21,9 +21,11 @@ from common import provenance, write
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
-from meloedit.evaluation.run.folder import RunFolder, digest
-from meloedit.evaluation.run.runner import Plan, Runner
+from meloedit.evaluation.run.folder import RunFolder
+from meloedit.evaluation.run.plan import RunPlan
+from meloedit.evaluation.run.runner import Runner
 from meloedit.evaluation.tasks.registry import load_task
+from meloedit.files import json_hash
 
 QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
 KEYS = [{"key_layer": "model.layers.8"}]
@@ -74,9 +76,9 @@ def main() -> None:
     with Progress() as bar:
         grid = settings_of(args.method)
         for settings in bar.track(grid, description=args.method):
-            plan = Plan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
-            path = args.out / f"{args.task}-{args.protocol}-{args.method}-{digest([settings, args.edits])}"
-            folder = RunFolder(path, plan.identity(), answers=args.out / "answers")
+            plan = RunPlan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
+            path = args.out / f"{args.task}-{args.protocol}-{args.method}-{json_hash([settings, args.edits])}"
+            folder = RunFolder(path, plan.configuration(), answers=args.out / "answers")
             result = Runner(plan, folder, lambda: load_model(args.model), lambda *_: None).run()
             figures = result["methods"][args.method]
             names = [name for name in (*SCORES, *PAPER) if name in figures]
