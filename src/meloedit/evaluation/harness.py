@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness on an edited model, through its own API for models.
+"""EleutherAI's lm-evaluation-harness on an edited model, through the harness's API for models.
 
 A request is a context and its continuation. The context alone decides the route, as the prompt of ``generate`` does,
 so a continuation's likelihood is that of the model that would generate after this context. A text that is scored as a

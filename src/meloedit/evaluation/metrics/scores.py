@@ -121,7 +121,7 @@ def _perplexities(by_set: dict[str, list[Observation]]) -> dict[str, Estimate | 
 
 
 def _locality(by_set: dict[str, list[Observation]], score: str, kind: Kind) -> dict[str, Estimate | None]:
-    """Return how well prompts that no edit concerns kept their answers; for documents these are upstream cases."""
+    """Return how often answers that no edit concerns are unchanged; for documents these are upstream cases."""
     figures: dict[str, Estimate | None] = {}
     same = _same if kind == "document" else _field(score)
     for set_, name in (("near", "near"), ("upstream" if kind == "document" else "far", "far")):

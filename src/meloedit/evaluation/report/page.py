@@ -159,8 +159,8 @@ def _sentence(run: Run) -> str:
     who = f"{count(len(names), 'method')} ({', '.join(names)})" if names else "No method yet"
     each = " each" if len(names) > 1 else ""
     beside = ", beside the unedited model" if UNEDITED in run.names() else ""
-    made, make = ("routed prompts to", "route prompts to") if run.routing else ("made", "make")
-    verb = made if run.finished else f"is to {make}" if len(names) == 1 else f"are to {make}"
+    past, present = ("routed prompts to", "route prompts to") if run.routing else ("made", "make")
+    verb = past if run.finished else f"is to {present}" if len(names) == 1 else f"are to {present}"
     return f"{who} {verb} {edits}{each} on {where}, {scored}{beside}."
 
 

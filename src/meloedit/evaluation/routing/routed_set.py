@@ -37,7 +37,7 @@ class RoutedSet:
 
     @property
     def right(self) -> list[bool]:
-        """For each prompt, whether the nearest edit is its own item's."""
+        """For each prompt, whether the nearest edit is that of its item."""
         return [owner == one.item for owner, one in zip(self.owner, self.prompts, strict=True)]
 
     def share(self, hits: Sequence[bool], belongs: Filter = _all) -> Estimate | None:

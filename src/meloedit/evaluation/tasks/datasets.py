@@ -1,4 +1,4 @@
-"""Data sets with a split of their own: SCOTUS cases by year and topic, and GPT-3's biographies by sentence.
+"""Data sets that need a split: SCOTUS cases by year and topic, and GPT-3's biographies by sentence.
 
 Errors name file, line and field, since such files come from many hands.
 """

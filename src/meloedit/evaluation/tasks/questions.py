@@ -46,7 +46,7 @@ class Fact:
 
 
 def read_zsre(files: Sequence[DataFile], paper: bool) -> Contents:
-    """Read zsRE's edits, or users' own questions.
+    """Read zsRE's edits, or questions of a user in canonical rows.
 
     Under the protocol ``paper`` an edit goes toward the first true answer where the row has one; questions that follow
     from the row's target are then left out.
