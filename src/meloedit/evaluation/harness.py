@@ -138,7 +138,7 @@ def _example(context: Sequence[int], continuation: Sequence[int], max_length: in
     """Return context and continuation, the context cut on the left to the model's length."""
     room = len(context) if max_length is None else max(1, max_length - len(continuation))
     prompt = list(context[-room:])
-    return Example(prompt, list(continuation), (0, len(prompt)))
+    return Example(prompt, list(continuation))
 
 
 def _log_likelihoods(editor: Editor, examples: Sequence[Example], size: int) -> list[tuple[float, bool]]:
@@ -154,8 +154,8 @@ def _log_likelihoods(editor: Editor, examples: Sequence[Example], size: int) -> 
     for start in range(0, len(order), size):
         numbers = order[start : start + size]
         part = [examples[i] for i in numbers]
-        states_lengths = editor.backbone.answer_follows_prompt
-        lengths = editor.prompt_lengths([len(one.prompt) for one in part]) if states_lengths else nullcontext()
+        follows = editor.backbone.answer_follows_prompt
+        lengths = editor.prompt_lengths([len(one.prompt) for one in part]) if follows else nullcontext()
         with torch.no_grad(), frozen(editor.model), lengths:
             logits = editor.backbone.target_logits(part)
         for i, example, row in zip(numbers, part, logits, strict=True):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from meloedit import MeloConfig
 from meloedit.cli.app import app
 from meloedit.errors import ModelError
 from meloedit.paper.clusters import ClusterIndex
+from meloedit.paper.config import PaperConfig
 
 SIZE = 6
 FACTS = [
@@ -47,10 +47,12 @@ class FakeEditor:
         if FakeEditor.stop_at is not None and len(FakeEditor.opened) >= FakeEditor.stop_at:
             raise KeyboardInterrupt
         FakeEditor.opened.append(config)
-        self.config = MeloConfig.paper(**config.to_dict() | {"key_layer": config.key_layer or "model.layers.1"})
+        self.config = PaperConfig.from_dict(config.to_dict() | {"key_layer": config.key_layer or "model.layers.1"})
         self.index = ClusterIndex(SIZE, config.radius, config.expand, quirks=config.reference_quirks)
         sites = [SimpleNamespace(name=f"m{i}", inputs=48, outputs=32, dtype=torch.float32) for i in range(2)]
-        self.router = SimpleNamespace(bank=SimpleNamespace(sites=sites))
+        self.backbone = SimpleNamespace(encode=lambda prompt: prompt)  # keys are of words, not of tokens
+        router, policy = SimpleNamespace(bank=SimpleNamespace(sites=sites)), SimpleNamespace(keys=self.keys)
+        self.engine = SimpleNamespace(router=router, policy=policy)
         self.edits = []
 
     def __enter__(self):
@@ -72,7 +74,7 @@ class FakeEditor:
             self.index.add_batch(owners, [block] * len(part), self.keys([e.prompt for e in part]), labels)
             self.edits += part
             progress("editing", len(self.edits), len(edits))
-            yield [SimpleNamespace(id=e.id, held=True, seconds=0.1, steps=50, loss=0.0) for e in part]
+            yield [SimpleNamespace(id=e.id, holds=True, seconds=0.1, steps=50, loss=0.0) for e in part]
 
     def ask(self, prompts, progress=None):
         found = self.index.search(self.keys(prompts))

@@ -10,12 +10,12 @@ import pytest
 import torch
 from ablation_commands import FACTS, SIZE, FakeEditor, check_png, found, good, rows_of, run, write
 
-from meloedit import MeloConfig
 from meloedit.evaluation.ablations import keys as key_ablations
 from meloedit.evaluation.ablations import plots
 from meloedit.evaluation.ablations.keys import at_quantiles, insert, principal
 from meloedit.files import load_tensors
 from meloedit.paper.clusters import ClusterIndex
+from meloedit.paper.config import PaperConfig
 
 place = ablation_commands.place
 
@@ -30,7 +30,7 @@ def stream(facts=40, wordings=4):
 
 
 def curve(radius, keys, labels, **settings):
-    config = MeloConfig.paper(radius=radius, edits_per_block=25, **settings)
+    config = PaperConfig(radius=radius, edits_per_block=25, **settings)
     return insert(keys, labels, config, lambda *_: None)["curve"]
 
 
@@ -53,7 +53,7 @@ def test_conflicts_and_forgotten_keys_are_counted():
 
 
 def test_forgotten_keys_are_counted_where_the_released_code_counts_too_few():
-    config = MeloConfig.paper(radius=1.0, edits_per_block=1, reference_quirks=True)
+    config = PaperConfig(radius=1.0, edits_per_block=1, reference_quirks=True)
     last = insert(torch.zeros(2, 1), ["x", "y"], config, lambda *_: None)["curve"][-1]
     index = ClusterIndex(1, 1.0, quirks=True)
     for owner, label in enumerate("xy"):

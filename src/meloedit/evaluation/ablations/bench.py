@@ -17,8 +17,8 @@ from .runs import Runs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...config import MeloConfig
     from ...editor import Editor
+    from ...paper.config import PaperConfig
     from ...types import Progress, Prompt
 
 KEYS_AT_ONCE = 256
@@ -45,15 +45,15 @@ class Bench:
     tokenizer: Any
     facts: Facts
     runs: Runs
-    configure: Callable[..., MeloConfig]
-    open_editor: Callable[[MeloConfig], AbstractContextManager[Editor]]
+    configure: Callable[..., PaperConfig]
+    open_editor: Callable[[PaperConfig], AbstractContextManager[Editor]]
     progress: Progress
 
     def progress_of(self, run: str) -> Progress:
         """Return a progress callback that names one of several runs."""
         return lambda what, done, total: self.progress(f"{run}: {what}", done, total)
 
-    def data(self, ablation: str, config: MeloConfig, **results: Any) -> dict[str, Any]:
+    def data(self, ablation: str, config: PaperConfig, **results: Any) -> dict[str, Any]:
         """Return an ablation's data: its name, facts and configuration, then the results."""
         facts = {"facts_file": self.facts.name, "facts_sha256": self.facts.sha256, "facts": len(self.facts.items)}
         quirks = {"reference_quirks": config.reference_quirks, "config": config.to_dict()}
@@ -66,7 +66,7 @@ def model_identity(model: torch.nn.Module) -> dict[str, str]:
     return {"weights": fingerprint(model), "dtype": str(parameter.dtype), "device": parameter.device.type}
 
 
-def prompt_keys(bench: Bench, config: MeloConfig, prompts: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+def prompt_keys(bench: Bench, config: PaperConfig, prompts: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
     """Return the keys (n, d) of prompts, as the index gets them; they are computed once and then read.
 
     With ``reference_quirks`` a key depends on the answer behind the prompt and on the batch's padding, so the batches
@@ -80,8 +80,9 @@ def prompt_keys(bench: Bench, config: MeloConfig, prompts: Sequence[Prompt], tar
         parts = []
         with bench.open_editor(config) as editor:
             for start in range(0, len(prompts), size):
-                part = slice(start, start + size)
-                parts.append(editor.keys(list(prompts[part]), list(targets[part]) if quirks else None).float().cpu())
+                encoded = [editor.backbone.encode(prompt) for prompt in prompts[start : start + size]]
+                answers = targets[start : start + size] if quirks else None
+                parts.append(editor.engine.policy.keys(encoded, answers).float().cpu())
                 bench.progress("taking keys", min(start + size, len(prompts)), len(prompts))
         return torch.cat(parts)
 

@@ -14,10 +14,13 @@ from ..metrics.estimates import exact, f1
 from .bench import KEYS_AT_ONCE, Bench
 
 if TYPE_CHECKING:
-    from ...config import MeloConfig
+    from torch import Tensor
+
     from ...edit import Edit
     from ...editor import Editor
+    from ...paper.config import PaperConfig
     from ...results import Answer
+    from ...types import Prompt
 
 PER = 1000
 """Number of edits for which Table 3 states parameters."""
@@ -54,7 +57,7 @@ def key_layer(
 
 
 def edited_and_scored(
-    bench: Bench, config: MeloConfig, name: str, negatives: tuple[Sequence[str], str] | None = None
+    bench: Bench, config: PaperConfig, name: str, negatives: tuple[Sequence[str], str] | None = None
 ) -> dict[str, Any]:
     """Make all edits, then score their prompts and an unseen rephrasing of each."""
     progress = bench.progress_of(name)
@@ -66,7 +69,7 @@ def edited_and_scored(
             reports = [r for part in editor.edit_in_parts(bench.facts.edits, progress=progress) for r in part]
             answers = editor.ask([fact.edit.prompt for fact in facts], progress=progress)
             unseen = editor.ask([prompt for prompt, _ in rephrased], progress=progress)
-            result: dict[str, Any] = {"edits": len(facts), "held": sum(report.held for report in reports)}
+            result: dict[str, Any] = {"edits": len(facts), "held": sum(report.holds for report in reports)}
             result |= _score(bench, "edit", answers, bench.facts.edits)
             result |= {"rephrased": len(rephrased)}
             result |= _score(bench, "rephrase", unseen, [edit for _, edit in rephrased])
@@ -103,10 +106,17 @@ def _activation(editor: Editor, questions: Sequence[str]) -> float:
     """Return the share of questions that are routed to an edit; no answer is generated."""
     index: Any = editor.index
     fired = [
-        index.search(editor.keys(questions[i : i + KEYS_AT_ONCE])).block >= 0
+        index.search(_keys(editor, questions[i : i + KEYS_AT_ONCE])).block >= 0
         for i in range(0, len(questions), KEYS_AT_ONCE)
     ]
     return torch.cat(fired).double().mean().item()
+
+
+def _keys(editor: Editor, prompts: Sequence[Prompt]) -> Tensor:
+    """Return the keys (n, d) of prompts in paper mode."""
+    keys = editor.keys(list(prompts))
+    assert isinstance(keys, torch.Tensor)
+    return keys
 
 
 def parameters(sizes: Sequence[tuple[int, int]], rank: int, edits: int, edits_per_block: int) -> int:
@@ -136,7 +146,8 @@ def efficiency(bench: Bench) -> dict[str, Any]:
                 parts.append({"edits": done, "seconds": now - began})
             index: Any = editor.index
             keys = sum(tensor.nbytes for tensor in index.state()[0].values())
-            sites, key_size = editor.router.bank.sites, editor.keys([bench.facts.edits[0].prompt]).shape[1]
+            sites = editor.engine.router.bank.sites
+            key_size = _keys(editor, [bench.facts.edits[0].prompt]).shape[1]
             layer = editor.config.key_layer
         sizes = [[site.inputs, site.outputs] for site in sites]
         block = sum(config.rank * (site.inputs + site.outputs) * _bytes(site) for site in sites)
@@ -153,7 +164,7 @@ def _bytes(site: Any) -> int:
     return int(getattr(site, "dtype", torch.float32).itemsize)
 
 
-def _rates(measured: dict[str, Any], config: MeloConfig) -> dict[str, Any]:
+def _rates(measured: dict[str, Any], config: PaperConfig) -> dict[str, Any]:
     """Return parameters per 1,000 edits, and time and memory per edit."""
     last, (key, value) = measured["parts"][-1], measured["grace"]
     edits, seconds = last["edits"], last["seconds"]

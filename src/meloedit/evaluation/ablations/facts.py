@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import MeloConfig
 from ...edit import Edit, check_prompt, prompt_key
 from ...errors import EditError, MeloEditError, ModelError
 from ...readers import json_rows
@@ -23,6 +22,7 @@ from ..tasks.records import file_sha256, open_data
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
+    from ...paper.config import PaperConfig
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Facts:
 
     def named(self, backbone: Backbone) -> Facts:
         """Return the facts with targets as the model writes them: a classifier's label by its name."""
-        return replace(self, items=tuple(replace(fact, edit=backbone.named(fact.edit)) for fact in self.items))
+        return replace(self, items=tuple(replace(fact, edit=backbone.as_written(fact.edit)) for fact in self.items))
 
     def require_rephrases(self) -> None:
         """Check that at least one fact has an unseen rephrasing.
@@ -126,7 +126,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield from json_rows(stream, str(path))
 
 
-def paper_settings(preset: str | None, settings: Sequence[str]) -> Callable[..., MeloConfig]:
+def paper_settings(preset: str | None, settings: Sequence[str]) -> Callable[..., PaperConfig]:
     """Return a function that builds a paper-mode configuration from these settings and those that a run varies.
 
     Args:
@@ -140,9 +140,13 @@ def paper_settings(preset: str | None, settings: Sequence[str]) -> Callable[...,
         if setting.partition("=")[0] in ("mode", "preset"):
             raise ModelError(f"--set {setting}: the ablations are of paper mode; a preset is chosen with --preset")
 
-    def configure(**varied: Any) -> MeloConfig:
+    def configure(**varied: Any) -> PaperConfig:
+        from ...paper.config import PaperConfig
+
         rest = [setting for setting in settings if setting.partition("=")[0] not in varied]
-        return read_config(varied, rest, paper=True, preset=preset)
+        config = read_config(varied, rest, paper=True, preset=preset)
+        assert isinstance(config, PaperConfig)
+        return config
 
     configure()
     return configure

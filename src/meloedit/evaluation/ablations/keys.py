@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ...config import MeloConfig
+    from ...paper.config import PaperConfig
     from ...types import Progress, Prompt
     from .bench import Bench
 
@@ -63,7 +63,7 @@ def radius(bench: Bench, radii: Sequence[float] | None, phrasings: int) -> dict[
     return bench.data("radius", base, **results)
 
 
-def insert(keys: Tensor, labels: Sequence[Hashable], config: MeloConfig, progress: Progress) -> dict[str, Any]:
+def insert(keys: Tensor, labels: Sequence[Hashable], config: PaperConfig, progress: Progress) -> dict[str, Any]:
     """Insert keys (n, d) batch by batch; return the index's counts (clusters, conflicts, ...) after each batch."""
     index = ClusterIndex(keys.shape[1], config.radius, config.expand, quirks=config.reference_quirks)
     curve, total, size = [], len(keys), config.edits_per_block
@@ -148,13 +148,12 @@ def principal(keys: Tensor) -> tuple[Tensor, list[float]]:
     return places, shares.tolist()
 
 
-def _labels(bench: Bench, config: MeloConfig, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[Hashable]:
+def _labels(bench: Bench, config: PaperConfig, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[Hashable]:
     """Return the labels by which clusters are compared: targets, or as in the released code sums of token ids."""
     if not config.reference_quirks:
         return [target.strip() for target in targets]
     from ...backbones import open_backbone
 
-    backbone = open_backbone(bench.model, bench.tokenizer)  # type: ignore[arg-type]
-    backbone.configure(config)
+    backbone = open_backbone(bench.model, bench.tokenizer, config.document_tokens)  # type: ignore[arg-type]
     pairs = zip(prompts, targets, strict=True)
     return [sum(backbone.encode_target(target, backbone.encode(prompt))) for prompt, target in pairs]

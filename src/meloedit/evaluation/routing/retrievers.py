@@ -20,16 +20,18 @@ from ...edit import prompt_text
 from ...editor import Editor
 from ...errors import MeloEditError
 from ...files import cache_folder, json_hash, load_tensors, save_tensors
-from ...hooks.state_reader import pooled_states, texts_of, with_segments
-from ...keys.encoder import Calibration
+from ...hooks.state_reader import pooled_states
 from ...keys.pooling import PooledStates
 from ...methods.in_context.rag import Rag, chord
 from ...methods.memory.melo import Melo, MeloPaper
+from ...paper.config import PaperConfig
+from ...routing.nearest import NearestPolicy
 
 if TYPE_CHECKING:
     from ...backbones.batch import Encoded
     from ...edit import Edit
     from ...methods.base import Method
+    from ...routing.calibration import Calibration
     from ...types import Progress, Prompt
 
 PROMPTS_AT_ONCE = 512
@@ -87,45 +89,51 @@ class MeloRetriever(Retriever):
         super().__init__(base, settings, progress)
         self._editor = Editor(base.model, base.backbone.tokenizer, Melo.read_settings(settings).config)
         self._editor.prepare(progress)
-        self._live = self._editor._live
+        policy = self._editor.engine.policy
+        assert isinstance(policy, NearestPolicy)
+        self._policy = policy
 
     def add(self, edits: Sequence[Edit]) -> None:
         """Compute the keys of the edits in every form and wording."""
-        forms = [[form for prompt in edit.prompts for form in self.base.backbone.forms(prompt)] for edit in edits]
+        forms = [[form for prompt in edit.prompts for form in self._policy.forms(prompt)] for edit in edits]
         encoded = [form for forms_of_edit in forms for form in forms_of_edit]
-        keys = self._calibration.keys(self._states(encoded, "keys of edits"), texts_of(self.base.backbone, encoded))
-        keys = keys.split(list(map(len, forms)))
-        self._live.hold(edits, [{"keys": keys_of_edit, "quiet": keys_of_edit[:0]} for keys_of_edit in keys])
+        texts = self._editor.engine.router.reader.texts(encoded)
+        keys = self._calibration.encoder.keys(self._states(encoded, "keys of edits"), texts)
+        parts = [part.clone().to_tensors() for part in keys.split(list(map(len, forms)))]
+        quiet = [torch.zeros(len(forms_of_edit), dtype=torch.bool) for forms_of_edit in forms]
+        self._policy.add_unblocked(
+            edits, [part | {"quiet": of_edit} for part, of_edit in zip(parts, quiet, strict=True)]
+        )
         self._number = {edit.id: i for i, edit in enumerate(edits)}
-        self.threshold = self._live.index.threshold
+        self.threshold = self._policy.threshold
 
     @property
     def _calibration(self) -> Calibration:
-        calibration = self._live.calibration
+        calibration = self._policy.calibration
         if calibration is None:
             raise MeloEditError("there is no calibration")
         return calibration
 
     def _states(self, encoded: Sequence[Encoded], what: str) -> Tensor:
-        router = self._live.router
-        pooling = self._calibration.pooling(self.base.backbone.tokenizer)
+        router = self._editor.engine.router
+        pooling = self._calibration.encoder.pooling(self.base.backbone.tokenizer)
         compute = partial(pooled_states, router, encoded, self.progress, what, pooling)
-        tokens = f"words {json_hash(pooling.identity)}"
+        tokens = f"words {json_hash(pooling.fingerprint)}"
         return _states(self.base, router.locations.key_layer, tokens, encoded, compute)
 
     def search(self, prompts: Sequence[Prompt]) -> Nearest:
         """Return the nearest edit of each prompt, whose segments are compared too."""
-        backbone = self.base.backbone
-        parts, rows = with_segments(backbone, [backbone.encode(prompt) for prompt in prompts])
-        states, texts = self._states(parts, "keys of prompts"), texts_of(backbone, parts)
-        routes = self._live.decide(PooledStates(states, texts, rows, len(prompts)))[1]
+        reader = self._editor.engine.router.reader
+        parts, rows = reader.with_segments([self.base.backbone.encode(prompt) for prompt in prompts])
+        states, texts = self._states(parts, "keys of prompts"), reader.texts(parts)
+        routes = self._policy.decide(PooledStates(states, texts, rows, len(prompts)))[1]
         owner = [-1 if route.nearest is None else self._number[route.nearest] for route in routes]
         distance = [math.inf if route.distance is None else route.distance for route in routes]
         return Nearest(torch.tensor(owner), torch.tensor(distance))
 
     def close(self) -> None:
         """Remove every hook from the model."""
-        self._editor.detach()
+        self._editor.unload()
 
 
 class _TableRetriever(Retriever):
@@ -160,13 +168,14 @@ class PaperRetriever(_TableRetriever):
     def __init__(self, base: Method, settings: Mapping[str, Any], progress: Progress) -> None:
         super().__init__(base, settings, progress)
         config = MeloPaper.read_settings(settings).config
+        assert isinstance(config, PaperConfig)
         self._editor = Editor(base.model, base.backbone.tokenizer, config)
         self.threshold = config.radius
 
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
         """Return the states of the last tokens (n, d)."""
         encoded = [self._editor.backbone.encode(prompt) for prompt in prompts]
-        router = self._editor.router
+        router = self._editor.engine.router
         return _states(
             self.base,
             router.locations.key_layer,
@@ -181,7 +190,7 @@ class PaperRetriever(_TableRetriever):
 
     def close(self) -> None:
         """Remove every hook from the model."""
-        self._editor.detach()
+        self._editor.unload()
 
 
 class EncoderRetriever(_TableRetriever):
@@ -237,6 +246,6 @@ def states_folder() -> Path:
 
 def _states(base: Method, layer: str, tokens: str, encoded: Sequence[Encoded], compute: Callable[[], Tensor]) -> Tensor:
     """Return cached states of prompts at a layer; ``tokens`` says how a prompt's tokens are pooled."""
-    spans = [[one.ids, [one.words.start, one.words.stop]] for one in encoded]
+    spans = [[one.ids, [one.span.start, one.span.stop]] for one in encoded]
     depends_on = ["states", base.backbone.fingerprint(), layer, tokens, spans]
     return cached_states(depends_on, len(encoded), compute)

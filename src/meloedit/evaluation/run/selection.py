@@ -97,7 +97,7 @@ def _wrongly_answered(
         part = task.items[seen : seen + CHUNK]
         seen += len(part)
         progress("finding what the model errs on", seen, len(task.items))
-        targets = [(backbone.named(item.edit).target,) for item in part]
+        targets = [(backbone.as_written(item.edit).target,) for item in part]
         texts = base_answers([item.edit.prompt for item in part])
         wrong += [item for item, text, target in zip(part, texts, targets, strict=True) if not is_right(text, target)]
     return _counting(replace(task, items=tuple(wrong)), "answered_right", seen - len(wrong))
