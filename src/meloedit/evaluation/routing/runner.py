@@ -12,9 +12,8 @@ from ...errors import MeloEditError
 from ...methods.none import Unedited
 from ...text import count
 from ..metrics.scores import to_json
-from ..run.previous import PreviousResult
+from ..run.previous import PreviousResult, make_result
 from ..run.prompts import PromptSet, item_prompts, other_prompts
-from ..run.result import make_result
 from ..run.selection import check_model, select
 from ..tasks.prefixes import PREFIXES, prefixed
 from .retrievers import RETRIEVERS, Retriever

@@ -1,4 +1,4 @@
-"""The cost of edits: editing time, answer time relative to the unedited model's, size, memory."""
+"""The cost of edits: editing time, answer time relative to the unedited model's, size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -63,25 +62,3 @@ def answer_time(method: Method, base: Method, prompts: Sequence[Prompt], progres
     drawn = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
     low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
     return Estimate(median(ratios), float(low), float(high), len(ratios))
-
-
-def reset_peak_memory() -> None:
-    """Restart the measurement of peak memory, if the system can."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not permitted: the peak is then that of the whole process
-        pass
-
-
-def peak_gigabytes() -> float | None:
-    """Return this process's peak memory in GB; ``None`` if the system does not report it."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        try:
-            import resource
-        except ImportError:
-            return None
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
-    kilobytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return round(int(kilobytes[0]) * 1024 / 1e9, 3) if kilobytes else None

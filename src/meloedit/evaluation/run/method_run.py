@@ -15,10 +15,11 @@ from ...files import json_hash
 from ...methods import method_class
 from ..metrics.scores import to_json
 from ..tasks.prefixes import PREFIXES, prefixed
-from .costs import COSTS, Cost, answer_time, editing_speed, peak_gigabytes, reset_peak_memory
+from .costs import COSTS, Cost, answer_time, editing_speed
 from .folder import EditingProgress
 from .observe import observe
 from .prompts import EvalPrompt, PromptSet, item_prompts, other_prompts
+from .provenance import peak_gigabytes, reset_peak_memory
 
 if TYPE_CHECKING:
     from ...methods.base import Method

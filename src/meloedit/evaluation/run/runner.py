@@ -8,7 +8,7 @@ from ...text import count
 from .context import LoadModel, RunContext
 from .method_run import MethodResult, MethodRun
 from .plan import PROTOCOLS, RunPlan
-from .result import make_result
+from .previous import make_result
 
 if TYPE_CHECKING:
     from ...types import Progress
