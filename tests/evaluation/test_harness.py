@@ -29,7 +29,7 @@ def test_a_continuation_is_as_likely_as_the_edited_model_generates_it(llama, lm)
     own = [ask("loglikelihood", edit.prompt, " " + edit.target) for edit in EDITS[:3]]
     found = lm.loglikelihood(own, disable_tqdm=True)
     assert all(greedy for _, greedy in found)
-    with llama.disabled():
+    with llama.base_model():
         base = lm.loglikelihood(own, disable_tqdm=True)
     assert not any(greedy for _, greedy in base)
     assert all(edited > plain for (edited, _), (plain, _) in zip(found, base, strict=True))
@@ -39,7 +39,7 @@ def test_what_no_edit_concerns_is_bit_identical_in_a_mixed_batch(llama, lm):
     requests = [ask("loglikelihood", edit.prompt, " " + edit.target) for edit in EDITS[:3]]
     others = [ask("loglikelihood", text, " Lima") for text in OTHERS]
     mixed = lm.loglikelihood([*requests, *others], disable_tqdm=True)[len(requests) :]
-    with llama.disabled():
+    with llama.base_model():
         assert lm.loglikelihood([*requests, *others], disable_tqdm=True)[len(requests) :] == mixed
 
 
@@ -47,7 +47,7 @@ def test_the_likelihood_is_that_of_the_tokens_by_hand(llama, lm):
     ((score, _),) = lm.loglikelihood([ask("loglikelihood", OTHERS[0], " Lima")], disable_tqdm=True)
     context = llama.tokenizer(OTHERS[0])["input_ids"]
     whole = llama.tokenizer(OTHERS[0] + " Lima")["input_ids"]
-    with torch.no_grad(), llama.disabled():
+    with torch.no_grad(), llama.base_model():
         told = llama.model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
     wanted = sum(told[i - 1, whole[i]].item() for i in range(len(context), len(whole)))
     assert score == pytest.approx(wanted, abs=1e-4)
@@ -61,7 +61,7 @@ def test_generation_is_routed_and_stops(lm):
 def test_a_whole_text_has_no_prompt_and_is_the_base_models(llama, lm):
     requests = [ask("loglikelihood_rolling", EDITS[0].prompt + " " + EDITS[0].target)]
     found = lm.loglikelihood_rolling(requests)
-    with llama.disabled():
+    with llama.base_model():
         assert lm.loglikelihood_rolling(requests) == found
 
 

@@ -1,1 +1,1 @@
-"""Measuring edits: what the data sets hold, and the one definition of every figure."""
+"""Measuring edits: tasks from data sets, resumable runs of editing methods, metrics, reports, the paper's ablations."""

@@ -1,8 +1,8 @@
-"""EleutherAI's lm-evaluation-harness on an edited model, through its own API for models.
+"""EleutherAI's lm-evaluation-harness on an edited model, through the harness's API for models.
 
-A request is a context and its continuation. The context alone decides the route, as the prompt of ``generate`` does;
-so a continuation's likelihood is that of the model which would have generated after this context. A text that is
-scored as a whole (``loglikelihood_rolling``) has no prompt: no edit answers it.
+A request is a context and its continuation. The context alone decides the route, as the prompt of ``generate`` does,
+so a continuation's likelihood is that of the model that would generate after this context. A text that is scored as a
+whole (``loglikelihood_rolling``) has no prompt, so no edit answers it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..errors import MeloEditError
 if TYPE_CHECKING:
     from ..editor import Editor
 
-LONGEST = 256
-"""Tokens that an answer may have where a task does not say."""
-TEXT = 2048
-"""Tokens of a whole text that are scored at once where the model has no limit of its own."""
+MAX_NEW_TOKENS = 256
+"""Most tokens of an answer if a task does not set a limit."""
+TEXT_WINDOW = 2048
+"""Tokens of a whole text that are scored at once if the model has no limit."""
 
 
 def require() -> Any:
-    """Return the harness.
+    """Import and return the harness.
 
     Raises:
         MeloEditError: naming the extra, if it is not installed.
@@ -45,16 +45,20 @@ def require() -> Any:
 
 
 def model_of(editor: Editor, batch_size: int = 8) -> Any:
-    """Return an edited model as the harness wants one (an ``lm_eval.api.model.TemplateLM``).
+    """Return an edited model as the harness's class of models (an ``lm_eval.api.model.TemplateLM``).
+
+    Args:
+        editor: the edited model.
+        batch_size: continuations scored, or answers generated, at once.
 
     Raises:
-        MeloEditError: if the harness is not installed, or the model gives no text.
+        MeloEditError: if the harness is not installed, or the model is a classifier.
     """
     harness, backbone = require(), editor.backbone
     if backbone.documents:
         raise MeloEditError("the harness scores text: a classifier has none")
 
-    class EditedLM(_Routed, harness.api.model.TemplateLM):  # type: ignore[name-defined]
+    class EditedLM(_HarnessMethods, harness.api.model.TemplateLM):  # type: ignore[name-defined]
         """The edited model."""
 
     lm = EditedLM()
@@ -64,8 +68,8 @@ def model_of(editor: Editor, batch_size: int = 8) -> Any:
     return lm
 
 
-class _Routed:
-    """What the harness asks of a model, answered by an editor's."""
+class _HarnessMethods:
+    """The methods that the harness calls on a model, on an editor's."""
 
     editor: Editor
     batch_size: int
@@ -82,27 +86,28 @@ class _Routed:
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        given = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        return list(self.tokenizer(string, **given)["input_ids"])
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return list(self.tokenizer(string, **options)["input_ids"])
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        longest = self.editor.backbone.max_length
-        rows = [_row(context, continuation, longest) for _, context, continuation in requests]
-        return _scored(self.editor, rows, self.batch_size)
+        max_length = self.editor.backbone.max_length
+        examples = [_example(context, continuation, max_length) for _, context, continuation in requests]
+        return _log_likelihoods(self.editor, examples, self.batch_size)
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         sums = []
-        longest = self.editor.backbone.max_length or TEXT
+        max_length = self.editor.backbone.max_length or TEXT_WINDOW
         for (text,) in [request.args for request in requests]:
             windows = self.utils.get_rolling_token_windows(
-                self.tok_encode(text), prefix_token=self.eot_token_id, max_seq_len=longest - 1, context_len=1
+                self.tok_encode(text), prefix_token=self.eot_token_id, max_seq_len=max_length - 1, context_len=1
             )
             pairs = [self.utils.make_disjoint_window(window) for window in windows]
-            with self.editor.disabled():
-                rows = [_row(context, rest, longest) for context, rest in pairs]
-                sums.append(sum(score for score, _ in _scored(self.editor, rows, self.batch_size)))
+            with self.editor.base_model():
+                examples = [_example(context, rest, max_length) for context, rest in pairs]
+                scores = _log_likelihoods(self.editor, examples, self.batch_size)
+                sums.append(sum(score for score, _ in scores))
         return sums
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
@@ -113,54 +118,59 @@ class _Routed:
         for text, numbers in groups.items():
             settings = json.loads(text)
             stops = settings.pop("until", [])
-            longest = settings.pop("max_gen_toks", settings.pop("max_new_tokens", LONGEST))
-            sampling = settings if settings.get("do_sample") else {}  # greedy decoding takes no temperature
+            max_new_tokens = settings.pop("max_gen_toks", settings.pop("max_new_tokens", MAX_NEW_TOKENS))
+            sampling = settings if settings.get("do_sample") else {}  # greedy decoding has no temperature
             contexts = [requests[i].args[0] for i in numbers]
-            sizes = {"batch_size": self.batch_size, "max_new_tokens": longest}
-            said = self.editor.ask(contexts, form="raw", **sizes, **sampling)
-            answers |= {i: _until(one.text, stops) for i, one in zip(numbers, said, strict=True)}
+            sizes = {"batch_size": self.batch_size, "max_new_tokens": max_new_tokens}
+            generated = self.editor.ask(contexts, form="raw", **sizes, **sampling)
+            answers |= {i: _until(answer.text, stops) for i, answer in zip(numbers, generated, strict=True)}
         return [answers[i] for i in range(len(requests))]
 
 
 def _until(text: str, stops: str | Sequence[str]) -> str:
-    """Return a text up to the first of some stops."""
+    """Return a text up to the first stop in it."""
     for stop in [stops] if isinstance(stops, str) else stops:
         text = text.split(stop)[0] if stop else text
     return text
 
 
-def _row(context: Sequence[int], continuation: Sequence[int], longest: int | None) -> Example:
-    """Return context and continuation, the context cut on the left to what the model takes."""
-    room = len(context) if longest is None else max(1, longest - len(continuation))
-    kept = list(context[-room:])
-    return Example(kept, list(continuation), (0, len(kept)))
+def _example(context: Sequence[int], continuation: Sequence[int], max_length: int | None) -> Example:
+    """Return context and continuation, the context cut on the left to the model's length."""
+    room = len(context) if max_length is None else max(1, max_length - len(continuation))
+    prompt = list(context[-room:])
+    return Example(prompt, list(continuation))
 
 
-def _scored(editor: Editor, rows: Sequence[Example], size: int) -> list[tuple[float, bool]]:
-    """Return per row the log-likelihood of its target in nats, and whether greedy decoding would say it."""
-    found: dict[int, tuple[float, bool]] = {}
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt) + len(rows[i].target), i))
+def _log_likelihoods(editor: Editor, examples: Sequence[Example], size: int) -> list[tuple[float, bool]]:
+    """Return for each example the log-likelihood of its target in nats, and whether greedy decoding gives it.
+
+    Args:
+        editor: the edited model.
+        examples: prompts and targets as token ids.
+        size: examples scored at once.
+    """
+    results: dict[int, tuple[float, bool]] = {}
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt) + len(examples[i].target), i))
     for start in range(0, len(order), size):
         numbers = order[start : start + size]
-        part = [rows[i] for i in numbers]
-        lengths = (
-            editor.routing([len(r.prompt) for r in part]) if editor.backbone.answer_follows_prompt else nullcontext()
-        )
+        part = [examples[i] for i in numbers]
+        follows = editor.backbone.answer_follows_prompt
+        lengths = editor.prompt_lengths([len(one.prompt) for one in part]) if follows else nullcontext()
         with torch.no_grad(), frozen(editor.model), lengths:
             logits = editor.backbone.target_logits(part)
-        for i, row, told in zip(numbers, part, logits, strict=True):
-            target = torch.tensor(row.target, device=told.device)
-            score = told.float().log_softmax(-1).gather(-1, target[:, None]).sum()
-            found[i] = float(score), bool((told.argmax(-1) == target).all())
-    return [found[i] for i in range(len(rows))]
+        for i, example, row in zip(numbers, part, logits, strict=True):
+            target = torch.tensor(example.target, device=row.device)
+            score = row.float().log_softmax(-1).gather(-1, target[:, None]).sum()
+            results[i] = float(score), bool((row.argmax(-1) == target).all())
+    return [results[i] for i in range(len(examples))]
 
 
 def find_tasks(tasks: Sequence[str], include: Path | None = None) -> Any:
-    """Return the harness's manager, which knows these tasks.
+    """Return the harness's task manager, after checking that it has these tasks.
 
     Args:
         tasks: names of tasks.
-        include: a folder with tasks of your own (``*.yaml``).
+        include: a folder with further tasks (``*.yaml``).
 
     Raises:
         MeloEditError: if there is no such task, or the harness is not installed.
@@ -168,9 +178,9 @@ def find_tasks(tasks: Sequence[str], include: Path | None = None) -> Any:
     manager = require().tasks.TaskManager(include_path=str(include) if include else None)
     known = set(manager.all_tasks)
     if missing := [name for name in tasks if name not in known]:
-        near = sorted(name for name in known if missing[0].split("_")[0] in name)[:5]
-        like = f"; like it: {', '.join(near)}" if near else ""
-        raise MeloEditError(f"the harness has no task {missing[0]!r}{like}")
+        similar = sorted(name for name in known if missing[0].split("_")[0] in name)[:5]
+        advice = f"; like it: {', '.join(similar)}" if similar else ""
+        raise MeloEditError(f"the harness has no task {missing[0]!r}{advice}")
     return manager
 
 
@@ -186,24 +196,24 @@ def run_harness(
 
     Args:
         editor: the edited model.
-        tasks: names of tasks; their data must be at hand, or the hub.
-        manager: what ``find_tasks`` found them with.
+        tasks: names of tasks; their data must be local or on the hub.
+        manager: the task manager that ``find_tasks`` returned.
         limit: documents of each task; ``None``: all.
-        shots: examples before each question; ``None``: as the task says.
+        shots: examples before each question; ``None``: the task's number.
         batch_size: continuations scored at once.
 
     Returns:
-        Figures by task, for ``edited`` and ``unedited``.
+        For ``edited`` and ``unedited`` the figures by task and metric.
 
     Raises:
-        MeloEditError: if a task's data cannot be had.
+        MeloEditError: if the harness fails, for example since a task's data are not available.
     """
     harness, lm = require(), model_of(editor, batch_size)
     results = {}
     for name in ("edited", "unedited"):
-        with editor.disabled() if name == "unedited" else nullcontext():
+        with editor.base_model() if name == "unedited" else nullcontext():
             try:
-                found = harness.simple_evaluate(
+                output = harness.simple_evaluate(
                     model=lm,
                     tasks=list(tasks),
                     num_fewshot=shots,
@@ -215,14 +225,14 @@ def run_harness(
             except (OSError, ValueError, KeyError, ConnectionError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise MeloEditError(f"the harness cannot run {', '.join(tasks)} ({reason})") from None
-        results[name] = {task: _numbers(own) for task, own in found["results"].items()}
+        results[name] = {task: _numbers(metrics) for task, metrics in output["results"].items()}
     return results
 
 
-def _numbers(own: dict[str, Any]) -> dict[str, float]:
-    """Return a task's figures; the harness writes them as ``acc,none`` (metric and filter)."""
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return a task's figures by metric; the harness names them ``acc,none`` (metric and filter)."""
     return {
         key.removesuffix(",none"): float(value)
-        for key, value in own.items()
+        for key, value in metrics.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and "stderr" not in key
     }

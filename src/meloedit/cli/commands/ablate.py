@@ -12,8 +12,10 @@ import typer
 
 from ... import files
 from ...errors import ModelError
-from ...evaluation.ablations import facts as kept
+from ...evaluation import drawing
+from ...evaluation.ablations import facts as inputs
 from ...evaluation.ablations import plots
+from ...evaluation.ablations.runs import Runs
 from ...text import plain
 from ..loading import load
 from ..options import Device, DtypeName, Json
@@ -75,9 +77,9 @@ def radius(
 
     Example: meloedit ablate radius --model DIR --edits facts.jsonl --radii 1,2,5
     """
-    given = None if radii.strip() == "auto" else kept.read_numbers("--radii", radii, float, ", or auto")
+    given = None if radii.strip() == "auto" else inputs.read_numbers("--radii", radii, float, ", or auto")
     with _bench(model, edits, count, out, preset, settings, device, dtype) as bench:
-        from ...evaluation.ablations.bench import radius as ablation
+        from ...evaluation.ablations.keys import radius as ablation
 
         data = ablation(bench, given, wordings)
     names = ["clusters", "keys", "conflicts", "forgotten"]
@@ -114,7 +116,7 @@ def keys(
     Example: meloedit ablate keys --model DIR --edits facts.jsonl --targets 8
     """
     with _bench(model, edits, count, out, preset, settings, device, dtype) as bench:
-        from ...evaluation.ablations.bench import key_map
+        from ...evaluation.ablations.keys import key_map
 
         data = key_map(bench, targets, wordings)
     _write(out, data, model, ["fact", "wording", "target", "x", "y"], data["points"])
@@ -143,7 +145,7 @@ def rank(
 
     Example: meloedit ablate rank --model DIR --edits facts.jsonl --ranks 1,2,4
     """
-    given = kept.read_numbers("--ranks", ranks, int)
+    given = inputs.read_numbers("--ranks", ranks, int)
     with _bench(model, edits, count, out, preset, settings, device, dtype) as bench:
         from ...evaluation.ablations.edits import rank as ablation
 
@@ -178,7 +180,7 @@ def key_layer(
     layers = [name.strip() for name in key_layers.split(",") if name.strip()]
     if not layers:
         raise ModelError("--key-layers is empty: give names of modules, separated by commas")
-    questions = kept.read_questions(negatives) if negatives else None
+    questions = inputs.read_questions(negatives) if negatives else None
     with _bench(model, edits, count, out, preset, settings, device, dtype) as bench:
         from ...evaluation.ablations.edits import key_layer as ablation
 
@@ -227,13 +229,13 @@ def _bench(
     dtype: str | None,
 ) -> Iterator[Bench]:
     """Read, check and load what an ablation works with, and say after Ctrl-C what is finished."""
-    plots.check_plots()
-    configure, facts = kept.paper_settings(preset, settings or []), kept.read_facts(edits, count)
+    drawing.check_plots()
+    configure, facts = inputs.paper_settings(preset, settings or []), inputs.read_facts(edits, count)
     files.make_folder(out)
-    opened: list[kept.Runs] = []
+    opened: list[Runs] = []
 
     def finished() -> str:
-        number = sum(runs.kept for runs in opened)
+        number = sum(runs.finished for runs in opened)
         return f"{counted(number, 'finished run')} kept in {shell(out)}; run the same command again for the rest"
 
     with saying(finished), progress() as tell:
@@ -241,12 +243,12 @@ def _bench(
         from ... import __version__
         from ...backbones import open_backbone
         from ...editor import Editor
-        from ...evaluation.ablations.bench import Bench, identity
+        from ...evaluation.ablations.bench import Bench, model_identity
 
         facts = facts.named(open_backbone(loaded, tokenizer))
         read = {"facts_sha256": facts.sha256, "facts": len(facts.items)}
-        shared = {"meloedit": __version__, "model": identity(loaded), **read}
-        opened.append(kept.Runs(out, shared))
+        shared = {"meloedit": __version__, "model": model_identity(loaded), **read}
+        opened.append(Runs(out, shared))
         yield Bench(loaded, tokenizer, facts, opened[0], configure, partial(Editor, loaded, tokenizer), tell)
 
 
@@ -264,7 +266,7 @@ def _write_runs(out: Path, data: dict[str, Any], model: str, varied: str, as_jso
     columns = list(data["runs"][0])
     _write(out, data, model, columns, data["runs"])
     shown = [name for name in _HEADINGS if name in columns]
-    names, common = plots.apart([str(run[varied]) for run in data["runs"]])
+    names, common = plots.short_names([str(run[varied]) for run in data["runs"]])
     rows = [[name, *(f"{run[figure]:.4g}" for figure in shown)] for name, run in zip(names, data["runs"], strict=True)]
     headings = [varied.replace("_", " "), *(_HEADINGS[name] for name in shown)]
     _show(out, data, as_json, headings, rows, f"key layers: {plain(common)}" if common else "")

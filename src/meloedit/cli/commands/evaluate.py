@@ -103,16 +103,17 @@ def evaluate(
         "dtype": dtype and dtype.value,
     }
     asked = read_asked(config, given, settings or [])
-    from ...evaluation.run.folder import RunFolder, alone, check_parts
+    from ...evaluation.run.folder import RunFolder, check_parts, locked
     from ...evaluation.run.plan import PROTOCOLS
 
     folder = Path(asked.out)
     check_parts(folder, asked.protocol, PROTOCOLS)
     plans, held = _plans(asked)
     kept = f"what is finished is kept in {shell(folder)}: the same command goes on"
-    with alone(folder), saying(lambda: kept), progress() as tell:
+    with locked(folder), saying(lambda: kept), progress() as tell:
         places = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
-        runs = [RunFolder(own, plan.identity(), folder / "states") for own, plan in zip(places, plans, strict=True)]
+        pairs = zip(places, plans, strict=True)
+        runs = [RunFolder(place, plan.configuration(), folder / "states") for place, plan in pairs]
         results = [(run.path, _run(asked, plan, held, run, tell)) for run, plan in zip(runs, plans, strict=True)]
     if as_json:
         put_json(results[0][1] if len(results) == 1 else [result for _, result in results])
@@ -123,7 +124,7 @@ def evaluate(
 
 def _plans(asked: Asked) -> tuple[list[Any], list[Any]]:
     """Check all that can be checked before any work, and read the files; return plans, and edits that are only held."""
-    from ...evaluation.run.plan import PROTOCOLS, Plan
+    from ...evaluation.run.plan import PROTOCOLS, RunPlan
     from ...evaluation.tasks.registry import load_task
     from ...methods import METHODS, method_class
 
@@ -148,7 +149,7 @@ def _plans(asked: Asked) -> tuple[list[Any], list[Any]]:
     if asked.routing:
         more["distractors"] = files
     own = (asked.edits, asked.seed, asked.limit, asked.every, asked.prefixes)
-    return [Plan(task, protocol, asked.model, settings, *own, more) for protocol in asked.protocol], held
+    return [RunPlan(task, protocol, asked.model, settings, *own, more) for protocol in asked.protocol], held
 
 
 def _check_protocols(asked: Asked, known: Mapping[str, str]) -> None:
@@ -162,10 +163,10 @@ def _check_protocols(asked: Asked, known: Mapping[str, str]) -> None:
 
 
 def _check_routing(asked: Asked) -> None:
-    from ...evaluation.routing.retrievers import FINDERS
+    from ...evaluation.routing.retrievers import RETRIEVERS
 
-    if strange := [name for name in asked.method if name not in FINDERS]:
-        raise MeloEditError(f"--routing: method {strange[0]} is not measured alone; these are: {', '.join(FINDERS)}")
+    if strange := [name for name in asked.method if name not in RETRIEVERS]:
+        raise MeloEditError(f"--routing: method {strange[0]} is not measured alone; these are: {', '.join(RETRIEVERS)}")
 
 
 def _distractors(asked: Asked) -> tuple[list[Any], list[list[str]]]:

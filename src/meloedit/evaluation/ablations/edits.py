@@ -1,4 +1,4 @@
-"""The ablations that make edits: the rank, the key layer (Figures 4 and 5) and what an edit costs (Table 3)."""
+"""The ablations that make edits: by rank, by key layer (Figures 4 and 5), and the cost of an edit (Table 3)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from ..metrics.estimates import exact, f1
 from .bench import KEYS_AT_ONCE, Bench
 
 if TYPE_CHECKING:
-    from ...config import MeloConfig
+    from torch import Tensor
+
     from ...edit import Edit
     from ...editor import Editor
+    from ...paper.config import PaperConfig
     from ...results import Answer
+    from ...types import Prompt
 
 PER = 1000
-"""Table 3 states parameters per this many edits."""
+"""Number of edits for which Table 3 states parameters."""
 
 
 def rank(bench: Bench, ranks: Sequence[int]) -> dict[str, Any]:
-    """Make the edits with blocks of each rank, and ask them (Figure 4)."""
-    bench.facts.need_rephrases()
-    configs = [bench.configure(rank=value) for value in ranks]  # all first: a wrong one ends the command at once
+    """Make the edits with blocks of each rank, and score them (Figure 4)."""
+    bench.facts.require_rephrases()
+    configs = [bench.configure(rank=value) for value in ranks]  # before any run, since a value may be invalid
     runs = [
-        {"rank": value} | made_and_asked(bench, config, f"rank {value}")
+        {"rank": value} | edited_and_scored(bench, config, f"rank {value}")
         for value, config in zip(ranks, configs, strict=True)
     ]
     return bench.data("rank", bench.configure(), runs=runs)
@@ -37,38 +40,39 @@ def rank(bench: Bench, ranks: Sequence[int]) -> dict[str, Any]:
 def key_layer(
     bench: Bench, layers: Sequence[str], negatives: tuple[Sequence[str], str] | None = None
 ) -> dict[str, Any]:
-    """Make the edits with keys of each layer, and ask them (Figure 5).
+    """Make the edits with keys of each layer, and score them (Figure 5).
 
     Args:
-        bench: what to work with.
+        bench: model, facts and finished runs.
         layers: names of modules.
-        negatives: questions that no edit should answer, and the sha256 of their file.
+        negatives: questions that no edit should answer, and the SHA-256 of their file.
     """
-    bench.facts.need_rephrases()
+    bench.facts.require_rephrases()
     configs = [bench.configure(key_layer=layer) for layer in layers]
     runs = [
-        {"key_layer": layer} | made_and_asked(bench, config, layer, negatives)
+        {"key_layer": layer} | edited_and_scored(bench, config, layer, negatives)
         for layer, config in zip(layers, configs, strict=True)
     ]
     return bench.data("key-layer", bench.configure(), negatives_sha256=negatives and negatives[1], runs=runs)
 
 
-def made_and_asked(
-    bench: Bench, config: MeloConfig, name: str, negatives: tuple[Sequence[str], str] | None = None
+def edited_and_scored(
+    bench: Bench, config: PaperConfig, name: str, negatives: tuple[Sequence[str], str] | None = None
 ) -> dict[str, Any]:
-    """Make all edits and then ask them all: as they are, and in a wording that was never trained."""
-    tell = bench.telling(name)
+    """Make all edits, then score their prompts and an unseen rephrasing of each."""
+    progress = bench.progress_of(name)
 
-    def make() -> dict[str, Any]:
+    def compute() -> dict[str, Any]:
         facts = bench.facts.items
-        asked = [(prompt, fact.edit) for fact in facts if (prompt := fact.unseen) is not None]
+        rephrased = [(prompt, fact.edit) for fact in facts if (prompt := fact.unseen) is not None]
         with bench.open_editor(config) as editor:
-            reports = [r for part in editor.edit_in_parts(bench.facts.edits, progress=tell) for r in part]
-            own = editor.ask([fact.edit.prompt for fact in facts], progress=tell)
-            unseen = editor.ask([prompt for prompt, _ in asked], progress=tell)
-            result: dict[str, Any] = {"edits": len(facts), "held": sum(report.held for report in reports)}
-            result |= _score(bench, "edit", own, bench.facts.edits)
-            result |= {"rephrased": len(asked)} | _score(bench, "rephrase", unseen, [edit for _, edit in asked])
+            reports = [r for part in editor.edit_in_parts(bench.facts.edits, progress=progress) for r in part]
+            answers = editor.ask([fact.edit.prompt for fact in facts], progress=progress)
+            unseen = editor.ask([prompt for prompt, _ in rephrased], progress=progress)
+            result: dict[str, Any] = {"edits": len(facts), "held": sum(report.holds for report in reports)}
+            result |= _score(bench, "edit", answers, bench.facts.edits)
+            result |= {"rephrased": len(rephrased)}
+            result |= _score(bench, "rephrase", unseen, [edit for _, edit in rephrased])
             index: Any = editor.index
             result |= {n: index.counts[n] for n in ("clusters", "conflicts")} | {"forgotten": len(index.forgotten)}
             if negatives:
@@ -78,13 +82,13 @@ def made_and_asked(
                 result["activation_dressed"] = _activation(editor, [q[0].upper() + q[1:] + "?" for q in questions])
         return result
 
-    return bench.runs.run("edits", {"config": config.to_dict(), "negatives": negatives and negatives[1]}, make)
+    return bench.runs.run("edits", {"config": config.to_dict(), "negatives": negatives and negatives[1]}, compute)
 
 
 def _score(bench: Bench, name: str, answers: Sequence[Answer], edits: Sequence[Edit]) -> dict[str, float]:
-    """Score answers: share that are the target word for word, mean F1 of tokens, share of prompts routed to the edit.
+    """Return the share of answers that are the target word for word, their mean F1, and the share routed to the edit.
 
-    A prompt that reaches another edit of the same block may be answered right all the same.
+    A prompt that reaches another edit of the same block may still get the right answer.
     """
 
     def ids(text: str) -> list[int]:
@@ -99,17 +103,24 @@ def _score(bench: Bench, name: str, answers: Sequence[Answer], edits: Sequence[E
 
 
 def _activation(editor: Editor, questions: Sequence[str]) -> float:
-    """Return the share of questions that an edit would answer; none needs to be answered to know."""
+    """Return the share of questions that are routed to an edit; no answer is generated."""
     index: Any = editor.index
     fired = [
-        index.search(editor.keys(questions[i : i + KEYS_AT_ONCE])).block >= 0
+        index.search(_keys(editor, questions[i : i + KEYS_AT_ONCE])).block >= 0
         for i in range(0, len(questions), KEYS_AT_ONCE)
     ]
     return torch.cat(fired).double().mean().item()
 
 
+def _keys(editor: Editor, prompts: Sequence[Prompt]) -> Tensor:
+    """Return the keys (n, d) of prompts in paper mode."""
+    keys = editor.keys(list(prompts))
+    assert isinstance(keys, torch.Tensor)
+    return keys
+
+
 def parameters(sizes: Sequence[tuple[int, int]], rank: int, edits: int, edits_per_block: int) -> int:
-    """Return how many parameters the blocks of some edits have (Eq. 11).
+    """Return how many parameters the blocks of ``edits`` edits have (Eq. 11).
 
     Args:
         sizes: input and output features of each edited module.
@@ -121,55 +132,57 @@ def parameters(sizes: Sequence[tuple[int, int]], rank: int, edits: int, edits_pe
 
 
 def efficiency(bench: Bench) -> dict[str, Any]:
-    """Make the edits and measure time and memory; compute parameters per 1,000 edits beside GRACE's (Table 3)."""
+    """Measure the time and memory of the edits; compute parameters per 1,000 edits, with GRACE's (Table 3)."""
     config = bench.configure()
     device = str(next(bench.model.parameters()).device)
     machine = {"device": device, "threads": torch.get_num_threads()}
 
-    def make() -> dict[str, Any]:
+    def compute() -> dict[str, Any]:
         parts = []
         with bench.open_editor(config) as editor:
             began, done = time.perf_counter(), 0
-            for reports in editor.edit_in_parts(bench.facts.edits, progress=bench.tell):
+            for reports in editor.edit_in_parts(bench.facts.edits, progress=bench.progress):
                 now, done = time.perf_counter(), done + len(reports)
                 parts.append({"edits": done, "seconds": now - began})
             index: Any = editor.index
             keys = sum(tensor.nbytes for tensor in index.state()[0].values())
-            sites, number = editor.router.bank.sites, editor.keys([bench.facts.edits[0].prompt])
+            sites = editor.engine.router.bank.sites
+            key_size = _keys(editor, [bench.facts.edits[0].prompt]).shape[1]
             layer = editor.config.key_layer
         sizes = [[site.inputs, site.outputs] for site in sites]
         block = sum(config.rank * (site.inputs + site.outputs) * _bytes(site) for site in sites)
-        # GRACE wraps one layer: its keys are that layer's inputs, its values that layer's outputs.
+        # GRACE wraps one layer: its keys are inputs of that layer, its values outputs.
         grace = linear_shape(bench.model.get_submodule(layer)) if layer else None
-        taken = {"modules": sizes, "key_layer": layer, "key": number.shape[1], "grace": grace or [number.shape[1]] * 2}
-        return taken | {"parts": parts, "block_bytes": block * len(parts), "key_bytes": keys}
+        layers = {"modules": sizes, "key_layer": layer, "key": key_size, "grace": grace or [key_size] * 2}
+        return layers | {"parts": parts, "block_bytes": block * len(parts), "key_bytes": keys}
 
-    found = bench.runs.run("efficiency", {"config": config.to_dict(), "machine": machine}, make)
-    return bench.data("efficiency", config, machine=machine, **_rates(found, config), **found)
+    measured = bench.runs.run("efficiency", {"config": config.to_dict(), "machine": machine}, compute)
+    return bench.data("efficiency", config, machine=machine, **_rates(measured, config), **measured)
 
 
 def _bytes(site: Any) -> int:
     return int(getattr(site, "dtype", torch.float32).itemsize)
 
 
-def _rates(found: dict[str, Any], config: MeloConfig) -> dict[str, Any]:
-    last, (key, value) = found["parts"][-1], found["grace"]
+def _rates(measured: dict[str, Any], config: PaperConfig) -> dict[str, Any]:
+    """Return parameters per 1,000 edits, and time and memory per edit."""
+    last, (key, value) = measured["parts"][-1], measured["grace"]
     edits, seconds = last["edits"], last["seconds"]
-    blocks = parameters([(i, o) for i, o in found["modules"]], config.rank, PER, config.edits_per_block)
+    blocks = parameters([(i, o) for i, o in measured["modules"]], config.rank, PER, config.edits_per_block)
     return {
         "parameters": {
             "per_edits": PER,
             "melo_blocks": blocks,
-            "melo_blocks_and_keys": blocks + PER * found["key"],
+            "melo_blocks_and_keys": blocks + PER * measured["key"],
             "grace_values": PER * value,
             "grace_keys_and_values": PER * (key + value),
         },
         "measured": {
             "edits": edits,
-            "blocks": len(found["parts"]),
+            "blocks": len(measured["parts"]),
             "seconds_per_edit": seconds / edits,
             "edits_per_minute": 60 * edits / seconds,
-            "block_bytes_per_edit": found["block_bytes"] / edits,
-            "key_bytes_per_edit": found["key_bytes"] / edits,
+            "block_bytes_per_edit": measured["block_bytes"] / edits,
+            "key_bytes_per_edit": measured["key_bytes"] / edits,
         },
     }

@@ -1,61 +1,58 @@
-"""What the ablations are given and keep: facts from a file, settings, finished runs in a folder.
+"""Input of the ablations: facts and questions from files, paper-mode settings and lists of numbers from options.
 
-torch is imported late: how its threads wait is settled when a model is loaded, and before it is imported.
+Nothing here imports torch: loading a model settles how torch's threads wait, which must come before that import.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
 import math
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import MeloConfig
 from ...edit import Edit, check_prompt, prompt_key
 from ...errors import EditError, MeloEditError, ModelError
-from ...files import make_folder, write_bytes, write_json
-from ...readers import json_rows, open_text
+from ...readers import json_rows
 from ...settings import read_config
 from ...text import count as count_of
 from ...types import Prompt
+from ..tasks.records import file_sha256, open_data
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ...backbones import Backbone
-
-RUNS = "runs"
-"""The folder, inside the one that is written to, of finished runs and keys."""
+    from ...paper.config import PaperConfig
 
 
 @dataclass(frozen=True)
 class Fact:
-    """An edit, and other wordings of its prompt that it is not trained on."""
+    """An edit and rephrasings of its prompt; a method trains on the edit alone, with its variants."""
 
     edit: Edit
     rephrases: tuple[Prompt, ...] = ()
 
     @property
-    def wordings(self) -> tuple[Prompt, ...]:
+    def phrasings(self) -> tuple[Prompt, ...]:
         """The prompt and then its rephrasings."""
         return (self.edit.prompt, *self.rephrases)
 
     @property
     def unseen(self) -> Prompt | None:
-        """The first rephrasing that the edit is not trained on."""
-        own = {prompt_key(prompt) for prompt in self.edit.prompts}
-        return next((prompt for prompt in self.rephrases if prompt_key(prompt) not in own), None)
+        """The first rephrasing that is not among the edit's prompts."""
+        trained = {prompt_key(prompt) for prompt in self.edit.prompts}
+        return next((prompt for prompt in self.rephrases if prompt_key(prompt) not in trained), None)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that were read: the file's name, the sha256 of its bytes, and as many of its lines as were wanted."""
+    """The facts of a file.
+
+    Attributes:
+        name: the file's name without folders.
+        sha256: the hash of its bytes.
+        items: the facts, as many as were asked for.
+    """
 
     name: str
     sha256: str
@@ -67,11 +64,15 @@ class Facts:
         return [fact.edit for fact in self.items]
 
     def named(self, backbone: Backbone) -> Facts:
-        """Return the facts with their targets as the model writes them (a label by its name)."""
-        return replace(self, items=tuple(replace(fact, edit=backbone.named(fact.edit)) for fact in self.items))
+        """Return the facts with targets as the model writes them: a classifier's label by its name."""
+        return replace(self, items=tuple(replace(fact, edit=backbone.as_written(fact.edit)) for fact in self.items))
 
-    def need_rephrases(self) -> None:
-        """Raise an error if no fact has a rephrasing that it is not trained on."""
+    def require_rephrases(self) -> None:
+        """Check that at least one fact has an unseen rephrasing.
+
+        Raises:
+            EditError: if none has.
+        """
         if not any(fact.unseen for fact in self.items):
             raise EditError(f"{self.name} has no rephrases: generality is measured on wordings that are never trained")
 
@@ -82,7 +83,7 @@ def read_facts(path: Path, count: int | None = None) -> Facts:
     Raises:
         EditError: naming file and line, if a line is not a fact; or if there are none, or fewer than ``count``.
     """
-    digest = _sha256(path)
+    checksum = file_sha256(path)
     items: list[Fact] = []
     for where, values in islice(_rows(path), count):
         try:
@@ -99,7 +100,7 @@ def read_facts(path: Path, count: int | None = None) -> Facts:
     if count is not None and len(items) < count:
         there = count_of(len(items), "edit")
         raise EditError(f"{path} holds {there}, fewer than the {count:,} asked for: give --count {len(items)}")
-    return Facts(path.name, digest, tuple(items))
+    return Facts(path.name, checksum, tuple(items))
 
 
 def read_questions(path: Path) -> tuple[list[str], str]:
@@ -108,7 +109,7 @@ def read_questions(path: Path) -> tuple[list[str], str]:
     Raises:
         EditError: naming file and line, if a line has no question; or if there are none.
     """
-    digest, questions = _sha256(path), []
+    checksum, questions = file_sha256(path), []
     for where, values in _rows(path):
         question = values.get("question") if isinstance(values, dict) else None
         if not isinstance(question, str) or not question.strip():
@@ -116,56 +117,52 @@ def read_questions(path: Path) -> tuple[list[str], str]:
         questions.append(question)
     if not questions:
         raise EditError(f"{path} holds no questions")
-    return questions, digest
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise EditError(f"{path}: cannot be read ({error.strerror})") from None
+    return questions, checksum
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        with open_text(path) as stream:
-            yield from json_rows(stream, str(path))
-    except UnicodeDecodeError as error:
-        raise EditError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise EditError(f"{path}: not a readable gzip file ({error})") from None
+    """Yield the rows of a JSONL file, each with its place; lines after the last one taken are not read."""
+    with open_data(path, str(path)) as stream:
+        yield from json_rows(stream, str(path))
 
 
-def paper_settings(preset: str | None, settings: Sequence[str]) -> Callable[..., MeloConfig]:
-    """Return what makes a configuration of paper mode: these settings, and those that a run varies.
+def paper_settings(preset: str | None, settings: Sequence[str]) -> Callable[..., PaperConfig]:
+    """Return a function that builds a paper-mode configuration from these settings and those that a run varies.
+
+    Args:
+        preset: one of the paper's presets, or None.
+        settings: texts of the form ``NAME=VALUE``.
 
     Raises:
-        ModelError: if there is no such preset or setting, or a setting cannot have this value.
+        ModelError: if there is no such preset or setting, or a value is invalid.
     """
     for setting in settings:
         if setting.partition("=")[0] in ("mode", "preset"):
             raise ModelError(f"--set {setting}: the ablations are of paper mode; a preset is chosen with --preset")
 
-    def configure(**varied: Any) -> MeloConfig:
+    def configure(**varied: Any) -> PaperConfig:
+        from ...paper.config import PaperConfig
+
         rest = [setting for setting in settings if setting.partition("=")[0] not in varied]
-        return read_config(varied, rest, paper=True, preset=preset)
+        config = read_config(varied, rest, paper=True, preset=preset)
+        assert isinstance(config, PaperConfig)
+        return config
 
     configure()
     return configure
 
 
 def read_numbers(option: str, text: str, kind: Callable[[str], Any], more: str = "") -> list[Any]:
-    """Return the positive numbers of an option, each once.
+    """Return the positive numbers of an option, without repetitions.
 
     Args:
-        option: its name, for an error.
+        option: the option's name, for errors.
         text: numbers separated by commas.
         kind: int or float.
-        more: what else the option takes.
+        more: what else the option accepts, for errors.
 
     Raises:
-        MeloEditError: if it holds anything else.
+        MeloEditError: if the text has anything else.
     """
     words = "positive whole numbers" if kind is int else "positive numbers"
     try:
@@ -175,70 +172,3 @@ def read_numbers(option: str, text: str, kind: Callable[[str], Any], more: str =
     if not numbers or not all(0 < number < math.inf for number in numbers):
         raise MeloEditError(f"{option} {text}: give {words} separated by commas{more}")
     return list(dict.fromkeys(numbers))
-
-
-class Runs:
-    """Finished runs in a folder; one that is there is read, not repeated.
-
-    A run is known by its settings and by what all runs of the folder's user share (model, edits). Its file is named
-    after a digest of both and holds them, so that a file of other settings is never taken for it.
-
-    Args:
-        folder: where they are; made if it is not there.
-        shared: what tells apart runs of the same settings: the model, the edits file's sha256.
-    """
-
-    def __init__(self, folder: Path, shared: Mapping[str, Any]) -> None:
-        self.folder = make_folder(folder / RUNS)
-        self._shared = dict(shared)
-        self.made = 0
-        self.read = 0
-
-    @property
-    def kept(self) -> int:
-        """How many finished runs were read or made so far."""
-        return self.made + self.read
-
-    def run(self, kind: str, settings: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what ``make`` returns (JSON-ready values), or what it did when it ran with these settings before."""
-        path, text = self._place(kind, settings, "json")
-        try:
-            held = json.loads(path.read_bytes())
-            if _canonical(held["settings"]) == text and held["sha256"] == _check(held["result"]):
-                self.read += 1
-                return dict(held["result"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or a damaged one: made anew
-            pass
-        result = json.loads(json.dumps(make()))  # what a later call will read
-        write_json(path, {"settings": json.loads(text), "sha256": _check(result), "result": result})
-        self.made += 1
-        return result
-
-    def keys(self, settings: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
-        """Return a tensor in the same way, kept as safetensors."""
-        from safetensors import SafetensorError, safe_open
-        from safetensors.torch import save
-
-        path, text = self._place("keys", settings, "safetensors")
-        try:
-            with safe_open(str(path), "pt") as held:
-                noted, keys = held.metadata() or {}, held.get_tensor("keys")
-                if noted.get("settings") == text and noted.get("sha256") == _check(keys.tolist()):
-                    return keys
-        except (OSError, SafetensorError):
-            pass
-        keys = make().detach().float().cpu().contiguous()
-        write_bytes(path, save({"keys": keys}, {"settings": text, "sha256": _check(keys.tolist())}))
-        return keys
-
-    def _place(self, kind: str, settings: Mapping[str, Any], suffix: str) -> tuple[Path, str]:
-        text = _canonical({"kind": kind, **self._shared, **settings})
-        return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.{suffix}", text
-
-
-def _check(result: Any) -> str:
-    return hashlib.sha256(_canonical(result).encode()).hexdigest()
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

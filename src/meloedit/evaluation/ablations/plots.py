@@ -1,68 +1,36 @@
-"""What the ablations look like: one PNG each, drawn by matplotlib without a window and without its global state."""
+"""The drawings of the ablations, one PNG each."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MeloEditError
-from .facts import write_bytes
+from ...files import write_bytes
+from ..drawing import MAX_NAME, label, panels, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LONGEST = 28
-"""Characters of a name in a drawing; the data hold the whole of it."""
-
-
-def check_plots() -> None:
-    """Raise an error if matplotlib is not there, before any work is done for a drawing.
-
-    Raises:
-        MeloEditError: naming the extra that brings it.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MeloEditError("drawing needs the extra 'plots': pip install 'meloedit[plots]'") from None
-
 
 def draw(data: dict[str, Any], path: Path) -> None:
-    """Draw what an ablation found."""
+    """Draw an ablation's data to a PNG file.
+
+    Raises:
+        MeloEditError: if the file cannot be written.
+    """
     drawn = {"radius": _radius, "keys": _keys, "rank": _rank, "key-layer": _key_layer, "efficiency": _efficiency}
-    figure = drawn[data["ablation"]](data)
-    stream = io.BytesIO()
-    with warnings.catch_warnings():  # a character that the font lacks is drawn as a box, which is warning enough
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(stream, format="png", dpi=150)
-    write_bytes(path, stream.getvalue())
+    write_bytes(path, png(drawn[data["ablation"]](data), 150))
 
 
 def _panels(data: dict[str, Any], title: str, count: int, height: float = 4.0) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(6.5, 4.6 * count), height), layout="constrained")
+    figure, axes = panels(1, count, count, (max(6.5, 4.6 * count), height))
     quirks = (
         "\nwith reference_quirks: the released code's departures from the paper" if data["reference_quirks"] else ""
     )
-    figure.suptitle(f"{_text(title)}{quirks}", fontsize=11)
-    axes = [figure.add_subplot(1, count, number + 1) for number in range(count)]
-    for axis in axes:
-        axis.grid(True, color="0.9", linewidth=0.8)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{label(title)}{quirks}", fontsize=11)
     return figure, axes
-
-
-def _text(text: str, longest: int = 200) -> str:
-    """Return text as it is to be drawn: in one line, cut off where it is long, and never read as mathematics."""
-    words = " ".join(text.split())
-    words = words if len(words) <= longest else words[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return words.replace("$", r"\$")
 
 
 def _name(data: dict[str, Any]) -> str:
@@ -103,13 +71,13 @@ def _keys(data: dict[str, Any]) -> Figure:
     dots = []
     for number, target in enumerate(data["targets"]):
         points = [point for point in data["points"] if point["target"].strip() == target]
-        # Ten colours tell apart; more targets than that repeat them in other shapes.
+        # Only ten colours can be told apart; further targets repeat them in other shapes.
         colour, marker = colormaps["tab10"](number % 10), "os^Dvp*X"[number // 10 % 8]
         x, y = ([point[name] for point in points] for name in "xy")
         dots.append(axis.scatter(x, y, s=18, color=colour, marker=marker, alpha=0.75, linewidths=0))
     axis.set(xlabel=f"component 1 ({shares[0]:.0f} %)", ylabel=f"component 2 ({shares[1]:.0f} %)")
-    # A legend passes over names that begin with an underscore: a space before them is not seen.
-    names = [f" {_text(target, LONGEST)}" for target in data["targets"]]
+    # Legends skip names that begin with an underscore; a space before them is invisible.
+    names = [f" {label(target, MAX_NAME)}" for target in data["targets"]]
     figure.legend(dots, names, loc="outside right upper", title="target", fontsize=8, title_fontsize=8, frameon=False)
     return figure
 
@@ -118,8 +86,8 @@ def _lines(axis: Axes, names: Sequence[str], runs: Sequence[dict[str, Any]]) -> 
     for column, (words, style) in _FIGURES.items():
         if all(column in run for run in runs):
             axis.plot(range(len(runs)), [run[column] for run in runs], style, label=words)
-    turned: dict[str, Any] = {"rotation": 15, "ha": "right"} if sum(map(len, names)) > 60 else {}
-    axis.set_xticks(range(len(runs)), [_text(name, LONGEST) for name in names], **turned)
+    rotation: dict[str, Any] = {"rotation": 15, "ha": "right"} if sum(map(len, names)) > 60 else {}
+    axis.set_xticks(range(len(runs)), [label(name, MAX_NAME) for name in names], **rotation)
     axis.set(ylabel="share of prompts, or mean F1", ylim=(-0.02, 1.02))
     axis.figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
 
@@ -149,18 +117,19 @@ def _key_layer(data: dict[str, Any]) -> Figure:
     radius = data["config"]["radius"]
     title = f"{_name(data)}: {data['facts']:,} edits by key layer, initial radius {radius:g} in each"
     figure, (axis,) = _panels(data, title, 1, height=5.4)
-    names, common = apart([run["key_layer"] for run in data["runs"]])
+    names, common = short_names([run["key_layer"] for run in data["runs"]])
     _lines(axis, names, data["runs"])
     axis.set_xlabel(f"key layer: {common}" if common else "key layer")
     return figure
 
 
-def apart(names: Sequence[str]) -> tuple[list[str], str]:
-    """Return the parts in which names of modules differ, and what they have in common."""
+def short_names(names: Sequence[str]) -> tuple[list[str], str]:
+    """Return the parts in which names of modules differ, and their common part with ``*`` for those."""
     parts = [name.split(".") for name in names]
-    least = min(map(len, parts))
-    first = next((i for i in range(least) if len({part[i] for part in parts}) > 1), least)
-    last = next((i for i in range(least - first) if len({part[-1 - i] for part in parts}) > 1), least - first)
+    shortest = min(map(len, parts))
+    first = next((i for i in range(shortest) if len({part[i] for part in parts}) > 1), shortest)
+    rest = shortest - first
+    last = next((i for i in range(rest) if len({part[-1 - i] for part in parts}) > 1), rest)
     if len(set(names)) == 1 or first + last == 0:
         return list(names), ""
     common = ".".join([*parts[0][:first], "*", *parts[0][len(parts[0]) - last :]])
@@ -185,8 +154,8 @@ def _efficiency(data: dict[str, Any]) -> Figure:
     axes[0].set(ylabel=f"parameters per {counted['per_edits']:,} edits", ylim=(lowest / 3, None))
     before, rates = {"edits": 0, "seconds": 0.0}, []
     for part in data["parts"]:
-        took = max(part["seconds"] - before["seconds"], 1e-9)
-        rates.append(60 * (part["edits"] - before["edits"]) / took)
+        seconds = max(part["seconds"] - before["seconds"], 1e-9)
+        rates.append(60 * (part["edits"] - before["edits"]) / seconds)
         before = part
     axes[1].plot([part["edits"] for part in data["parts"]], rates, "o-", markersize=4)
     axes[1].set(xlabel="edits so far", ylabel="edits a minute, block by block", ylim=(0, 1.15 * max(rates)))

@@ -1,1 +1,1 @@
-"""Figures with their intervals, from observations."""
+"""Metrics: what is observed of a prompt, and how observations become figures with intervals."""

@@ -1,6 +1,6 @@
-"""The one definition of every figure: F1, exact match, perplexity, and the intervals that go with them.
+"""Figures and their 95 % intervals: F1, exact match, perplexity, shares and means, each defined once, here.
 
-F1 here is over token ids, since the paper's is; a figure of ours is `f1`, and `released_f1` only explains others'.
+F1 is over token ids, as in the paper. `f1` is the metric; `released_f1` only explains published figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval and the number of rows behind it; ``low`` is NaN where nothing gives one."""
+    """A figure with its 95 % interval and its number of rows; ``low`` and ``high`` are NaN if there is no interval."""
 
     value: float
     low: float
@@ -29,23 +29,23 @@ class Estimate:
     n: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the estimate as JSON-ready values, rounded to what the interval is good for."""
-        ci = None if math.isnan(self.low) else [_short(self.low), _short(self.high)]
-        return {"value": _short(self.value), "ci": ci, "n": self.n}
+        """Return value, interval and number of rows as JSON-ready values, rounded."""
+        ci = None if math.isnan(self.low) else [_rounded(self.low), _rounded(self.high)]
+        return {"value": _rounded(self.value), "ci": ci, "n": self.n}
 
 
-def _short(value: float) -> float:
+def _rounded(value: float) -> float:
     """Round to four decimals, a small number (a divergence) to four digits."""
     return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.4g}")
 
 
 def without_special(ids: Sequence[int], special: Collection[int]) -> list[int]:
-    """Return token ids without the special ones: the end token would match in every answer."""
+    """Return token ids without the special ones; otherwise the end token would match in every answer."""
     return [token for token in ids if token not in special]
 
 
 def f1(predicted: Sequence[int], gold: Sequence[int]) -> float:
-    """Return SQuAD's F1 of two answers, over multisets of token ids; leave special tokens out before.
+    """Return SQuAD's F1 of two answers over multisets of token ids, which must be without special tokens.
 
     Two empty answers agree (1), an empty and another one do not (0).
     """
@@ -61,9 +61,9 @@ def exact(predicted: str, gold: str) -> bool:
 
 
 def released_f1(predicted: Sequence[Sequence[int]], gold: Sequence[Sequence[int]], end_id: int) -> float:
-    """Return what the code released with the MELO paper computes for one batch; it explains published figures.
+    """Return the F1 of one batch as the code released with the MELO paper computes it, to explain published figures.
 
-    It is no measure to report. It differs from `f1`:
+    Do not report it. It differs from `f1`:
 
     - the end token counts as a word of both answers, so a wrong answer that ends scores above zero;
     - what is common counts each token once, the lengths count it as often as it comes, so that a right answer with a
@@ -84,18 +84,18 @@ def released_f1(predicted: Sequence[Sequence[int]], gold: Sequence[Sequence[int]
     """
     _same_length(predicted, gold, "predictions", "answers")
     scores = []
-    for said, wanted in zip(predicted, gold, strict=True):
+    for output, wanted in zip(predicted, gold, strict=True):
         answer = [*wanted] if wanted and wanted[-1] == end_id else [*wanted, end_id]
-        common = len(set(said) & set(answer))
-        if len(predicted) == 1 or min(len(said), len(answer)) < 2 or common == 0:
+        common = len(set(output) & set(answer))
+        if len(predicted) == 1 or min(len(output), len(answer)) < 2 or common == 0:
             return 0.0
-        precision, recall = common / len(said), common / len(answer)
+        precision, recall = common / len(output), common / len(answer)
         scores.append(2 * precision * recall / (precision + recall))
     return sum(scores) / len(scores)
 
 
 def perplexity(nll_sum: float, tokens: int) -> float:
-    """Return exp of the mean negative log-likelihood of a token; infinite where no float holds it."""
+    """Return exp of the mean negative log-likelihood of a token; infinite where a float overflows."""
     if tokens <= 0:
         raise MeloEditError("perplexity needs at least one token")
     try:
@@ -106,19 +106,21 @@ def perplexity(nll_sum: float, tokens: int) -> float:
 
 def share(hits: Sequence[bool]) -> Estimate:
     """Return a share with its Wilson interval."""
-    _some(hits)
+    _check_not_empty(hits)
     value = sum(hits) / len(hits)
     return Estimate(value, *_wilson(value, len(hits)), len(hits))
 
 
 def share_of_groups(sums: Sequence[float], counts: Sequence[float], seed: int = 0) -> Estimate:
-    """Return a share over the rows of groups; rows of one group are alike, so that groups are drawn, not rows.
+    """Return a share over the rows of groups, with an interval that draws groups, since rows of one group are alike.
 
-    The interval is the bootstrap's; where all groups have the same share, which it takes for certain, Wilson's over
-    the number of groups.
+    The interval is the bootstrap's. If all groups have the same share, the bootstrap has no width; then it is Wilson's
+    over the number of groups.
     """
-    found = pooled(sums, counts, seed)
-    return found if found.high - found.low > 1e-9 else Estimate(found.value, *_wilson(found.value, len(sums)), found.n)
+    estimate = pooled(sums, counts, seed)
+    if estimate.high - estimate.low > 1e-9:
+        return estimate
+    return Estimate(estimate.value, *_wilson(estimate.value, len(sums)), estimate.n)
 
 
 def _wilson(value: float, n: int) -> tuple[float, float]:
@@ -131,7 +133,7 @@ def _wilson(value: float, n: int) -> tuple[float, float]:
 
 def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     """Return a mean with its bootstrap interval, rows drawn with replacement."""
-    _some(values)
+    _check_not_empty(values)
     data = np.asarray(values, dtype=float)
     low, high = _bootstrap((data,), lambda rows, axis: rows.mean(axis=axis), seed)
     return Estimate(float(data.mean()), low, high, len(data))
@@ -190,12 +192,12 @@ def _stats() -> Any:
     return stats
 
 
-def _some(values: Sequence[Any]) -> None:
+def _check_not_empty(values: Sequence[Any]) -> None:
     if len(values) == 0:
         raise MeloEditError("no rows: a share or a mean needs at least one")
 
 
 def _same_length(left: Sequence[Any], right: Sequence[Any], left_name: str, right_name: str) -> None:
-    _some(left)
+    _check_not_empty(left)
     if len(left) != len(right):
         raise MeloEditError(f"{len(left)} {left_name} and {len(right)} {right_name}: one of each a row is needed")

@@ -1,7 +1,7 @@
-"""Figures of routing alone: which edit is nearest to a prompt, and how well distance tells edits' prompts from others.
+"""Metrics of routing alone: how well the distance to the nearest edit separates edits' prompts from negatives.
 
-A threshold that lets a share s of n negatives through is the distance below which floor(s n) of them lie. The intervals
-draw whole edits and, with all that are of one edit or question, negatives, and set the threshold anew in each draw.
+A threshold that lets a share s of n negatives through is the distance below which floor(s n) of them lie. Intervals
+draw whole edits, and all negatives of one edit or question together; every draw sets its threshold again.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ DRAWS = 400
 
 @dataclass(frozen=True)
 class Negatives:
-    """Distances of prompts that no edit should answer, and the number of what each is a prompt of: drawn together."""
+    """Distances of n prompts that no edit should answer, and the number of each one's item: items are drawn whole."""
 
     distance: Sequence[float]
     item: Sequence[int]
 
 
-class Measured:
-    """Distances of prompts to their nearest edits, by what the prompts are.
+class EditDistances:
+    """Distances of n prompts of edits to their nearest edits.
 
     Args:
-        distance: (n,) of each prompt of edits; smaller is nearer.
-        right: (n,) whether the nearest edit is the prompt's own.
-        item: (n,) number of that edit: rows of one edit are drawn together.
+        distance: (n,) distance to the nearest edit.
+        right: (n,) whether the nearest edit is the prompt's edit.
+        item: (n,) number of the prompt's edit; prompts of one edit are drawn together.
     """
 
     def __init__(self, distance: Sequence[float], right: Sequence[bool], item: Sequence[int]) -> None:
         self.distance, self.right = np.asarray(distance, float), np.asarray(right, bool)
         self._draw = _drawer(item)
 
-    def covered(self, negatives: Negatives, share: float, seed: int = 0) -> Estimate:
-        """Return the share of prompts that reach their own edit where that share of negatives reaches any."""
+    def coverage(self, negatives: Negatives, share: float, seed: int = 0) -> Estimate:
+        """Return the share of prompts that reach their edit, at the threshold that ``share`` of negatives pass."""
         return self._drawn(negatives, lambda rows, far: self._coverage(rows, far, share), seed)
 
     def auc(self, negatives: Negatives, seed: int = 0) -> Estimate:
@@ -61,7 +61,7 @@ class Measured:
 
 
 def _drawer(item: Sequence[int]) -> Callable[[np.random.Generator], Rows]:
-    """Return what draws as many items as there are, with replacement, and gives the numbers of all their rows."""
+    """Return a function that draws as many items as there are, with replacement, and returns all their row numbers."""
     _, number, counts = np.unique(np.asarray(item), return_inverse=True, return_counts=True)
     order, starts = np.argsort(number, kind="stable"), np.cumsum(counts) - counts
 
@@ -77,7 +77,8 @@ def _drawer(item: Sequence[int]) -> Callable[[np.random.Generator], Rows]:
 
 def threshold(negatives: Floats, share: float) -> float:
     """Return the distance below which floor(share * n) of n negatives lie."""
-    return float(np.partition(negatives, place := int(share * len(negatives)))[place])
+    rank = int(share * len(negatives))
+    return float(np.partition(negatives, rank)[rank])
 
 
 def _auc(near: Floats, far: Floats) -> float:

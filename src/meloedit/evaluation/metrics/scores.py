@@ -1,66 +1,78 @@
-"""From observations to figures: every metric of ``meloedit eval`` is defined here, once.
+"""The metrics of ``meloedit eval``, computed from observations; every metric is defined here, once.
 
-A share over one row for each edit has a Wilson interval; a mean, and a share over several rows for each edit, has a
-bootstrap interval that draws whole edits. The two forms of an NQ question are two rows of one far prompt in this sense.
+A share over one row for each edit has a Wilson interval. A mean, and a share over several rows for each edit, has a
+bootstrap interval that draws whole edits. The two forms of an NQ question count as two rows of one far prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..run.observe import Observation
 from ..tasks.task import Kind
 from .estimates import Estimate, f1, mean, perplexity_of_rows, pooled, share, share_of_groups
+from .observation import Observation
 
-Ids = Callable[[str], list[int]]
-"""Gives the tokens of a text without special ones."""
+TokenIds = Callable[[str], list[int]]
+"""Returns the token ids of a text without special tokens."""
+Value = Callable[[Observation], float | None]
+"""Returns one observation's value of a metric; ``None`` if it was not measured."""
 
 
-def figures(rows: Sequence[Observation], kind: Kind, protocol: str, routes: bool, ids: Ids) -> dict[str, Estimate]:
-    """Return the metrics that observations allow; what was not measured is absent.
+def figures(rows: Sequence[Observation], kind: Kind, protocol: str, routes: bool, ids: TokenIds) -> dict[str, Estimate]:
+    """Return the metrics that can be computed from observations, by name.
 
     Args:
         rows: the observations of one method.
         kind: the task's kind.
-        protocol: the protocol they were made under.
+        protocol: the run's protocol.
         routes: whether the method routes.
-        ids: for F1, which is over tokens.
+        ids: tokenizer for F1, which is over token ids.
     """
     by_set: dict[str, list[Observation]] = {}
     for row in rows:
         by_set.setdefault(row["set"], []).append(row)
-    found: dict[str, Estimate | None] = {}
+    estimates: dict[str, Estimate | None] = {}
     if protocol == "paper":
-        found |= _paper(by_set, kind, ids)
+        estimates |= _paper(by_set, kind, ids)
     else:
-        found |= _answers(by_set, "agreed" if protocol == "teacher-forced" else "right")
+        estimates |= _answers(by_set, "agreed" if protocol == "teacher-forced" else "right")
         if kind == "document":
-            found |= _accuracies(by_set)
+            estimates |= _accuracies(by_set)
     if kind == "passage":
-        found |= _perplexities(by_set)
-    found |= _kept(by_set, "agreed" if protocol == "teacher-forced" or kind == "passage" else "right", kind)
+        estimates |= _perplexities(by_set)
+    estimates |= _locality(by_set, "agreed" if protocol == "teacher-forced" or kind == "passage" else "right", kind)
     if protocol == "paper":
-        found.pop("locality_near", None)
+        estimates.pop("locality_near", None)
     if routes:
-        found |= _routing(by_set, kind)
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
+        estimates |= _routing(by_set, kind)
+    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
-def by_edit(
-    rows: Iterable[Observation], of: Callable[[Observation], float | None], shares: bool = True
-) -> Estimate | None:
-    """Return the mean of a figure over rows, with an interval over edits; ``None`` without rows that have it.
+def by_edit(rows: Iterable[Observation], value: Value, shares: bool = True) -> Estimate | None:
+    """Return the mean of a value over observations, with an interval over edits; ``None`` if no row has the value.
 
-    ``shares`` says that the figure lies between 0 and 1.
+    Args:
+        rows: the observations.
+        value: takes the value of a row.
+        shares: whether values lie between 0 and 1.
+    """
+    return by_item(((row["item"], value(row)) for row in rows), shares)
+
+
+def by_item(pairs: Iterable[tuple[int, float | None]], shares: bool = True) -> Estimate | None:
+    """Return the mean of values, with an interval that draws items; ``None`` if there is no value.
+
+    Args:
+        pairs: number of the item, and the value; values that are ``None`` do not count.
+        shares: whether values lie between 0 and 1.
     """
     sums: dict[int, float] = {}
     counts: dict[int, int] = {}
-    for row in rows:
-        value = of(row)
+    for item, value in pairs:
         if value is not None:
-            sums[row["item"]] = sums.get(row["item"], 0.0) + float(value)
-            counts[row["item"]] = counts.get(row["item"], 0) + 1
+            sums[item] = sums.get(item, 0.0) + float(value)
+            counts[item] = counts.get(item, 0) + 1
     if not sums:
         return None
     if max(counts.values()) > 1:
@@ -70,67 +82,68 @@ def by_edit(
     return mean(list(sums.values()))
 
 
-def _field(name: str) -> Callable[[Observation], float | None]:
-    return lambda row: row[name]
+def _field(name: str) -> Value:
+    return lambda row: row[name]  # type: ignore[literal-required]
 
 
 def _answers(by_set: dict[str, list[Observation]], score: str) -> dict[str, Estimate | None]:
     names = {"edits": "edit_success", "rephrases": "generality", "portability": "portability"}
-    return {name: by_edit(by_set.get(own, ()), _field(score)) for own, name in names.items()}
+    return {name: by_edit(by_set.get(set_, ()), _field(score)) for set_, name in names.items()}
 
 
 def _accuracies(by_set: dict[str, list[Observation]]) -> dict[str, Estimate | None]:
     names = {"edits": "accuracy_edits", "rephrases": "accuracy_generality", "upstream": "accuracy_upstream"}
-    return {name: by_edit(by_set.get(own, ()), _field("right")) for own, name in names.items()}
+    return {name: by_edit(by_set.get(set_, ()), _field("right")) for set_, name in names.items()}
 
 
-def _paper(by_set: dict[str, list[Observation]], kind: Kind, ids: Ids) -> dict[str, Estimate | None]:
-    """Return the figures of the paper's Table 2 but perplexity: F1 of answers, accuracy of labels."""
+def _paper(by_set: dict[str, list[Observation]], kind: Kind, ids: TokenIds) -> dict[str, Estimate | None]:
+    """Return the metrics of the paper's Table 2 except perplexity: F1 of answers, accuracy of labels."""
     if kind == "document":
         return _accuracies(by_set)
     if kind == "passage":
         return {}
 
-    def of(row: Observation) -> float | None:
+    def f1_of(row: Observation) -> float | None:
         return None if row["answer"] is None else f1(ids(row["answer"]), ids(row["wanted"] or ""))
 
     names = {"edits": "f1_edits", "rephrases": "f1_generality", "far": "f1_locality"}
-    return {name: by_edit(by_set.get(own, ()), of) for own, name in names.items()}
+    return {name: by_edit(by_set.get(set_, ()), f1_of) for set_, name in names.items()}
 
 
 def _perplexities(by_set: dict[str, list[Observation]]) -> dict[str, Estimate | None]:
-    found: dict[str, Estimate | None] = {}
-    for own, name in (("edits", "ppl_edits"), ("accurate", "ppl_accurate"), ("far", "ppl_locality")):
-        rows = [row for row in by_set.get(own, ()) if row["nll"] is not None and row["tokens"]]
+    figures: dict[str, Estimate | None] = {}
+    for set_, name in (("edits", "ppl_edits"), ("accurate", "ppl_accurate"), ("far", "ppl_locality")):
+        rows = [row for row in by_set.get(set_, ()) if row["nll"] is not None and row["tokens"]]
         if rows:
-            found[name] = perplexity_of_rows([row["nll"] for row in rows], [row["tokens"] for row in rows])
-    return found
+            sums, tokens = [row["nll"] or 0.0 for row in rows], [row["tokens"] or 0 for row in rows]
+            figures[name] = perplexity_of_rows(sums, tokens)
+    return figures
 
 
-def _kept(by_set: dict[str, list[Observation]], score: str, kind: Kind) -> dict[str, Estimate | None]:
-    """Return what became of prompts that no edit concerns; a document task's are its upstream cases."""
-    found: dict[str, Estimate | None] = {}
-    same = _field(score) if kind != "document" else lambda row: _same(row)
-    for own, name in (("near", "near"), ("upstream" if kind == "document" else "far", "far")):
-        rows = by_set.get(own, ())
-        found[f"locality_{name}"] = by_edit(rows, same)
-        found[f"identical_{name}"] = by_edit(rows, _field("identical"))
-        found[f"kl_{name}"] = by_edit(rows, _field("kl"), shares=False)
-    # the words that the model would choose after each token of a true sentence
-    found["accurate_retention"] = by_edit(by_set.get("accurate", ()), lambda row: float(row["agreed"] == 1))
-    return found
+def _locality(by_set: dict[str, list[Observation]], score: str, kind: Kind) -> dict[str, Estimate | None]:
+    """Return how often answers that no edit concerns are unchanged; for documents these are upstream cases."""
+    figures: dict[str, Estimate | None] = {}
+    same = _same if kind == "document" else _field(score)
+    for set_, name in (("near", "near"), ("upstream" if kind == "document" else "far", "far")):
+        rows = by_set.get(set_, ())
+        figures[f"locality_{name}"] = by_edit(rows, same)
+        figures[f"identical_{name}"] = by_edit(rows, _field("identical"))
+        figures[f"kl_{name}"] = by_edit(rows, _field("kl"), shares=False)
+    # whether argmax is unchanged after every token of a true sentence
+    figures["accurate_retention"] = by_edit(by_set.get("accurate", ()), lambda row: float(row["agreed"] == 1))
+    return figures
 
 
 def _same(row: Observation) -> float | None:
+    """Return whether the answer is the unedited model's; without an answer, the share of tokens that agree."""
     if row["answer"] is None:
-        agreed: float | None = row["agreed"]
-        return agreed
+        return row["agreed"]
     return float(row["answer"] == row["base"])
 
 
 def _routing(by_set: dict[str, list[Observation]], kind: Kind) -> dict[str, Estimate | None]:
-    def reached(*what: str) -> Callable[[Observation], float | None]:
-        return lambda row: float(row["routed"] in what)
+    def reached(*blocks: str) -> Value:
+        return lambda row: float(row["routed"] in blocks)
 
     far = by_set.get("upstream" if kind == "document" else "far", ())
     return {
@@ -142,6 +155,6 @@ def _routing(by_set: dict[str, list[Observation]], kind: Kind) -> dict[str, Esti
     }
 
 
-def ready(found: dict[str, Estimate]) -> dict[str, Any]:
+def to_json(figures: Mapping[str, Estimate]) -> dict[str, Any]:
     """Return figures as JSON-ready values."""
-    return {name: estimate.to_dict() for name, estimate in found.items()}
+    return {name: estimate.to_dict() for name, estimate in figures.items()}

@@ -1,1 +1,1 @@
-"""A page of runs: tables, drawings, cases."""
+"""Reports: one HTML page of one or several runs, with tables, drawings and the worst cases."""

@@ -1,4 +1,4 @@
-"""The worst cases of a report: which observations went wrong, and the worst of them."""
+"""The worst cases of a report: the observations that went wrong, and the worst of them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from typing import Any
 from .values import number, short
 
 CASES = 12
-"""Worst cases of a kind and method that are shown."""
-LONGEST_CASE = 400
-"""Characters of a text in a worst case; the observations hold the whole of it."""
+"""Cases shown for each set of prompts and method."""
+MAX_CASE_TEXT = 400
+"""Characters of a text in a case; the observations have the whole text."""
 
 
 @dataclass
-class Worst:
-    """The worst of some observations: those on a wrong route first, then by divergence, then in the file's order."""
+class WorstCases:
+    """The worst of the observations added: those on a wrong route first, then by divergence, then in the file's order.
+
+    Attributes:
+        total: how many observations were added.
+    """
 
     total: int = 0
     _heap: list[tuple[int, float, int, dict[str, Any]]] = field(default_factory=list)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Count an observation, and keep it if it is among the worst so far."""
+        """Count an observation, and retain it if it is among the ``CASES`` worst so far."""
         self.total += 1
         kl = number(row.get("kl"))
         entry = (int(row.get("routed") == "wrong"), kl if kl is not None and kl == kl else 0.0, -self.total, row)
@@ -33,21 +37,23 @@ class Worst:
             heapq.heappushpop(self._heap, entry)
 
     def cases(self) -> list[dict[str, Any]]:
-        """Return the worst, the very worst first, as texts that can be shown."""
+        """Return the worst observations as texts, the worst first."""
         names = ("prompt", "wanted", "answer", "base", "route", "routed", "nearest", "kind", "item")
         rows = [row for *_, row in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
-        return [{name: _said(row.get(name)) for name in names} for row in rows]
+        return [{name: _text(row.get(name)) for name in names} for row in rows]
 
 
-def _said(value: Any) -> str | None:
-    return None if value is None else short(value if isinstance(value, str) else json.dumps(value), LONGEST_CASE)
+def _text(value: Any) -> str | None:
+    return None if value is None else short(value if isinstance(value, str) else json.dumps(value), MAX_CASE_TEXT)
 
 
 def is_bad(where: str, row: dict[str, Any]) -> bool:
     """Return whether an edit failed, a rephrasing was answered wrongly, or another prompt's answer changed.
 
-    Where no answer was generated, ``agreed`` is the share of the wanted tokens that the model would choose. Where
-    routes alone were measured, what counts is whether a prompt reached its own edit, or any.
+    Args:
+        where: the observation's set.
+        row: the observation, as read from a file. Without an answer its ``agreed`` decides, the share of wanted tokens
+            that argmax gives; where routes alone were measured, its route.
     """
     if "nearest" in row:
         return _is_misrouted(where, row)
@@ -65,7 +71,10 @@ def is_bad(where: str, row: dict[str, Any]) -> bool:
 
 
 def _is_misrouted(where: str, row: dict[str, Any]) -> bool:
-    """Return whether a prompt did not reach its own edit, or another prompt any; without a scope, which is nearest."""
+    """Return whether an edit's prompt did not reach its edit, or another prompt reached one.
+
+    Without a threshold nothing says what is reached: then the nearest edit must be the prompt's.
+    """
     routed = row.get("routed")
     if where not in ("edits", "rephrases"):
         return routed in ("right", "wrong")

@@ -1,6 +1,6 @@
-"""A report: one page that needs nothing else, and its drawings as files beside it.
+"""The page of a report: one HTML file that needs nothing else, and its drawings as files beside it.
 
-jinja2 and matplotlib are imported once there is something to show.
+jinja2 and matplotlib are imported late, since they come with optional extras.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from ...errors import MeloEditError
 from ...files import make_folder, write_bytes
 from ...text import count
-from ..ablations.plots import check_plots
+from ..drawing import check_plots
 from .plots import draw_run
-from .read import Run, Seen, parts_of, read_run
-from .table import MISSING, UNEDITED, Row, make_table
+from .read import ObservationSummary, Run, parts_of, read_run
+from .table import MISSING, UNEDITED, TableRow, make_table
 from .values import finite, number, short
 
 PAGE = "report.html"
@@ -40,14 +40,14 @@ ROUTED_KINDS = {
     "attribute": "Attribute prompts that reach an edit",
     "far": "Far prompts that reach an edit",
 }
-"""The same where routes alone are measured."""
-LONGEST_VALUE = 4000
-"""Characters of a value among the provenance; result.json holds the whole of it."""
+"""The same for runs that measure routes alone."""
+MAX_VALUE = 4000
+"""Characters of a value of the provenance; result.json has the whole value."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and of which runs."""
+    """The files of a report, and its runs."""
 
     html: Path
     figures: list[Path]
@@ -55,10 +55,10 @@ class Report:
 
 
 def check_report() -> None:
-    """Raise an error if what a report is made with is not there.
+    """Check that the packages that a report needs are installed.
 
     Raises:
-        MeloEditError: naming the extra that brings it.
+        MeloEditError: naming the extra that installs the missing one.
     """
     try:
         import jinja2  # noqa: F401
@@ -71,12 +71,12 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
     """Write the page of one or several run folders, and its drawings.
 
     Args:
-        folders: the runs, in the order of the page; one that is named twice is shown once, and one that holds the parts
-            of several protocols is all of them.
-        out: where to write; the first run's folder if it is not given.
+        folders: the runs, in the order of the page. A folder with runs of several protocols stands for all of them; a
+            repeated folder is shown once.
+        out: the folder to write to; by default the first run's.
 
     Raises:
-        MeloEditError: if a folder is no run, a file in it is damaged, or the page cannot be written.
+        MeloEditError: if a folder is not a run, a file in it is damaged, or the page cannot be written.
     """
     check_report()
     parts = [part for folder in folders for part in parts_of(folder)]
@@ -102,8 +102,8 @@ def _render(**values: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     template = resources.files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return made.from_string(template).render(values)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(values)
 
 
 def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -128,23 +128,25 @@ def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -
         "files": _files(run),
         "provenance": _flat(run.result.get("provenance")),
         "details": _flat(details),
-        "table": make_table([Row(name, figures) for name, figures in run.methods.items()]) if run.methods else None,
+        "table": make_table([TableRow(name, figures) for name, figures in run.methods.items()])
+        if run.methods
+        else None,
         "figures": rest,
         "cases": [_cases(name, seen, ROUTED_KINDS if run.routing else KINDS) for name, seen in run.seen.items()],
     }
 
 
 def _faults(run: Run) -> list[str]:
-    """Return what a run's files lack, in words."""
-    said = [f"{short(name)}: the last observation is cut off and left out" for name, s in run.seen.items() if s.torn]
+    """Return sentences on what a run's files lack."""
+    notes = [f"{short(name)}: the last observation is cut off and left out" for name, s in run.seen.items() if s.torn]
     for name in run.unscoped():
-        said.append(f"{short(name)} has no threshold: it always finds an edit, and where it would stop is not drawn")
+        notes.append(f"{short(name)} has no threshold: it always finds an edit, and where it would stop is not drawn")
     for name, figures in run.methods.items():
         if name not in run.seen:
-            said.append(f"{short(name)}: no observations, so neither routes nor distances nor cases are shown")
+            notes.append(f"{short(name)}: no observations, so neither routes nor distances nor cases are shown")
         if empty := [metric for metric, measured in figures.items() if not finite(measured.value)]:
-            said.append(f"{short(name)}: {short(', '.join(empty))}: not a finite number")
-    return said
+            notes.append(f"{short(name)}: {short(', '.join(empty))}: not a finite number")
+    return notes
 
 
 def _sentence(run: Run) -> str:
@@ -157,8 +159,8 @@ def _sentence(run: Run) -> str:
     who = f"{count(len(names), 'method')} ({', '.join(names)})" if names else "No method yet"
     each = " each" if len(names) > 1 else ""
     beside = ", beside the unedited model" if UNEDITED in run.names() else ""
-    made, make = ("routed prompts to", "route prompts to") if run.routing else ("made", "make")
-    verb = made if run.finished else f"is to {make}" if len(names) == 1 else f"are to {make}"
+    past, present = ("routed prompts to", "route prompts to") if run.routing else ("made", "make")
+    verb = past if run.finished else f"is to {present}" if len(names) == 1 else f"are to {present}"
     return f"{who} {verb} {edits}{each} on {where}, {scored}{beside}."
 
 
@@ -168,7 +170,7 @@ def _files(run: Run) -> list[dict[str, str]]:
     return [{name: _words(row.get(name)) for name in ("name", "role", "rows", "sha256")} for row in rows]
 
 
-def _cases(name: str, seen: Seen, titles: Mapping[str, str]) -> dict[str, Any]:
+def _cases(name: str, seen: ObservationSummary, titles: Mapping[str, str]) -> dict[str, Any]:
     kinds = [
         {"title": title, "total": seen.worst[where].total, "cases": seen.worst[where].cases()}
         for where, title in titles.items()
@@ -178,7 +180,7 @@ def _cases(name: str, seen: Seen, titles: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _flat(value: Any, name: str = "", depth: int = 0) -> list[tuple[str, str]]:
-    """Return nested values as rows of a name with dots and a text."""
+    """Return nested values as pairs of a dotted name and a text."""
     if isinstance(value, dict) and value and depth < 8:
         rows = [_flat(item, f"{name}.{key}" if name else str(key), depth + 1) for key, item in value.items()]
         return [row for part in rows for row in part]
@@ -189,22 +191,22 @@ def _words(value: Any) -> str:
     if value is None:
         return MISSING
     if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
-        return short(", ".join(_words(item) for item in value), LONGEST_VALUE)
+        return short(", ".join(_words(item) for item in value), MAX_VALUE)
     if isinstance(value, (dict, list, bool)):
-        return short(json.dumps(value, ensure_ascii=False), LONGEST_VALUE)
-    return short(str(value), LONGEST_VALUE)
+        return short(json.dumps(value, ensure_ascii=False), MAX_VALUE)
+    return short(str(value), MAX_VALUE)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Return a name for each run, as long as it must be to tell it from the others."""
+    """Return a name for each run, just long enough to tell it from the others."""
 
     def plain(run: Run) -> str:
         return f"{run.text('task')}, {run.text('model')}, {run.text('protocol')}"
 
     def folder(run: Run) -> str:
         path = run.folder.resolve()
-        own = path.parent if path.name == run.text("protocol") else path  # a part is named after its protocol
-        return f"{plain(run)}, {short(own.name)}"
+        whole = path.parent if path.name == run.text("protocol") else path  # one of several protocols
+        return f"{plain(run)}, {short(whole.name)}"
 
     def path(run: Run) -> str:
         return f"{plain(run)}, {short(str(run.folder), 1000)}"
@@ -220,7 +222,7 @@ def _slug(label: str) -> str:
 
 
 def _combined(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a table for each task and protocol that several runs share, and in what these runs differ."""
+    """Return a table for each task and protocol that several runs share, with the conditions in which they differ."""
     groups: dict[tuple[str, str], list[int]] = {}
     for at, run in enumerate(runs):
         groups.setdefault((run.text("task"), run.text("protocol")), []).append(at)
@@ -228,7 +230,7 @@ def _combined(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]
     for (task, protocol), members in groups.items():
         shared = [runs[at] for at in members]
         rows = [
-            Row(name, figures, _without(labels[at], task, protocol))
+            TableRow(name, figures, _without(labels[at], task, protocol))
             for at in members
             for name, figures in runs[at].methods.items()
         ]
@@ -239,12 +241,12 @@ def _combined(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]
 
 
 def _without(label: str, task: str, protocol: str) -> str:
-    """Return what a label says beside what the whole table shares."""
+    """Return a label without the task and protocol, which the whole table shares."""
     return label.removeprefix(f"{task}, ").replace(f", {protocol}", "", 1)
 
 
 def _differ(runs: Sequence[Run]) -> list[str]:
-    """Return in words what makes these runs no like for like."""
+    """Return the names of the conditions in which runs differ, so that they are not directly comparable."""
     ways: dict[str, Callable[[Run], str]] = {
         "model": lambda run: run.text("model"),
         "number of edits": lambda run: _words(number(run.result.get("edits"))),

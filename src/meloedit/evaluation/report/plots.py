@@ -1,16 +1,14 @@
-"""What a report draws of a run: growth curves, where prompts were routed, how far they lay from the edits."""
+"""The drawings of a report: growth curves, routes by set of prompts, distances to the nearest edit."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ablations.plots import LONGEST
-from .read import Measured, Run, Seen
+from ..drawing import MAX_NAME, label, panels, png
+from .read import ObservationSummary, Run, StoredEstimate
 from .table import METRICS, UNEDITED, metric
 from .values import finite, short
 
@@ -19,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
-"""Told apart by the colour-blind as well; the unedited model is grey."""
+"""Distinct for the colour-blind as well; the unedited model is grey."""
 MARKERS = "osD^vPX*"
 ROUTES = {"right": "right edit", "wrong": "wrong edit", "none": "no edit"}
 WANTED = {"edits": "right", "rephrases": "right"} | dict.fromkeys(("near", "attribute", "far", "upstream"), "none")
-"""The sets of prompts that are drawn, and where a prompt of each should go."""
+"""The sets of prompts that are drawn, and the right route of each."""
 SPREAD = {
     "rephrases": "#0072b2",
     "near": "#d55e00",
@@ -35,36 +33,21 @@ WIDTH = 9.0
 
 
 def draw_run(run: Run) -> list[dict[str, Any]]:
-    """Return the figures that a run has data for: name, title, words on what is seen, text for the blind, PNG."""
-    made = (_growth(run), _routing(run), _distances(run))
-    return [drawn for drawn in made if drawn is not None]
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    with warnings.catch_warnings():  # a character that the font lacks is drawn as a box, which is warning enough
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(stream, format="png", dpi=130)
-    return stream.getvalue()
+    """Return the drawings that a run has data for, each with name, title, caption, alternative text and PNG."""
+    drawings = (_growth(run), _routing(run), _distances(run))
+    return [drawing for drawing in drawings if drawing is not None]
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    across = min(2, count)
-    rows = -(-count // across)
-    figure = Figure(figsize=(WIDTH if across == 2 else WIDTH * 0.62, height * rows + 0.5), layout="constrained")
-    axes = [figure.add_subplot(rows, across, number + 1) for number in range(count)]
-    for axis in axes:
-        axis.set_axisbelow(True)
-        axis.grid(True, color="0.9", linewidth=0.8)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    """Return panels in at most two columns, each ``height`` inches high."""
+    columns = min(2, count)
+    rows = -(-count // columns)
+    return panels(rows, columns, count, (WIDTH if columns == 2 else WIDTH * 0.62, height * rows + 0.5))
 
 
-def _text(text: str, longest: int = LONGEST) -> str:
-    """Return text as it is to be drawn: never read as mathematics."""
-    return short(text, longest).replace("$", r"\$")
+def _text(text: str, limit: int = MAX_NAME) -> str:
+    """Return text as a label, unprintable characters replaced."""
+    return label(short(text, limit), limit)
 
 
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -86,9 +69,9 @@ def _growth(run: Run) -> dict[str, Any] | None:
     lines: dict[str, Any] = {}
     for axis, name in zip(axes, there, strict=True):
         for method, points in run.growth.items():
-            held = [(edits, figures[name]) for edits, figures in points if name in figures]
-            if held:
-                lines[method] = _line(axis, held, styles[method])
+            curve = [(edits, figures[name]) for edits, figures in points if name in figures]
+            if curve:
+                lines[method] = _line(axis, curve, styles[method])
         axis.set_title(_text(metric(name).label, 60), fontsize=10, loc="left")
         axis.margins(y=0.12)
         if metric(name).share:
@@ -98,7 +81,7 @@ def _growth(run: Run) -> dict[str, Any] | None:
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     for axis in axes[-2:]:
         axis.set_xlabel("edits made so far", fontsize=9)
-    # A legend passes over names that begin with an underscore: a space before them is not seen.
+    # Legends skip names that begin with an underscore; a space before them is invisible.
     names = [f" {_text(name)}" for name in lines]
     figure.legend(list(lines.values()), names, loc="outside upper left", ncols=4, fontsize=9, frameon=False)
     last = "; ".join(f"{short(name)} to {points[-1][0]:,.0f} edits" for name, points in run.growth.items() if points)
@@ -107,14 +90,14 @@ def _growth(run: Run) -> dict[str, Any] | None:
         "title": "Growth",
         "words": "Figures over the number of edits made so far; the bands are 95 % intervals.",
         "alt": f"Line charts of {', '.join(short(metric(name).label) for name in there)}: {last}.",
-        "png": _png(figure),
+        "png": png(figure, 130),
     }
 
 
-def _line(axis: Axes, held: Sequence[tuple[float, Measured]], style: dict[str, Any]) -> Any:
-    edits = [at for at, _ in held]
-    (line,) = axis.plot(edits, [_or_gap(figure.value) for _, figure in held], linewidth=1.6, markersize=4, **style)
-    low, high = ([_or_gap(figure.ci[side] if figure.ci else None) for _, figure in held] for side in (0, 1))
+def _line(axis: Axes, points: Sequence[tuple[float, StoredEstimate]], style: dict[str, Any]) -> Any:
+    edits = [at for at, _ in points]
+    (line,) = axis.plot(edits, [_or_gap(figure.value) for _, figure in points], linewidth=1.6, markersize=4, **style)
+    low, high = ([_or_gap(figure.ci[side] if figure.ci else None) for _, figure in points] for side in (0, 1))
     axis.fill_between(edits, low, high, color=style["color"], alpha=0.15, linewidth=0)
     return line
 
@@ -130,27 +113,27 @@ def _routing(run: Run) -> dict[str, Any] | None:
         return None
     figure, axes = _panels(len(routed), 2.5)
     sets = [where for where in WANTED if any(where in seen.routes for seen in routed.values())]
-    said = []
+    summaries = []
     for axis, (name, seen) in zip(axes, routed.items(), strict=True):
         _heat(axis, seen, sets)
         axis.set_title(_text(name), fontsize=10, loc="left")
         rows = [f"{where} {_counts(seen, where)}" for where in sets if where in seen.routes]
-        said.append(f"{short(name)}: {', '.join(rows)}")
+        summaries.append(f"{short(name)}: {', '.join(rows)}")
     return {
         "name": "routing",
         "title": "Routing",
         "words": "Which edit each prompt reached. Blue is where it should go: edits and rephrases to the right edit, "
         "all other prompts to none; orange is where it should not.",
-        "alt": f"Routing by set. {'; '.join(said)}.",
-        "png": _png(figure),
+        "alt": f"Routing by set. {'; '.join(summaries)}.",
+        "png": png(figure, 130),
     }
 
 
-def _counts(seen: Seen, where: str) -> str:
+def _counts(seen: ObservationSummary, where: str) -> str:
     return "/".join(f"{seen.routes[where][route]:,} {route}" for route in ROUTES)
 
 
-def _heat(axis: Axes, seen: Seen, sets: Sequence[str]) -> None:
+def _heat(axis: Axes, seen: ObservationSummary, sets: Sequence[str]) -> None:
     """Draw a heat table: a row for each set, a column for each route."""
     from matplotlib import colormaps
 
@@ -181,17 +164,17 @@ def _heat(axis: Axes, seen: Seen, sets: Sequence[str]) -> None:
 
 
 def _distances(run: Run) -> dict[str, Any] | None:
-    held = {name: seen for name, seen in run.seen.items() if any(where in seen.distances for where in SPREAD)}
-    if not held:
+    measured = {name: seen for name, seen in run.seen.items() if any(where in seen.distances for where in SPREAD)}
+    if not measured:
         return None
-    figure, axes = _panels(len(held), 2.7)
-    said = []
-    for axis, (name, seen) in zip(axes, held.items(), strict=True):
+    figure, axes = _panels(len(measured), 2.7)
+    summaries = []
+    for axis, (name, seen) in zip(axes, measured.items(), strict=True):
         _spread(axis, seen)
         at = f", threshold {np.median(seen.thresholds):.3g}" if seen.thresholds else ""
         axis.set_title(f"{_text(name)}{at}", fontsize=10, loc="left")
         medians = [f"{where} {np.median(seen.distances[where]):.3g}" for where in SPREAD if where in seen.distances]
-        said.append(f"{short(name)}: {', '.join(medians)}{at}")
+        summaries.append(f"{short(name)}: {', '.join(medians)}{at}")
     drawn = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(list(drawn.values()), list(drawn), loc="outside upper left", ncols=4, fontsize=9, frameon=False)
     return {
@@ -199,12 +182,12 @@ def _distances(run: Run) -> dict[str, Any] | None:
         "title": "Distances",
         "words": "How far prompts lie from the nearest edit's key. Left of the threshold the edit answers. Where edits "
         "have thresholds of their own, the line is their median and the band holds nine tenths of them.",
-        "alt": f"Histograms of distances; medians: {'; '.join(said)}.",
-        "png": _png(figure),
+        "alt": f"Histograms of distances; medians: {'; '.join(summaries)}.",
+        "png": png(figure, 130),
     }
 
 
-def _spread(axis: Axes, seen: Seen) -> None:
+def _spread(axis: Axes, seen: ObservationSummary) -> None:
     there = {where: np.asarray(seen.distances[where]) for where in SPREAD if where in seen.distances}
     every = np.concatenate(list(there.values()))
     edges = np.linspace(every.min(), every.max(), 41) if np.ptp(every) > 0 else every[0] + np.linspace(-0.5, 0.5, 42)

@@ -1,4 +1,4 @@
-"""What a run folder holds, read for a report; of the observations only what a page shows is kept in memory."""
+"""Reading a run folder for a report; observations are summarised line by line, since they may not fit into memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import MeloEditError
 from ...text import count
 from ..run.plan import PROTOCOLS
-from .cases import Worst, is_bad
+from .cases import WorstCases, is_bad
 from .values import finite, number, short
 
 RESULT = "result.json"
@@ -21,8 +21,8 @@ OBSERVATIONS = "observations"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A figure as a run gives it; each number may be missing, not a number or infinite."""
+class StoredEstimate:
+    """A figure as a file has it: value, interval, number of rows. Each may be missing, NaN or infinite."""
 
     value: float | None
     ci: tuple[float | None, float | None] | None = None
@@ -30,18 +30,27 @@ class Measured:
 
 
 @dataclass
-class Seen:
-    """What a method's observations come to."""
+class ObservationSummary:
+    """The summary of a method's observations.
+
+    Attributes:
+        rows: how many there are.
+        torn: whether the last line is incomplete, since the run was still writing it.
+        routes: by set, how often prompts were routed right, wrong, to none.
+        distances: by set, the finite distances.
+        thresholds: the finite thresholds.
+        worst: by set, the worst cases.
+    """
 
     rows: int = 0
     torn: bool = False
     routes: dict[str, Counter[str]] = field(default_factory=dict)
     distances: dict[str, array[float]] = field(default_factory=dict)
     thresholds: array[float] = field(default_factory=lambda: array("d"))
-    worst: dict[str, Worst] = field(default_factory=dict)
+    worst: dict[str, WorstCases] = field(default_factory=dict)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take in one observation."""
+        """Add one observation."""
         self.rows += 1
         where = row["set"]
         if isinstance(routed := row.get("routed"), str):
@@ -52,7 +61,7 @@ class Seen:
         if finite(threshold):
             self.thresholds.append(threshold or 0.0)
         if is_bad(where, row):
-            self.worst.setdefault(where, Worst()).add(row)
+            self.worst.setdefault(where, WorstCases()).add(row)
 
 
 @dataclass(frozen=True)
@@ -60,27 +69,27 @@ class Run:
     """A run folder's contents.
 
     Attributes:
-        folder: where it is.
-        result: what result.json holds beside the fields below.
+        folder: the folder.
+        result: the content of result.json.
         methods: each method's figures by metric.
-        growth: each method's figures by metric after so many edits, in rising order.
-        seen: what the observations of each method come to, where there are some.
+        growth: each method's growth curve: number of edits and the figures by metric, in rising order.
+        seen: the summary of each method's observations, if it has any.
     """
 
     folder: Path
     result: dict[str, Any]
-    methods: dict[str, dict[str, Measured]]
-    growth: dict[str, list[tuple[float, dict[str, Measured]]]]
-    seen: dict[str, Seen]
+    methods: dict[str, dict[str, StoredEstimate]]
+    growth: dict[str, list[tuple[float, dict[str, StoredEstimate]]]]
+    seen: dict[str, ObservationSummary]
 
     @property
     def finished(self) -> bool:
-        """Whether it was run to its end."""
+        """Whether all methods are done."""
         return self.result.get("finished") is True
 
     @property
     def edits(self) -> float | None:
-        """How many edits it makes."""
+        """The number of edits."""
         return number(self.result.get("edits"))
 
     @property
@@ -89,7 +98,7 @@ class Run:
         return self.result.get("protocol") == "routing"
 
     def unscoped(self) -> list[str]:
-        """Return the methods that find the nearest edit, and have no threshold that would keep a prompt from it."""
+        """Return the methods without a threshold, which route every prompt to its nearest edit."""
         return [name for name, seen in self.seen.items() if self.routing and seen.rows and not seen.thresholds]
 
     def text(self, name: str) -> str:
@@ -97,11 +106,11 @@ class Run:
         return short(str(self.result.get(name) or "–"))
 
     def names(self) -> list[str]:
-        """Return the methods of which there is anything at all."""
+        """Return the methods with figures, a growth curve or observations."""
         return list(dict.fromkeys([*self.methods, *self.growth, *self.seen]))
 
     def progress(self) -> str:
-        """Return in words how far it is."""
+        """Return in words how much of the run is done."""
         if self.finished:
             return "finished"
         reached = {name: f"{points[-1][0]:,.0f}" for name, points in self.growth.items() if points}
@@ -114,7 +123,7 @@ class Run:
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """Return the runs in a folder: those of its protocols, in their order, where it is none itself."""
+    """Return the run folders in a folder: itself, or the folders of its protocols in their order."""
     parts = [folder / name for name in PROTOCOLS if (folder / name / RESULT).is_file()]
     return [folder] if (folder / RESULT).is_file() or not parts else parts
 
@@ -123,7 +132,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        MeloEditError: if it is none, or a file in it is damaged; the message names file and line.
+        MeloEditError: if it is no run folder, or a file in it is damaged; the message names file and line.
     """
     if not folder.is_dir():
         raise MeloEditError(f"{folder} is no folder: give the folder of a run, made with meloedit eval --out DIR")
@@ -139,7 +148,9 @@ def read_run(folder: Path) -> Run:
     seen = {}
     for name in dict.fromkeys(names):
         file = folder / OBSERVATIONS / f"{name}.jsonl"
-        if "\0" not in name and file.parent.name == OBSERVATIONS and file.is_file():  # a name is no way out of there
+        if (
+            "\0" not in name and file.parent.name == OBSERVATIONS and file.is_file()
+        ):  # a name must not lead out of the folder
             seen[name] = _read_observations(file, result.get("finished") is True)
     return Run(folder, result, methods, growth, seen)
 
@@ -167,15 +178,15 @@ def _bytes(path: Path) -> bytes:
         raise MeloEditError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _read_observations(path: Path, finished: bool) -> Seen:
-    seen = Seen()
+def _read_observations(path: Path, finished: bool) -> ObservationSummary:
+    seen = ObservationSummary()
     try:
         with open(path, "rb") as stream:
             for count, line in enumerate(stream, 1):
                 if not line.strip():
                     continue
                 if not finished and not line.endswith(b"\n"):
-                    seen.torn = True  # it was being written
+                    seen.torn = True  # the run was still writing it
                     break
                 seen.add(_observation(line, f"{path}, line {count}"))
     except OSError as error:
@@ -202,14 +213,14 @@ def _table(path: Path, result: dict[str, Any], name: str) -> list[tuple[str, Any
     return list(given.items())
 
 
-def _figures(path: Path, where: str, given: Any) -> dict[str, Measured]:
+def _figures(path: Path, where: str, given: Any) -> dict[str, StoredEstimate]:
     if not isinstance(given, dict):
         raise MeloEditError(f"{path}: damaged ({short(where)} is no JSON object)")
     return {name: _measured(path, f"{where}.{name}", value) for name, value in given.items()}
 
 
-def _points(path: Path, name: str, given: Any) -> list[tuple[float, dict[str, Measured]]]:
-    points: list[tuple[float, dict[str, Measured]]] = []
+def _points(path: Path, name: str, given: Any) -> list[tuple[float, dict[str, StoredEstimate]]]:
+    points: list[tuple[float, dict[str, StoredEstimate]]] = []
     for at, point in enumerate(given if isinstance(given, list) else [None]):
         where = f"growth.{name}[{at}]"
         edits = number(point.get("edits")) if isinstance(point, dict) else None
@@ -220,7 +231,7 @@ def _points(path: Path, name: str, given: Any) -> list[tuple[float, dict[str, Me
     return sorted(points, key=lambda point: point[0])
 
 
-def _measured(path: Path, where: str, given: Any) -> Measured:
+def _measured(path: Path, where: str, given: Any) -> StoredEstimate:
     values: Mapping[str, Any] = given if isinstance(given, dict) else {"value": given}
     value, ci = values.get("value"), values.get("ci")
     numbers = [value, *(ci if isinstance(ci, list) else [])]
@@ -228,4 +239,4 @@ def _measured(path: Path, where: str, given: Any) -> Measured:
     if wrong or not (ci is None or isinstance(ci, list) and len(ci) == 2):
         raise MeloEditError(f"{path}: damaged ({short(where)} is no figure with value, ci and n)")
     interval = (number(ci[0]), number(ci[1])) if ci is not None else None
-    return Measured(number(value), interval, number(values.get("n")))
+    return StoredEstimate(number(value), interval, number(values.get("n")))

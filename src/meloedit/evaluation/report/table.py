@@ -1,4 +1,4 @@
-"""The table that compares methods: which metric is which, which value is the best, and where a rival wins."""
+"""The table that compares methods: the metrics as columns, the best values, and where a rival is better."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .read import Measured
+from .read import StoredEstimate
 from .values import finite, short
 
 MISSING = "\N{EN DASH}"
@@ -84,7 +84,7 @@ MAIN = (
     "ppl_locality",
     "edits_per_minute",
 )
-"""The columns of the short table on a terminal, those first that must have room."""
+"""The columns of the short table on a terminal, the most important first."""
 ROUTES = (
     "right_edit",
     "right_block_rephrases",
@@ -94,41 +94,41 @@ ROUTES = (
     "activation_near",
     "activation_far",
 )
-"""The same where routes alone were measured."""
+"""The same for runs that measure routes alone."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A method's figures; ``of`` says of which run where a table holds several."""
+class TableRow:
+    """A method's figures; ``of`` names the run in a table of several runs."""
 
     method: str
-    figures: dict[str, Measured]
+    figures: dict[str, StoredEstimate]
     of: str = ""
 
     @property
     def ours(self) -> bool:
-        """Whether it is a method of this package."""
+        """Whether the method is this package's."""
         return self.method.startswith(OURS)
 
     @property
     def name(self) -> str:
-        """The method, and of which run."""
+        """The method's name, with the run's if there is one."""
         return f"{short(self.method)} ({short(self.of)})" if self.of else short(self.method)
 
 
 def metric(name: str) -> Metric:
-    """Return what is known of a metric; one that is not known goes under its own name."""
+    """Return a metric's column; an unknown metric has its name as the heading."""
     return METRICS.get(name) or Metric("other", short(name), None, share=False)
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
+def columns(rows: Sequence[TableRow]) -> list[str]:
     """Return the metrics that any row has, in the table's order, unknown ones last."""
     there = list(dict.fromkeys(name for row in rows for name in row.figures))
     return [name for name in METRICS if name in there] + [name for name in there if name not in METRICS]
 
 
 def show(value: float | None, share: bool) -> str:
-    """Return a number as a table shows it; a share that is not 1 or 0 never looks like it."""
+    """Return a number as a table shows it; only a share of exactly 0 or 1 is shown as 0.000 or 1.000."""
     if value is None:
         return "null"
     if not math.isfinite(value):
@@ -141,8 +141,8 @@ def show(value: float | None, share: bool) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def make_table(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a table for the page: groups of columns, rows of cells, and the sentences under it."""
+def make_table(rows: Sequence[TableRow]) -> dict[str, Any]:
+    """Return a table for the page: groups of columns, rows of cells, and sentences under the table."""
     names = columns(rows)
     groups: list[dict[str, Any]] = []
     for name in names:
@@ -157,19 +157,19 @@ def make_table(rows: Sequence[Row]) -> dict[str, Any]:
         lines.append(
             {"method": short(row.method), "of": short(row.of), "ours": row.ours, "cells": _edges(cells, names)}
         )
-    sentences = [said for name in names if (said := _rival_wins(rows, name, marks[name]))]
+    sentences = [sentence for name in names if (sentence := _rival_wins(rows, name, marks[name]))]
     close = any(mark == "close" for column in marks.values() for mark in column.values())
     return {"groups": groups, "rows": lines, "sentences": sentences, "close": close}
 
 
 def _edges(cells: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Mark the cells that begin a group."""
+    """Mark the cells that start a group of columns."""
     for at, cell in enumerate(cells):
         cell["first"] = at == 0 or metric(names[at]).group != metric(names[at - 1]).group
     return cells
 
 
-def _cell(figure: Measured | None, name: str, mark: str) -> dict[str, Any]:
+def _cell(figure: StoredEstimate | None, name: str, mark: str) -> dict[str, Any]:
     if figure is None:
         return {"text": MISSING, "interval": "", "n": "", "mark": ""}
     share = metric(name).share
@@ -178,8 +178,8 @@ def _cell(figure: Measured | None, name: str, mark: str) -> dict[str, Any]:
     return {"text": show(figure.value, share), "interval": interval, "n": n, "mark": mark}
 
 
-def _contest(rows: Sequence[Row], name: str) -> dict[int, str]:
-    """Return by row which values are ``best`` and which are ``close``: not separated from the best."""
+def _contest(rows: Sequence[TableRow], name: str) -> dict[int, str]:
+    """Return by row which values are ``best``, and which ``close``: their interval overlaps one of the best."""
     known = metric(name)
     values = {at: value for at, row in enumerate(rows) if (value := _value(row, name)) is not None}
     there = [at for at in values if rows[at].method != UNEDITED]
@@ -194,36 +194,36 @@ def _contest(rows: Sequence[Row], name: str) -> dict[int, str]:
     return marks
 
 
-def _value(row: Row, name: str) -> float | None:
-    """Return a figure's value if it can be compared."""
+def _value(row: TableRow, name: str) -> float | None:
+    """Return a figure's value if it is finite."""
     figure = row.figures.get(name)
     return figure.value if figure is not None and finite(figure.value) else None
 
 
-def _overlap(one: Measured, other: Measured) -> bool:
+def _overlap(one: StoredEstimate, other: StoredEstimate) -> bool:
     if one.ci is None or other.ci is None or None in one.ci or None in other.ci:
         return False
     (low, high), (other_low, other_high) = one.ci, other.ci
     return low <= other_high and other_low <= high  # type: ignore[operator]
 
 
-def _rival_wins(rows: Sequence[Row], name: str, marks: dict[int, str]) -> str:
-    """Return a sentence if the best of a column is none of this package's methods, where it has any."""
+def _rival_wins(rows: Sequence[TableRow], name: str, marks: dict[int, str]) -> str:
+    """Return a sentence if a rival is best in a column and a method of this package is in the table, else nothing."""
     best = [rows[at] for at in sorted(marks) if marks[at] == "best"]
     if not best or any(row.ours for row in best) or not any(row.ours for row in rows):
         return ""
     known = metric(name)
     label = f"{known.label[0].upper()}{known.label[1:]}"
     verb = "is" if len(best) == 1 else "are"
-    said = f"{label}: {_list([row.name for row in best])} {verb} best ({show(_value(best[0], name), known.share)})"
+    sentence = f"{label}: {_list([row.name for row in best])} {verb} best ({show(_value(best[0], name), known.share)})"
     ours = {at: value for at, row in enumerate(rows) if row.ours and (value := _value(row, name)) is not None}
     if not ours:
-        return f"{said}; no method of this package has a value here."
+        return f"{sentence}; no method of this package has a value here."
     value = (max if known.higher else min)(ours.values())
     next_best = [at for at in ours if ours[at] == value]
     close = ", and their intervals overlap" if any(marks.get(at) == "close" for at in next_best) else ""
     names = _list([rows[at].name for at in next_best])
-    return f"{said}, ahead of {names} ({show(value, known.share)}){close}."
+    return f"{sentence}, ahead of {names} ({show(value, known.share)}){close}."
 
 
 def _list(names: Sequence[str]) -> str:

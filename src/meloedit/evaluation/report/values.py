@@ -1,4 +1,4 @@
-"""Values of a run's files as a report shows them: numbers that may be none, texts of any length."""
+"""Values of a run's files made safe to show: numbers of any kind, texts of any length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def number(value: Any) -> float | None:
-    """Return a number as a float (NaN and infinities are some), and None for anything else."""
+    """Return a number as a float (NaN and infinities too), and None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -17,12 +17,12 @@ def number(value: Any) -> float | None:
 
 
 def finite(value: float | None) -> bool:
-    """Return whether a value is a number that can be compared and drawn."""
+    """Return whether a value is a finite number, which can be compared and drawn."""
     return value is not None and math.isfinite(value)
 
 
 def short(text: str, longest: int = 200) -> str:
-    """Return a text in one line, cut off where it is long, what cannot be printed replaced."""
+    """Return a text in one line of at most ``longest`` characters; unprintable characters are replaced."""
     words = " ".join(text[: 20 * longest].split())
     words = words if len(words) <= longest else words[: longest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)

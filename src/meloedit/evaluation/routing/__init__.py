@@ -1,1 +1,1 @@
-"""Routes measured without training: which edit each prompt finds."""
+"""Routing measured without training: which edit each prompt would reach."""

@@ -1,1 +1,1 @@
-"""A run: ask methods what a task asks, in the order of a protocol, and keep what they answered."""
+"""Runs: methods make a task's edits and answer its prompts under a protocol; a run that was killed can continue."""

@@ -1,135 +1,158 @@
-"""What a method does with prompts, beside what the unedited model does: one observation, JSON-ready, for each."""
+"""Observing a method: its answers, likelihoods and routes, beside the unedited model's, one observation a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
-from .prompts import Ask, reference_ids, target_ids
+from ..metrics.estimates import exact
+from .prompts import EvalPrompt, reference_ids, target_ids
 
 if TYPE_CHECKING:
-    from ...methods.base import Method, MethodAnswer
+    from ...methods.base import Method, Said
+    from ...results import Route
+    from ..metrics.observation import Observation
 
-Observation = dict[str, Any]
-AT_ONCE = 8
-"""Prompts whose logits are held at once: a vocabulary's are large."""
+LOGITS_AT_ONCE = 8
+"""Prompts whose logits are in memory at once: each has a row of the vocabulary's size for every token."""
 
 
-def answered(text: str, answers: Sequence[str]) -> bool:
-    """Return whether a text is the first answer, or one of several but for case; ends are stripped."""
+class Comparison(TypedDict, total=False):
+    """Keys of an observation that logits give; see ``Observation``."""
+
+    nll: float
+    tokens: int
+    agreed: float
+    identical: bool
+    kl: float
+
+
+def is_right(text: str, answers: Sequence[str]) -> bool:
+    """Return whether a text is the one answer, or, but for case, any of several; white space at ends is ignored."""
     if len(answers) == 1:
-        return text.strip() == answers[0].strip()
+        return exact(text, answers[0])
     return text.strip().casefold() in {answer.strip().casefold() for answer in answers}
 
 
 def observe(
     method: Method,
     base: Method,
-    asks: Sequence[Ask],
-    said: Mapping[int, str],
-    longest: int,
+    prompts: Sequence[EvalPrompt],
+    base_answers: Mapping[int, str],
+    max_tokens: int,
     generate: bool = True,
     likelihood: bool = False,
 ) -> list[Observation]:
-    """Ask a method, and compare it with the unedited model where that is what is wanted.
+    """Let a method answer prompts, and compare it with the unedited model.
 
     Args:
-        method: the method, with its edits made.
+        method: the method, with its edits.
         base: the unedited model.
-        asks: what to ask.
-        said: what the unedited model answers, by the number of the ask; for those with ``kept`` and no answers.
-        longest: most tokens of an answer.
+        prompts: the prompts.
+        base_answers: the unedited model's answers by number of the prompt, for prompts without answers that no edit
+            concerns.
+        max_tokens: most tokens of an answer.
         generate: whether answers are generated.
-        likelihood: whether targets are scored by their logits; those of asks with ``kept`` always are.
+        likelihood: whether targets of all prompts are scored by their logits. Prompts that no edit concerns always are.
     """
-    rows = [_blank(ask, said.get(i)) for i, ask in enumerate(asks)]
+    rows = [_blank(prompt, base_answers.get(i)) for i, prompt in enumerate(prompts)]
     if generate:
-        for row, ask, answer in zip(rows, asks, method.answer([a.prompt for a in asks], longest), strict=True):
-            _answer(row, ask, answer, method)
-    scored = [i for i, ask in enumerate(asks) if ask.kept or likelihood]
-    _score(method, base, asks, scored, rows)
-    if method.routes and not generate:
-        _route(method, asks, rows)
-    blocks = method.blocks() if method.routes else {}
-    for row, ask in zip(rows, asks, strict=True):
-        if method.routes:
-            row["routed"] = _routed(ask, row["route"], blocks)
+        answers = method.answer([prompt.prompt for prompt in prompts], max_tokens)
+        for row, prompt, answer in zip(rows, prompts, answers, strict=True):
+            note_answer(row, prompt, answer, method)
+    scored = [i for i, prompt in enumerate(prompts) if prompt.unedited or likelihood]
+    _score(method, base, prompts, scored, rows)
+    if not method.routes:
+        return rows
+    if not generate:
+        for row, route in zip(rows, method.route([prompt.prompt for prompt in prompts]), strict=True):
+            _note_route(row, route)
+    blocks = method.blocks()
+    for row, prompt in zip(rows, prompts, strict=True):
+        row["routed"] = _routed(prompt, row["route"], blocks)
     return rows
 
 
-def _blank(ask: Ask, said: str | None) -> Observation:
-    from ...edit import prompt_text
-
-    row: Observation = {"set": ask.set, "item": ask.item, "k": ask.k, "prompt": prompt_text(ask.prompt)}
-    row |= {"wanted": ask.answers[0] if ask.answers else said, "answer": None, "base": said, "right": None}
-    row |= {"route": None, "routed": None, "distance": None, "threshold": None, "kl": None, "identical": None}
-    return row | {"agreed": None, "nll": None, "tokens": None, "kind": ask.kind}
+def _blank(prompt: EvalPrompt, base_answer: str | None) -> Observation:
+    wanted = prompt.answers[0] if prompt.answers else base_answer
+    unmeasured = dict.fromkeys(("answer", "right", "kl", "identical", "agreed", "nll", "tokens"))
+    return prompt.observation(wanted, base=base_answer, **unmeasured)
 
 
-def _answer(row: Observation, ask: Ask, answer: MethodAnswer, method: Method) -> None:
+def note_answer(row: Observation, prompt: EvalPrompt, answer: Said, method: Method) -> None:
+    """Write an answer and its route into an observation, and whether the answer is right.
+
+    A method may cut its answers (``finish``); the unedited model's answer is cut alike before it is compared.
+    """
     row["answer"] = answer.text
-    if ask.answers:
-        row["right"] = answered(answer.text, ask.answers)
-    else:  # a method that cuts its answers to a line is held to the first line of the unedited model's
+    if prompt.answers:
+        row["right"] = is_right(answer.text, prompt.answers)
+    else:
         row["wanted"] = method.finish(row["base"] or "", answer.route)
         row["right"] = answer.text == row["wanted"]
-    if answer.route is not None:
-        row |= {name: getattr(answer.route, own) for name, own in _ROUTE.items()}
+    _note_route(row, answer.route)
 
 
-_ROUTE = {"route": "edit", "distance": "distance", "threshold": "threshold"}
+def _note_route(row: Observation, route: Route | None) -> None:
+    if route is not None:
+        row["route"], row["distance"], row["threshold"] = route.edit, route.distance, route.threshold
 
 
-def _score(method: Method, base: Method, asks: Sequence[Ask], scored: Sequence[int], rows: list[Observation]) -> None:
-    """Score references by likelihood: the target where there is one, else what the base model said."""
+def _score(
+    method: Method, base: Method, prompts: Sequence[EvalPrompt], scored: Sequence[int], rows: list[Observation]
+) -> None:
+    """Score references by likelihood: the target where there is one, else the base model's answer."""
     backbone = base.backbone
     lengths: dict[int, int] = {}
-    targets: dict[int, list[int]] = {}
+    references: dict[int, list[int]] = {}
     for i in scored:
-        encoded, wanted = backbone.encode(asks[i].prompt), asks[i].answers
-        said = rows[i]["base"] or ""
-        targets[i] = target_ids(backbone, encoded, wanted[0]) if wanted else reference_ids(backbone, encoded, said)
-        lengths[i] = len(encoded.ids) + len(targets[i])
+        encoded, answers = backbone.encode(prompts[i].prompt), prompts[i].answers
+        base_answer = rows[i]["base"] or ""
+        references[i] = (
+            target_ids(backbone, encoded, answers[0]) if answers else reference_ids(backbone, encoded, base_answer)
+        )
+        lengths[i] = len(encoded.ids) + len(references[i])
     order = sorted(lengths, key=lambda i: (lengths[i], i))
-    for start in range(0, len(order), AT_ONCE):
-        part = order[start : start + AT_ONCE]
-        prompts, wanted_ids = [asks[i].prompt for i in part], [targets[i] for i in part]
-        own, plain = method.logits(prompts, wanted_ids), base.logits(prompts, wanted_ids)
-        for i, edited, unedited in zip(part, own, plain, strict=True):
-            rows[i] |= compared(edited, unedited, targets[i], asks[i].kept)
+    for start in range(0, len(order), LOGITS_AT_ONCE):
+        part = order[start : start + LOGITS_AT_ONCE]
+        texts, ids = [prompts[i].prompt for i in part], [references[i] for i in part]
+        edited, unedited = method.logits(texts, ids), base.logits(texts, ids)
+        for i, of_method, of_base in zip(part, edited, unedited, strict=True):
+            rows[i].update(compare_logits(of_method, of_base, references[i], prompts[i].unedited))  # type: ignore[typeddict-item]
 
 
-def compared(edited: Tensor, base: Tensor, target: Sequence[int], kept: bool) -> dict[str, Any]:
-    """Return what logits (T, vocabulary) say of a target's T tokens, and how they differ from the base model's.
+def compare_logits(edited: Tensor, base: Tensor, reference: Sequence[int], unedited: bool) -> Comparison:
+    """Score a reference of T tokens by logits, and compare them with the base model's.
 
-    ``agreed`` is the share of tokens whose argmax is the target's, or the base model's if that is to be kept; ``nll``
-    the sum of the tokens' negative log-likelihoods in nats; ``kl`` the mean over tokens of KL(base || edited) in nats.
+    Args:
+        edited: the method's logits (T, vocabulary).
+        base: the base model's logits (T, vocabulary).
+        reference: token ids (T).
+        unedited: whether the base model's behaviour is right. Then ``agreed`` is the share of tokens with the base
+            model's argmax (otherwise with the reference as argmax), and ``identical`` and ``kl`` are measured.
+
+    Returns:
+        Keys of ``Observation``.
     """
-    ids = torch.tensor(target, device=edited.device)
-    told = edited.double().log_softmax(-1)
-    result: dict[str, Any] = {"nll": -float(told.gather(-1, ids[:, None]).sum()), "tokens": len(target)}
-    wanted = base.argmax(-1) if kept else ids
+    ids = torch.tensor(reference, device=edited.device)
+    log_probs = edited.double().log_softmax(-1)
+    result: Comparison = {"nll": -float(log_probs.gather(-1, ids[:, None]).sum()), "tokens": len(reference)}
+    wanted = base.argmax(-1) if unedited else ids
     result["agreed"] = float((edited.argmax(-1) == wanted).double().mean())
-    if kept:
+    if unedited:
         result["identical"] = torch.equal(edited, base)
-        plain = base.double().log_softmax(-1)
-        # rounding can make a divergence of next to nothing negative
-        result["kl"] = max(0.0, float((plain.exp() * (plain - told)).sum(-1).mean()))
+        base_log_probs = base.double().log_softmax(-1)
+        # rounding can make a tiny divergence negative
+        result["kl"] = max(0.0, float((base_log_probs.exp() * (base_log_probs - log_probs)).sum(-1).mean()))
     return result
 
 
-def _route(method: Method, asks: Sequence[Ask], rows: list[Observation]) -> None:
-    for row, route in zip(rows, method.route([ask.prompt for ask in asks]), strict=True):
-        if route is not None:
-            row |= {name: getattr(route, own) for name, own in _ROUTE.items()}
-
-
-def _routed(ask: Ask, route: str | None, blocks: Mapping[str, Any]) -> str:
-    """Return whether a prompt reached the block of its own edit, another one, or none."""
+def _routed(prompt: EvalPrompt, route: str | None, blocks: Mapping[str, Any]) -> Literal["right", "wrong", "none"]:
+    """Return whether a prompt reached the block of its edit, another one, or none."""
     if route is None:
         return "none"
-    own = blocks.get(ask.edit) if ask.edit else None
-    return "right" if own is not None and blocks.get(route) == own else "wrong"
+    block = blocks.get(prompt.edit) if prompt.edit else None
+    return "right" if block is not None and blocks.get(route) == block else "wrong"

@@ -1,4 +1,4 @@
-"""What a run is to do: a task, a protocol, the methods, and how much of it."""
+"""The plan of a run: a task, a protocol, the methods, and how much of the task is used."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ PROTOCOLS = {
     "immediate": "as retention, but the prompts of each part of the edits are scored as soon as it is made",
     "paper": "all edits first, then F1, accuracy or perplexity, as in the paper's Table 2",
 }
+"""When prompts are scored and how, by the name of the protocol; the texts stand in the notes of a result."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is to do.
+class RunPlan:
+    """What a run does.
 
     Attributes:
         task: the task.
-        protocol: one of ``PROTOCOLS``.
-        model: what the model is called.
-        methods: each method's settings that differ from its defaults.
+        protocol: one of ``PROTOCOLS``, or ``routing``.
+        model: the model's name.
+        methods: for each method its settings that differ from the defaults.
         edits: how many edits; ``None``: all.
-        seed: of the order of edits.
-        limit: most far, upstream and accurate prompts (far ones: of each kind).
-        every: score all sets also after so many edits each, for growth curves.
+        seed: seed of the order of edits.
+        limit: most far, upstream and accurate prompts (far ones: of each kind); ``None``: all.
+        every: score all sets also after every so many edits, for growth curves.
         prefixes: score edits and rephrasings behind the five prefixes too.
+        extra_identity: further values that tell this run from others, such as the files of distractors.
+
+    Raises:
+        MeloEditError: if an option does not fit the task or the number of edits.
     """
 
     task: Task
@@ -43,21 +48,25 @@ class Plan:
     limit: int | None = 500
     every: int | None = None
     prefixes: bool = False
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    extra_identity: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        grouped = any(item.group is not None for item in self.task.items)
-        for option, wanted in (("--every", self.every is not None), ("--prefixes", self.prefixes)):
-            if wanted and grouped:
+        for option, given in (("--every", self.every is not None), ("--prefixes", self.prefixes)):
+            if given and self.grouped:
                 raise MeloEditError(f"{option} does not fit task {self.task.name}: each case is edited by itself")
         count = self.edits or len(self.task.items)
         if self.every is not None and self.every >= count:
-            with_ = count_of(count, "edit")
-            raise MeloEditError(f"--every {self.every}: with {with_} nothing would be scored before the end")
+            edits = count_of(count, "edit")
+            raise MeloEditError(f"--every {self.every}: with {edits} nothing would be scored before the end")
 
-    def identity(self) -> dict[str, Any]:
-        """Return what tells this run from others but for its methods, JSON-ready."""
+    @property
+    def grouped(self) -> bool:
+        """Whether the task's items are edited in groups, apart from each other."""
+        return any(item.group is not None for item in self.task.items)
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the values that tell this run from others, without its methods, JSON-ready."""
         files = [[item["name"], item["role"], item["sha256"]] for item in self.task.files]
         values = {"protocol": self.protocol, "task": self.task.name, "model": self.model, "edits": self.edits}
         values |= {"seed": self.seed, "limit": self.limit, "every": self.every, "prefixes": self.prefixes}
-        return values | {"data": files, **self.asked}
+        return values | {"data": files, **self.extra_identity}

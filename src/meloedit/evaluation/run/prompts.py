@@ -1,44 +1,47 @@
-"""What is asked of a method: each prompt of a task once, with what it is for and what must come of it."""
+"""The prompts of a run: every prompt of a task once, with its set, its right answers and the edit it should reach."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ...edit import prompt_text
 from ...errors import EditError
-from ..tasks.task import Item, Probe, Task
+from ..metrics.observation import Observation
+from ..tasks.task import Item, Question, Task
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...backbones.batch import Encoded
     from ...types import Prompt
 
-Set = Literal["edits", "rephrases", "near", "attribute", "far", "portability", "upstream", "accurate"]
+PromptSet = Literal["edits", "rephrases", "near", "attribute", "far", "portability", "upstream", "accurate"]
+"""What a prompt is for."""
 
-REFERENCE = 8
-"""Tokens of the base model's answer at which the logits of a prompt that no edit concerns are compared."""
+REFERENCE_TOKENS = 8
+"""Most tokens of the base model's answer at which the logits of a prompt that no edit concerns are compared."""
 WEB_PROMPT, WEB_TARGET = 32, 128
-"""Tokens of a web text that are the prompt of a passage task, and that are scored after them."""
-DOCUMENT = 256
-"""Tokens of a document that a classifier reads where nothing says how many it takes."""
+"""Tokens of a web text that form the prompt of a passage task, and tokens that are scored after them."""
+DOCUMENT_TOKENS = 256
+"""Tokens of a document that a classifier reads if nothing states its limit."""
 
 
 @dataclass(frozen=True)
-class Ask:
+class EvalPrompt:
     """One prompt to be scored.
 
     Attributes:
         set: what it is for.
-        item: number of the item it belongs to, or of the prompt in its set; forms of one far question share it.
+        item: number of its item, or of the prompt in its set; the forms of one far question share it.
         k: its number among the item's prompts of this set.
         prompt: the prompt.
-        answers: the answers that are right; none: the base model's.
+        answers: the right answers; if there are none, the base model's answer is right.
         edit: id of the edit that should answer; ``None``: none should.
-        kind: where a far prompt is from.
+        kind: where a far prompt comes from.
     """
 
-    set: Set
+    set: PromptSet
     item: int
     k: int
     prompt: Prompt
@@ -47,61 +50,80 @@ class Ask:
     kind: str | None = None
 
     @property
-    def kept(self) -> bool:
-        """Whether what the base model does is what should be done."""
+    def unedited(self) -> bool:
+        """Whether no edit should answer, so that the base model's behaviour is right."""
         return self.edit is None
 
+    def observation(self, wanted: str | None, **measured: Any) -> Observation:
+        """Return the observation of this prompt.
 
-def item_asks(items: Sequence[Item], first: int = 0) -> dict[Set, list[Ask]]:
-    """Return what is asked about items, which are numbered from ``first``."""
-    made: dict[Set, list[Ask]] = {"edits": [], "rephrases": [], "near": [], "attribute": [], "portability": []}
+        Args:
+            wanted: the answer that counts as right; where routes alone are measured, the id of the edit to reach.
+            measured: further keys of ``Observation``; keys of the route that are not given are None.
+        """
+        route: Any = dict.fromkeys(("route", "routed", "distance", "threshold")) | measured
+        text = prompt_text(self.prompt)
+        about = {"set": self.set, "item": self.item, "k": self.k, "prompt": text, "kind": self.kind}
+        return Observation(**about, wanted=wanted, **route)  # type: ignore[typeddict-item]
+
+
+def item_prompts(items: Sequence[Item], first: int = 0) -> dict[PromptSet, list[EvalPrompt]]:
+    """Return the prompts of items by set; items are numbered from ``first``, sets without prompts are absent."""
+    sets: dict[PromptSet, list[EvalPrompt]] = {
+        "edits": [],
+        "rephrases": [],
+        "near": [],
+        "attribute": [],
+        "portability": [],
+    }
     for number, item in enumerate(items, first):
         edit = item.edit
-        made["edits"].append(Ask("edits", number, 0, edit.prompt, (edit.target,), edit.id))
-        made["rephrases"] += [
-            Ask("rephrases", number, k, prompt, (edit.target,), edit.id) for k, prompt in enumerate(item.rephrases)
+        target = (edit.target,)
+        sets["edits"].append(EvalPrompt("edits", number, 0, edit.prompt, target, edit.id))
+        sets["rephrases"] += [
+            EvalPrompt("rephrases", number, k, prompt, target, edit.id) for k, prompt in enumerate(item.rephrases)
         ]
-        made["near"] += [Ask("near", number, k, prompt) for k, prompt in enumerate(item.near)]
-        made["attribute"] += [Ask("attribute", number, k, prompt) for k, prompt in enumerate(item.attribute)]
-        made["portability"] += [
-            Ask("portability", number, k, probe.prompt, probe.answers, edit.id)
-            for k, probe in enumerate(item.portability)
+        sets["near"] += [EvalPrompt("near", number, k, prompt) for k, prompt in enumerate(item.near)]
+        sets["attribute"] += [EvalPrompt("attribute", number, k, prompt) for k, prompt in enumerate(item.attribute)]
+        sets["portability"] += [
+            EvalPrompt("portability", number, k, question.prompt, question.answers, edit.id)
+            for k, question in enumerate(item.portability)
         ]
-    return {name: asks for name, asks in made.items() if asks}
+    return {name: prompts for name, prompts in sets.items() if prompts}
 
 
-def other_asks(task: Task, limit: int | None) -> dict[Set, list[Ask]]:
-    """Return what is asked about no edit, ``limit`` prompts of each set (and of each kind of far prompt) at most."""
+def other_prompts(task: Task, limit: int | None) -> dict[PromptSet, list[EvalPrompt]]:
+    """Return the prompts that no edit concerns: at most ``limit`` of each set, and of each kind of far prompt."""
     counts: dict[str, int] = {}
     forms: dict[int, list[int]] = {}
     far = []
     for number, prompt in enumerate(task.far):
         counts[prompt.kind] = counts.get(prompt.kind, 0) + 1
         if limit is None or counts[prompt.kind] <= limit:
-            own = [] if prompt.question is None else forms.setdefault(prompt.question, [])
-            own.append(number)
-            far.append(Ask("far", own[0], len(own) - 1, prompt.prompt, kind=prompt.kind))
-    made: dict[Set, list[Ask]] = {"far": far}
-    rest: Set = "far" if task.kind == "passage" else "upstream"
-    for name, probes in ((rest, task.upstream), ("accurate", task.accurate)):
-        made[name] = [Ask(name, i, 0, p.prompt, p.answers) for i, p in enumerate(probes[:limit])]
-    return {name: asks for name, asks in made.items() if asks}
+            numbers = [] if prompt.question is None else forms.setdefault(prompt.question, [])
+            numbers.append(number)
+            far.append(EvalPrompt("far", numbers[0], len(numbers) - 1, prompt.prompt, kind=prompt.kind))
+    sets: dict[PromptSet, list[EvalPrompt]] = {"far": far}
+    rest: PromptSet = "far" if task.kind == "passage" else "upstream"
+    for name, questions in ((rest, task.upstream), ("accurate", task.accurate)):
+        sets[name] = [EvalPrompt(name, i, 0, one.prompt, one.answers) for i, one in enumerate(questions[:limit])]
+    return {name: prompts for name, prompts in sets.items() if prompts}
 
 
 def fitted(task: Task, items: tuple[Item, ...], backbone: Backbone) -> Task:
-    """Return a task with what a tokenizer is needed for, and without what concerns other items than the chosen ones.
+    """Return a task with the given items alone, and with the prompts that need the model's tokenizer.
 
-    A document's rephrasing is what follows the tokens that the model reads, where the text goes on for half as many.
+    A document's rephrasing is the text after the tokens that the model reads, if at least half as many follow.
     A web text of a passage task becomes a prompt and its continuation.
     """
     if task.kind == "document":
-        size = backbone.max_length or DOCUMENT
+        size = backbone.max_length or DOCUMENT_TOKENS
         return replace(task, items=tuple(_with_rest(item, backbone, size) for item in items))
     if task.kind == "passage":
         touched = {item.subject for item in items}
-        accurate = tuple(probe for probe in task.accurate if probe.subject in touched)
-        cut = [made for far in task.far if (made := _continued(far.prompt, backbone)) is not None]
-        return replace(task, items=items, accurate=accurate, upstream=tuple(cut), far=())
+        accurate = tuple(question for question in task.accurate if question.subject in touched)
+        web = [question for far in task.far if (question := _continuation(far.prompt, backbone)) is not None]
+        return replace(task, items=items, accurate=accurate, upstream=tuple(web), far=())
     return replace(task, items=items)
 
 
@@ -116,12 +138,12 @@ def _with_rest(item: Item, backbone: Backbone, size: int) -> Item:
     return replace(item, rephrases=(text[spans[first][0] :],) if long_enough else ())
 
 
-def _continued(text: str, backbone: Backbone) -> Probe | None:
+def _continuation(text: str, backbone: Backbone) -> Question | None:
     spans = _spans(text, backbone)[: WEB_PROMPT + WEB_TARGET]
     if len(spans) <= WEB_PROMPT:
         return None
     end = spans[WEB_PROMPT - 1][1]
-    return Probe(text[:end], (text[end : spans[-1][1]],))
+    return Question(text[:end], (text[end : spans[-1][1]],))
 
 
 def target_ids(backbone: Backbone, encoded: Encoded, text: str) -> list[int]:
@@ -129,10 +151,10 @@ def target_ids(backbone: Backbone, encoded: Encoded, text: str) -> list[int]:
     return [token for token in backbone.encode_target(text, encoded) if token not in backbone.stop_ids]
 
 
-def reference_ids(backbone: Backbone, encoded: Encoded, said: str) -> list[int]:
-    """Return the first tokens of what the base model said to a prompt, at least one."""
+def reference_ids(backbone: Backbone, encoded: Encoded, answer: str) -> list[int]:
+    """Return the first tokens of the base model's answer to a prompt, at least one."""
     try:
-        ids = target_ids(backbone, encoded, said)
-    except EditError:  # nothing was said, or what no text gives the tokens of
-        ids = list(backbone.tokenizer(said, add_special_tokens=False)["input_ids"]) if not backbone.documents else []
-    return ids[:REFERENCE] or list(backbone.stop_ids[:1]) or [0]
+        ids = target_ids(backbone, encoded, answer)
+    except EditError:  # the answer is empty, or its text does not give its tokens back
+        ids = list(backbone.tokenizer(answer, add_special_tokens=False)["input_ids"]) if not backbone.documents else []
+    return ids[:REFERENCE_TOKENS] or list(backbone.stop_ids[:1]) or [0]

@@ -1,4 +1,4 @@
-"""Where a result is from: versions, git state, machine; and how much memory was held."""
+"""The provenance of a result: versions, git state and machine; and the peak memory of this process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def provenance() -> dict[str, Any]:
 
     here = Path(__file__).parent
     git = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    own = here.parents[3] / "pyproject.toml"  # a package that was installed stands in somebody else's repository
+    # git may describe a repository around an installed package, which is another project's
+    is_checkout = (here.parents[3] / "pyproject.toml").is_file()
     return {
         "meloedit": __version__,
-        "commit": git.stdout.strip() or None if own.is_file() else None,
+        "commit": git.stdout.strip() or None if is_checkout else None,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
@@ -33,16 +34,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def forget_peak() -> None:
-    """Start to measure the peak of memory anew, where the system can."""
+def reset_peak_memory() -> None:
+    """Restart the measurement of peak memory, if the system can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak is then that of the whole process
+    except OSError:  # not Linux, or not permitted: the peak is then that of the whole process
         pass
 
 
 def peak_gigabytes() -> float | None:
-    """Return the most memory that this process has held, in GB; ``None`` where the system does not say."""
+    """Return this process's peak memory in GB; ``None`` if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,31 +1,35 @@
-"""What of a task a model can be asked: edits that it can write, prompts that it can read, and where it errs."""
+"""Selection: restricts a task to what the model can encode and, where the task asks for it, to what it gets wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import EditError, MeloEditError
 from ..tasks.prefixes import PREFIXES, prefixed
 from ..tasks.task import Item, Task
-from .observe import answered
+from .observe import is_right
 from .prompts import fitted
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...methods.base import Method
     from ...types import Progress, Prompt
-    from .plan import Plan
+    from .plan import RunPlan
 
-LEAST_TOKENS = 20
-"""Tokens that an answer may have at least; more where a target is longer."""
+MIN_ANSWER_TOKENS = 20
+"""Least limit of an answer's tokens; the limit is higher if a target is longer."""
 CHUNK = 128
-"""Prompts that are asked at once to find what the model errs on."""
+"""Edits whose prompts are answered at once to see which the model gets wrong."""
 
 
 def check_model(task: Task, backbone: Backbone) -> None:
-    """Raise a MeloEditError if a model is not of the kind that a task is for."""
+    """Check that a model generates text, or labels, as the task needs.
+
+    Raises:
+        MeloEditError: if it does not.
+    """
     kind, name = type(backbone.model).__name__, task.name
     if backbone.documents and task.kind != "document":
         raise MeloEditError(f"task {name} asks for words, and {kind} is a classifier: give --model one that generates")
@@ -33,63 +37,74 @@ def check_model(task: Task, backbone: Backbone) -> None:
         raise MeloEditError(f"task {name} asks for labels, and {kind} has none: give --model a classifier")
 
 
-def choose(
-    plan: Plan, base: Method, said: Callable[[Sequence[Prompt], int], list[str]], tell: Progress
+def select(
+    plan: RunPlan, base: Method, base_answers: Callable[[Sequence[Prompt], int], list[str]], progress: Progress
 ) -> tuple[Task, int]:
-    """Return a plan's task with the edits to make and the prompts that the model can read, and an answer's most tokens.
+    """Restrict a plan's task to the edits to make and the prompts that the model can read.
 
-    What is left out is counted in the task's ``cleaning``: edits that the model has no tokens or no room for
-    (``unwritable``), where only errors are edited those that it answers rightly (``answered_right``), and other prompts
-    that it cannot read, or not with their answer (``unreadable``).
+    The task's ``cleaning`` counts what is left out: edits that the model has no tokens or no room for (``unwritable``),
+    edits that it answers right already, if only errors are edited (``answered_right``), and other prompts that it
+    cannot read, or not with their answer (``unreadable``).
 
     Args:
         plan: the plan.
         base: the unedited model.
-        said: gives its answers to prompts, of so many tokens at most.
-        tell: told what is being done.
+        base_answers: returns its answers to prompts, with at most so many tokens.
+        progress: called with what is being done, how much is done, and how much there is.
+
+    Returns:
+        The task, and the most tokens of an answer.
 
     Raises:
-        EditError: if fewer edits are left than asked for.
+        EditError: if fewer edits are left than the plan asks for.
     """
-    sizes = {item.edit.id: size for item in plan.task.items if (size := _tokens(base, item)) is not None}
-    kept = tuple(item for item in plan.task.items if item.edit.id in sizes)
-    unwritable = len(plan.task.items) - len(kept)
-    task = _counting(replace(plan.task, items=kept), "unwritable", unwritable)
-    longest = max(LEAST_TOKENS, max(sizes.values(), default=0) + 1)
+    sizes = {item.edit.id: size for item in plan.task.items if (size := _target_tokens(base, item)) is not None}
+    writable = tuple(item for item in plan.task.items if item.edit.id in sizes)
+    task = _counting(replace(plan.task, items=writable), "unwritable", len(plan.task.items) - len(writable))
+    max_tokens = _max_tokens(sizes.values())
     if task.only_wrong:
-        task = _errors(task, plan.edits, lambda prompts: said(prompts, longest), base.backbone, tell)
+        task = _wrongly_answered(task, plan.edits, lambda p: base_answers(p, max_tokens), base.backbone, progress)
     items = task.take(plan.edits)
     task = fitted(replace(task, items=items), items, base.backbone)
-    longest = max(LEAST_TOKENS, max((sizes[item.edit.id] for item in items), default=0) + 1)
-    return _readable(task, base.backbone, longest, plan.prefixes), longest
+    max_tokens = _max_tokens(sizes[item.edit.id] for item in items)
+    return _readable(task, base.backbone, max_tokens, plan.prefixes), max_tokens
 
 
-def _tokens(base: Method, item: Item) -> int | None:
-    """Return how many tokens an edit's target has; ``None`` if the model cannot write or read the edit."""
+def _max_tokens(targets: Iterable[int]) -> int:
+    """Return the most tokens of an answer: the longest target and its end token, or the least limit."""
+    return max(MIN_ANSWER_TOKENS, max(targets, default=0) + 1)
+
+
+def _target_tokens(base: Method, item: Item) -> int | None:
+    """Return the number of tokens of an edit's target; ``None`` if the model has no tokens or no room for the edit."""
     try:
         return len(base.examples([item.edit])[0].target)
     except EditError:
         return None
 
 
-def _errors(
-    task: Task, count: int | None, said: Callable[[Sequence[Prompt]], list[str]], backbone: Backbone, tell: Progress
+def _wrongly_answered(
+    task: Task,
+    count: int | None,
+    base_answers: Callable[[Sequence[Prompt]], list[str]],
+    backbone: Backbone,
+    progress: Progress,
 ) -> Task:
-    """Return a task with the first items that the model answers wrongly, as many as are asked for."""
+    """Return a task with the first ``count`` items that the model answers wrongly."""
     wrong: list[Item] = []
     seen = 0
     while seen < len(task.items) and (count is None or len(wrong) < count):
         part = task.items[seen : seen + CHUNK]
         seen += len(part)
-        tell("finding what the model errs on", seen, len(task.items))
-        targets = [(backbone.named(item.edit).target,) for item in part]
-        texts = said([item.edit.prompt for item in part])
-        wrong += [item for item, text, own in zip(part, texts, targets, strict=True) if not answered(text, own)]
+        progress("finding what the model errs on", seen, len(task.items))
+        targets = [(backbone.as_written(item.edit).target,) for item in part]
+        texts = base_answers([item.edit.prompt for item in part])
+        wrong += [item for item, text, target in zip(part, texts, targets, strict=True) if not is_right(text, target)]
     return _counting(replace(task, items=tuple(wrong)), "answered_right", seen - len(wrong))
 
 
-def _readable(task: Task, backbone: Backbone, longest: int, prefixes: bool) -> Task:
-    """Leave out rephrasings, near and far prompts and probes that the model has no room or no tokens for."""
+def _readable(task: Task, backbone: Backbone, max_tokens: int, prefixes: bool) -> Task:
+    """Leave out prompts other than the edits' that the model has no room or no tokens for."""
     names, chat = (None, *PREFIXES) if prefixes else (None,), backbone.markers is not None
     limit = backbone.max_length
     dropped = 0
@@ -98,10 +113,10 @@ def _readable(task: Task, backbone: Backbone, longest: int, prefixes: bool) -> T
         nonlocal dropped
         try:
             encoded = [backbone.encode(prefixed(name, prompt, chat) if name else prompt) for name in names]
-            for answer in answers[:1]:  # the one that is scored by likelihood
+            for answer in answers[:1]:  # likelihoods are of the first
                 backbone.encode_target(answer, encoded[0])
-            taken = max(len(one.ids) for one in encoded) + (longest if backbone.answer_follows_prompt else 0)
-            room = backbone.documents or limit is None or taken <= limit
+            needed = max(len(one.ids) for one in encoded) + (max_tokens if backbone.answer_follows_prompt else 0)
+            room = backbone.documents or limit is None or needed <= limit
         except EditError:
             room = False
         dropped += not room
@@ -113,13 +128,13 @@ def _readable(task: Task, backbone: Backbone, longest: int, prefixes: bool) -> T
             rephrases=tuple(filter(fits, item.rephrases)),
             near=tuple(filter(fits, item.near)),
             attribute=tuple(filter(fits, item.attribute)),
-            portability=tuple(probe for probe in item.portability if fits(probe.prompt, probe.answers)),
+            portability=tuple(one for one in item.portability if fits(one.prompt, one.answers)),
         )
         for item in task.items
     )
     far = tuple(one for one in task.far if fits(one.prompt))
     upstream, accurate = (
-        tuple(one for one in probes if fits(one.prompt, one.answers)) for probes in (task.upstream, task.accurate)
+        tuple(one for one in questions if fits(one.prompt, one.answers)) for questions in (task.upstream, task.accurate)
     )
     task = replace(task, items=items, far=far, upstream=upstream, accurate=accurate)
     return _counting(task, "unreadable", dropped)

@@ -1,14 +1,14 @@
-"""What is left out of a task before it is scored, by one stated rule for each fault, and counted."""
+"""Cleaning of a task: leaves out faulty edits and prompts by one stated rule for each fault, and counts them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ...edit import Edit, prompt_key
-from ...errors import EditError
+from ...edit import prompt_key
 from ...types import Prompt
-from .task import Far, Item
+from .drafts import Draft
+from .task import FarPrompt, Item
 
 RULE = (
     "An edit goes that an earlier one already makes (duplicates), whose target is true already or empty (no_op), or "
@@ -28,54 +28,37 @@ FAULTS = (
 )
 
 
-@dataclass(frozen=True)
-class Draft:
-    """An item as it was read, where it was read, and the answers that are true without the edit, if known."""
-
-    item: Item
-    where: str
-    true: tuple[str, ...] = ()
-
-
-def make_edit(where: str, prompt: str, target: str, name: str) -> Edit:
-    """Return an edit; where its texts are not usable, the error says where they are from."""
-    try:
-        return Edit(prompt, target, name)
-    except EditError as error:
-        raise EditError(f"{where}: {error}") from None
-
-
 def clean(
-    drafts: Iterable[Draft], far: Iterable[Far], paper: bool = False
-) -> tuple[list[Item], list[Far], dict[str, int]]:
-    """Leave out what the rule says.
+    drafts: Iterable[Draft], far: Iterable[FarPrompt], paper: bool = False
+) -> tuple[list[Item], list[FarPrompt], dict[str, int]]:
+    """Apply ``RULE``.
 
     Args:
-        drafts: the items as read; of two that do not go together the earlier stays.
+        drafts: the items; of two that contradict each other the earlier stays.
         far: the far prompts.
-        paper: whether edits are meant to make the model say what is true, so that none of them is a ``no_op``.
+        paper: whether edits go toward the true answer, so that none of them is a ``no_op``.
 
     Returns:
         The items, the far prompts, and how many were left out for each fault.
     """
     counts = dict.fromkeys(FAULTS, 0)
-    items = _rephrased(_distinct(drafts, paper, counts), counts)
-    asked = {_key(prompt) for item, given in items for prompt in (item.edit.prompt, *given)}
-    kept = []
-    for item, _ in items:
+    distinct_items = _distinct_items(drafts, paper, counts)
+    edited = {_key(prompt) for item in distinct_items for prompt in (item.edit.prompt, *item.rephrases)}
+    items = []
+    for item in _clean_rephrases(distinct_items, counts):
         near, attribute = (
-            tuple(prompt for prompt in given if _key(prompt) not in asked) for given in (item.near, item.attribute)
+            tuple(prompt for prompt in prompts if _key(prompt) not in edited) for prompts in (item.near, item.attribute)
         )
         counts["ambiguous_near"] += len(item.near) - len(near)
-        kept.append(replace(item, near=near, attribute=attribute))
+        items.append(replace(item, near=near, attribute=attribute))
     before = list(far)
-    after = [one for one in before if _key(one.prompt) not in asked]
+    after = [one for one in before if _key(one.prompt) not in edited]
     counts["ambiguous_far"] = len(before) - len(after)
-    return kept, after, counts
+    return items, after, counts
 
 
 def distinct(prompts: Iterable[str]) -> list[str]:
-    """Return prompts without those that say again what an earlier one said."""
+    """Return prompts without repetitions; case and white space do not count."""
     first: dict[str, str] = {}
     for prompt in prompts:
         first.setdefault(_key(prompt), prompt)
@@ -90,46 +73,46 @@ def _folded(text: str) -> str:
     return text.strip().casefold()
 
 
-def _distinct(drafts: Iterable[Draft], paper: bool, counts: dict[str, int]) -> list[Item]:
-    """Leave out edits that are there already, change nothing, or contradict an earlier one of their group."""
+def _distinct_items(drafts: Iterable[Draft], paper: bool, counts: dict[str, int]) -> list[Item]:
+    """Leave out edits that repeat an earlier one of their group, change nothing, or contradict an earlier one."""
     targets: dict[tuple[int | None, str], str] = {}
-    facts: dict[tuple[int | None, str, str], str] = {}
-    kept = []
+    targets_of_facts: dict[tuple[int | None, str, str], str] = {}
+    items = []
     for draft in drafts:
         item = draft.item
-        asked, target = (item.group, _key(item.edit.prompt)), _folded(item.edit.target)
+        prompt, target = (item.group, _key(item.edit.prompt)), _folded(item.edit.target)
         true = {_folded(answer) for answer in draft.true}
-        own = [(item.group, _folded(item.subject), answer) for answer in true] if item.subject else []
-        if targets.get(asked) == target:
+        facts = [(item.group, _folded(item.subject), answer) for answer in true] if item.subject else []
+        if targets.get(prompt) == target:
             counts["duplicates"] += 1
         elif target in true and not paper:
             counts["no_op"] += 1
-        elif asked in targets or any(facts.get(fact, target) != target for fact in own):
+        elif prompt in targets or any(targets_of_facts.get(fact, target) != target for fact in facts):
             counts["contradictory"] += 1
         else:
-            targets[asked] = target
-            facts.update(dict.fromkeys(own, target))
-            kept.append(item)
-    return kept
+            targets[prompt] = target
+            targets_of_facts.update(dict.fromkeys(facts, target))
+            items.append(item)
+    return items
 
 
-def _rephrased(items: Sequence[Item], counts: dict[str, int]) -> list[tuple[Item, tuple[str, ...]]]:
-    """Leave out rephrasings that ask for two targets, and repeated ones; the given rephrasings come with each item."""
-    wanted: dict[tuple[int | None, str], set[str]] = {}
+def _clean_rephrases(items: Sequence[Item], counts: dict[str, int]) -> list[Item]:
+    """Leave out rephrasings that belong to edits with different targets, and repeated ones."""
+    targets: dict[tuple[int | None, str], set[str]] = {}
     for item in items:
         for prompt in (item.edit.prompt, *item.rephrases):
-            wanted.setdefault((item.group, _key(prompt)), set()).add(_folded(item.edit.target))
-    kept = []
+            targets.setdefault((item.group, _key(prompt)), set()).add(_folded(item.edit.target))
+    cleaned = []
     for item in items:
         seen, rephrases = {_key(item.edit.prompt)}, []
         for prompt in item.rephrases:
             key = _key(prompt)
             if key in seen:
                 counts["repeated_rephrases"] += 1
-            elif len(wanted[item.group, key]) > 1:
+            elif len(targets[item.group, key]) > 1:
                 counts["ambiguous_rephrases"] += 1
             else:
                 rephrases.append(prompt)
             seen.add(key)
-        kept.append((replace(item, rephrases=tuple(rephrases)), item.rephrases))
-    return kept
+        cleaned.append(replace(item, rephrases=tuple(rephrases)))
+    return cleaned

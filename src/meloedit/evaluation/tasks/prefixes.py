@@ -1,4 +1,4 @@
-"""Five things that stand before a question in use: what is edited must be answered behind each of them all the same."""
+"""Five texts that precede questions in use; an edit must answer behind each of them too."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ PREFIXES: dict[str, tuple[str, str]] = {
     "example": ("text", "Question: How many days has a week?\nAnswer: seven\n\nQuestion: "),
     "turn": ("turn", "Thank you, that helps. I have one more question."),
 }
-"""Kind and words of each: a system prompt, text before the question, or a user's turn before it in a chat."""
+"""By name: the kind (a system prompt, text before the question, or an earlier turn of the user) and the words."""
 
 
 def prefixed(name: str, prompt: Prompt, chat: bool) -> Prompt:
-    """Return a prompt behind a prefix; what needs a chat template is plain text where there is none."""
+    """Return a prompt behind a prefix; without a chat template (``chat``) every prefix is plain text."""
     kind, words = PREFIXES[name]
     text = prompt_text(prompt)
     if kind == "text" or not chat:
         before = words if kind == "text" else words + "\n\n"
         return before + text
-    own = {"role": "user", "content": text}
+    question = {"role": "user", "content": text}
     if kind == "system":
-        return [{"role": "system", "content": words}, own]
-    return [{"role": "user", "content": words}, {"role": "assistant", "content": "Of course. What is it?"}, own]
+        return [{"role": "system", "content": words}, question]
+    return [{"role": "user", "content": words}, {"role": "assistant", "content": "Of course. What is it?"}, question]

@@ -1,27 +1,39 @@
-"""Questions and cloze prompts with a short answer: zsRE, CounterFact and MQuAKE in the forms they are handed on in."""
+"""Readers of the tasks with short answers: zsRE, CounterFact and MQuAKE, each in all formats that circulate."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
 from ...edit import EVALUATION_FIELDS, FIELDS
 from ...errors import EditError
-from .cleaning import Draft, distinct, make_edit
-from .datasets import _Row
-from .sources import Source
-from .task import Item, Probe
+from .cleaning import distinct
+from .data_files import DataFile, edits_of
+from .drafts import Contents, Draft, make_edit
+from .records import Record
+from .task import Item, Question
 
 LEAD_IN = re.compile(r"^nq question:\s*", re.IGNORECASE)
-"""What MEND puts before the NQ questions that it checks locality with."""
+"""The prefix of the NQ questions in MEND's files."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A row, whatever its form: ``true`` are the answers that hold without the edit, ``own`` far prompts."""
+    """A row of any format.
+
+    Attributes:
+        prompt: the edit's prompt.
+        target: the answer that the edit must give.
+        true: the answers that hold without the edit.
+        rephrases: unseen other wordings of the prompt.
+        near: prompts near the edit.
+        attribute: prompts about other subjects of which the target is true.
+        portability: questions whose answer follows from the edit.
+        far: far prompts that stand in the row.
+    """
 
     prompt: str
     target: str
@@ -29,156 +41,166 @@ class Fact:
     rephrases: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
     attribute: tuple[str, ...] = ()
-    portability: tuple[Probe, ...] = ()
-    own: tuple[str, ...] = ()
+    portability: tuple[Question, ...] = ()
+    far: tuple[str, ...] = ()
 
 
-def read_questions(
-    task: str, edits: Sequence[Source], paper: bool
-) -> tuple[list[Draft], list[str], dict[int | None, tuple[Probe, ...]]]:
-    """Read the edits of a task of questions.
+def read_zsre(files: Sequence[DataFile], paper: bool) -> Contents:
+    """Read zsRE's edits, or questions of a user in canonical rows.
 
-    With ``paper``, a zsRE edit goes toward the first true answer where the row has one; questions about what follows
-    from the row's own target are then left out. Of CounterFact's prompts the neighbourhood is ``near``; the attribute
-    prompts are about other subjects, of which the target is true.
+    Under the protocol ``paper`` an edit goes toward the first true answer where the row has one; questions that follow
+    from the row's target are then left out.
 
-    Returns:
-        The items; the far prompts that came with them; the questions about what follows from each group of edits.
+    Raises:
+        EditError: naming file, line and field, if a row is unusable.
     """
-    drafts: list[Draft] = []
-    own: list[str] = []
-    probes: dict[int | None, tuple[Probe, ...]] = {}
-    rows = ((source.shape.name, row) for source in edits for row in source.rows)
-    for number, (shape, row) in enumerate(rows):
-        if shape == "mquake":
-            case, follows = row.number("case_id"), _multi_hop(row)
-            probes.setdefault(case, follows)
-            drafts.extend(_rewrites(row, case))
-            continue
-        fact = READERS[shape](row, paper and task == "zsre")
-        edit = make_edit(row.where, fact.prompt, fact.target, _id(row, task, number))
-        item = Item(edit, fact.rephrases, fact.near, fact.attribute, fact.portability, subject=_subject(row))
-        drafts.append(Draft(item, row.where, fact.true))
-        own.extend(fact.own)
-    return drafts, distinct(own), probes
+    return _read_facts(files, "zsre", paper)
 
 
-def _canonical(row: _Row, paper: bool) -> Fact:
-    _check_fields(row)
-    true, target = _leaves(row, "target_true"), row.text("target")
+def read_counterfact(files: Sequence[DataFile], paper: bool) -> Contents:
+    """Read CounterFact's edits: neighbourhood prompts are near, attribute prompts are true of other subjects.
+
+    Raises:
+        EditError: naming file, line and field, if a row is unusable.
+    """
+    return _read_facts(files, "counterfact", False)
+
+
+def read_mquake(files: Sequence[DataFile], paper: bool) -> Contents:
+    """Read MQuAKE's cases: the rewrites of a case are one group, its multi-hop questions follow from all of them.
+
+    Raises:
+        EditError: naming file, line and field, if a row is unusable.
+    """
+    contents = Contents()
+    for record in (record for file in edits_of(files) for record in file.rows):
+        case, multi_hop = record.number("case_id"), _multi_hop(record)
+        contents.portability.setdefault(case, multi_hop)
+        contents.drafts.extend(_rewrites(record, case))
+    return contents
+
+
+def _read_facts(files: Sequence[DataFile], task: str, toward_truth: bool) -> Contents:
+    contents = Contents()
+    rows = ((file.shape.name, record) for file in edits_of(files) for record in file.rows)
+    far: list[str] = []
+    for number, (shape, record) in enumerate(rows):
+        fact = READERS[shape](record, toward_truth)
+        if toward_truth and fact.true:
+            fact = replace(fact, target=fact.true[0], portability=())
+        edit = make_edit(record.where, fact.prompt, fact.target, _id(record, task, number))
+        item = Item(edit, fact.rephrases, fact.near, fact.attribute, fact.portability, subject=_subject(record))
+        contents.drafts.append(Draft(item, record.where, fact.true))
+        far.extend(fact.far)
+    contents.far = distinct(far)
+    return contents
+
+
+def _canonical(record: Record, toward_truth: bool) -> Fact:
+    _check_fields(record)
+    true, target = _leaves(record, "target_true"), record.text("target")
     names = ("rephrases", "near", "attribute", "far")
-    rephrases, near, attribute, own = (row.texts(name) if name in row else () for name in names)
-    return _toward(paper, Fact(row.text("prompt"), target, true, rephrases, near, attribute, _portability(row), own))
+    rephrases, near, attribute, far = (record.texts(name) if name in record else () for name in names)
+    return Fact(record.text("prompt"), target, true, rephrases, near, attribute, _portability(record), far)
 
 
-def _check_fields(row: _Row) -> None:
-    """Refuse a field of a canonical row that nothing reads: its prompts would be missing from the scores unsaid."""
+def _check_fields(record: Record) -> None:
+    """Refuse unknown fields of a canonical row: their prompts would silently be missing from the scores."""
     known = (*FIELDS, *sorted(EVALUATION_FIELDS))
-    for name in row.values:
+    for name in record.values:
         if name not in known:
             near = get_close_matches(str(name), known, 1)
             advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise EditError(f"{row.where}: unknown field {name!r} ({advice}; other data go into 'metadata')")
+            raise EditError(f"{record.where}: unknown field {name!r} ({advice}; other data go into 'metadata')")
 
 
-def _mend(row: _Row, paper: bool) -> Fact:
-    true = row.some("answers")
-    empty = "alt" in row and row.values["alt"] == ""  # a handful of MEND's rows: nothing to edit toward
-    target = true[0] if paper or empty else row.text("alt")
-    own = tuple(LEAD_IN.sub("", text.strip()) for text in _leaves(row, "loc"))
-    rephrases, follows = _leaves(row, "rephrase"), _portability(row)
-    return _toward(paper, Fact(row.text("src"), target, true, rephrases, portability=follows, own=own))
+def _mend(record: Record, toward_truth: bool) -> Fact:
+    true = record.nonempty_texts("answers")
+    no_target = "alt" in record and record.values["alt"] == ""  # as in a few of MEND's rows
+    target = true[0] if toward_truth or no_target else record.text("alt")
+    far = tuple(LEAD_IN.sub("", text.strip()) for text in _leaves(record, "loc"))
+    rephrases, portability = _leaves(record, "rephrase"), _portability(record)
+    return Fact(record.text("src"), target, true, rephrases, portability=portability, far=far)
 
 
-def _knowedit(row: _Row, paper: bool) -> Fact:
-    locality = _inside(row, "locality") if "locality" in row else _Row(row.where, {})
+def _knowedit(record: Record, toward_truth: bool) -> Fact:
+    locality = record.inner("locality") if "locality" in record else Record(record.where, {})
     near = [_entry(entry).text("prompt") for entry in _entries(locality, "Relation_Specificity")]
-    rephrases = (*_leaves(row, "rephrase_prompt"), *_leaves(row, "generate_prompt"))
-    true, follows = _leaves(row, "ground_truth"), _portability(row)
-    prompt, target = row.text("prompt"), row.text("target_new")
-    return _toward(paper, Fact(prompt, target, true, rephrases, tuple(near), portability=follows))
+    rephrases = (*_leaves(record, "rephrase_prompt"), *_leaves(record, "generate_prompt"))
+    true, portability = _leaves(record, "ground_truth"), _portability(record)
+    prompt, target = record.text("prompt"), record.text("target_new")
+    return Fact(prompt, target, true, rephrases, tuple(near), portability=portability)
 
 
-def _flat(row: _Row, paper: bool) -> Fact:
-    prompt, target = row.text("prompt"), row.text("target_new")
-    true, rephrases, near = (_leaves(row, name) for name in ("ground_truth", "rephrase_prompt", "locality_prompt"))
-    return Fact(prompt, target, true, rephrases, near, portability=_portability(row))
+def _flat(record: Record, toward_truth: bool) -> Fact:
+    prompt, target = record.text("prompt"), record.text("target_new")
+    true, rephrases, near = (_leaves(record, name) for name in ("ground_truth", "rephrase_prompt", "locality_prompt"))
+    return Fact(prompt, target, true, rephrases, near, portability=_portability(record))
 
 
-def _full(row: _Row, paper: bool) -> Fact:
-    prompt, target, true, _ = _rewrite(_inside(row, "requested_rewrite"))
+def _full(record: Record, toward_truth: bool) -> Fact:
+    prompt, target, true, _ = _rewrite(record.inner("requested_rewrite"))
     names = ("neighborhood_prompts", "attribute_prompts")
-    near, attribute = (row.texts(name) if name in row else () for name in names)
-    return Fact(prompt, target, true, row.texts("paraphrase_prompts"), near, attribute, _portability(row))
+    near, attribute = (record.texts(name) if name in record else () for name in names)
+    return Fact(prompt, target, true, record.texts("paraphrase_prompts"), near, attribute, _portability(record))
 
 
-READERS = {
+READERS: dict[str, Callable[[Record, bool], Fact]] = {
     "canonical": _canonical,
     "mend": _mend,
     "knowedit": _knowedit,
     "counterfact flat": _flat,
     "counterfact full": _full,
 }
+"""The reader of each format; its second argument says whether the edit goes toward the true answer."""
 
 
-def _toward(paper: bool, fact: Fact) -> Fact:
-    """Return the fact with the true answer as its target, if that is what is edited toward and it is known."""
-    if not paper or not fact.true:
-        return fact
-    return replace(fact, target=fact.true[0], portability=())
-
-
-def _rewrites(row: _Row, case: int) -> Iterator[Draft]:
-    rewrites = row.values["requested_rewrite"]
+def _rewrites(record: Record, case: int) -> Iterator[Draft]:
+    rewrites = record.values["requested_rewrite"]
     if not isinstance(rewrites, list) or not rewrites:
-        raise EditError(f"{row.where}: requested_rewrite must be a list of rewrites with at least one")
+        raise EditError(f"{record.where}: requested_rewrite must be a list of rewrites with at least one")
     for i, values in enumerate(rewrites):
-        inner = _Row(f"{row.where}: requested_rewrite[{i}]", values)
+        inner = Record(f"{record.where}: requested_rewrite[{i}]", values)
         prompt, target, true, subject = _rewrite(inner)
         edit = make_edit(inner.where, prompt, target, f"mq-{case}-{i}")
         yield Draft(Item(edit, (inner.text("question"),), group=case, subject=subject), inner.where, true)
 
 
-def _multi_hop(row: _Row) -> tuple[Probe, ...]:
-    answers = tuple(distinct((row.text("new_answer"), *_leaves(row, "new_answer_alias"))))
-    return tuple(Probe(question, answers) for question in row.some("questions"))
+def _multi_hop(record: Record) -> tuple[Question, ...]:
+    answers = tuple(distinct((record.text("new_answer"), *_leaves(record, "new_answer_alias"))))
+    return tuple(Question(question, answers) for question in record.nonempty_texts("questions"))
 
 
-def _rewrite(row: _Row) -> tuple[str, str, tuple[str, ...], str]:
-    """Return the prompt with the subject in its place, the target, the true answers, and the subject."""
-    prompt, subject = row.text("prompt"), row.text("subject")
+def _rewrite(record: Record) -> tuple[str, str, tuple[str, ...], str]:
+    """Return the prompt with the subject filled in, the target, the true answers and the subject."""
+    prompt, subject = record.text("prompt"), record.text("subject")
     if "{}" not in prompt:
-        raise EditError(f"{row.where}: prompt must hold {{}} where the subject goes, not {prompt!r}")
-    true = _leaves(_inside(row, "target_true"), "str") if "target_true" in row else ()
-    return prompt.replace("{}", subject), _inside(row, "target_new").text("str"), true, subject
+        raise EditError(f"{record.where}: prompt must hold {{}} where the subject goes, not {prompt!r}")
+    true = _leaves(record.inner("target_true"), "str") if "target_true" in record else ()
+    return prompt.replace("{}", subject), record.inner("target_new").text("str"), true, subject
 
 
-def _id(row: _Row, task: str, number: int) -> str:
-    """Return the row's own id, or the case's number, or the row's."""
-    given = row.values.get("id")
+def _id(record: Record, task: str, number: int) -> str:
+    """Return the row's id; else one with the case's number, or the row's."""
+    given = record.values.get("id")
     if given is None:
-        case = task == "counterfact" and "case_id" in row
-        return f"cf-{row.values['case_id']}" if case else f"{'cf' if task == 'counterfact' else task}-{number}"
+        case = task == "counterfact" and "case_id" in record
+        return f"cf-{record.values['case_id']}" if case else f"{'cf' if task == 'counterfact' else task}-{number}"
     if isinstance(given, bool) or not isinstance(given, (str, int)) or not str(given).strip():
-        raise EditError(f"{row.where}: id must be a non-empty string, not {given!r}")
+        raise EditError(f"{record.where}: id must be a non-empty string, not {given!r}")
     return str(given)
 
 
-def _subject(row: _Row) -> str | None:
-    inner = row.values.get("requested_rewrite")
-    held = _Row(row.where, inner) if isinstance(inner, dict) else row
-    return held.text("subject") if "subject" in held else None
+def _subject(record: Record) -> str | None:
+    inner = record.values.get("requested_rewrite")
+    holder = Record(record.where, inner) if isinstance(inner, dict) else record
+    return holder.text("subject") if "subject" in holder else None
 
 
-def _inside(row: _Row, name: str) -> _Row:
-    """Return the object that a field holds; its errors name the field too."""
-    return _Row(f"{row.where}: {name}", row._get(name))
-
-
-def _leaves(row: _Row, name: str) -> tuple[str, ...]:
-    """Return the texts of a field that holds one, or a list of them, or lists in lists; empty ones are left out."""
+def _leaves(record: Record, name: str) -> tuple[str, ...]:
+    """Return the non-empty strings of a field: a string, a list of strings, or nested lists."""
     texts = []
-    waiting = [row.values.get(name)]
+    waiting = [record.values.get(name)]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):
@@ -186,14 +208,14 @@ def _leaves(row: _Row, name: str) -> tuple[str, ...]:
         elif isinstance(value, str):
             texts.append(value)
         elif value is not None:
-            raise EditError(f"{row.where}: {name} must be a string or a list of strings, not {value!r}")
+            raise EditError(f"{record.where}: {name} must be a string or a list of strings, not {value!r}")
     return tuple(text for text in texts if text.strip())
 
 
-def _entries(row: _Row, name: str) -> list[_Row]:
-    """Return the objects in a field: one, a list of them, or lists of them by kind."""
-    found = []
-    waiting: list[tuple[str, Any]] = [(f"{row.where}: {name}", row.values.get(name))]
+def _entries(record: Record, name: str) -> list[Record]:
+    """Return the objects of a field: one object, a list of objects, or an object with a list for each kind."""
+    entries = []
+    waiting: list[tuple[str, Any]] = [(f"{record.where}: {name}", record.values.get(name))]
     while waiting:
         where, value = waiting.pop()
         if isinstance(value, list):
@@ -201,21 +223,21 @@ def _entries(row: _Row, name: str) -> list[_Row]:
         elif isinstance(value, dict) and value and all(isinstance(inner, list) for inner in value.values()):
             waiting.extend((f"{where}.{kind}", inner) for kind, inner in reversed(value.items()))
         elif value:
-            found.append(_Row(where, value))
-    return found
+            entries.append(Record(where, value))
+    return entries
 
 
-def _entry(row: _Row) -> _Row:
-    """Return an entry under the names of the canonical form."""
+def _entry(record: Record) -> Record:
+    """Return an entry with the field names of canonical rows."""
     names = {"New Question": "prompt", "New Answer": "answers", "ground_truth": "answers", "answer": "answers"}
-    return _Row(row.where, {names.get(name, name): value for name, value in row.values.items()})
+    return Record(record.where, {names.get(name, name): value for name, value in record.values.items()})
 
 
-def _portability(row: _Row) -> tuple[Probe, ...]:
-    """Return the questions about what follows from an edit; those whose answer is empty cannot be scored."""
-    probes = []
-    for entry in map(_entry, _entries(row, "portability")):
-        entry._get("answers")
+def _portability(record: Record) -> tuple[Question, ...]:
+    """Return the questions whose answer follows from the edit; those with an empty answer cannot be scored."""
+    questions = []
+    for entry in map(_entry, _entries(record, "portability")):
+        entry.get("answers")
         if answers := _leaves(entry, "answers"):
-            probes.append(Probe(entry.text("prompt"), answers))
-    return tuple(probes)
+            questions.append(Question(entry.text("prompt"), answers))
+    return tuple(questions)

@@ -1,4 +1,4 @@
-"""What a task gives to be scored: edits, and the prompts that tell whether they hold, generalise and stay local."""
+"""A task: edits, and the prompts that test whether they hold, generalise and leave other answers alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from ...errors import EditError
 from ...text import count as count_of
 
 EDIT_FAULTS = ("duplicates", "no op", "contradictory", "unwritable", "answered right")
-"""Why an edit is left out, in words."""
+"""The reasons to leave out an edit, as messages write them."""
 Kind = Literal["question", "passage", "document"]
-"""Short answers to questions or cloze prompts; sentences that go on a text; labels of whole documents."""
+"""What prompts and answers are: questions or cloze prompts with short answers, passages with the sentence that follows,
+or documents with labels."""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A prompt and the answers that count as right, the first of them the one that is scored by likelihood.
+class Question:
+    """A prompt with its right answers.
 
-    ``subject`` says what it is about where that matters (the number of the biography that a sentence is from).
+    Attributes:
+        prompt: the prompt.
+        answers: every answer that counts as right; likelihoods are of the first.
+        subject: what the prompt is about, where that matters (the number of a sentence's biography).
     """
 
     prompt: str
@@ -29,35 +33,35 @@ class Probe:
 
 @dataclass(frozen=True)
 class Item:
-    """One edit and what is asked about it; nothing but the edit is ever trained on.
+    """One edit and the prompts that test it. Methods train on the edit alone.
 
     Attributes:
         edit: the edit.
         rephrases: unseen other wordings; the answer must be the edit's target.
         near: prompts near the edit whose answers must stay the base model's.
-        attribute: prompts about other subjects of which the target is true; asked only where routes are measured.
+        attribute: prompts about other subjects of which the target is true; scored only where routes are measured.
         portability: questions whose answer follows from the edit.
-        group: items with one number are edited together and alone, apart from all others (MQuAKE's cases).
-        subject: what the edit is about; as a probe's.
+        group: items with the same number are edited together, apart from all other items (a case of MQuAKE).
+        subject: what the edit is about, as in ``Question``.
     """
 
     edit: Edit
     rephrases: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
     attribute: tuple[str, ...] = ()
-    portability: tuple[Probe, ...] = ()
+    portability: tuple[Question, ...] = ()
     group: int | None = None
     subject: str | None = None
 
 
 @dataclass(frozen=True)
-class Far:
-    """A prompt that has nothing to do with any edit.
+class FarPrompt:
+    """A prompt unrelated to every edit.
 
     Attributes:
         prompt: the prompt.
-        kind: where it is from (``nq``, ``nq dressed``, ...).
-        question: the number of the question that it and others are forms of.
+        kind: where it comes from (``nq``, ``nq dressed``, ...).
+        question: a number that all forms of the same question share.
     """
 
     prompt: str
@@ -72,44 +76,44 @@ class Task:
     Attributes:
         name: its name.
         kind: what its prompts and answers are.
-        items: the edits with their prompts, in the seeded order in which they are made.
+        items: the edits with their prompts, in the seeded order of editing.
         far: far prompts.
-        upstream: probes of what the model was trained for; they must stay right.
-        accurate: true sentences with their prompts, which must stay likely.
-        documents: texts of the kind that no edit should answer, to calibrate on; never scored.
-        only_wrong: whether what the model answers right already is no edit.
-        cleaning: how many rows of each kind of fault were found, and what was done (``rule``).
+        upstream: questions that the model was trained for; its answers must stay right.
+        accurate: true sentences with their prompts; they must stay likely.
+        documents: texts that no edit should answer, for calibration; never scored.
+        only_wrong: whether edits that the model already answers right are left out.
+        cleaning: how many rows had each fault, the number of ``rows``, and the cleaning ``rule`` in words.
         files: name, role, sha256 and rows of each file.
     """
 
     name: str
     kind: Kind
     items: tuple[Item, ...]
-    far: tuple[Far, ...] = ()
-    upstream: tuple[Probe, ...] = ()
-    accurate: tuple[Probe, ...] = ()
+    far: tuple[FarPrompt, ...] = ()
+    upstream: tuple[Question, ...] = ()
+    accurate: tuple[Question, ...] = ()
     documents: tuple[str, ...] = ()
     only_wrong: bool = False
     cleaning: dict[str, Any] = field(default_factory=dict)
     files: tuple[dict[str, Any], ...] = ()
 
     def take(self, count: int | None) -> tuple[Item, ...]:
-        """Return the first ``count`` items.
+        """Return the first ``count`` items; all for ``None``.
 
         Raises:
-            EditError: if there are fewer, or none at all; it says what was left out.
+            EditError: if there are fewer, or none at all; the message says how many were left out and why.
         """
         if self.items and (count is None or count <= len(self.items)):
             return self.items[:count]
         rows = self.cleaning.get("rows", 0)
-        left = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
-        told = f" (of {count_of(rows, 'row')}; left out: {left})" if left else ""
+        left_out = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
+        reasons = f" (of {count_of(rows, 'row')}; left out: {left_out})" if left_out else ""
         if not count:
-            raise EditError(f"task {self.name}: no edit is left{told}")
+            raise EditError(f"task {self.name}: no edit is left{reasons}")
         there, advice = count_of(len(self.items), "edit"), f"give --edits {len(self.items)}, or more data"
-        raise EditError(f"task {self.name}: {there}{told}, fewer than the {count:,} asked for: {advice}")
+        raise EditError(f"task {self.name}: {there}{reasons}, fewer than the {count:,} asked for: {advice}")
 
     def left_out(self) -> list[tuple[str, int]]:
-        """Return what was left out, in words, and how often."""
+        """Return the faults that rows were left out for, in words, each with the number of rows."""
         counts = [(name, number) for name, number in self.cleaning.items() if name not in ("rows", "rule")]
         return [(name.replace("_", " "), number) for name, number in counts if number]

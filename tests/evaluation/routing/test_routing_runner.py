@@ -1,17 +1,12 @@
-"""`meloedit eval --routing`: its figures by hand and against scikit-learn, the command on a tiny model, bad input."""
+"""`meloedit eval --routing` on a tiny model: its figures, its folder, bad input."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from meloedit.cli.app import app
-from meloedit.evaluation.metrics.routing_scores import Measured, Negatives, threshold
-from meloedit.evaluation.routing import features
 
 NAMES = ["Ada", "Brun", "Caro", "Dora", "Egon", "Fred", "Gina", "Hugo"]
 ROWS = [
@@ -56,27 +51,6 @@ def files(tmp_path_factory, make_model, tokenizer):
 def run(files, *more):
     args = ["--routing", "--task", "zsre", "--data", files["zsre"], "--data", files["nq"], "--data", files["text"]]
     return CliRunner().invoke(app, ["eval", *args, "--model", files["llama"], *map(str, more)])
-
-
-def test_figures_by_hand():
-    near, far = [0.1, 0.2, 0.3, 0.9], Negatives([0.25, 0.5, 0.6, 0.8], range(4))
-    measured = Measured(near, [True, True, False, True], [0, 0, 1, 1])
-    distances = np.array(far.distance)
-    assert threshold(distances, 0.0) == 0.25 and threshold(distances, 0.25) == 0.5
-    assert measured.covered(far, 0.0).value == 0.5  # 0.1 and 0.2; 0.3 is another's, and too far
-    assert measured.covered(far, 0.25).value == 0.5
-    assert measured.covered(far, 0.5).n == 4
-    forms = Negatives(far.distance, [7, 7, 9, 9])  # two questions in two forms: fewer thresholds can come of them
-    assert measured.auc(forms).value == measured.auc(far).value
-    assert measured.auc(forms).low == measured.auc(Negatives(far.distance * 1, [1, 1, 2, 2])).low
-
-
-def test_auc_is_that_of_scikit_learn():
-    rng = np.random.default_rng(0)
-    near, far = rng.normal(0, 1, 80).round(1), rng.normal(1, 1, 60).round(1)  # with ties
-    own = Measured(near, [True] * 80, range(80)).auc(Negatives(far, range(60)))
-    other = roc_auc_score([1] * 80 + [0] * 60, -np.concatenate([near, far]))
-    assert own.value == pytest.approx(other, abs=1e-12) and own.low < own.value < own.high
 
 
 def test_the_command_measures_routes_of_each_key(files, tmp_path):
@@ -147,24 +121,6 @@ def test_a_folder_keeps_to_its_settings_and_files(files, tmp_path):
     result = run(files, *args, *SETTINGS)
     assert result.exit_code == 1 and "distractors is" in result.output
     assert (tmp_path / "run" / "result.json").read_bytes() == held
-
-
-def test_states_are_taken_once_and_made_anew_if_damaged(tmp_path, monkeypatch):
-    monkeypatch.setenv("MELOEDIT_CACHE", str(tmp_path))
-    made = []
-
-    def make():
-        made.append(1)
-        return torch.ones(3, 2)
-
-    for _ in range(2):
-        assert features.kept(["a", [1, 2]], 3, make).shape == (3, 2)
-    assert len(made) == 1
-    features.kept(["b"], 3, make)
-    for file in Path(features.features_folder()).iterdir():
-        file.write_bytes(b"no tensors")
-    features.kept(["a", [1, 2]], 3, make)
-    assert len(made) == 3
 
 
 @pytest.mark.parametrize(

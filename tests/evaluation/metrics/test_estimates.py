@@ -1,4 +1,4 @@
-"""Figures: F1, exact match, perplexity, intervals."""
+"""Estimates: F1, exact match, perplexity, and their intervals."""
 
 import math
 import sys

@@ -1,0 +1,55 @@
+"""The observation: what a run notes of one prompt, one JSON line of ``observations/METHOD.jsonl``."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+
+class Observation(TypedDict):
+    """What a run notes of one prompt and one method. Keys that were not measured are None, or absent.
+
+    Always present:
+        set: what the prompt is for (``edits``, ``rephrases``, ``near``, ``far``, ...).
+        item: number of the item, or of the prompt in its set; the forms of one far question share it.
+        k: number among the item's prompts of this set.
+        prompt: the prompt's text.
+        kind: where a far prompt comes from.
+        wanted: the answer that counts as right; where routes alone are measured, the id of the edit to reach.
+        route: id of the edit that answered.
+        routed: whether that is the block of the prompt's edit, another one, or none.
+        distance: distance to the nearest edit's key.
+        threshold: distance below which that edit answers.
+
+    Of answers:
+        answer: what the method answered.
+        base: what the unedited model answers.
+        right: whether the answer is the wanted one.
+        kl: mean KL divergence (unedited, edited) in nats over the reference's tokens.
+        identical: whether all logits are bit-identical to the unedited model's.
+        agreed: share of the reference's tokens that argmax gives.
+        nll: sum of the reference's negative log-likelihoods in nats.
+        tokens: number of the reference's tokens.
+
+    Where routes alone are measured:
+        nearest: id of the nearest edit, whatever its distance.
+    """
+
+    set: str
+    item: int
+    k: int
+    prompt: str
+    kind: str | None
+    wanted: str | None
+    route: str | None
+    routed: Literal["right", "wrong", "none"] | None
+    distance: float | None
+    threshold: float | None
+    answer: NotRequired[str | None]
+    base: NotRequired[str | None]
+    right: NotRequired[bool | None]
+    kl: NotRequired[float | None]
+    identical: NotRequired[bool | None]
+    agreed: NotRequired[float | None]
+    nll: NotRequired[float | None]
+    tokens: NotRequired[int | None]
+    nearest: NotRequired[str | None]

@@ -1,0 +1,114 @@
+"""A set of prompts with the nearest edit of each, and the figures of routing that come of such sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..metrics.routing_scores import EditDistances, Negatives
+from ..metrics.scores import by_item
+
+if TYPE_CHECKING:
+    from ...edit import Edit
+    from ..metrics.estimates import Estimate
+    from ..metrics.observation import Observation
+    from ..run.prompts import EvalPrompt
+    from .retrievers import Nearest
+
+FAR, NEAR = {"0.5pct": 0.005, "1pct": 0.01}, {"2pct": 0.02, "5pct": 0.05}
+"""Shares of far and of near prompts that may pass, at which coverage is measured."""
+Filter = Callable[["EvalPrompt"], bool]
+
+
+def _all(prompt: EvalPrompt) -> bool:
+    return True
+
+
+@dataclass
+class RoutedSet:
+    """The prompts of a set, and the nearest edit of each."""
+
+    prompts: Sequence[EvalPrompt]
+    nearest: Nearest
+
+    def __post_init__(self) -> None:
+        self.owner, self.distance = self.nearest.owner.tolist(), self.nearest.distance.tolist()
+
+    @property
+    def right(self) -> list[bool]:
+        """For each prompt, whether the nearest edit is that of its item."""
+        return [owner == one.item for owner, one in zip(self.owner, self.prompts, strict=True)]
+
+    def share(self, hits: Sequence[bool], belongs: Filter = _all) -> Estimate | None:
+        """Return the share of hits over the prompts that belong, with its interval over edits."""
+        return by_item((one.item, float(hit)) for one, hit in zip(self.prompts, hits, strict=True) if belongs(one))
+
+    def distances(self, belongs: Filter = _all) -> EditDistances | None:
+        """Return the distances of the prompts that belong; ``None`` if there are none."""
+        rows = [i for i, one in enumerate(self.prompts) if belongs(one)]
+        right = self.right
+        if not rows:
+            return None
+        items = [self.prompts[i].item for i in rows]
+        return EditDistances([self.distance[i] for i in rows], [right[i] for i in rows], items)
+
+    def observations(self, edits: Sequence[Edit], threshold: float | None) -> list[Observation]:
+        """Return one observation for each prompt; without a threshold ``routed`` is None."""
+        rows = []
+        for one, owner, distance, right in zip(self.prompts, self.owner, self.distance, self.right, strict=True):
+            fires = threshold is not None and distance < threshold
+            routed = "none" if not fires else "right" if right and not one.unedited else "wrong"
+            nearest = edits[owner].id if owner >= 0 else None
+            row = one.observation(one.edit, nearest=nearest, distance=distance, threshold=threshold)
+            row["route"] = nearest if fires else None
+            row["routed"] = None if threshold is None else routed  # type: ignore[typeddict-item]
+            rows.append(row)
+        return rows
+
+
+def routing_figures(sets: Mapping[str, RoutedSet], threshold: float | None) -> dict[str, Estimate]:
+    """Return the figures of routing by name; those at the threshold only if there is one."""
+    figures: dict[str, Estimate | None] = {}
+    if (rephrases := sets.get("rephrases")) is not None:
+        parts: dict[str, Filter] = {"": _all}
+        if any(one.k for one in rephrases.prompts):
+            parts |= {"@first": lambda one: one.k == 0, "@others": lambda one: one.k > 0}
+        for part, belongs in parts.items():
+            figures[f"right_edit{part}"] = rephrases.share(rephrases.right, belongs)
+            against = _against_negatives(rephrases.distances(belongs), sets)
+            figures |= {f"{name}{part}": value for name, value in against.items()}
+        figures["wrong_edit"] = rephrases.share([not right for right in rephrases.right])
+    if threshold is not None:
+        figures |= _at_threshold(sets, threshold)
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _against_negatives(distances: EditDistances | None, sets: Mapping[str, RoutedSet]) -> dict[str, Estimate]:
+    """Return coverage and AUC of rephrasings against each set of negatives."""
+    figures: dict[str, Estimate] = {}
+    for name, shares in (("far", FAR), ("near", NEAR), ("attribute", NEAR)):
+        if distances is not None and name in sets:
+            negatives = Negatives(sets[name].distance, [one.item for one in sets[name].prompts])
+            figures |= {f"coverage_{name}_{s}": distances.coverage(negatives, shares[s]) for s in shares}
+            figures[f"auc_{name}"] = distances.auc(negatives)
+    return figures
+
+
+def _at_threshold(sets: Mapping[str, RoutedSet], threshold: float) -> dict[str, Estimate | None]:
+    """Return the shares of prompts that reach their edit, another one, or any, at the method's threshold."""
+    figures: dict[str, Estimate | None] = {}
+    fires = {name: [distance < threshold for distance in routed.distance] for name, routed in sets.items()}
+    for name in ("edits", "rephrases"):
+        if name in sets:
+            pairs = list(zip(fires[name], sets[name].right, strict=True))
+            figures[f"right_block_{name}"] = sets[name].share([fired and right for fired, right in pairs])
+            figures[f"wrong_block_{name}"] = sets[name].share([fired and not right for fired, right in pairs])
+    for name in ("near", "attribute", "far"):
+        if name in sets:
+            figures[f"activation_{name}"] = sets[name].share(fires[name])
+    if "far" in sets:
+        for kind in sorted({one.kind or "" for one in sets["far"].prompts}):
+            of_kind = sets["far"].share(fires["far"], lambda one, kind=kind: one.kind == kind)  # type: ignore[misc]
+            figures[f"activation_far@{kind.replace(' ', '_')}"] = of_kind
+    return figures

@@ -1,0 +1,53 @@
+"""Drafts: items as the readers of the tasks deliver them, before cleaning, with the task's other prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...edit import Edit
+from ...errors import EditError
+from .task import Item, Question
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An item before cleaning.
+
+    Attributes:
+        item: the item.
+        where: file and line, for error messages.
+        true: the answers that are true without the edit, where the file has them.
+    """
+
+    item: Item
+    where: str
+    true: tuple[str, ...] = ()
+
+
+@dataclass
+class Contents:
+    """What a task's reader takes from its files.
+
+    Attributes:
+        drafts: the items, in the files' order.
+        far: far prompts that came with the edits.
+        portability: by group, the questions that follow from all its edits together.
+        upstream: questions that the model was trained for.
+        accurate: true sentences with their prompts.
+        documents: texts that no edit should answer.
+    """
+
+    drafts: list[Draft] = field(default_factory=list)
+    far: list[str] = field(default_factory=list)
+    portability: dict[int | None, tuple[Question, ...]] = field(default_factory=dict)
+    upstream: list[Question] = field(default_factory=list)
+    accurate: list[Question] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+
+
+def make_edit(where: str, prompt: str, target: str, name: str) -> Edit:
+    """Return an edit with the id ``name``; if a text is unusable, the error starts with ``where``."""
+    try:
+        return Edit(prompt, target, name)
+    except EditError as error:
+        raise EditError(f"{where}: {error}") from None

@@ -1,0 +1,136 @@
+"""Records: the rows of a data file, with field access that reports file, line and field when a value is unusable."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from ...edit import MAX_DEPTH, _too_deep
+from ...errors import EditError
+from ...readers import json_rows, open_text
+
+
+class Record:
+    """One row of a file. A missing field, or one of the wrong type, raises an EditError that says where.
+
+    Args:
+        where: file and line, for error messages.
+        values: the row's fields.
+
+    Raises:
+        EditError: if ``values`` is not an object with fields.
+    """
+
+    def __init__(self, where: str, values: Any) -> None:
+        if not isinstance(values, dict):
+            raise EditError(f"{where}: expected an object, not {type(values).__name__}")
+        self.where = where
+        self.values = values
+
+    def __contains__(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def get(self, name: str) -> Any:
+        """Return the value of a required field, whatever its type."""
+        if name not in self:
+            raise EditError(f"{self.where}: no {name} (fields found: {', '.join(self.values) or 'none'})")
+        return self.values[name]
+
+    def text(self, name: str) -> str:
+        """Return a required field that must be a non-empty string."""
+        value = self.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise EditError(f"{self.where}: {name} must be a non-empty string, not {value!r}")
+        return value
+
+    def number(self, name: str) -> int:
+        """Return a required field that must be a whole number."""
+        value = self.get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise EditError(f"{self.where}: {name} must be a whole number, not {value!r}")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a required field that must be a list of non-empty strings; the list may be empty."""
+        value = self.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+            raise EditError(f"{self.where}: {name} must be a list of non-empty strings")
+        return tuple(value)
+
+    def nonempty_texts(self, name: str) -> tuple[str, ...]:
+        """Return a required field that must be a list of at least one non-empty string."""
+        value = self.texts(name)
+        if not value:
+            raise EditError(f"{self.where}: {name} is an empty list")
+        return value
+
+    def inner(self, name: str) -> Record:
+        """Return the object in a required field as a record, whose errors name that field too."""
+        return Record(f"{self.where}: {name}", self.get(name))
+
+
+def read_records(path: str | Path) -> Iterator[Record]:
+    """Yield the rows of a JSONL file or of one JSON list, gzipped or not.
+
+    Raises:
+        EditError: if the file cannot be read, a row is no object, or there is no row.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    empty = True
+    with open_data(path, name) as stream:
+        start: list[str] = []  # the lines up to the first that is not blank
+        for line in stream:
+            start.append(line)
+            if line.strip():
+                break
+        is_list = bool(start) and start[-1].lstrip().startswith("[")
+        lines = itertools.chain(start, stream)
+        for where, values in _list_rows("".join(lines), name) if is_list else json_rows(lines, name):
+            empty = False
+            yield Record(where, values)
+    if empty:  # otherwise every metric over no rows would later divide by zero
+        raise EditError(f"{name}: no rows in it")
+
+
+@contextmanager
+def open_data(path: str | Path, name: str) -> Iterator[TextIO]:
+    """Open a text file, gzipped or not; damage that shows while it is read becomes an EditError with its name."""
+    with open_text(path) as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise EditError(f"{name}: not a readable gzip file ({error})") from None
+
+
+def file_sha256(path: str | Path, name: str = "") -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Raises:
+        EditError: naming ``name`` (by default the path), if the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise EditError(f"{name or path}: cannot be read ({error.strerror})") from None
+
+
+def _list_rows(text: str, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of one JSON list, each with its place in the file."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EditError(f"{name}: not JSON ({error})") from None
+    for number, value in enumerate(values, 1):
+        if _too_deep(value):
+            raise EditError(f"{name}, row {number}: nested more than {MAX_DEPTH} levels deep")
+        yield f"{name}, row {number}", value
