@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...edit import MAX_DEPTH, _too_deep
+from ...edit import MAX_DEPTH, too_deep
 from ...errors import EditError
 from ...readers import json_rows, open_text
 
@@ -169,7 +169,7 @@ def _listed(text: str, name: str) -> Iterator[tuple[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise EditError(f"{name}: not JSON ({error})") from None
     for number, value in enumerate(values, 1):
-        if _too_deep(value):
+        if too_deep(value):
             raise EditError(f"{name}, row {number}: nested more than {MAX_DEPTH} levels deep")
         yield f"{name}, row {number}", value
 
