@@ -13,19 +13,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from meloedit.evaluation.metrics.columns import COST, MAIN
+
 SMALLER = ("kl_", "ppl_", "activation_", "wrong_", "answer_time", "parameters_", "bytes_")
-MAIN = (
-    "edit_success",
-    "generality",
-    "portability",
-    "locality_near",
-    "locality_far",
-    "activation_near",
-    "activation_far",
-    "edits_per_minute",
-    "answer_time_ratio",
-    "bytes_per_edit",
-)
+SHOWN = (*MAIN, *COST, "bytes_per_edit")
 PLAIN = ("edits_per_minute", "answer_time_ratio", "parameters_per_edit", "bytes_per_edit")
 """Shown without their interval, and never bold for the unedited model."""
 
@@ -56,7 +47,7 @@ def main() -> None:
     """Print a table for each result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--metrics", default=",".join(MAIN))
+    parser.add_argument("--metrics", default=",".join(SHOWN))
     args = parser.parse_args()
     for path in args.results:
         result = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Settings from NAME=VALUE texts."""
+"""Read settings written as NAME=VALUE, as the command line takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,28 @@ from .config import MeloConfig
 from .errors import ModelError
 
 _PYTHON = {"None": None, "True": True, "False": False}
-"""Values that are no JSON, but that whoever knows the Python names writes."""
+"""Python's names for values that JSON spells otherwise; users write both."""
+
+
+def parse_setting(text: str, form: str = "NAME=VALUE") -> tuple[str, Any]:
+    """Return the name and the value of a setting; a value that is neither JSON nor a Python name stays a text.
+
+    Args:
+        text: the setting, ``NAME=VALUE``.
+        form: what an error asks for.
+
+    Raises:
+        ModelError: if the text has no ``=``, or the value is nested too deeply.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ModelError(f"--set {text}: give {form}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, _PYTHON.get(value, value)
+    except RecursionError:
+        raise ModelError(f"--set {name}: the value is nested too deeply") from None
 
 
 def read_config(
@@ -22,16 +43,7 @@ def read_config(
         ModelError: if there is no such setting, or it cannot have this value.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ModelError(f"--set {setting}: give NAME=VALUE")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = _PYTHON.get(text, text)
-        except RecursionError:
-            raise ModelError(f"--set {name}: the value is nested too deeply") from None
+    values |= map(parse_setting, settings)
     rank = values.get("rank")
     if isinstance(rank, int) and not paper:  # who asks for a rank above the largest tried wants that raised as well
         values.setdefault("max_rank", max(rank, MeloConfig.max_rank))

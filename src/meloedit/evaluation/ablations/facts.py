@@ -22,7 +22,7 @@ from ...errors import EditError, MeloEditError, ModelError
 from ...files import make_folder, write_bytes, write_json
 from ...readers import json_rows, open_text
 from ...settings import read_config
-from ...text import count as count_of
+from ...text import counted
 from ...types import Prompt
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_facts(path: Path, count: int | None = None) -> Facts:
     if not items:
         raise EditError(f"{path} holds no edits")
     if count is not None and len(items) < count:
-        there = count_of(len(items), "edit")
+        there = counted(len(items), "edit")
         raise EditError(f"{path} holds {there}, fewer than the {count:,} asked for: give --count {len(items)}")
     return Facts(path.name, digest, tuple(items))
 

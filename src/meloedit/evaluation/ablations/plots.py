@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
+from ...text import shorten
 from .facts import write_bytes
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ def _panels(data: dict[str, Any], title: str, count: int, height: float = 4.0) -
 
 def _text(text: str, longest: int = 200) -> str:
     """Return text as it is to be drawn: in one line, cut off where it is long, and never read as mathematics."""
-    words = " ".join(text.split())
-    words = words if len(words) <= longest else words[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return words.replace("$", r"\$")
+    return shorten(text, longest).replace("$", r"\$")
 
 
 def _name(data: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...edit import prompt_text
 from ...errors import MeloEditError
 from ...methods.none import Unedited
-from ...text import count
+from ...text import counted
 from ..metrics.estimates import Estimate
 from ..metrics.routing_scores import Measured, Negatives
 from ..metrics.scores import by_edit, ready
@@ -96,9 +96,9 @@ class RoutingRunner:
         plan, task = self.plan, self.task
         asked = {"settings": {name: dict(own) for name, own in plan.methods.items()}, **plan.identity()}
         told = provenance() | {"fingerprint": self.base.backbone.fingerprint(), "cleaning": dict(task.cleaning)}
-        notes = [NOTE, f"scored: {count(len(task.items), 'edit')}; held beside them: {len(self.others):,} more"]
+        notes = [NOTE, f"scored: {counted(len(task.items), 'edit')}; held beside them: {len(self.others):,} more"]
         if self.mentioned:
-            notes.append(f"left out: {count(self.mentioned, 'far prompt')} with the subject of an edit")
+            notes.append(f"left out: {counted(self.mentioned, 'far prompt')} with the subject of an edit")
         result = {
             "protocol": plan.protocol,
             "task": task.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import MeloEditError
-from ...text import count as count_of
+from ...text import counted
 from ..tasks.task import Task
 
 PROTOCOLS = {
@@ -52,7 +52,7 @@ class Plan:
                 raise MeloEditError(f"{option} does not fit task {self.task.name}: each case is edited by itself")
         count = self.edits or len(self.task.items)
         if self.every is not None and self.every >= count:
-            with_ = count_of(count, "edit")
+            with_ = counted(count, "edit")
             raise MeloEditError(f"--every {self.every}: with {with_} nothing would be scored before the end")
 
     def identity(self) -> dict[str, Any]:

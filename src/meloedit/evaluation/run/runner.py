@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MeloEditError
 from ...methods import method_class
 from ...methods.none import Unedited
-from ...text import count
+from ...text import counted
 from ..metrics.estimates import without_special
 from ..metrics.scores import figures, ready
 from ..tasks.prefixes import PREFIXES, prefixed
@@ -103,11 +103,11 @@ class Runner:
         for name, what in (("unwritable", "edit"), ("unreadable", "other prompt")):
             if number := self.task.cleaning.get(name):
                 why = "more than the model's length or vocabulary holds"
-                said.append(f"left out: {count(number, what)}, {why}")
+                said.append(f"left out: {counted(number, what)}, {why}")
         for name, number in self.silent.items():
             if number:
                 why = "the unedited model answers nothing, and nothing said again counts as kept"
-                said.append(f"{count(number, f'{name} prompt')}: {why}")
+                said.append(f"{counted(number, f'{name} prompt')}: {why}")
         if not self.task.far and self.task.kind == "question":
             said.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
         return said
