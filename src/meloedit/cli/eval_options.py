@@ -21,7 +21,7 @@ class GivenOptions:
 
     task: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="zsre (own questions too), counterfact, mquake, scotus, hallucination."),
+        typer.Option(metavar="NAME", help="zsre (or your questions), counterfact, mquake, scotus, hallucination."),
     ] = None
     data: Annotated[
         list[str] | None,
@@ -62,7 +62,7 @@ class GivenOptions:
     ] = False
     distractors: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="With --routing: edits held beside the task's, not scored; repeatable."),
+        typer.Option(metavar="FILE", help="With --routing: edits stored beside the task's, not scored; repeatable."),
     ] = None
     settings: Annotated[
         list[str] | None,

@@ -130,7 +130,7 @@ def rank(
 ) -> None:
     """Edit success and generality by rank (Figure 4).
 
-    All edits are made first. Then each is asked as it stands and in a rephrasing that was never trained.
+    All edits are stored first. Then each is asked as it stands and in a rephrasing that was never trained.
 
     Example: meloedit ablate rank --model DIR --edits facts.jsonl --ranks 1,2,4
     """

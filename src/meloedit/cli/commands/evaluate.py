@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def evaluate(given: GivenOptions) -> None:
     """Score editing methods on a task.
 
-    All edits are made first. Then the methods answer by free generation, on rephrasings that were never trained, beside
+    All edits come first. Then the methods answer by free generation, on rephrasings that were never trained, beside
     the unedited model: see docs/evaluation.md. A run that was interrupted goes on where it stopped.
 
     Example: meloedit eval --task zsre --data facts.jsonl --model smollm2 --method melo,grace --edits 100 --out run

@@ -17,7 +17,7 @@ from ..terminal import progress_display, put_json, put_table
 def harness(
     options: StoreOptions,
     tasks: Annotated[str, typer.Option(metavar="A,B", help="Tasks of the harness.")],
-    include: Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with tasks of your own.")] = None,
+    include: Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with your tasks.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Documents of each task; default: all.")] = None,
     shots: Annotated[
         int | None, typer.Option(metavar="K", min=0, help="Examples before each question; default: the task's.")

@@ -112,7 +112,7 @@ def edit(
     ] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", metavar="TEXT", help="What it must answer.")] = None,
     edit_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="The edit's id; made from its content if left out.")
+        str | None, typer.Option("--id", metavar="ID", help="The edit's id; left out, it comes from the content.")
     ] = None,
     variant: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Another wording of the prompt; repeatable.")
