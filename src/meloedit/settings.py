@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .config import MeloConfig
+from .config import MeloConfig, raise_max_rank
 from .errors import ModelError
+from .paper.config import PaperConfig
 
 _PYTHON = {"None": None, "True": True, "False": False}
 """Python's names for values that JSON spells otherwise; users write both."""
@@ -44,16 +45,13 @@ def read_config(
     """
     values = {name: value for name, value in given.items() if value is not None}
     values |= map(parse_setting, settings)
-    rank = values.get("rank")
-    if isinstance(rank, int) and not paper:  # who asks for a rank above the largest tried wants that raised as well
-        values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
     try:
         if not paper:
             _refuse_paper(values)
-            return MeloConfig.from_dict(values)
+            return MeloConfig.from_dict(raise_max_rank(values))
         if "preset" in values:
             raise ModelError("--set preset: use --preset NAME")
-        return MeloConfig.paper(preset, **values)
+        return PaperConfig.from_dict(values) if preset is None else PaperConfig.from_preset(preset, **values)
     except TypeError as error:
         raise ModelError(f"a setting has a value of the wrong kind ({error})") from None
 

@@ -22,7 +22,7 @@ def test_ask_explains_each_route(full):
     assert out[3].startswith("  evidence: 100% of the edit's names (")
     assert out[3].endswith("), what is asked 1.000, all that is said 1.000")
     (row,) = good_json("ask", full, "Who wrote the book of sand?", "--explain")
-    assert row["evidence"]["named"] == 1 and all(heard for _, heard in row["evidence"]["names"].values())
+    assert row["evidence"]["entity_overlap"] == 1 and all(heard for _, heard in row["evidence"]["names"].values())
     far = good("ask", full, "Please sing", "-e", "--max-new-tokens", 1).splitlines()
     assert far[-3].startswith("  no edit fired; nearest: ") and ", threshold 0." in far[-3]
     assert far[-1].startswith("  evidence: 0% of the edit's names (not ")
@@ -51,7 +51,7 @@ def test_ask_reads_prompts_from_stdin_and_files(full, tmp_path):
 def test_ask_puts_a_system_prompt_before(full):
     (answer,) = good_json("ask", full, "What is the capital of Peru?", "--system", "You are a poet.")
     assert [message["role"] for message in answer["prompt"]] == ["system", "user"]
-    assert answer["route"]["nearest"] == "capital" and answer["route"]["words_known"]
+    assert answer["route"]["nearest"] == "capital" and answer["route"]["user_turn_known"]
     assert bad("ask", full, "Hm?", "--raw", "--system", "x") == "--system needs the chat template: leave out --raw"
 
 
@@ -64,7 +64,7 @@ def test_ask_takes_the_model_from_elsewhere(full, folder, tmp_path):
 def test_check_finds_what_no_longer_holds(full):
     out = good("check", full)
     assert out.endswith("3 edits asked, 0 broken, 0 overlaps, 0 problems in the file\n")
-    with Editor.load(full) as editor:  # a block of another edit, as if training had gone wrong
+    with Editor.from_pretrained(full) as editor:  # a block of another edit, as if training had gone wrong
         (wrong, right) = (editor.store.tensors()[name] for name in ("book", "legs"))
         stored = editor.store.get("book")
         editor.store.put([Record(stored.edit, stored.rank, stored.reach, {}, right[0], wrong[1])])

@@ -27,7 +27,7 @@ def test_paper_mode_shares_blocks_and_counts_clusters(folder, tmp_path):
     quick = ("--set", "edits_per_block=2", "--set", "radius=0.5", "--set", "lr=0.1", "--rank", 4)
     out = good("init", path, "--model", folder, "--paper", *quick)
     assert "paper mode: 2 edits to a block of rank 4, radius 0.5" in out
-    assert bad("edit", path, file, "--batch", 3).startswith("a batch of 3 edits is larger than a block is declared for")
+    assert bad("edit", path, file, "--batch", 3).startswith("3 edits are more than a block is declared for")
     assert bad("calibrate", path) == "paper mode takes keys as they are: there is nothing to calibrate"
     facts = [{name: value for name, value in fact.items() if name != "quiet"} for fact in FACTS]
     made = good_json("edit", path, write(tmp_path / "plain.jsonl", *facts))
@@ -51,7 +51,7 @@ def test_init_knows_a_relative_folder_from_everywhere(folder, tmp_path, monkeypa
 
 def test_init_leaves_nothing_behind_when_interrupted(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Editor, "calibrate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Editor, "prepare", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     result = run("init", "new.melo", "--model", folder, *SETTINGS)
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "interrupted: nothing was changed\n"
@@ -87,7 +87,7 @@ def test_edit_takes_variants_and_quiet_prompts(empty):
 def test_edit_reads_files_and_skips_what_is_there(empty, tmp_path):
     rows = [json.dumps(fact) for fact in FACTS]
     first = good_json("edit", empty, write(tmp_path / "one.jsonl", rows[0]))
-    assert [(r["id"], r["status"], r["held"]) for r in first["reports"]] == [("book", "stored", True)]
+    assert [(r["id"], r["status"], r["holds"]) for r in first["reports"]] == [("book", "stored", True)]
     (tmp_path / "two.csv").write_text("id,prompt,target\ncapital,What is the capital of Peru?,Lima\n")
     assert good("edit", empty, tmp_path / "two.csv").startswith("1 stored in ")
     with gzip.open(tmp_path / "three.jsonl.gz", "wt") as stream:
@@ -113,7 +113,7 @@ def test_an_edit_that_does_not_hold_is_an_error_and_not_stored(folder, tmp_path)
     result = run("edit", path, "--prompt", "Who leads Ohm?", "--target", "Ada", "--id", "ohm", "--json")
     assert result.exit_code == 1
     (report,) = json.loads(result.stdout)["reports"]
-    assert (report["status"], report["held"]) == ("failed", False)
+    assert (report["status"], report["holds"]) == ("failed", False)
     assert result.stderr == "error: 1 of 1 edit not stored, as they do not hold: ohm\n"
     result = run("edit", path, "--prompt", "Who leads Ohm?", "--target", "Ada", "--id", "ohm")
     assert "does not hold after 1 steps" in " ".join(result.stdout.split())

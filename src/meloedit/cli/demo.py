@@ -144,7 +144,7 @@ def run_demo(path: Path, progress: Progress) -> Demo:
             with earlier.writing():
                 path.unlink()
         editor.save(path)
-    stored = sum(report.held for report in reports)
+    stored = sum(report.holds for report in reports)
     return Demo(str(path), lines, near_miss, removal, stored, seconds, growth / max(1, stored))
 
 

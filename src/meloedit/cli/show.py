@@ -88,15 +88,16 @@ def explain_route(
         "no edits": "no edit fired; the store has none that are enabled",
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
-    words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
+    whole = "the whole prompt, as the user's words cannot be told in it"
+    words = "the user's words" if route.user_turn_known else whole
     lines = [f"key: {words}"] if route.nearest and key_tokens == "words" else []
-    if evidence is not None and evidence.named is not None:
+    if evidence is not None and evidence.entity_overlap is not None:
         shared = [word for word, (_, in_prompt) in evidence.names.items() if in_prompt]
         missing = [word for word, (_, in_prompt) in evidence.names.items() if not in_prompt]
         words = ", ".join([*map(plain, shared), *(f"not {plain(word)}" for word in missing)])
         lines.append(
-            f"evidence: {evidence.named:.0%} of the edit's names ({words}), what is asked {evidence.asked:.3f}, "
-            f"all that is said {evidence.said:.3f}"
+            f"evidence: {evidence.entity_overlap:.0%} of the edit's names ({words}), "
+            f"what is asked {evidence.relation:.3f}, all that is said {evidence.content:.3f}"
         )
     return [outcome, *lines]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,10 +87,12 @@ def init(
             _show_new_store(store, name, config, info)
 
 
-def _show_new_store(store: Path, model: str, config: MeloConfig, calibration: dict[str, Any]) -> None:
+def _show_new_store(store: Path, model: str, config: MeloConfig, calibration: Mapping[str, Any]) -> None:
+    from ...paper.config import PaperConfig
+
     put(f"made {store} for {model}")
     put(f"edited modules: {', '.join(config.modules or ())}; keys from: {config.key_layer}")
-    if config.mode == "paper":
+    if isinstance(config, PaperConfig):
         put(f"paper mode: {config.edits_per_block} edits to a block of rank {config.rank}, radius {config.radius:g}")
     elif calibration.get("scope") == "near-exact":
         put(
@@ -153,7 +156,7 @@ def edit(
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
                 for part in editor.edit_in_parts([item.edit for item in sourced], replace, progress, batch):
                     reports += part
-                revision, index = editor.store.revision, editor.index_counts
+                revision, index = editor.store.revision, editor.engine.policy.counts
         except EditError as error:
             raise with_edit_line(error, sourced) from None
         except StoreError as error:
