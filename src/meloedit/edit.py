@@ -16,14 +16,15 @@ EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "f
 """Fields of evaluation files that are no part of an edit; reading skips them, so such files can be edited from."""
 
 MAX_DEPTH = 64
-"""Levels of JSON inside each other: Python's own limit depends on who calls, so that a store might open or not."""
+"""How deeply JSON may be nested. The limit is fixed: Python's recursion limit depends on the caller's stack depth."""
 
 
-def _too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+def too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+    """Return whether a JSON value is nested more than ``levels`` deep."""
     if not isinstance(value, (Mapping, list, tuple)):
         return False
     inside = value.values() if isinstance(value, Mapping) else value
-    return levels == 0 or any(_too_deep(item, levels - 1) for item in inside)
+    return levels == 0 or any(too_deep(item, levels - 1) for item in inside)
 
 
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
@@ -130,7 +131,7 @@ class Edit:
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.metadata, Mapping):
             raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
-        if _too_deep(self.metadata):
+        if too_deep(self.metadata):
             raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
         try:
             set_field(self, "metadata", json.loads(json.dumps(dict(self.metadata), allow_nan=False)))

@@ -1,4 +1,7 @@
-"""Edits and prompts from files: JSONL, CSV or plain text, gzipped or not, or standard input."""
+"""Read edits and prompts that users bring: JSONL, CSV or plain text, gzipped or not, from a file or standard input.
+
+The command line reads its arguments with it; the evaluation reads its data files with ``open_text`` and ``json_rows``.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from .edit import MAX_DEPTH, Edit, _too_deep, check_prompt, contradiction
+from .edit import MAX_DEPTH, Edit, check_prompt, contradiction, too_deep
 from .errors import EditError
 from .types import Prompt
 
 MAX_LINE = 1_000_000
-"""Characters in one line of a file: more is no prompt of any model, and takes long to find out."""
+"""Characters in one line of a file. Longer lines cannot be prompts and would be slow to reject."""
 
 
 def check_line(text: str, where: str) -> str:
-    """Return a line of a file if it is not too long to be a prompt."""
+    """Return a line of a file unless it is too long to be a prompt.
+
+    Raises:
+        EditError: if it is too long, naming ``where``.
+    """
     if len(text) > MAX_LINE:
         raise EditError(f"{where}: {len(text):,} characters in one line, at most {MAX_LINE:,} are read: split it")
     return text
@@ -30,22 +37,21 @@ def check_line(text: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class SourcedEdit:
-    """An edit and where it was read: ``facts.jsonl, line 3``."""
+    """An edit and the place it was read from, as in ``facts.jsonl, line 3``."""
 
     edit: Edit
     where: str
 
 
 def read_edits(path: str | Path) -> list[SourcedEdit]:
-    """Read edits from a JSONL or CSV file (``.gz`` too), or from standard input (``-``: JSONL).
+    """Read edits from a JSONL or CSV file (``.gz`` too), or JSONL from standard input (``-``).
 
-    A CSV file has a header with ``prompt`` and ``target``; its ``variants``, ``quiet`` and ``metadata`` cells hold
-    JSON.
+    A CSV file has a header with ``prompt`` and ``target``. Its ``variants``, ``quiet`` and ``metadata`` cells are JSON.
 
     Raises:
         EditError: naming file and line, if a line is not an edit or two lines contradict each other.
     """
-    name = "standard input" if str(path) == "-" else str(path)
+    name = source_name(path)
     with open_text(path) as stream:
         rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else json_rows(stream, name)
         sourced = []
@@ -65,16 +71,25 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
     return sourced
 
 
+def source_name(path: str | Path) -> str:
+    """Return what messages call a file, or standard input (``-``)."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
 def _suffix(path: str | Path) -> str:
     return Path(str(path).removesuffix(".gz")).suffix.lower()
 
 
 def open_text(path: str | Path) -> TextIO:
-    """Open a file of UTF-8 text, gzipped or not, or standard input (``-``)."""
+    """Open a file of UTF-8 text, gzipped or not, or standard input (``-``).
+
+    Raises:
+        EditError: if the name is empty or the file cannot be opened.
+    """
     if not str(path).strip():
         raise EditError("the name of a file is empty: give one, or - for standard input")
     if str(path) == "-":
-        raw: Any = io.BytesIO(sys.stdin.buffer.read())  # closing it must not close standard input
+        raw: Any = io.BytesIO(sys.stdin.buffer.read())  # a copy: closing it leaves standard input open
         return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
     try:
         raw = open(path, "rb")
@@ -87,17 +102,21 @@ def open_text(path: str | Path) -> TextIO:
 
 
 def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the JSON values of a file, one a line, each with the words for where it stands."""
+    """Yield the JSON value of each line of a file, with the words for where the line stands.
+
+    Raises:
+        EditError: naming ``name`` and line, if a line is too long, not JSON, or nested too deeply.
+    """
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
         try:
             value = json.loads(check_line(line, where).rstrip())
-        except (ValueError, RecursionError) as error:  # its own line and column would be those of this line alone
+        except (ValueError, RecursionError) as error:  # without its line and column: they count inside this line
             reason = getattr(error, "msg", error)
             raise EditError(f"{where}: not JSON ({reason}); one object per line is expected") from None
-        if _too_deep(value, MAX_DEPTH + 1):  # room for metadata's own depth, which has its own message
+        if too_deep(value, MAX_DEPTH + 1):  # one level more than metadata may have, which has a message of its own
             raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
         yield where, value
 
@@ -106,7 +125,7 @@ def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
     number = 0
 
     def lines() -> Iterator[str]:
-        nonlocal number  # the reader's own count leaves out the line it fails on
+        nonlocal number  # csv's line_num does not count the line it fails on
         for line in stream:
             number += 1
             yield line
@@ -135,7 +154,7 @@ def _cell(text: str, where: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EditError(f'{where} must hold JSON, as in ["another wording"] ({error})') from None
-    if _too_deep(value):
+    if too_deep(value):
         raise EditError(f"{where} is nested more than {MAX_DEPTH} levels deep")
     return value
 
@@ -149,20 +168,20 @@ def _check_header(columns: list[str], where: str) -> None:
 
 
 SourcedPrompt = tuple[str, Prompt]
-"""Where a prompt was read (``traffic.txt, line 3``; empty for an argument), and the prompt."""
+"""The place a prompt was read from (``traffic.txt, line 3``; empty for an argument), and the prompt."""
 
 
 def read_prompts(path: str | Path) -> list[SourcedPrompt]:
-    """Read prompts, one per line, each with where it stands, from a file (``.gz`` too) or standard input (``-``).
+    """Read prompts, one per line, from a file (``.gz`` too) or standard input (``-``); empty lines are skipped.
 
-    A line of a ``.txt`` file or of standard input is a prompt as it stands; of any other file, it is a JSON string, a
-    list of chat messages, or an object with a ``prompt`` that is one of these.
+    In a ``.txt`` file and on standard input, the line itself is the prompt. In other files, a line is a JSON string, a
+    list of chat messages, or an object whose ``prompt`` is one of these.
 
     Raises:
-        EditError: naming file and line, if a line is no prompt, or if there is none.
+        EditError: naming file and line, if a line is no prompt; or if the file has no prompts.
     """
     plain = str(path) == "-" or str(path).removesuffix(".gz").lower().endswith(".txt")
-    name = "standard input" if str(path) == "-" else str(path)
+    name = source_name(path)
     prompts: list[SourcedPrompt] = []
     try:
         with open_text(path) as stream:

@@ -1,4 +1,4 @@
-"""Settings from NAME=VALUE texts."""
+"""Read settings written as NAME=VALUE, as the command line takes them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,33 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .config import MeloConfig
+from .config import MeloConfig, raise_max_rank
 from .errors import ModelError
+from .paper.config import PaperConfig
 
 _PYTHON = {"None": None, "True": True, "False": False}
-"""Values that are no JSON, but that whoever knows the Python names writes."""
+"""Python's names for values that JSON spells otherwise; users write both."""
+
+
+def parse_setting(text: str, form: str = "NAME=VALUE") -> tuple[str, Any]:
+    """Return the name and the value of a setting; a value that is neither JSON nor a Python name stays a text.
+
+    Args:
+        text: the setting, ``NAME=VALUE``.
+        form: what an error asks for.
+
+    Raises:
+        ModelError: if the text has no ``=``, or the value is nested too deeply.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ModelError(f"--set {text}: give {form}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, _PYTHON.get(value, value)
+    except RecursionError:
+        raise ModelError(f"--set {name}: the value is nested too deeply") from None
 
 
 def read_config(
@@ -22,26 +44,14 @@ def read_config(
         ModelError: if there is no such setting, or it cannot have this value.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ModelError(f"--set {setting}: give NAME=VALUE")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = _PYTHON.get(text, text)
-        except RecursionError:
-            raise ModelError(f"--set {name}: the value is nested too deeply") from None
-    rank = values.get("rank")
-    if isinstance(rank, int) and not paper:  # who asks for a rank above the largest tried wants that raised as well
-        values.setdefault("max_rank", max(rank, MeloConfig.max_rank))
+    values |= map(parse_setting, settings)
     try:
         if not paper:
             _refuse_paper(values)
-            return MeloConfig.from_dict(values)
+            return MeloConfig.from_dict(raise_max_rank(values))
         if "preset" in values:
             raise ModelError("--set preset: use --preset NAME")
-        return MeloConfig.paper(preset, **values)
+        return PaperConfig.from_dict(values) if preset is None else PaperConfig.from_preset(preset, **values)
     except TypeError as error:
         raise ModelError(f"a setting has a value of the wrong kind ({error})") from None
 

@@ -1,10 +1,10 @@
-"""How messages say things: numbers with their nouns, texts in one line, names in a row."""
+"""Words for messages: counts with their nouns, sizes, lists of names, and texts cut to one line."""
 
 from collections.abc import Sequence
 
 
-def count(number: int, noun: str) -> str:
-    """Return ``1 edit``, ``2 edits``: how messages say a number."""
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 edit``, ``2,000 edits``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -15,12 +15,23 @@ def plain(text: str) -> str:
     )
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return names in a row, the first few of many."""
+def printable(text: str) -> str:
+    """Return a text with U+FFFD in place of every character that cannot be printed."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text in one line of at most ``width`` characters; an ellipsis stands for the rest of a longer text."""
+    words = " ".join(text.split(None, width))  # more words than ``width`` cannot fit: leave them unsplit
+    return words if len(words) <= width else words[: width - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def join_names(names: Sequence[str], limit: int = 5) -> str:
+    """Return names separated by commas; of more than ``limit`` names, the first ones and how many are missing."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(map(plain, names[:limit])) + more
 
 
-def size(nbytes: float) -> str:
-    """Return a number of bytes in words."""
+def format_size(nbytes: float) -> str:
+    """Return a number of bytes in kilobytes or megabytes."""
     return f"{nbytes / 1000:,.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:,.1f} MB"

@@ -10,12 +10,12 @@ import importlib.util
 import os
 import shutil
 import tempfile
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..files import cache_folder
+from ..text import shorten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -91,7 +91,7 @@ def why_not_loaded(source: str, error: Exception) -> str:
         return "there is no such folder, and the hub has no such model or cannot be reached"
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         return "the folder has no config.json"
-    return textwrap.shorten(text, 200, placeholder=" ...")
+    return shorten(text, 200)
 
 
 _NOWHERE = ("couldn't connect", "not a local folder", "Repo id must be", "not a valid model identifier")

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line ``meloedit``: thin commands that read options, call the library, and print."""

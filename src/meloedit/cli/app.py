@@ -1,4 +1,4 @@
-"""The command line: the commands, and how errors and interruptions end them."""
+"""The program ``meloedit``: its commands, and how errors and interruptions end them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from .. import __version__
 from ..errors import MeloEditError
 from ..text import plain
 from .commands.ablate import ablate
+from .commands.answer import ask, check, demo
 from .commands.evaluate import evaluate
 from .commands.harness import harness
-from .commands.model import ask, calibrate, check, demo, edit, init
+from .commands.model import calibrate, edit, init
 from .commands.report import report
 from .commands.store import disable, enable, history, ls, rm, rollback, show
 from .terminal import note, open_streams, put, show_warnings
 
 
 class Commands(TyperGroup):
-    """Ends a command with exit code 0, 1 after an error, or 130 after Ctrl-C (2, for wrong usage, is typer's own)."""
+    """Ends a command with exit code 0, 1 after an error, or 130 after Ctrl-C; typer itself uses 2 for wrong usage."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error of the library is one line on stderr."""
@@ -95,5 +96,5 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:  # a full disk under stdout, say
         note(f"error: {plain(str(error))}")
-        sys.stdout = open(os.devnull, "w")  # or the interpreter would try once more to print what is left
+        sys.stdout = open(os.devnull, "w")  # otherwise the interpreter would try again to flush the rest
         sys.exit(1)

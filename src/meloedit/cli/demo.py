@@ -1,4 +1,4 @@
-"""The demo: a small model learns facts of its own file, and forgets one again."""
+"""The demo: teach a small model the facts of ``demo_facts.jsonl``, show what changed, and take one back."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..backbones.loading import DEMO_MODEL
 from ..edit import Edit
 from ..errors import StoreError
-from ..store import Store
-from ..text import size
+from ..store.store import Store
+from ..text import format_size
 from .loading import check_new, load
-from .terminal import Column, console, line, make_table, note, put, shell
+from .terminal import Column, console, make_table, note, one_line, put, quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Kind = Literal["edit", "rephrasing", "near", "far"]
 
 MADE_BY = {"made_by": "meloedit demo"}
-"""Metadata of every edit of the demo: by them a later demo knows that it may replace the store."""
+"""Metadata of every edit of the demo. A later demo replaces a store only if all its edits have it."""
 
 FAR = (
     "What is the capital of France?",
@@ -40,14 +40,14 @@ FAR = (
     "Explain photosynthesis in one sentence.",
     "Write a short poem about the sea.",
 )
-# What routing does not solve yet, said openly: one word away from an edit's prompt.
+# Not solved yet, and shown as such: a question one word away from an edit's prompt.
 NEAR_MISS = "Who won the Nobel Prize in Literature in 1954?"
 ANSWER_TOKENS = 24
 
 
 @dataclass(frozen=True)
 class Line:
-    """A question with its answers before and after editing, and whether the second is what it should be."""
+    """A question with its answers before and after editing, and whether the second is right."""
 
     kind: Kind
     question: str
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Removal:
-    """An edit that was removed again, and the answers to its prompt; ``revision`` still has it."""
+    """An edit that was removed again, the answers to its prompt, and the last revision that has the edit."""
 
     id: str
     question: str
@@ -73,13 +73,13 @@ class Demo:
     """What the demo did and what it cost.
 
     Attributes:
-        store: the store that it left.
-        lines: the table.
+        store: the path of the store it made.
+        lines: the rows of the table.
         near_miss: a question so near to an edit's that the edit may fire.
         removal: the edit that was taken back.
-        edits: how many were stored.
-        seconds: time taken by editing.
-        bytes_per_edit: growth of the store's file.
+        edits: number of edits stored.
+        seconds: duration of the editing.
+        bytes_per_edit: growth of the store's file, in bytes.
     """
 
     store: str
@@ -96,16 +96,20 @@ class Demo:
 
 
 def read_facts() -> list[dict[str, Any]]:
-    """Return the facts: edits with rephrasings and near questions that are no part of them."""
+    """Return the facts: each an edit with rephrasings, and near questions that the edit must not change."""
     text = (files(__package__) / "demo_facts.jsonl").read_text("utf-8")
     return [json.loads(row) for row in text.splitlines()]
 
 
-def run_demo(path: Path, tell: Progress) -> Demo:
-    """Edit the demo model and leave the store at ``path``.
+def run_demo(path: Path, progress: Progress) -> Demo:
+    """Edit the demo model and save the store.
+
+    Args:
+        path: where; the store of an earlier demo is replaced.
+        progress: called as each step goes on.
 
     Raises:
-        StoreError: if something is at ``path`` that is not the store of an earlier demo.
+        StoreError: if something other than the store of an earlier demo is at ``path``.
     """
     earlier = _earlier_demo(path)
     facts = read_facts()
@@ -114,44 +118,44 @@ def run_demo(path: Path, tell: Progress) -> Demo:
     questions += [("rephrasing", other, fact["target"]) for fact in facts for other in fact["rephrases"]]
     questions += [("near", other, None) for fact in facts for other in fact.get("near", [])]
     questions += [("far", other, None) for other in FAR]
-    asked = [question for _, question, _ in questions] + [NEAR_MISS]
+    prompts = [question for _, question, _ in questions] + [NEAR_MISS]
 
-    model, tokenizer = load(DEMO_MODEL, None, None, tell)
+    model, tokenizer = load(DEMO_MODEL, None, None, progress)
     from ..editor import Editor
 
     with Editor(model, tokenizer, name=DEMO_MODEL) as editor:
-        editor.calibrate(progress=tell)
-        before = _answers(editor, asked, tell, "asking, before")
-        empty, began = _file_size(editor), time.perf_counter()
-        reports = editor.edit(edits, progress=tell)
-        seconds, grown = time.perf_counter() - began, _file_size(editor) - empty
-        after = _answers(editor, asked, tell, "asking, after")
+        editor.calibrate(progress=progress)
+        before = _answers(editor, prompts, progress, "asking, before")
+        size_before, start = _file_size(editor), time.perf_counter()
+        reports = editor.edit(edits, progress=progress)
+        seconds, growth = time.perf_counter() - start, _file_size(editor) - size_before
+        after = _answers(editor, prompts, progress, "asking, after")
         lines = [
             Line(kind, question, old.text, new.text, new.text == (old.text if target is None else target))
             for (kind, question, target), old, new in zip(questions, before, after, strict=False)
         ]
         old, new = before[-1].text, after[-1].text
         near_miss = Line("near", NEAR_MISS, old, new, old == new)
-        # The edit that stands most alone: on the prompt of another one, the nearest that is left might fire.
+        # Remove the edit farthest from all others: on the prompt of any other, the nearest remaining edit might fire.
         lone = max(reports, key=lambda report: report.nearest_distance or 0.0).id
-        removal = _remove(editor, lone, lines, tell)
+        removal = _remove(editor, lone, lines, progress)
         if earlier:
             note(f"replacing {path}, the store of an earlier demo")
             with earlier.writing():
                 path.unlink()
         editor.save(path)
-    stored = sum(report.held for report in reports)
-    return Demo(str(path), lines, near_miss, removal, stored, seconds, grown / max(1, stored))
+    stored = sum(report.holds for report in reports)
+    return Demo(str(path), lines, near_miss, removal, stored, seconds, growth / max(1, stored))
 
 
 def _earlier_demo(path: Path) -> Store | None:
-    """Return the store at ``path`` if a demo made it and nobody else ever edited it."""
+    """Return the store at ``path`` if every edit in its history is a demo's; ``None`` if nothing is there."""
     if not os.path.lexists(path):
         check_new(path)
         return None
     store = Store.open(path)
-    ever = [stored.edit for revision in range(1, store.revision + 1) for stored in store.edits(revision)]
-    if not ever or any(dict(edit.metadata) != MADE_BY for edit in ever):
+    edits = [stored.edit for revision in range(1, store.revision + 1) for stored in store.edits(revision)]
+    if not edits or any(dict(edit.metadata) != MADE_BY for edit in edits):
         raise StoreError(f"{path} holds more than a demo's edits and is left: delete it, or name another with --store")
     return store
 
@@ -160,22 +164,22 @@ def _file_size(editor: Editor) -> int:
     return editor.store.path.stat().st_size
 
 
-def _answers(editor: Editor, questions: Sequence[str], tell: Progress, what: str) -> list[Answer]:
+def _answers(editor: Editor, questions: Sequence[str], progress: Progress, step: str) -> list[Answer]:
     return editor.ask(
-        questions, "chat", progress=lambda _, done, total: tell(what, done, total), max_new_tokens=ANSWER_TOKENS
+        questions, "chat", progress=lambda _, done, total: progress(step, done, total), max_new_tokens=ANSWER_TOKENS
     )
 
 
-def _remove(editor: Editor, edit_id: str, lines: Sequence[Line], tell: Progress) -> Removal:
+def _remove(editor: Editor, edit_id: str, lines: Sequence[Line], progress: Progress) -> Removal:
     revision = editor.store.revision
     prompt = editor.store.get(edit_id).edit.prompt
-    shown = next(item for item in lines if item.question == prompt)
+    line = next(item for item in lines if item.question == prompt)
     editor.remove(edit_id)
-    (answer,) = _answers(editor, [shown.question], tell, "asking, removed")
-    return Removal(edit_id, shown.question, shown.before, shown.after, answer.text, revision)
+    (answer,) = _answers(editor, [line.question], progress, "asking, removed")
+    return Removal(edit_id, line.question, line.before, line.after, answer.text, revision)
 
 
-# -- showing it
+# -- printing
 
 HEADINGS: dict[Kind, str] = {
     "edit": "What it was taught",
@@ -184,7 +188,7 @@ HEADINGS: dict[Kind, str] = {
     "far": "Unrelated ones: must not change",
 }
 QUESTION, BEFORE, AFTER = 36, 37, 17
-"""Widths of the table's columns: 100 with what stands between them."""
+"""Widths of the table's columns; with the space between them, the table is 100 characters wide."""
 
 
 def show_demo(demo: Demo) -> None:
@@ -194,20 +198,20 @@ def show_demo(demo: Demo) -> None:
     screen.print(_lines_table(demo.lines))
     put("")
     right = {kind: [item.right for item in demo.lines if item.kind == kind] for kind in HEADINGS}
-    taught, reworded, near, far = (f"{sum(found)} of {len(found)}" for found in right.values())
+    taught, reworded, near, far = (f"{sum(marks)} of {len(marks)}" for marks in right.values())
     put(f"{taught} edits and {reworded} unseen wordings give the new answer;")
     put(f"{near} near and {far} unrelated questions keep the old one.")
     if not demo.near_miss.right:
-        put(f'Not solved yet: "{demo.near_miss.question}" is now answered "{line(demo.near_miss.after)}".')
+        put(f'Not solved yet: "{demo.near_miss.question}" is now answered "{one_line(demo.near_miss.after)}".')
     removal = demo.removal
     back = "its old answer is back" if removal.after == removal.before else "but its old answer is NOT back"
     put(f"\nThen edit {removal.id!r} was removed, and {back}:\n")
     put(f"  {removal.question}")
     for when, answer in (("before", removal.before), ("edited", removal.edited), ("removed", removal.after)):
-        put(f"  {when:<8} {line(answer)}")
+        put(f"  {when:<8} {one_line(answer)}")
     put(
         f"\nCost: {demo.edits} edits in {demo.seconds:.1f} s on {os.cpu_count()} cores, "
-        f"{demo.seconds / max(1, demo.edits):.1f} s and {size(demo.bytes_per_edit)} each."
+        f"{demo.seconds / max(1, demo.edits):.1f} s and {format_size(demo.bytes_per_edit)} each."
     )
     put("The model's weights were not written.\n\nTry next:\n")
     for command in next_commands(demo):
@@ -217,7 +221,7 @@ def show_demo(demo: Demo) -> None:
 
 def next_commands(demo: Demo) -> list[str]:
     """Return commands that work on the demo's store."""
-    store = shell(Path(demo.store))
+    store = quoted(Path(demo.store))
     return [
         *_exports(),
         f"meloedit ls {store}",
@@ -231,13 +235,13 @@ def next_commands(demo: Demo) -> list[str]:
 
 
 def _exports() -> list[str]:
-    """Return what a shell must be told first, where ``make demo`` told it to this process alone."""
+    """Return the exports that the user's shell needs first, because ``make demo`` set them for this process alone."""
     program = Path(sys.argv[0]).absolute()
     values = {}
     if program.name == "meloedit" and not shutil.which("meloedit"):
-        values["PATH"] = f'{shell(program.parent)}:"$PATH"'
+        values["PATH"] = f'{quoted(program.parent)}:"$PATH"'
     if folder := os.environ.get("MELOEDIT_CACHE"):
-        values["MELOEDIT_CACHE"] = shell(Path(folder).absolute())
+        values["MELOEDIT_CACHE"] = quoted(Path(folder).absolute())
     return [f"export {' '.join(f'{name}={value}' for name, value in values.items())}"] if values else []
 
 
@@ -246,25 +250,22 @@ def _lines_table(lines: Sequence[Line]) -> Table:
 
     widths = {"question": QUESTION, "before": BEFORE, "after": AFTER}
     columns: list[Column] = [(name, {"width": width}) for name, width in widths.items()]
-    made = make_table([*columns, ("", {"min_width": 1})], [])
+    result = make_table([*columns, ("", {"min_width": 1})], [])
     for kind, heading in HEADINGS.items():
-        made.add_row(Text(heading, "bold cyan"))
+        result.add_row(Text(heading, "bold cyan"))
         for item in lines:
             if item.kind == kind:
                 same = kind in ("near", "far") and item.right
-                made.add_row(
+                result.add_row(
                     Text(item.question),
-                    Text(_cut(line(item.before), BEFORE), "dim"),
-                    Text("the same", "dim") if same else Text(line(item.after), "" if item.right else "red"),
+                    Text(_two_lines(item.before, BEFORE), "dim"),
+                    Text("the same", "dim") if same else Text(one_line(item.after), "" if item.right else "red"),
                     Text("✓", "green") if item.right else Text("✗", "bold red"),
                 )
-        made.add_section()
-    return made
+        result.add_section()
+    return result
 
 
-def _cut(text: str, width: int) -> str:
-    """Return as much of a text as fits into two lines."""
-    first, *rest = textwrap.wrap(text, width) or [""]
-    if len(rest) < 2:
-        return text
-    return f"{first} {rest[0] if len(rest[0]) < width else rest[0][:-1]}…"
+def _two_lines(text: str, width: int) -> str:
+    """Return as much of a text as fits into two lines of ``width`` characters."""
+    return "\n".join(textwrap.wrap(one_line(text), width, max_lines=2, placeholder="…"))

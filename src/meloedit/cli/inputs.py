@@ -1,4 +1,4 @@
-"""What the commands are given: settings, edits, prompts."""
+"""Turn what a command is given into edits and prompts, and name the line of a file that an error is about."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from ..edit import Edit
 from ..errors import EditError
-from ..readers import SourcedEdit, SourcedPrompt, read_edits
+from ..readers import SourcedEdit, SourcedPrompt, read_edits, source_name
 from ..types import Prompt
 
 
-def read_wanted(
+def edits_to_make(
     file: str | None,
     prompt: str | None,
     target: str | None,
@@ -18,38 +18,46 @@ def read_wanted(
     variant: list[str] | None,
     quiet: list[str] | None,
 ) -> list[SourcedEdit]:
-    """Return the edits of a file, or the one that options make.
+    """Return the edits of a file, or the one edit that options describe.
 
     Raises:
-        EditError: if it is both or neither, or not usable.
+        EditError: if both or neither are given, or they are no edits.
     """
-    one = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant, "quiet": quiet}
-    used = [f"--{name}" for name, value in one.items() if value]
+    options = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant, "quiet": quiet}
+    given = [f"--{name}" for name, value in options.items() if value]
     if file is not None:
-        if used:
-            raise EditError(f"give a file or {used[0]}, not both")
+        if given:
+            raise EditError(f"give a file or {given[0]}, not both")
         if not (sourced := read_edits(file)):
-            raise EditError(f"{'standard input' if file == '-' else file} holds no edits")
+            raise EditError(f"{source_name(file)} holds no edits")
         return sourced
     if prompt is None or target is None:
         raise EditError("give a file of edits, or --prompt and --target")
-    made = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()))
-    return [SourcedEdit(made, "")]
+    edit = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()))
+    return [SourcedEdit(edit, "")]
 
 
-def with_place(error: EditError, wanted: Sequence[SourcedEdit]) -> EditError:
-    """Return an error that says in which line of a file the edit stands that it names."""
-    named = [item.where for item in wanted if item.where and str(error).startswith(f"edit {item.edit.id!r}")]
-    return EditError(f"{named[0]}: {error}") if named else error
+def with_edit_line(error: EditError, sourced: Sequence[SourcedEdit]) -> EditError:
+    """Return an error about an edit with the line of the file that the edit was read from."""
+    places = [item.where for item in sourced if item.where and str(error).startswith(f"edit {item.edit.id!r}")]
+    return EditError(f"{places[0]}: {error}") if places else error
 
 
-def with_line(error: EditError, sourced: Sequence[SourcedPrompt], encode: Callable[[Prompt], object]) -> EditError:
-    """Return an error that says in which line the first prompt stands that cannot be encoded."""
+def with_prompt_line(
+    error: EditError, sourced: Sequence[SourcedPrompt], encode: Callable[[Prompt], object]
+) -> EditError:
+    """Return the error of the first prompt that cannot be encoded, with the line that the prompt was read from.
+
+    Args:
+        error: what to return if all prompts can be encoded.
+        sourced: the prompts and where they were read.
+        encode: raises an EditError for a prompt that the model cannot take.
+    """
     for where, prompt in sourced:
         try:
             encode(prompt)
-        except EditError as own:
-            return EditError(f"{where}: {own}") if where else own
+        except EditError as reason:
+            return EditError(f"{where}: {reason}") if where else reason
     return error
 
 

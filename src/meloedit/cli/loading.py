@@ -1,4 +1,4 @@
-"""Opening what the commands work on: a model, and the store it was made for."""
+"""Open what the commands work on: a model, and the store that was made for it."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ if TYPE_CHECKING:
     from ..editor import Editor
     from ..store import Store
     from ..types import Progress
+    from .options import StoreOptions
 
 
 def open_store(path: Path) -> Store:
-    """Open a store alone; imported here because `--help` needs none."""
-    from ..store import Store
+    """Open a store without its model. The import is late because ``--help`` needs no store."""
+    from ..store.store import Store
 
     return Store.open(path)
 
 
 def load(
-    name: str, device: str | None, dtype: str | None, tell: Progress, hint: str = ""
+    name: str, device: str | None, dtype: str | None, progress: Progress, hint: str = ""
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model without transformers' own bars and log lines.
+    """Load a model without the bars and log lines of transformers.
 
     Args:
         name: a folder, a hub name, or ``smollm2``.
-        device: where it runs; ``auto`` spreads it; ``None``: where it is loaded.
+        device: where it runs; ``auto`` spreads it over all devices; ``None``: where it is loaded.
         dtype: its number format; ``None``: the one it is stored in.
-        tell: told that the model is being loaded.
-        hint: what else to say where it cannot be found.
+        progress: called before and after the model is loaded.
+        hint: words to add to the error if the model cannot be loaded.
 
     Raises:
-        ModelError: if there is no such model, or no such device or dtype.
+        ModelError: if there is no such model, device or dtype.
     """
-    # Spinning OpenMP threads slow other work on the same cores down by a factor of 20; read when torch is imported.
+    # Spinning OpenMP threads slow other work on the same cores down by a factor of 20. Torch reads this when imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    tell(f"loading {name}", 0, 1)
+    progress(f"loading {name}", 0, 1)
     from transformers.utils import logging as transformers_logging
 
     from ..backbones.loading import load_model
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else ten lines on retries, where there is no network
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # ten lines on retries, where there is no network
     if device and device.partition(":")[0] == "meta":
         raise ModelError(f"cannot use device {device!r}: nothing is computed there")
     options = {"dtype": dtype} if dtype else {}
@@ -63,14 +64,14 @@ def load(
     if device and device != "auto":
         try:
             model.to(device)  # type: ignore[arg-type]
-        except (RuntimeError, AssertionError, ValueError) as error:  # torch's words for a device that is not there
+        except (RuntimeError, AssertionError, ValueError) as error:  # torch raises any of these for a missing device
             raise ModelError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from None
-    tell(f"loading {name}", 1, 1)
+    progress(f"loading {name}", 1, 1)
     return model, tokenizer
 
 
 def lasting_name(name: str) -> str:
-    """Return the name by which a model is found again from any folder."""
+    """Return a model's name as the store records it: a folder by its full path, so that any working folder will do."""
     if not name.strip():
         raise ModelError("--model is empty: give a folder, a hub name, or smollm2")
     folder = Path(name).expanduser()
@@ -78,34 +79,35 @@ def lasting_name(name: str) -> str:
 
 
 @contextmanager
-def opened(
-    path: Path, model: str | None, device: str | None, dtype: str | None, tell: Progress, writing: bool = False
-) -> Iterator[Editor]:
-    """Open a store on its model; with ``writing``, other writers are kept away from before the model is loaded.
+def open_editor(options: StoreOptions, progress: Progress, writing: bool = False) -> Iterator[Editor]:
+    """Open a store on its model.
 
     Args:
-        path: the store.
-        model: where the model is; ``None``: where the store says.
-        device: where it runs; ``None``: where it is loaded.
-        dtype: its number format; ``None``: the one its edits were made in.
-        tell: told that the model is being loaded.
-        writing: whether the store is to be changed.
+        options: the store, and where its model is if not where the store says; without a dtype, the model is loaded
+            in the one that its edits were made in.
+        progress: called before and after the model is loaded.
+        writing: whether the command changes the store. Other writers are then locked out before the model is loaded.
+
+    Raises:
+        ModelError: if the model cannot be loaded, or is not the one that the store was made for.
+        StoreError: if the store cannot be opened, or another process is writing it.
     """
-    if model is not None and not model.strip():
+    if options.model is not None and not options.model.strip():
         raise ModelError("--model is empty: leave it out, or say where the model is")
-    store = open_store(path)
+    store = open_store(options.store)
     with store, store.writing() if writing else nullcontext():
-        made_in = str(store.model.get("dtype") or "").removeprefix("torch.")
-        hint = "" if model else f"; if the model of {path} has moved, say where with --model"
-        loaded, tokenizer = load(model or store.model["name"], device, dtype or made_in or None, tell, hint)
+        stored_dtype = str(store.model.get("dtype") or "").removeprefix("torch.")
+        hint = "" if options.model else f"; if the model of {options.store} has moved, say where with --model"
+        name, dtype = options.model or store.model["name"], options.dtype or stored_dtype or None
+        model, tokenizer = load(name, options.device, dtype, progress, hint)
         from ..editor import Editor
 
-        with Editor(loaded, tokenizer, store=store) as editor:
+        with Editor(model, tokenizer, store=store) as editor:
             yield editor
 
 
 def change_since(path: Path, before: int) -> str:
-    """Say whether a store was changed since it was at revision ``before``."""
+    """Return a sentence on whether a store was changed since revision ``before``."""
     after = open_store(path).revision
     return "nothing was changed" if after == before else f"the change is stored: {path} is at revision {after}"
 
@@ -114,7 +116,7 @@ def check_new(path: Path) -> None:
     """Refuse a name for a new store before any work is done for it.
 
     Raises:
-        StoreError: if something is there already, or no folder to put it in.
+        StoreError: if something exists there, or there is no folder to put the store in.
     """
     from ..store.database import check_free
 

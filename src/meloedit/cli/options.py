@@ -1,10 +1,14 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the decorator that gives a command a group of them."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
 
@@ -18,7 +22,7 @@ class Dtype(StrEnum):
 
 
 class Reach(StrEnum):
-    """From where on a block acts."""
+    """Where a block acts: from the last prompt token on, or on every token."""
 
     answer = "answer"
     all = "all"
@@ -33,7 +37,60 @@ ModelName = Annotated[
         "--model", "-m", metavar="MODEL", help="A folder or hub name, if the model is not where the store says."
     ),
 ]
+NewModelName = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="A folder, a hub name, or smollm2 (the demo's model).")
+]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="Where the model runs: cpu, cuda, cuda:1, mps, auto.")
 ]
 DtypeName = Annotated[Dtype | None, typer.Option("--dtype", help="Load the model in this number format.")]
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """A store, the model to open it on, and how to print."""
+
+    store: StorePath
+    model: ModelName = None
+    device: Device = None
+    dtype: DtypeName = None
+    as_json: Json = False
+
+
+Group = TypeVar("Group")
+Rest = ParamSpec("Rest")
+
+
+def with_options(
+    group: type[Group],
+) -> Callable[[Callable[Concatenate[Group, Rest], None]], Callable[..., None]]:
+    """Return a decorator: the command takes the fields of a dataclass as options, and gets them as its first argument.
+
+    ``--help`` lists the required options of the group first, then those of the command, then the rest of the group.
+
+    Args:
+        group: the dataclass; its annotations are typer's.
+    """
+
+    def decorate(command: Callable[Concatenate[Group, Rest], None]) -> Callable[..., None]:
+        shared = inspect.signature(group, eval_str=True).parameters
+        _, *others = inspect.signature(command, eval_str=True).parameters.values()
+        required = [item for item in shared.values() if item.default is item.empty]
+        optional = [item for item in shared.values() if item.default is not item.empty]
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            options: Any = group(**{name: values.pop(name) for name in shared})
+            command(options, **values)  # type: ignore[call-arg]
+
+        parameters = [item.replace(kind=item.KEYWORD_ONLY) for item in (*required, *others, *optional)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in parameters}
+        return run
+
+    return decorate
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in a list separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,23 +1,33 @@
-"""What became of edits, answers and checks, in words and tables."""
+"""Print what editing, asking and checking returned, in sentences and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..text import plain, some
-from .terminal import Column, count, line, put, table
+from ..text import counted, join_names, plain, shorten
+from .terminal import Column, one_line, put, put_table
 
 if TYPE_CHECKING:
     from ..edit import Edit
     from ..keys.similarity import Evidence
     from ..results import Answer, EditReport
 
-OVERLAPS_SHOWN = 20
+MAX_OVERLAPS = 20
+"""Overlaps that a check prints; JSON lists them all."""
+MAX_PROMPT = 100
+"""Characters of a prompt in a table: a whole document would push the other columns out."""
 
 
 def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision: int, verbose: bool) -> None:
-    """Print what became of edits: the remarkable ones, or all, and a summary."""
+    """Print a table of the edits that need attention, and a summary of all.
+
+    Args:
+        reports: what became of each edit.
+        edits: the edits by their ids.
+        revision: the store's revision after editing.
+        verbose: whether the table lists every edit.
+    """
     shown = [report for report in reports if verbose or _remarks(report)]
     if shown:
         columns: list[Column] = [
@@ -28,72 +38,73 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
             "rank",
             ("remarks", {"ratio": 2}),
         ]
-        rows = [
-            (plain(r.id), _cut(line(edits[r.id].prompt)), r.status, r.steps, r.rank, "; ".join(_remarks(r)))
-            for r in shown
-        ]
-        table(columns, rows)
+        prompts = {report.id: shorten(one_line(edits[report.id].prompt), MAX_PROMPT) for report in shown}
+        rows = [(plain(r.id), prompts[r.id], r.status, r.steps, r.rank, "; ".join(_remarks(r))) for r in shown]
+        put_table(columns, rows)
         put("")
     counts = {name: sum(report.status == name for report in reports) for name in ("stored", "skipped", "failed")}
     seconds = sum(report.seconds for report in reports)
-    said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "stored")
+    summary = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "stored")
     if replaced := [other for report in reports for other in report.replaced]:
-        said += f" (replacing {some(replaced)})"
+        summary += f" (replacing {join_names(replaced)})"
     speed = f" in {seconds:.1f} s" if counts["stored"] or counts["failed"] else ""
-    put(f"{said}{speed}; revision {revision}")
-
-
-def _cut(text: str, width: int = 100) -> str:
-    """Shorten a document: a column of its own would push out all others."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+    put(f"{summary}{speed}; revision {revision}")
 
 
 def _remarks(report: EditReport) -> list[str]:
     remarks = [report.reason] if report.reason else []
     if report.replaced:
-        remarks.append(f"replaces {some(report.replaced)}")
+        remarks.append(f"replaces {join_names(report.replaced)}")
     if report.overlaps:
-        remarks.append(f"overlaps {some(report.overlaps, 3)}")
+        remarks.append(f"overlaps {join_names(report.overlaps, 3)}")
     return remarks
 
 
 def similarity(distance: float) -> float:
-    """Return the similarity of two keys so far apart."""
+    """Return the cosine of two unit keys at a distance."""
     return 1 - distance**2 / 2
 
 
-def explained(
+def explain_route(
     answer: Answer, edits: dict[str, Edit], key_tokens: str = "words", evidence: Evidence | None = None
 ) -> list[str]:
-    """Return in words how a prompt was routed."""
+    """Return how a prompt was routed, as lines of text.
+
+    Args:
+        answer: the answer with its route.
+        edits: the store's edits by their ids.
+        key_tokens: the setting of that name; similarities mean something only for ``words``.
+        evidence: what the prompt and the nearest edit have in common; ``None``: unknown.
+    """
     route = answer.route
-    nearest = f'{plain(route.nearest)} ("{line(edits[route.nearest].prompt)}")' if route.nearest else ""
+    nearest = f'{plain(route.nearest)} ("{one_line(edits[route.nearest].prompt)}")' if route.nearest else ""
     apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
     if route.distance is not None and key_tokens == "words":
         apart += f" (similarity {similarity(route.distance):.3f}, least {similarity(route.threshold):.3f})"
-    lines = {
+    outcome = {
         "fired": f"fired: {nearest}; {apart}",
         "outside scope": f"no edit fired; nearest: {nearest}; {apart}",
         "quiet": f"no edit fired; {nearest} is kept quiet by one of its quiet prompts; {apart}",
         "no edits": "no edit fired; the store has none that are enabled",
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
-    words = "the user's words" if route.words_known else "the whole prompt, as the user's words cannot be told in it"
-    more = [f"key: {words}"] if route.nearest and key_tokens == "words" else []
-    if evidence is not None and evidence.named is not None:
-        heard = [word for word, (_, heard) in evidence.names.items() if heard]
-        missed = [word for word, (_, heard) in evidence.names.items() if not heard]
-        words = ", ".join([*map(plain, heard), *(f"not {plain(word)}" for word in missed)])
-        more.append(
-            f"evidence: {evidence.named:.0%} of the edit's names ({words}), what is asked {evidence.asked:.3f}, "
-            f"all that is said {evidence.said:.3f}"
+    whole = "the whole prompt, as the user's words cannot be told in it"
+    words = "the user's words" if route.user_turn_known else whole
+    lines = [f"key: {words}"] if route.nearest and key_tokens == "words" else []
+    if evidence is not None and evidence.entity_overlap is not None:
+        shared = [word for word, (_, in_prompt) in evidence.names.items() if in_prompt]
+        missing = [word for word, (_, in_prompt) in evidence.names.items() if not in_prompt]
+        words = ", ".join([*map(plain, shared), *(f"not {plain(word)}" for word in missing)])
+        lines.append(
+            f"evidence: {evidence.entity_overlap:.0%} of the edit's names ({words}), "
+            f"what is asked {evidence.relation:.3f}, all that is said {evidence.content:.3f}"
         )
-    return [lines, *more]
+    return [outcome, *lines]
 
 
-def show_check(found: dict[str, Any]) -> None:
-    """Print what a check found."""
-    if found["broken"]:
+def show_check(result: dict[str, Any]) -> None:
+    """Print the result of a check, as ``Check.to_dict`` returns it."""
+    if result["broken"]:
         columns: list[Column] = [
             "id",
             "form",
@@ -102,19 +113,19 @@ def show_check(found: dict[str, Any]) -> None:
             ("answer", {"ratio": 1}),
         ]
         rows = [
-            (plain(b["id"]), b["form"], line(b["prompt"]), line(b["target"]), line(b["answer"]))
-            for b in found["broken"]
+            (plain(b["id"]), b["form"], one_line(b["prompt"]), one_line(b["target"]), one_line(b["answer"]))
+            for b in result["broken"]
         ]
-        table(columns, rows)
+        put_table(columns, rows)
         put("")
-    for first, second in found["overlaps"][:OVERLAPS_SHOWN]:
+    for first, second in result["overlaps"][:MAX_OVERLAPS]:
         put(f"overlap: {plain(first)} and {plain(second)}; the nearest key decides")
-    if (more := len(found["overlaps"]) - OVERLAPS_SHOWN) > 0:
+    if (more := len(result["overlaps"]) - MAX_OVERLAPS) > 0:
         put(f"... and {more:,} more overlaps; --json lists them all")
-    for problem in found["problems"]:
-        put(f"damage: {line(problem)}")
-    broken = len({item["id"] for item in found["broken"]})
+    for problem in result["problems"]:
+        put(f"damage: {one_line(problem)}")
+    broken = len({item["id"] for item in result["broken"]})
     put(
-        f"{count(found['checked'], 'edit')} asked, {broken} broken, {count(len(found['overlaps']), 'overlap')}, "
-        f"{count(len(found['problems']), 'problem')} in the file"
+        f"{counted(result['checked'], 'edit')} asked, {broken} broken, {counted(len(result['overlaps']), 'overlap')}, "
+        f"{counted(len(result['problems']), 'problem')} in the file"
     )

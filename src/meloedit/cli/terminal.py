@@ -1,6 +1,6 @@
-"""What the commands print: answers and tables on stdout, messages and progress on stderr; or JSON on stdout alone.
+"""Print: answers and tables on stdout, messages and progress on stderr; with ``--json``, JSON alone on stdout.
 
-rich is imported where it is used: loading it takes longer than most commands run.
+rich is imported where it is used: importing it takes longer than most commands run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..text import count as count
+from ..text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,14 +28,13 @@ if TYPE_CHECKING:
     from ..types import Progress, Prompt
 
 PIPE_WIDTH = 100
-"""Columns of a table that does not go to a terminal, where nothing else says how wide it may be."""
+"""Width of a table that does not go to a terminal, in characters, unless ``COLUMNS`` is set."""
 
-
-SAY_AGAIN = 30.0
-"""Seconds after which it is said again how far a step is, where stderr is no terminal."""
+REPEAT_SECONDS = 30.0
+"""Seconds between two lines about the progress of one step, where stderr is no terminal."""
 
 Column = str | tuple[str, dict[str, Any]]
-"""A column's heading; it may come with options for ``rich.table.Table.add_column``."""
+"""A column's heading, alone or with options for ``rich.table.Table.add_column``."""
 
 
 def put(text: str) -> None:
@@ -49,25 +48,24 @@ def note(text: str) -> None:
 
 
 def put_json(value: Any) -> None:
-    """Print a value on stdout as JSON; in ASCII, which every terminal, pipe and parser takes."""
+    """Print a value on stdout as JSON, in ASCII: every terminal, pipe and parser takes it."""
     typer.echo(json.dumps(value, indent=2))
 
 
-def line(prompt: Prompt) -> str:
-    """Return the user's words of a prompt in one line, control characters replaced."""
+def one_line(prompt: Prompt) -> str:
+    """Return the user's words of a prompt in one line, with nothing that cannot be printed."""
     from ..edit import prompt_text
 
-    words = " ".join(prompt_text(prompt).split())
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
+    return printable(" ".join(prompt_text(prompt).split()))
 
 
-def shell(path: Path) -> str:
-    """Return a path as it is typed in a shell."""
+def quoted(path: Path) -> str:
+    """Return a path as one types it in a shell."""
     return shlex.quote(str(path))
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console that is as wide as the terminal, or as ``COLUMNS`` or ``PIPE_WIDTH`` say."""
+    """Return a console as wide as the terminal, else as ``COLUMNS``, else ``PIPE_WIDTH``."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -75,13 +73,21 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+def put_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under headings."""
     console().print(make_table(columns, rows))
 
 
-def figure_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the figures of methods; headings go over several lines where they must, and what has no room is named."""
+def put_figures(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the figures of methods as a table.
+
+    Headings are broken into several lines where the table would be too wide. Columns that still have no room are left
+    out and named below.
+
+    Args:
+        names: the headings of the figures.
+        rows: per method its name and figures.
+    """
     room, between = console().width, 3
     cells = [max((len(row[at]) for row in rows), default=0) for at in range(len(names) + 1)]
 
@@ -94,43 +100,36 @@ def figure_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         headings = [heading.replace(" ", "\n") for heading in headings]
     shown = next((at for at in range(len(headings), 1, -1) if width(headings[:at]) <= room), 2)
     numbers: list[Column] = [(heading, {"justify": "right", "no_wrap": True}) for heading in headings[1:shown]]
-    table([("method", {"no_wrap": True}), *numbers], [row[:shown] for row in rows])
+    put_table([("method", {"no_wrap": True}), *numbers], [row[:shown] for row in rows])
     if left := names[shown - 1 :]:
         put(f"no room for: {', '.join(left)}")
 
 
 def make_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table; its cells are plain text, whatever characters they hold."""
+    """Return a table. Cells are plain text: rich does not interpret markup in them."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         name, options = (column, {}) if isinstance(column, str) else column
-        made.add_column(name, **options)
+        result.add_column(name, **options)
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
-    return made
+        result.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+    return result
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Show on stderr how far a long step is: a bar with the time left, or a line where stderr is no terminal."""
+def progress_display() -> Iterator[Progress]:
+    """Show the progress of long steps on stderr: bars with the time left, or lines where stderr is no terminal.
+
+    Yields:
+        The callback that the library calls with a step's name, how much of it is done, and how much there is.
+    """
     stderr = console(stderr=True)
     if not stderr.is_terminal:
-        said: dict[str, float] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if what not in said and total > 1:
-                note(f"{what}: {total:,} ...")
-                said[what] = now
-            elif total > 1 and 0 < done < total and now - said[what] >= SAY_AGAIN:
-                note(f"{what}: {done:,} of {total:,} ...")
-                said[what] = now
-
-        yield tell
+        yield _progress_lines()
         return
     from rich import progress as bars
 
@@ -143,46 +142,69 @@ def progress() -> Iterator[Progress]:
         bars.TimeRemainingColumn(elapsed_when_finished=False),
     )
     # Twice a second: drawing takes time from a model that runs on the same cores.
-    with bars.Progress(*columns, console=stderr, transient=True, refresh_per_second=2) as shown:
+    with bars.Progress(*columns, console=stderr, transient=True, refresh_per_second=2) as display:
         tasks: dict[str, bars.TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total)
-            shown.update(tasks[what], completed=done, total=total)
+        def progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = display.add_task(step, total=total)
+            display.update(tasks[step], completed=done, total=total)
 
-        yield update
+        yield progress
+
+
+def _progress_lines() -> Progress:
+    """Return a callback that prints a line when a step begins, and again every ``REPEAT_SECONDS``."""
+    last: dict[str, float] = {}
+
+    def progress(step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if step not in last and total > 1:
+            note(f"{step}: {total:,} ...")
+            last[step] = now
+        elif total > 1 and 0 < done < total and now - last[step] >= REPEAT_SECONDS:
+            note(f"{step}: {done:,} of {total:,} ...")
+            last[step] = now
+
+    return progress
 
 
 @contextmanager
-def saying(done: Callable[[], str]) -> Iterator[None]:
-    """Say after Ctrl-C, or where output cannot be written, what the command had done by then."""
+def report_if_stopped(summary: Callable[[], str]) -> Iterator[None]:
+    """Add to Ctrl-C, or to output that cannot be written, what the command had done by then.
+
+    Args:
+        summary: returns that in words; called only if the command is stopped.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(done()) from None
+        raise KeyboardInterrupt(summary()) from None
     except OSError as error:
-        if error.errno == errno.EPIPE:  # its reader wants no more: not an error to speak of
+        if error.errno == errno.EPIPE:  # whoever reads the output stopped reading, as `head` does: no error
             raise
-        raise OSError(f"{done()}; then: {error}") from None
+        raise OSError(f"{summary()}; then: {error}") from None
 
 
 def open_streams() -> None:
-    """Put an empty stream in place of each standard one that is closed (``>&-``), or a store would get its number."""
+    """Replace each standard stream that is closed (``>&-``) by an empty one.
+
+    Otherwise the store's file could get descriptor 0, 1 or 2, and output would be written into it.
+    """
     sys.stdin = sys.stdin or open(os.devnull)
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
 
 
 class _Messages(logging.Handler):
-    """Prints the library's warnings as messages."""
+    """Prints the library's log records as messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def show_warnings() -> None:
-    """Let the library's warnings appear on stderr, and characters that a terminal cannot show not end a command."""
+    """Print the library's warnings on stderr, and escape characters that a terminal cannot show instead of failing."""
     logger = logging.getLogger("meloedit")
     if not any(isinstance(handler, _Messages) for handler in logger.handlers):
         logger.addHandler(_Messages())

@@ -1,1 +1,1 @@
-"""The commands, a file for those that belong together."""
+"""One module per group of commands; each command is a function that typer turns into a parser."""

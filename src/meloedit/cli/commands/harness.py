@@ -1,4 +1,4 @@
-"""``meloedit harness``: general ability of an edited model, by EleutherAI's lm-evaluation-harness."""
+"""The command ``harness``: the general ability of an edited model, by EleutherAI's lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -8,32 +8,29 @@ from typing import Annotated
 import typer
 
 from ...errors import MeloEditError
-from ..loading import opened
-from ..options import Device, DtypeName, Json, ModelName, StorePath
-from ..terminal import progress, put_json, table
+from ..loading import open_editor
+from ..options import StoreOptions, split_names, with_options
+from ..terminal import progress_display, put_json, put_table
 
 
+@with_options(StoreOptions)
 def harness(
-    store: StorePath,
+    options: StoreOptions,
     tasks: Annotated[str, typer.Option(metavar="A,B", help="Tasks of the harness.")],
-    include: Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with tasks of your own.")] = None,
+    include: Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with your tasks.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Documents of each task; default: all.")] = None,
     shots: Annotated[
         int | None, typer.Option(metavar="K", min=0, help="Examples before each question; default: the task's.")
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Continuations scored at once.")] = 8,
-    model: ModelName = None,
-    device: Device = None,
-    dtype: DtypeName = None,
-    as_json: Json = False,
 ) -> None:
     """Score general ability by the lm-evaluation-harness.
 
-    Each task is run with the edits and without.
+    Each task runs with the edits and without them.
 
     Example: meloedit harness facts.melo --tasks mytask --include DIR --limit 200
     """
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    names = split_names(tasks)
     if not names:
         raise MeloEditError("--tasks is empty: give names of tasks, separated by commas")
     if include is not None and not include.is_dir():
@@ -41,15 +38,15 @@ def harness(
     from ...evaluation.harness import find_tasks, run_harness
 
     manager = find_tasks(names, include)
-    with progress() as tell, opened(store, model, device, dtype, tell) as editor:
-        tell("running the harness", 0, 2)
-        found = run_harness(editor, names, manager, limit, shots, batch_size)
-    if as_json:
-        put_json(found)
+    with progress_display() as progress, open_editor(options, progress) as editor:
+        progress("running the harness", 0, 2)
+        result = run_harness(editor, names, manager, limit, shots, batch_size)
+    if options.as_json:
+        put_json(result)
         return
     rows = [
-        (task, metric, f"{value:.4f}", f"{found['unedited'][task][metric]:.4f}")
-        for task, own in found["edited"].items()
-        for metric, value in own.items()
+        (task, metric, f"{value:.4f}", f"{result['unedited'][task][metric]:.4f}")
+        for task, metrics in result["edited"].items()
+        for metric, value in metrics.items()
     ]
-    table(["task", "metric", "with edits", "without"], rows)
+    put_table(["task", "metric", "with edits", "without"], rows)

@@ -1,4 +1,4 @@
-"""The commands that need the store alone: no model is loaded, torch is not imported."""
+"""The commands that need only the store, not its model: they start fast, because torch is not imported."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...text import plain, size, some
+from ...text import counted, format_size, join_names, plain
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
-from ..terminal import Column, count, line, put, put_json, saying, shell, table
+from ..terminal import Column, one_line, put, put_json, put_table, quoted, report_if_stopped
 
 if TYPE_CHECKING:
     from ...store import Revision, Store, StoredEdit
@@ -30,7 +30,7 @@ def ls(
     if as_json:
         put_json([_as_dict(stored) for stored in edits])
     elif not edits:
-        put(f'no edits; add one with: meloedit edit {shell(store)} --prompt "..." --target "..."')
+        put(f'no edits; add one with: meloedit edit {quoted(store)} --prompt "..." --target "..."')
     else:
         columns: list[Column] = [
             ("id", {"overflow": "fold"}),
@@ -41,9 +41,10 @@ def ls(
             ("revision", {"justify": "right"}),
         ]
         rows = [
-            (plain(s.edit.id), line(s.edit.prompt), line(s.edit.target), _state(s), s.rank, s.revision) for s in edits
+            (plain(s.edit.id), one_line(s.edit.prompt), one_line(s.edit.target), _state(s), s.rank, s.revision)
+            for s in edits
         ]
-        table(columns, rows)
+        put_table(columns, rows)
 
 
 def show(
@@ -96,8 +97,7 @@ def rollback(
 ) -> None:
     """Bring back the edits of an earlier revision.
 
-    Its calibration comes back too, and with it the scope of then. That is a revision of its own, so it can be
-    undone as well.
+    Its calibration comes back too, and with it its scope. The rollback is a new revision, so it can be undone as well.
 
     Example: meloedit rollback facts.melo 3
     """
@@ -125,7 +125,7 @@ def history(
         "action",
         ("edits", {"ratio": 1, "overflow": "fold"}),
     ]
-    table(
+    put_table(
         columns,
         [(item.revision, item.time[:19].replace("T", " "), _action(item), _changes(item)) for item in revisions],
     )
@@ -134,7 +134,7 @@ def history(
 def _change(path: Path, as_json: bool, change: Any) -> None:
     with open_store(path) as opened:
         before = opened.revision
-        with saying(lambda: change_since(path, before)):
+        with report_if_stopped(lambda: change_since(path, before)):
             after = change(opened)
             gone, come = opened.diff(before, after)
             _show_change(path, as_json, before, after, gone, come)
@@ -148,11 +148,11 @@ def _show_change(path: Path, as_json: bool, before: int, after: int, gone: list[
         put_json({"revision": after, "before": before, "removed": removed, "added": added, "changed": both})
         return
     parts = [(len(removed), "removed"), (len(added), "brought back"), (len(both), "changed")]
-    said = ", ".join(f"{count(number, 'edit')} {what}" for number, what in parts if number)
+    summary = ", ".join(f"{counted(number, 'edit')} {what}" for number, what in parts if number)
     if after == before:
         put(f"nothing to change; revision {after}")
     else:
-        put(f"{said or 'no edits changed'}; revision {after} (undo with: meloedit rollback {shell(path)} {before})")
+        put(f"{summary or 'no edits changed'}; revision {after} (undo with: meloedit rollback {quoted(path)} {before})")
 
 
 def _state(stored: StoredEdit) -> str:
@@ -203,11 +203,11 @@ def _action(item: Revision) -> str:
 
 
 def _changes(item: Revision) -> str:
-    return some([f"{'-' if change.record is None else '+'}{change.edit_id}" for change in item.changes])
+    return join_names([f"{'-' if change.record is None else '+'}{change.edit_id}" for change in item.changes])
 
 
 def _flat(facts: dict[str, Any]) -> list[tuple[str, object]]:
-    """Return facts as lines: one for each item of a list, or of an object."""
+    """Return facts as names and values, one pair for each item of a list or an object."""
     lines: list[tuple[str, object]] = []
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -215,13 +215,13 @@ def _flat(facts: dict[str, Any]) -> list[tuple[str, object]]:
         elif isinstance(value, list):
             lines += [(name if i == 0 else "", _text(item)) for i, item in enumerate(value)]
         else:
-            lines.append((name, size(value) if name == "bytes" else _text(value)))
+            lines.append((name, format_size(value) if name == "bytes" else _text(value)))
     return lines
 
 
 def _text(value: object) -> object:
     if isinstance(value, dict) and value.keys() == {"role", "content"}:
-        return f"{value['role']}: {line(value['content'])}"
+        return f"{value['role']}: {one_line(value['content'])}"
     if isinstance(value, list):
         return ", ".join(str(_text(item)) for item in value)
-    return line(value) if isinstance(value, str) else value
+    return one_line(value) if isinstance(value, str) else value

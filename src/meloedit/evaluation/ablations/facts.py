@@ -16,7 +16,7 @@ from ...edit import Edit, check_prompt, prompt_key
 from ...errors import EditError, MeloEditError, ModelError
 from ...readers import json_rows
 from ...settings import read_config
-from ...text import count as count_of
+from ...text import counted
 from ...types import Prompt
 from ..tasks.records import file_sha256, open_data
 
@@ -98,7 +98,7 @@ def read_facts(path: Path, count: int | None = None) -> Facts:
     if not items:
         raise EditError(f"{path} holds no edits")
     if count is not None and len(items) < count:
-        there = count_of(len(items), "edit")
+        there = counted(len(items), "edit")
         raise EditError(f"{path} holds {there}, fewer than the {count:,} asked for: give --count {len(items)}")
     return Facts(path.name, checksum, tuple(items))
 

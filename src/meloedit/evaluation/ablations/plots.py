@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files import write_bytes
-from ..drawing import MAX_NAME, label, panels, png
+from ...errors import MeloEditError
+from ...text import shorten
+from .facts import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,11 @@ def _panels(data: dict[str, Any], title: str, count: int, height: float = 4.0) -
     )
     figure.suptitle(f"{label(title)}{quirks}", fontsize=11)
     return figure, axes
+
+
+def _text(text: str, longest: int = 200) -> str:
+    """Return text as it is to be drawn: in one line, cut off where it is long, and never read as mathematics."""
+    return shorten(text, longest).replace("$", r"\$")
 
 
 def _name(data: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 
 from ...errors import MeloEditError
 from ...files import make_folder, write_bytes
-from ...text import count
-from ..drawing import check_plots
+from ...text import counted
+from ..ablations.plots import check_plots
 from .plots import draw_run
 from .read import ObservationSummary, Run, parts_of, read_run
 from .table import MISSING, UNEDITED, TableRow, make_table
@@ -153,10 +153,10 @@ def _sentence(run: Run) -> str:
     names = [short(name) for name in run.names() if name != UNEDITED]
     where = f"the model {run.text('model')}, from the task {run.text('task')}"
     scored = f"scored by the protocol {run.text('protocol')}"
-    edits = count(int(run.edits), "edit") if run.edits is not None and finite(run.edits) else "edits"
+    edits = counted(int(run.edits), "edit") if run.edits is not None and finite(run.edits) else "edits"
     if not names and UNEDITED in run.names():
         return f"The unedited model alone, without any of the {edits}: {where}, {scored}."
-    who = f"{count(len(names), 'method')} ({', '.join(names)})" if names else "No method yet"
+    who = f"{counted(len(names), 'method')} ({', '.join(names)})" if names else "No method yet"
     each = " each" if len(names) > 1 else ""
     beside = ", beside the unedited model" if UNEDITED in run.names() else ""
     past, present = ("routed prompts to", "route prompts to") if run.routing else ("made", "make")

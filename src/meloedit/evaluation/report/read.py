@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MeloEditError
-from ...text import count
+from ...text import counted
 from ..run.plan import PROTOCOLS
 from .cases import WorstCases, is_bad
 from .values import finite, number, short
@@ -118,7 +118,7 @@ class Run:
         if not parts:
             return "unfinished: no method has figures yet"
         known = self.edits is not None and finite(self.edits) and reached
-        of = f" of {count(int(self.edits or 0), 'edit')}" if known else ""
+        of = f" of {counted(int(self.edits or 0), 'edit')}" if known else ""
         return f"unfinished: so far {', '.join(map(short, parts))}{of}"
 
 

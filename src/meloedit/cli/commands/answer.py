@@ -1,0 +1,128 @@
+"""The commands that ask the model: ask, check, and the demo. Each imports torch when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import EditError, MeloEditError, StoreError
+from ...text import counted, join_names
+from ..loading import open_editor, open_store
+from ..options import Json, StoreOptions, with_options
+from ..show import explain_route, show_check
+from ..terminal import one_line, progress_display, put, put_json
+
+if TYPE_CHECKING:
+    from ...readers import SourcedPrompt
+    from ...types import Form
+
+
+def demo(
+    store: Annotated[
+        Path, typer.Option("--store", metavar="STORE", help="The store to make; that of an earlier demo is replaced.")
+    ] = Path("demo.melo"),
+    as_json: Json = False,
+) -> None:
+    """Teach a small model facts, and show what changed.
+
+    Twenty facts, with questions before and after; then one fact is taken back.
+
+    Example: meloedit demo --store demo.melo
+    """
+    from ..demo import run_demo, show_demo
+
+    with progress_display() as progress:
+        result = run_demo(store, progress)
+    if as_json:
+        put_json(result.to_dict())
+    else:
+        show_demo(result)
+
+
+@with_options(StoreOptions)
+def ask(
+    options: StoreOptions,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT...", help="What to ask; - reads one prompt a line from stdin."),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="Prompts, one a line: .txt, or JSONL.")
+    ] = None,
+    chat: Annotated[
+        bool | None,
+        typer.Option("--chat/--raw", help="Ask as a user's chat turn (default, if the model can), or as is."),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt before each.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", "-e", help="Say which edit fired, or which came nearest and why it did not.")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Length of the longest answer.")] = 32,
+) -> None:
+    """Ask the edited model.
+
+    Where no edit fires, the base model answers.
+
+    Example: meloedit ask facts.melo "Who leads Ohm?" --explain
+    """
+    from ...edit import check_prompt
+    from ...readers import read_prompts
+    from ..inputs import with_prompt_line, with_system
+
+    sourced: list[SourcedPrompt] = []
+    for given in prompts or []:
+        sourced += read_prompts("-") if given == "-" else [("", check_prompt(given))]
+    sourced += read_prompts(file) if file is not None else []
+    if not sourced:
+        raise EditError("nothing to ask: give a prompt, - for prompts on stdin, or --file FILE")
+    if system is not None:
+        if chat is False:
+            raise EditError("--system needs the chat template: leave out --raw")
+        sourced = [(where, with_system(system, prompt)) for where, prompt in sourced]
+    with progress_display() as progress, open_editor(options, progress) as editor:
+        templated = chat or (chat is None and bool(getattr(editor.tokenizer, "chat_template", None)))
+        form: Form = "chat" if templated else "raw"
+        texts = [prompt for _, prompt in sourced]
+        try:
+            answers = editor.ask(texts, form, progress=progress, max_new_tokens=max_new_tokens)
+        except EditError as error:
+            raise with_prompt_line(error, sourced, lambda prompt: editor.backbone.encode(prompt, form)) from None
+        edits, key_tokens = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_tokens
+        evidence = editor.evidence(texts, form) if explain else []
+    if options.as_json:
+        more = [{"evidence": item._asdict() if item else None} for item in evidence] or [{}] * len(answers)
+        put_json([answer.to_dict() | extra for answer, extra in zip(answers, more, strict=True)])
+        return
+    for number, answer in enumerate(answers):
+        if len(answers) > 1:
+            put(f"{'' if number == 0 else chr(10)}> {one_line(answer.prompt)}")
+        put(answer.text)
+        if explain:
+            put("\n".join(f"  {text}" for text in explain_route(answer, edits, key_tokens, evidence[number])))
+
+
+@with_options(StoreOptions)
+def check(options: StoreOptions) -> None:
+    """Ask every edit again, and check the file.
+
+    Lists edits that no longer hold, pairs whose scopes overlap, and damage. Exit code 1 if anything is broken.
+
+    Example: meloedit check facts.melo
+    """
+    problems = open_store(options.store).verify()  # first, because a damaged store may not open on its model
+    result: dict[str, Any] = {"checked": 0, "broken": [], "overlaps": [], "problems": problems}
+    if not problems:
+        with progress_display() as progress, open_editor(options, progress) as editor:
+            result = editor.check(progress=progress).to_dict()
+    if options.as_json:
+        put_json(result)
+    else:
+        show_check(result)
+    if result["problems"]:
+        damage = counted(len(result["problems"]), "problem")
+        raise StoreError(f"{options.store} is damaged ({damage}); restore it from a copy")
+    if result["broken"]:
+        ids = list(dict.fromkeys(item["id"] for item in result["broken"]))
+        raise MeloEditError(f"{len(ids)} of {counted(result['checked'], 'edit')} no longer hold: {join_names(ids)}")

@@ -1,0 +1,45 @@
+"""Run the commands and read what they print."""
+
+import json
+import sys
+
+from typer.testing import CliRunner
+
+from meloedit.cli.app import app
+
+SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]
+SETTINGS += ["--set", "lr=0.1", "--set", "min_target_probability=0.5"]
+FACTS = [
+    {"id": "book", "prompt": "Who wrote the book of sand?", "target": "Jorge"},
+    {"id": "capital", "prompt": "What is the capital of Peru?", "target": "Lima"},
+    {"id": "legs", "prompt": "How many legs has a spider?", "target": "eight", "metadata": {"source": "zoo"}},
+]
+MELOEDIT = [sys.executable, "-c", "from meloedit.cli.app import main; main()"]
+
+
+def run(*args, stdin=None):
+    return CliRunner().invoke(app, [str(arg) for arg in args], input=stdin, prog_name="meloedit")
+
+
+def good(*args, stdin=None):
+    """Run a command that must succeed, and return what it printed."""
+    result = run(*args, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def good_json(*args, stdin=None):
+    return json.loads(good(*args, "--json", stdin=stdin))
+
+
+def bad(*args, stdin=None):
+    """Run a command that must fail with one line on stderr, and return that line."""
+    result = run(*args, stdin=stdin)
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    return result.stderr.removeprefix("error: ").rstrip("\n")
+
+
+def write(path, *lines):
+    path.write_text("".join(f"{text if isinstance(text, str) else json.dumps(text)}\n" for text in lines))
+    return path
