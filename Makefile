@@ -21,7 +21,7 @@ help:
 	@echo "make test   lint, types, and all tests"
 	@echo "make bench  time and memory against named rivals (an hour or so)"
 	@echo "make lint   lint and types"
-	@echo "make docs   write docs/commands.md anew from the commands' own help"
+	@echo "make docs   write docs/commands.md from the commands' help, and build the site into build/site"
 	@echo "make clean  remove what make built: environment, caches, the demo's store"
 
 demo: $(READY)
@@ -49,12 +49,14 @@ bench: $(READY)
 	else echo "editing is not measured: name a file of edits, make bench EDITS=FILE"; fi
 
 lint: $(READY)
-	@$(BIN)/ruff check src tests benchmarks
-	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks examples
+	@$(BIN)/ruff format --check src tests benchmarks examples
 	@$(BIN)/mypy
 
 docs: $(READY)
 	@$(BIN)/python -m typer meloedit.cli.app utils docs --name meloedit > docs/commands.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site is in build/site: open build/site/index.html, or run $(BIN)/mkdocs serve"
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
