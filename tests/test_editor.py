@@ -25,14 +25,14 @@ def test_load_restores_the_very_behaviour(make_editor, make_model, tokenizer, fa
     editor.save(copy)
     editor.unload()
     for store in (path, copy):
-        again = Editor.from_pretrained(store, make_model(family), tokenizer)
+        again = Editor.create(store, make_model(family), tokenizer)
         logits, routes = portrait(again)
         assert torch.equal(logits, expected[0]) and routes == expected[1]
         assert again.index.threshold == pytest.approx(threshold, abs=1e-6)
         assert [stored.enabled for stored in again.edits()] == [True, False, True, True]
         again.unload()
     with pytest.raises(StoreError, match="exists already"):
-        Editor.from_pretrained(path, make_model(family), tokenizer).save(copy)
+        Editor.create(path, make_model(family), tokenizer).save(copy)
 
 
 def test_a_store_of_another_model_is_refused(make_editor, make_model, tokenizer, tmp_path):
@@ -44,7 +44,7 @@ def test_a_store_of_another_model_is_refused(make_editor, make_model, tokenizer,
     with torch.no_grad():
         other.model.layers[1].mlp.up_proj.weight.mul_(1.5)
     with pytest.raises(StoreError) as error:
-        Editor.from_pretrained(path, other, tokenizer)
+        Editor.create(path, other, tokenizer)
     assert print_a in str(error.value)
     assert len(set(re.findall("fingerprint ([0-9a-f]{16})", str(error.value)))) == 2
     assert not other._forward_hooks
@@ -83,7 +83,7 @@ def test_half_precision_models(make_editor, make_model, tokenizer, dtype, tmp_pa
     for i, (edit, *_) in enumerate(expected[1]):
         assert torch.equal(expected[0][i], base[i]) == (edit is None)
     editor.unload()
-    again = Editor.from_pretrained(path, make_model().to(dtype), tokenizer)
+    again = Editor.create(path, make_model().to(dtype), tokenizer)
     assert torch.equal(portrait(again)[0], expected[0])
     again.unload()
 
@@ -97,7 +97,7 @@ def test_a_store_of_blocks_without_positions_takes_in_blocks_with_them(
             MeloConfig, "to_dict", lambda self: {k: v for k, v in to_dict(self).items() if k != "answer_positions"}
         )
         make_editor(edits=EDITS[:1], store=path, answer_positions=0).unload()
-    with Editor.from_pretrained(path, make_model(), tokenizer) as editor:
+    with Editor.create(path, make_model(), tokenizer) as editor:
         assert all(report.holds for report in editor.edit(EDITS[1]))
         name, tensors = editor.config.modules[0], editor.store.tensors()
         without, with_positions = (tensors[edit.id or ""][0] for edit in EDITS[:2])
@@ -109,7 +109,7 @@ def test_a_store_of_blocks_without_positions_takes_in_blocks_with_them(
 
 def test_another_dtype_is_the_same_model_with_a_warning(make_editor, make_model, tokenizer, tmp_path, caplog):
     make_editor(edits=[BOOK], store=tmp_path / "a.melo").unload()
-    editor = Editor.from_pretrained(tmp_path / "a.melo", make_model().to(torch.bfloat16), tokenizer)
+    editor = Editor.create(tmp_path / "a.melo", make_model().to(torch.bfloat16), tokenizer)
     assert "torch.float32, the model is in torch.bfloat16" in caplog.text
     assert editor.ask(BOOK.prompt)[0].route.edit == "book"
     editor.unload()
@@ -133,7 +133,7 @@ def test_a_device_map(saved, device_map, tmp_path):
     with Editor.create(str(saved), config, store=tmp_path / "a.melo", **kwargs) as editor:
         assert all(report.holds for report in editor.edit(EDITS))
         assert answers(editor, *EDITS) == [edit.target for edit in EDITS]
-    with Editor.from_pretrained(tmp_path / "a.melo") as again:  # from the folder that the store names, without a map
+    with Editor.create(tmp_path / "a.melo") as again:  # from the folder that the store names, without a map
         assert answers(again, *EDITS) == [edit.target for edit in EDITS]
         assert math.isclose(again.route(BOOK.prompt)[0].distance, 0, abs_tol=1e-3)
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from .editor import Editor as Editor
     from .errors import MeloEditError as MeloEditError
     from .keys.similarity import Evidence as Evidence
-    from .settings import PaperConfig as PaperConfig
     from .readers import read_edits as read_edits
     from .results import Answer as Answer
     from .results import EditReport as EditReport
     from .results import Route as Route
+    from .settings import PaperConfig as PaperConfig
 
 __version__ = "0.1.0"
 

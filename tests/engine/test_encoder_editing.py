@@ -78,7 +78,7 @@ def test_load_restores_the_very_behaviour(make_source_editor, make_source, famil
     editor.disable("legs")
     expected, settings = portrait(editor), editor.config
     editor.unload()
-    again = Editor.from_pretrained(path, *make_source(family))
+    again = Editor.create(path, *make_source(family))
     assert again.config == settings and settings.min_similarity == 0.5
     assert_same_portrait(portrait(again), expected)
     again.unload()
@@ -156,7 +156,7 @@ def test_from_pretrained_takes_the_right_class(make_source, family, tmp_path):
         assert type(editor.model) is type(model)
         assert all(report.holds for report in editor.edit(source_edits(family)))
         expected = portrait(editor)
-    with Editor.from_pretrained(tmp_path / "a.melo") as again:  # from the folder that the store names
+    with Editor.create(tmp_path / "a.melo") as again:  # from the folder that the store names
         assert_same_portrait(portrait(again), expected)
         assert [answer.text for answer in again.ask([edit.prompt for edit in FACTS])] == [
             edit.target for edit in source_edits(family)

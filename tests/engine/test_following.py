@@ -18,9 +18,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
     monkeypatch.setattr("meloedit.routing.nearest.CACHE_EVERY", 2)
     path = tmp_path / "facts.melo"
     make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).unload()
-    with Editor.from_pretrained(
-        path, make_model(), tokenizer
-    ) as editor:  # changed since: fewer than two edits at a time
+    with Editor.create(path, make_model(), tokenizer) as editor:  # changed since: fewer than two edits at a time
         editor.edit(RIVER)
         editor.remove("book")
         expected, similarity = portrait(editor), editor.index.similarity
@@ -30,7 +28,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
 
     with monkeypatch.context() as patched:
         patched.setattr("meloedit.routing.scope.Scope.rescore", never)
-        with Editor.from_pretrained(path, make_model(), tokenizer) as again:
+        with Editor.create(path, make_model(), tokenizer) as again:
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
             logits, routes = portrait(again)
     assert torch.equal(logits, expected[0]) and [r[0] for r in routes] == [r[0] for r in expected[1]]
@@ -39,16 +37,16 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
     for tensors in (forged, {}, {"near": forged["near"]}, {name: t[:, :2] for name, t in forged.items()}):
         with Store.open(path) as store:
             store.keep_scope_cache(tensors)
-        with Editor.load(path, make_model(), tokenizer) as again:  # by a look at all keys, then
+        with Editor.from_pretrained(path, make_model(), tokenizer) as again:  # by a look at all keys, then
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
 
     def full(self, tensors):
         raise StoreError("disk is full")
 
     monkeypatch.setattr("meloedit.store.Store.keep_scope_cache", full)
-    with Editor.load(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
-        assert all(report.held for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
-    assert "the change is stored, but not the lists by which the store is opened faster (disk is full)" in caplog.text
+    with Editor.from_pretrained(path, make_model(), tokenizer) as editor:  # the edits themselves are stored
+        assert all(report.holds for report in editor.edit([replace(BOOK, id="one"), Edit(OTHERS[0], "Lima")]))
+    assert "the change is stored, but not the scope's cache, which makes opening faster (disk is full)" in caplog.text
 
 
 def test_what_answers_is_what_is_stored_whatever_threads_change(
@@ -83,7 +81,7 @@ def test_what_answers_is_what_is_stored_whatever_threads_change(
     assert {stored.edit.id for stored in editor.edits() if stored.enabled} == {"legs"}
     assert {route.nearest for route in editor.route([edit.prompt for edit in EDITS])} == {"legs"}
     similarity = editor.index.similarity
-    editor.detach()
-    with Editor.load(path, make_model(), tokenizer) as again:
+    editor.unload()
+    with Editor.from_pretrained(path, make_model(), tokenizer) as again:
         assert again.store.scope_cache()[1] == {stored.record for stored in again.edits() if stored.enabled}
         assert again.index.similarity == pytest.approx(similarity, abs=1e-6)

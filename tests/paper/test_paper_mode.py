@@ -7,7 +7,7 @@ from support.paper_cases import CASES, FACTS, QUESTIONS, ids_of
 from support.prompts import OTHERS
 from support.tiny_models import END
 
-from meloedit import Edit, Editor, MeloConfig
+from meloedit import Edit, Editor, MeloConfig, PaperConfig
 from meloedit.errors import EditError, ModelError, StoreError
 from meloedit.store import Store
 

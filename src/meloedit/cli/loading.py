@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..editor import Editor
-    from ..store import Store
+    from ..store.store import Store
     from ..types import Progress
     from .options import StoreOptions
 

@@ -13,8 +13,10 @@ import typer
 
 from ... import files
 from ...errors import ModelError
+from ...evaluation import drawing
 from ...evaluation.ablations import plots
-from ...evaluation.ablations.facts import Runs, paper_settings, read_facts, read_numbers, read_questions
+from ...evaluation.ablations.facts import paper_settings, read_facts, read_numbers, read_questions
+from ...evaluation.ablations.runs import Runs
 from ...text import counted, plain
 from ..loading import load
 from ..options import Device, DtypeName, Json, NewModelName, split_names, with_options
@@ -82,7 +84,7 @@ def radius(
     """
     values = None if radii.strip() == "auto" else read_numbers("--radii", radii, float, ", or auto")
     with _open_bench(options) as bench:
-        from ...evaluation.ablations.bench import radius as ablation
+        from ...evaluation.ablations.keys import radius as ablation
 
         data = ablation(bench, values, wordings)
     names = ["clusters", "keys", "conflicts", "forgotten"]
@@ -112,7 +114,7 @@ def keys(
     Example: meloedit ablate keys --model DIR --edits facts.jsonl --targets 8
     """
     with _open_bench(options) as bench:
-        from ...evaluation.ablations.bench import key_map
+        from ...evaluation.ablations.keys import key_map
 
         data = key_map(bench, targets, wordings)
     _write(options, data, ["fact", "wording", "target", "x", "y"], data["points"])
@@ -195,14 +197,14 @@ def efficiency(
 @contextmanager
 def _open_bench(options: AblationOptions) -> Iterator[Bench]:
     """Read, check and load what an ablation works with, and say after Ctrl-C which runs are finished."""
-    plots.check_plots()
+    drawing.check_plots()
     configure = paper_settings(options.preset, options.settings or [])
     facts = read_facts(options.edits, options.count)
     files.make_folder(options.out)
     opened: list[Runs] = []
 
     def finished() -> str:
-        number = sum(runs.kept for runs in opened)
+        number = sum(runs.finished for runs in opened)
         where = f"{counted(number, 'finished run')} kept in {quoted(options.out)}"
         return f"{where}; run the same command again for the rest"
 
@@ -215,7 +217,7 @@ def _open_bench(options: AblationOptions) -> Iterator[Bench]:
 
         facts = facts.named(open_backbone(model, tokenizer))
         read = {"facts_sha256": facts.sha256, "facts": len(facts.items)}
-        shared = {"meloedit": __version__, "model": identity(model), **read}
+        shared = {"meloedit": __version__, "model": model_identity(model), **read}
         opened.append(Runs(options.out, shared))
         yield Bench(model, tokenizer, facts, opened[0], configure, partial(Editor, model, tokenizer), progress)
 

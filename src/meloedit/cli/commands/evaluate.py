@@ -29,16 +29,18 @@ def evaluate(given: GivenOptions) -> None:
     Example: meloedit eval --task zsre --data facts.jsonl --model smollm2 --method melo,grace --edits 100 --out run
     """
     options = read_options(given)
-    from ...evaluation.run.folder import RunFolder, alone, check_parts
+    from ...evaluation.run.folder import RunFolder, check_parts, locked
     from ...evaluation.run.plan import PROTOCOLS
 
     folder = Path(options.out)
     check_parts(folder, options.protocol, PROTOCOLS)
     plans, distractors = _plans(options)
     finished = f"what is finished is kept in {quoted(folder)}: the same command goes on"
-    with alone(folder), report_if_stopped(lambda: finished), progress_display() as progress:
+    with locked(folder), report_if_stopped(lambda: finished), progress_display() as progress:
         paths = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
-        runs = [RunFolder(path, plan.identity(), folder / "states") for path, plan in zip(paths, plans, strict=True)]
+        runs = [
+            RunFolder(path, plan.configuration(), folder / "states") for path, plan in zip(paths, plans, strict=True)
+        ]
         results = [
             (run.path, _run(options, plan, distractors, run, progress)) for run, plan in zip(runs, plans, strict=True)
         ]
@@ -55,7 +57,7 @@ def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
     Returns:
         A plan per protocol, and the edits of --distractors.
     """
-    from ...evaluation.run.plan import PROTOCOLS, Plan
+    from ...evaluation.run.plan import PROTOCOLS, RunPlan
     from ...evaluation.tasks.registry import load_task
     from ...methods import METHODS, method_class
 
@@ -80,7 +82,7 @@ def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
     if options.routing:
         more["distractors"] = files
     size = (options.edits, options.seed, options.limit, options.every, options.prefixes)
-    plans = [Plan(task, protocol, options.model, settings, *size, more) for protocol in options.protocol]
+    plans = [RunPlan(task, protocol, options.model, settings, *size, more) for protocol in options.protocol]
     return plans, distractors
 
 
@@ -95,10 +97,10 @@ def _check_protocols(options: EvalOptions, known: Mapping[str, str]) -> None:
 
 
 def _check_routing(options: EvalOptions) -> None:
-    from ...evaluation.routing.retrievers import FINDERS
+    from ...evaluation.routing.retrievers import RETRIEVERS
 
-    if unknown := [name for name in options.method if name not in FINDERS]:
-        raise MeloEditError(f"--routing: method {unknown[0]} is not measured alone; these are: {', '.join(FINDERS)}")
+    if unknown := [name for name in options.method if name not in RETRIEVERS]:
+        raise MeloEditError(f"--routing: method {unknown[0]} is not measured alone; these are: {', '.join(RETRIEVERS)}")
 
 
 def _distractors(options: EvalOptions) -> tuple[list[Any], list[list[str]]]:

@@ -88,7 +88,7 @@ def init(
 
 
 def _show_new_store(store: Path, model: str, config: MeloConfig, calibration: Mapping[str, Any]) -> None:
-    from ...paper.config import PaperConfig
+    from ...settings import PaperConfig
 
     put(f"made {store} for {model}")
     put(f"edited modules: {', '.join(config.modules or ())}; keys from: {config.key_layer}")

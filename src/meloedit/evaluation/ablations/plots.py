@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MeloEditError
-from ...text import shorten
-from .facts import write_bytes
+from ...files import write_bytes
+from ..drawing import MAX_NAME, label, panels, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,11 +31,6 @@ def _panels(data: dict[str, Any], title: str, count: int, height: float = 4.0) -
     )
     figure.suptitle(f"{label(title)}{quirks}", fontsize=11)
     return figure, axes
-
-
-def _text(text: str, longest: int = 200) -> str:
-    """Return text as it is to be drawn: in one line, cut off where it is long, and never read as mathematics."""
-    return shorten(text, longest).replace("$", r"\$")
 
 
 def _name(data: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from ...errors import MeloEditError
 from ...files import make_folder, write_bytes
 from ...text import counted
-from ..ablations.plots import check_plots
+from ..drawing import check_plots
 from .plots import draw_run
 from .read import ObservationSummary, Run, parts_of, read_run
 from .table import MISSING, UNEDITED, TableRow, make_table

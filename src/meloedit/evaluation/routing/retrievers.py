@@ -24,8 +24,8 @@ from ...hooks.state_reader import pooled_states
 from ...keys.pooling import PooledStates
 from ...methods.in_context.rag import Rag, chord
 from ...methods.memory.melo import Melo, MeloPaper
-from ...paper.config import PaperConfig
 from ...routing.nearest import NearestPolicy
+from ...settings import PaperConfig
 
 if TYPE_CHECKING:
     from ...backbones.batch import Encoded
@@ -205,7 +205,9 @@ class EncoderRetriever(_TableRetriever):
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
         """Return vectors of unit length (n, d)."""
         texts = [prompt_text(prompt) for prompt in prompts]
-        return cached_states(["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.embed(texts))
+        return cached_states(
+            ["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.encoder.embed(texts)
+        )
 
     def distances(self, keys: Tensor) -> Tensor:
         """Return sqrt(2 - 2 cos)."""

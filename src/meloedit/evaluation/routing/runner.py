@@ -11,14 +11,10 @@ from ...edit import prompt_text
 from ...errors import MeloEditError
 from ...methods.none import Unedited
 from ...text import counted
-from ..metrics.estimates import Estimate
-from ..metrics.routing_scores import Measured, Negatives
-from ..metrics.scores import by_edit, ready
-from ..run.observe import Observation
-from ..run.previous import Former
-from ..run.prompts import Ask, Set, item_asks, other_asks
-from ..run.provenance import provenance
-from ..run.selection import check_model, choose
+from ..metrics.scores import to_json
+from ..run.previous import PreviousResult, make_result
+from ..run.prompts import PromptSet, item_prompts, other_prompts
+from ..run.selection import check_model, select
 from ..tasks.prefixes import PREFIXES, prefixed
 from .retrievers import RETRIEVERS, Retriever
 from .routed_set import RoutedSet, routing_figures
@@ -89,26 +85,14 @@ class RoutingRunner:
         return self.result(True)
 
     def result(self, finished: bool) -> dict[str, Any]:
-        """Return the figures so far, those of methods that an earlier command finished too."""
-        plan, task = self.plan, self.task
-        asked = {"settings": {name: dict(own) for name, own in plan.methods.items()}, **plan.identity()}
-        told = provenance() | {"fingerprint": self.base.backbone.fingerprint(), "cleaning": dict(task.cleaning)}
-        notes = [NOTE, f"scored: {counted(len(task.items), 'edit')}; held beside them: {len(self.others):,} more"]
-        if self.mentioned:
-            notes.append(f"left out: {counted(self.mentioned, 'far prompt')} with the subject of an edit")
-        result = {
-            "protocol": plan.protocol,
-            "task": task.name,
-            "model": plan.model,
-            "data": [dict(item) for item in task.files],
-            "edits": len(task.items),
-            "distractors": len(self.others),
-            "provenance": told | {"configuration": asked},
-            "methods": self.found,
-            "notes": notes,
-            "finished": finished,
-        }
-        return self.former.joined(result, plan.methods)
+        """Return the figures so far, with those of methods that an earlier command finished."""
+        number = len(self.distractors)
+        notes = [NOTE, f"scored: {counted(len(self.task.items), 'edit')}; held beside them: {number:,} more"]
+        if self.left_out:
+            notes.append(f"left out: {counted(self.left_out, 'far prompt')} with the subject of an edit")
+        fingerprint, tables = self.base.backbone.fingerprint(), {"methods": self.figures}
+        result = make_result(self.plan, self.task, fingerprint, tables, notes, finished, distractors=number)
+        return self.previous.merged(result, self.plan.methods)
 
     def _measure(self, retriever: Retriever) -> tuple[list[Observation], dict[str, Estimate]]:
         edits = [item.edit for item in self.task.items] + self.distractors

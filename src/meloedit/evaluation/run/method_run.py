@@ -106,7 +106,7 @@ class MethodRun:
         rows: list[Observation] = []
         growth: list[dict[str, Any]] = []
         others = other_prompts(self.task, self.plan.limit)
-        for start, stop in self._parts(method.settings.together):
+        for start, stop in self._parts(method.settings.edits_per_call):
             if stop > progress.done:
                 began, processor = time.perf_counter(), time.process_time()
                 method.edit(edits[start:stop])

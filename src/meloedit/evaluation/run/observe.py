@@ -12,7 +12,7 @@ from ..metrics.estimates import exact
 from .prompts import EvalPrompt, reference_ids, target_ids
 
 if TYPE_CHECKING:
-    from ...methods.base import Method, Said
+    from ...methods.base import Method, MethodAnswer
     from ...results import Route
     from ..metrics.observation import Observation
 
@@ -82,7 +82,7 @@ def _blank(prompt: EvalPrompt, base_answer: str | None) -> Observation:
     return prompt.observation(wanted, base=base_answer, **unmeasured)
 
 
-def note_answer(row: Observation, prompt: EvalPrompt, answer: Said, method: Method) -> None:
+def note_answer(row: Observation, prompt: EvalPrompt, answer: MethodAnswer, method: Method) -> None:
     """Write an answer and its route into an observation, and whether the answer is right.
 
     A method may cut its answers (``finish``); the unedited model's answer is cut alike before it is compared.

@@ -56,8 +56,8 @@ class RunPlan:
                 raise MeloEditError(f"{option} does not fit task {self.task.name}: each case is edited by itself")
         count = self.edits or len(self.task.items)
         if self.every is not None and self.every >= count:
-            with_ = counted(count, "edit")
-            raise MeloEditError(f"--every {self.every}: with {with_} nothing would be scored before the end")
+            edits = counted(count, "edit")
+            raise MeloEditError(f"--every {self.every}: with {edits} nothing would be scored before the end")
 
     @property
     def grouped(self) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...edit import MAX_DEPTH, too_deep
 from ...errors import EditError
 from .records import read_records
 
@@ -69,118 +68,6 @@ class Sentence:
     prompt: str
     target: str
     bio: int
-
-
-class _Row:
-    """One line of a file; asking for a field that is missing, or of another kind, is an error that says where."""
-
-    def __init__(self, where: str, values: Any) -> None:
-        if not isinstance(values, dict):
-            raise EditError(f"{where}: expected an object, not {type(values).__name__}")
-        self.where = where
-        self.values = values
-
-    def __contains__(self, name: str) -> bool:
-        return self.values.get(name) is not None
-
-    def _get(self, name: str) -> Any:
-        if name not in self:
-            raise EditError(f"{self.where}: no {name} (fields found: {', '.join(self.values) or 'none'})")
-        return self.values[name]
-
-    def text(self, name: str) -> str:
-        """Return a field that must hold some text."""
-        value = self._get(name)
-        if not isinstance(value, str) or not value.strip():
-            raise EditError(f"{self.where}: {name} must be a non-empty string, not {value!r}")
-        return value
-
-    def number(self, name: str) -> int:
-        """Return a field that must be a whole number."""
-        value = self._get(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise EditError(f"{self.where}: {name} must be a whole number, not {value!r}")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return a field that must be a list of texts, perhaps an empty one."""
-        value = self._get(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-            raise EditError(f"{self.where}: {name} must be a list of non-empty strings")
-        return tuple(value)
-
-    def some(self, name: str) -> tuple[str, ...]:
-        """Return a field that must be a list with at least one text."""
-        value = self.texts(name)
-        if not value:
-            raise EditError(f"{self.where}: {name} is an empty list")
-        return value
-
-
-def _rows(path: str | Path) -> Iterator[_Row]:
-    name = "standard input" if str(path) == "-" else str(path)
-    found = False
-    with open_text(path) as stream:
-        try:
-            begun: list[str] = []  # up to the first line with something in it
-            for line in stream:
-                begun.append(line)
-                if line.strip():
-                    break
-            listed = bool(begun) and begun[-1].lstrip().startswith("[")
-            lines = itertools.chain(begun, stream)
-            for where, values in _listed("".join(lines), name) if listed else json_rows(lines, name):
-                found = True
-                yield _Row(where, values)
-        except UnicodeDecodeError as error:
-            raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise EditError(f"{name}: not a readable gzip file ({error})") from None
-    if not found:  # every figure over no rows would be a division by zero later
-        raise EditError(f"{name}: no rows in it")
-
-
-def _listed(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the values of one JSON list, each with the words for where it stands."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EditError(f"{name}: not JSON ({error})") from None
-    for number, value in enumerate(values, 1):
-        if too_deep(value):
-            raise EditError(f"{name}, row {number}: nested more than {MAX_DEPTH} levels deep")
-        yield f"{name}, row {number}", value
-
-
-def zsre_questions(path: str | Path) -> list[Question]:
-    """Read zsRE questions with their true answers, or rows of the canonical form with their targets.
-
-    Raises:
-        EditError: naming file, line and field, if a row is neither.
-    """
-    questions = []
-    for row in _rows(path):
-        if "prompt" in row or "src" not in row:  # a row that is neither is told what the canonical form lacks
-            prompt, target = row.text("prompt"), row.text("target")
-            rephrases = row.texts("rephrases") if "rephrases" in row else ()
-            questions.append(Question(prompt, target, rephrases, (target,)))
-        else:
-            answers = row.some("answers")
-            questions.append(Question(row.text("src"), answers[0], (row.text("rephrase"),), answers))
-    return questions
-
-
-def nq_questions(path: str | Path) -> list[Question]:
-    """Read NQ-open questions, each with the question mark that they lack and that the T5 was trained with.
-
-    Raises:
-        EditError: naming file, line and field, if a row is no question with answers.
-    """
-    questions = []
-    for row in _rows(path):
-        answers = row.some("answer")
-        questions.append(Question(row.text("question") + "?", answers[0], (), answers))
-    return questions
 
 
 def scotus_cases(path: str | Path) -> list[Case]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from ...edit import MAX_DEPTH, _too_deep
+from ...edit import MAX_DEPTH, too_deep
 from ...errors import EditError
 from ...readers import json_rows, open_text
 
@@ -131,6 +131,6 @@ def _list_rows(text: str, name: str) -> Iterator[tuple[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise EditError(f"{name}: not JSON ({error})") from None
     for number, value in enumerate(values, 1):
-        if _too_deep(value):
+        if too_deep(value):
             raise EditError(f"{name}, row {number}: nested more than {MAX_DEPTH} levels deep")
         yield f"{name}, row {number}", value

@@ -106,12 +106,12 @@ class Task:
         if self.items and (count is None or count <= len(self.items)):
             return self.items[:count]
         rows = self.cleaning.get("rows", 0)
-        left = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
-        told = f" (of {counted(rows, 'row')}; left out: {left})" if left else ""
+        left_out = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
+        reasons = f" (of {counted(rows, 'row')}; left out: {left_out})" if left_out else ""
         if not count:
-            raise EditError(f"task {self.name}: no edit is left{told}")
+            raise EditError(f"task {self.name}: no edit is left{reasons}")
         there, advice = counted(len(self.items), "edit"), f"give --edits {len(self.items)}, or more data"
-        raise EditError(f"task {self.name}: {there}{told}, fewer than the {count:,} asked for: {advice}")
+        raise EditError(f"task {self.name}: {there}{reasons}, fewer than the {count:,} asked for: {advice}")
 
     def left_out(self) -> list[tuple[str, int]]:
         """Return the faults that rows were left out for, in words, each with the number of rows."""
