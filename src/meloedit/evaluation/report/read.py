@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MeloEditError
+from ...text import counted
 from ..run.plan import PROTOCOLS
 from .cases import WorstCases, is_bad
 from .values import finite, number, short

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DATA = ["py.typed", "keys/data/grammar.json", "cli/demo_facts.jsonl", "evaluation/report/report.html.jinja"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from meloedit.files import cache_folder
 
 pytestmark = pytest.mark.real
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 CACHE = cache_folder()  # read before a test changes it: the model and its calibration are made once for all examples
 
 

@@ -13,7 +13,7 @@ from meloedit import MeloConfig
 from meloedit.methods import method_class
 from meloedit.paper.config import PaperConfig
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
