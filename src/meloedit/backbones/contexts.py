@@ -42,9 +42,10 @@ def record_calls(modules: Iterable[nn.Module]) -> Iterator[list[Call]]:
     calls: list[Call] = []
     thread = threading.get_ident()
 
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if threading.get_ident() == thread:  # others may be using the model
-            calls.append(Call(module, args, kwargs, output))
+    def record(module: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> None:
+        # Other threads may be using the model. While a hook comes or goes, torch may call it there without kwargs.
+        if threading.get_ident() == thread:
+            calls.append(Call(module, args, *kwargs_and_output))
 
     handles = [module.register_forward_hook(record, with_kwargs=True) for module in modules]
     try:
