@@ -51,7 +51,7 @@ class CausalReplay:
         return backbone.model.get_output_embeddings()(hidden[at])
 
     def select(self, picks: Tensor) -> CausalReplay:
-        """Return the replay of some rows, ascending."""
+        """Return the replay of the rows with these numbers, ascending."""
         prefix = self.prefix and self.prefix.select(picks)
         return CausalReplay(self.router, self.batch.select(picks), self.reach, prefix)
 
@@ -143,7 +143,7 @@ class CachedPrefix:
         return backbone.after_layers(hidden)
 
     def select(self, picks: Tensor) -> CachedPrefix:
-        """Return the prefix of some rows."""
+        """Return the prefix of the rows with these numbers."""
         if len(picks) == self.count:
             return self
 

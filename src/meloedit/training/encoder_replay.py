@@ -79,6 +79,6 @@ class EncoderReplay:
         return logits[batch.flat_rows.to(logits.device), batch.flat_columns.to(logits.device)]
 
     def select(self, picks: Tensor) -> EncoderReplay:
-        """Return the replay of some rows, ascending."""
+        """Return the replay of the rows with these numbers, ascending."""
         output, encoded = (select_rows(value, picks, len(self.batch.rows)) for value in (self.output, self.encoded))
         return EncoderReplay(self.router, self.batch.select(picks), self.skipped, output, encoded)

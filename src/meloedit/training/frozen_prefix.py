@@ -1,4 +1,4 @@
-"""What both kinds of cached prefix share: a check that they are right, and the choice of rows."""
+"""Helpers of both kinds of cached prefix: check that it reproduces the model, and select rows of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reproduces(again: Tensor, expected: Tensor) -> bool:
 
 
 def select_rows(value: Any, picks: Tensor, count: int) -> Any:
-    """Return some rows of a cached value.
+    """Select rows of a cached value.
 
     Args:
         value: a tensor, or a tuple of values. What is not a tensor of ``count`` rows serves all rows as it is.

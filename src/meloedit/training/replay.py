@@ -35,7 +35,7 @@ class Replay(Protocol):
         """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
 
     def select(self, picks: Tensor) -> Replay:
-        """Return the replay of some rows, ascending."""
+        """Return the replay of the rows with these numbers, ascending."""
 
 
 def open_replay(router: Router, batch: Batch, reach: Reach, cached: bool) -> Replay:

@@ -79,7 +79,7 @@ class Trainer:
             progress: called after every step with the number of edits that hold.
 
         Returns:
-            One result per edit, in order; an edit that never held has ``holds=False``.
+            One result per edit, in order; an edit that holds at no rank has ``holds=False``.
         """
         # whatever the caller is in: a notebook's torch.no_grad(), a server's torch.inference_mode()
         with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
