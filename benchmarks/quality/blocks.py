@@ -27,7 +27,8 @@ from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.evaluation.tasks.task import Item
 from meloedit.hooks.blocks import Factors, Site
 from meloedit.training.optimizer import learning_rates
-from meloedit.training.trainer import Trained, Trainer, group_rows, seeded
+from meloedit.training.replay import micro_batches
+from meloedit.training.trainer import Trained, Trainer, seeded
 
 from ..shared.options import option_parser, share, write
 
@@ -136,12 +137,12 @@ class Shape:
         }
         hit: dict[tuple[int, int], bool] = {}
         numbers = {id(row): (i, k) for i, of_edit in enumerate(rows) for k, row in enumerate(of_edit)}
-        for group in group_rows(
+        for micro in micro_batches(
             self.editor.engine.router, [(str(i), of_edit) for i, of_edit in enumerate(rows)], self.editor.config
         ):
-            batch: Any = group.replay.batch
-            logits = group.replay.logits(
-                {name: Factors(*(factor[group.edit] for factor in factors)) for name, factors in tables.items()}
+            batch: Any = micro.replay.batch
+            logits = micro.replay.logits(
+                {name: Factors(*(factor[micro.edits] for factor in factors)) for name, factors in tables.items()}
             )
             misses = torch.zeros(len(batch.rows))
             misses.index_add_(0, batch.flat_rows, (logits.argmax(1) != batch.flat_targets).float())

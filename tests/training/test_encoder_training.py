@@ -79,7 +79,7 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
 
 @pytest.mark.parametrize("family", ["t5-gated", "bert"])
 def test_training_together_equals_training_one_by_one(make_source, make_source_editor, family, monkeypatch):
-    monkeypatch.setattr("meloedit.training.trainer.ROWS", 2)
+    monkeypatch.setattr("meloedit.training.replay.ROWS_PER_BATCH", 2)
     editor = make_source_editor(
         family, model=make_source(family)[0].double(), steps=16, min_target_probability=0.9, max_rank=2
     )

@@ -87,7 +87,7 @@ def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cach
 
 @pytest.mark.parametrize(("family", "reach"), [("llama", "all"), ("qwen3", "answer"), ("gpt2", "answer")])
 def test_training_together_equals_training_one_by_one(make_editor, make_model, family, reach, monkeypatch):
-    monkeypatch.setattr("meloedit.training.trainer.ROWS", 4)  # so that an edit's rows are in several batches
+    monkeypatch.setattr("meloedit.training.replay.ROWS_PER_BATCH", 4)  # so that an edit's rows are in several batches
     # A float64 model, so that sums over batches of other shapes differ by less than the float32 tables can show.
     editor = make_editor(model=make_model(family).double(), reach=reach, steps=16)
     edits = [*EDITS, Edit(OTHERS[1], "in the river bed", variants=[OTHERS[0]])]

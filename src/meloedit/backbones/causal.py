@@ -17,7 +17,7 @@ from ..types import Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
 from .chat import ChatMarkers, Span, user_span
-from .contexts import frozen
+from .contexts import frozen, record_calls
 from .layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -70,24 +70,14 @@ class CausalBackbone(Backbone):
 
     def _find_after(self) -> list[nn.Module]:
         """Return the decoder's children that run after its last layer, by watching them run."""
-        ran: list[nn.Module] = []
-
-        def clear(*_: object) -> None:
-            ran.clear()
-
-        def note(module: nn.Module, *_: object) -> None:
-            ran.append(module)
-
+        last = self.layers[-1]
         children = [child for child in self.decoder.children() if child is not self.layers]
-        handles = [child.register_forward_hook(note) for child in children]
-        handles.append(self.layers[-1].register_forward_hook(clear))
-        try:
-            with torch.no_grad():
-                self.decoder(input_ids=torch.full((1, 2), self.stop_ids[0], device=self.device))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return ran
+        with torch.no_grad(), record_calls([*children, last]) as calls:
+            self.decoder(input_ids=torch.full((1, 2), self.stop_ids[0], device=self.device))
+        after: list[nn.Module] = []
+        for call in calls:
+            after = [] if call.module is last else [*after, call.module]
+        return after
 
     # -- text to tokens
 

@@ -1,11 +1,11 @@
-"""Contexts around calls of a model: frozen weights, layers that run once, layers that are skipped."""
+"""Contexts for calls of a model: weights frozen, calls recorded, layers run once, layers skipped."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -27,53 +27,79 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-@contextmanager
-def run_once(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Let layers run once: in the block, each further call gives what its first call gave.
+class Call(NamedTuple):
+    """One call of a module: what it was called with, and what it returned."""
 
-    For many passes over the same inputs, of which only what lies above these layers changes.
-    """
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+
+
+@contextmanager
+def record_calls(modules: Iterable[nn.Module]) -> Iterator[list[Call]]:
+    """Record this thread's calls of modules into the list that is given, in the order in which they return."""
+    calls: list[Call] = []
+    thread = threading.get_ident()
+
+    def record(module: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> None:
+        # Other threads may be using the model. While a hook comes or goes, torch may call it there without kwargs.
+        if threading.get_ident() == thread:
+            calls.append(Call(module, args, *kwargs_and_output))
+
+    handles = [module.register_forward_hook(record, with_kwargs=True) for module in modules]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+Forward = Callable[..., Any]
+
+
+@contextmanager
+def _patched_forwards(layers: Iterable[nn.Module], patch: Callable[[Forward], Forward]) -> Iterator[None]:
+    """Replace the ``forward`` of each layer by what ``patch`` makes of it, and put it back."""
     before = [(layer, layer.__dict__.get("forward")) for layer in layers]
     for layer, _ in before:
-        layer.forward = _kept(layer.forward)
+        layer.forward = patch(layer.forward)
     try:
         yield
     finally:
-        for layer, own in before:
+        for layer, wrapper in before:
             del layer.forward
-            if own is not None:  # another's wrapper
-                layer.forward = own
+            if wrapper is not None:  # another library's, for example accelerate's
+                layer.forward = wrapper
 
 
-def _kept(forward: Callable[..., Any]) -> Callable[..., Any]:
-    made: list[Any] = []
+def run_once(layers: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """Let layers run once: in the block, each further call returns what the first call returned.
 
-    def again(*args: Any, **kwargs: Any) -> Any:
-        if not made:
-            made.append(forward(*args, **kwargs))
-        return made[0]
+    For many passes over the same inputs, of which only what lies above these layers changes.
+    """
 
-    return again
+    def patch(forward: Forward) -> Forward:
+        first: list[Any] = []
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not first:
+                first.append(forward(*args, **kwargs))
+            return first[0]
+
+        return call
+
+    return _patched_forwards(layers, patch)
 
 
-@contextmanager
-def skip_layers(layers: Sequence[nn.Module], output: Any) -> Iterator[None]:
-    """Let this thread's calls of some successive layers return ``output``, that of the last of them, at once."""
+def skip_layers(layers: Sequence[nn.Module], output: Any) -> AbstractContextManager[None]:
+    """Skip successive layers in this thread: each returns ``output``, that of the last of them, at once."""
     thread = threading.get_ident()
-    own = [(layer, layer.__dict__.get("forward"), layer.forward) for layer in layers]
 
-    def short(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def patch(forward: Forward) -> Forward:
         def call(*args: Any, **kwargs: Any) -> Any:
             return output if threading.get_ident() == thread else forward(*args, **kwargs)
 
         return call
 
-    for layer, _, forward in own:
-        layer.forward = short(forward)
-    try:
-        yield
-    finally:
-        for layer, patched, _ in own:
-            del layer.__dict__["forward"]
-            if patched is not None:  # another's wrapper
-                layer.__dict__["forward"] = patched
+    return _patched_forwards(layers, patch)

@@ -111,7 +111,7 @@ class BlockBank:
             owners: their edits' numbers.
             blocks: the blocks, stacked (n, ...).
             reaches: the reach that each was trained with.
-            room: how many blocks of this shape there will be, if more are to come: their table is then made once.
+            room: how many blocks of this shape will come, these included, so that their table grows only once.
         """
         self.remove(owners)
         p = blocks[self.sites[0].name].p

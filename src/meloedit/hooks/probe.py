@@ -1,14 +1,13 @@
-"""A forward call that finds out what the modules see, before anything relies on it."""
+"""A trial forward call that checks, before anything relies on it, that the hooks will see what they need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..backbones.contexts import frozen
+from ..backbones.contexts import Call, frozen, record_calls
 from ..errors import ModelError
 from .blocks import Site
 
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
 
 PROBE = 4
-"""Tokens of the forward call that finds out what the modules see."""
+"""Tokens of the trial call."""
 
 
 def input_norm(x: Tensor) -> float:
-    """Return the mean over tokens of the L1 norm of a module's input (1, T, in); 1 where there are no values (meta).
+    """Return the mean over tokens of the L1 norm of a module's input (1, T, in); 1 on the meta device, without values.
 
     The first token is left out: its activations can be massive.
     """
@@ -28,41 +27,46 @@ def input_norm(x: Tensor) -> float:
 
 
 def probe_model(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]:
-    """Run the model on a few tokens; return sizes, dtype and device of each target module, and the key layer's states.
+    """Run the model on a few tokens, and describe its target modules.
 
-    Kernels and wrappers can replace a parent's forward and pass its children by; then hooks would never fire and edits
-    would silently do nothing.
+    Kernels and wrappers can replace a parent's forward so that it skips its children. Then hooks would never fire, and
+    edits would silently do nothing.
+
+    Returns:
+        The target modules in order, and the states (1, PROBE, d) that the key layer returned.
+
+    Raises:
+        ModelError: if a module does not run, runs before the key layer, or does not work token by token.
     """
-    ran: list[str] = []
+    model = backbone.model
+    watched = {name: model.get_submodule(name) for name in (locations.key_layer, *locations.modules)}
+    with frozen(model), torch.no_grad(), record_calls(watched.values()) as calls:
+        model(**backbone.probe_inputs(PROBE))
+    ran = [(name, call) for call in calls for name, module in watched.items() if module is call.module]
     sites: dict[str, Site] = {}
     states: list[Tensor] = []
-
-    def note(name: str) -> Callable[[Any, tuple[Any, ...], Any], None]:
-        def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
-            ran.append(name)
-            if name == locations.key_layer:
-                state = output if isinstance(output, Tensor) else output[0]
-                if state.dim() != 3 or state.shape[:2] != (1, PROBE):
-                    raise ModelError(f"key layer {name!r} does not give one state a token: choose another")
-                states.append(state)
-            if name in locations.modules:
-                x = args[0]
-                if x.shape[:2] != (1, PROBE):
-                    raise ModelError(f"module {name!r} does not see its input row by row: choose another")
-                sites[name] = Site(name, x.shape[-1], output.shape[-1], x.dtype, x.device, input_norm(x))
-
-        return hook
-
-    watched = [locations.key_layer, *locations.modules]
-    handles = [backbone.model.get_submodule(name).register_forward_hook(note(name)) for name in watched]
-    try:
-        with frozen(backbone.model), torch.no_grad():
-            backbone.model(**backbone.probe_inputs(PROBE))
-    finally:
-        for handle in handles:
-            handle.remove()
-    if silent := [name for name in watched if name not in ran]:
-        raise ModelError(f"module {silent[0]!r} is never called by {type(backbone.model).__name__}: choose another")
-    if ran[0] != locations.key_layer:
-        raise ModelError(f"{ran[0]!r} runs before the key layer {locations.key_layer!r}: keys must be complete first")
+    for name, call in ran:
+        if name == locations.key_layer:
+            states.append(_key_states(name, call))
+        if name in locations.modules:
+            sites[name] = _site(name, call)
+    names = [name for name, _ in ran]
+    if silent := [name for name in watched if name not in names]:
+        raise ModelError(f"module {silent[0]!r} is never called by {type(model).__name__}: choose another")
+    if names[0] != locations.key_layer:
+        raise ModelError(f"{names[0]!r} runs before the key layer {locations.key_layer!r}: keys must be complete first")
     return [sites[name] for name in locations.modules], states[0]
+
+
+def _key_states(name: str, call: Call) -> Tensor:
+    state: Tensor = call.output if isinstance(call.output, Tensor) else call.output[0]
+    if state.dim() != 3 or state.shape[:2] != (1, PROBE):
+        raise ModelError(f"key layer {name!r} does not give one state a token: choose another")
+    return state
+
+
+def _site(name: str, call: Call) -> Site:
+    x: Tensor = call.args[0]
+    if x.shape[:2] != (1, PROBE):
+        raise ModelError(f"module {name!r} does not see its input row by row: choose another")
+    return Site(name, x.shape[-1], call.output.shape[-1], x.dtype, x.device, input_norm(x))

@@ -116,7 +116,7 @@ class Router:
             self._thread.lengths = before
 
     @contextmanager
-    def fixed(self, blocks: list[RowBlocks]) -> Iterator[None]:
+    def use_blocks(self, blocks: list[RowBlocks]) -> Iterator[None]:
         """Use these blocks, whatever the index says, in this thread's forward calls without a cache (for training)."""
         off, self._thread.off = self._thread.off, 0
         self._thread.fixed = blocks

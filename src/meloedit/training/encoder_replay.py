@@ -1,9 +1,7 @@
-"""The frozen prefix of a model with a source: its lower layers are passed by at every step."""
+"""Encoder models: the cached output of the frozen lower layers, which training skips at every step."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,33 +10,30 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..backbones.batch import EncoderBatch
-from ..backbones.contexts import skip_layers
+from ..backbones.contexts import record_calls, skip_layers
 from ..hooks.blocks import Block, RowBlocks
-from .replay import of_rows
+from .frozen_prefix import reproduces, select_rows
 
 if TYPE_CHECKING:
-    from ..backbones import EncoderBackbone
-    from ..hooks.router import Router
-
-logger = logging.getLogger(__name__)
+    from ..hooks.encoder_router import EncoderRouter
 
 
 @dataclass(frozen=True)
 class EncoderReplay:
     """Replay of an encoder-decoder or a classifier.
 
-    Where the first edited layer is an encoder's, all above it runs again, the decoder included; where it is a
-    decoder's, the encoder's output is kept whole.
+    Where the first edited layer is in the encoder, all layers from it on run again, the decoder included. Where it is
+    in the decoder, the encoder's output is cached as a whole.
 
     Attributes:
         router: the model and its hooks.
         batch: the rows.
-        skipped: the layers that are passed by.
-        output: what the last of them returned; ``None`` where none is.
-        encoded: (R, L, d) the encoder's output, where that is kept.
+        skipped: the layers that do not run again; none without a cached prefix.
+        output: what the last of them returned; ``None`` where there is none.
+        encoded: (R, L, d) the encoder's output, where it is cached.
     """
 
-    router: Router
+    router: EncoderRouter
     batch: EncoderBatch
     skipped: list[nn.Module]
     output: Any = None
@@ -46,47 +41,34 @@ class EncoderReplay:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, router: Router, batch: EncoderBatch, cached: bool) -> EncoderReplay:
-        """Run the base model once and keep the output below the first edited layer.
+    def of(cls, router: EncoderRouter, batch: EncoderBatch, cached: bool) -> EncoderReplay:
+        """Return the replay of a batch; if ``cached``, run the base model once and cache the lower layers' output.
 
-        Where the layers run again do not reproduce the model's own output, nothing is kept, with a warning.
+        Where the layers run again do not reproduce the model's output, nothing is cached, with a warning.
         """
+        whole = cls(router, batch, [])
         if not cached:
-            return cls(router, batch, [])
-        at, backbone = router.locations, _source(router)
-        skipped: list[Any] = list(backbone.stacks[at.first_edited_stack][1][: at.first_edited_layer])
-        noted: list[Any] = []
-        thread = threading.get_ident()
-
-        def note(module: Any, args: Any, output: Any) -> None:
-            if threading.get_ident() == thread:  # others may be using the model
-                noted.append(output)
-
-        watched = skipped[-1:] + ([backbone.prompt_encoder] if at.first_edited_stack else [])
-        handles = [module.register_forward_hook(note) for module in watched]
-        try:
-            with router.disabled():
-                own = cls(router, batch, [])._flat_logits()
-        finally:
-            for handle in handles:
-                handle.remove()
-        encoded = noted.pop(0)[0] if at.first_edited_stack else None  # the encoder runs first
-        replay = cls(router, batch, skipped, noted[0] if noted else None, encoded)
+            return whole
+        at, backbone = router.locations, router.backbone
+        in_decoder = at.first_edited_stack > 0
+        skipped: list[nn.Module] = list(backbone.stacks[at.first_edited_stack][1][: at.first_edited_layer])
+        with record_calls(skipped[-1:] + ([backbone.prompt_encoder] if in_decoder else [])) as calls, router.disabled():
+            expected = whole._target_logits()
+        outputs = [call.output for call in calls]
+        encoded = outputs.pop(0)[0] if in_decoder else None  # the encoder runs first
+        replay = cls(router, batch, skipped, outputs[0] if outputs else None, encoded)
         with router.disabled():
-            error = float((replay._flat_logits() - own).abs().max() / own.abs().max())
-        if error > (1e-4 if own.dtype == torch.float32 else 3e-2):
-            logger.warning("running the upper layers again errs by %.1e: training runs the whole model instead", error)
-            return cls(router, batch, [])
-        return replay
+            again = replay._target_logits()
+        return replay if reproduces(again, expected) else whole
 
     def logits(self, blocks: Block) -> Tensor:
-        """Return the logits (M, V) at the target positions of R rows, every row with its own block."""
+        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
         rows = len(self.batch.rows)
-        with self.router.fixed([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, blocks)]):
-            return self._flat_logits()
+        with self.router.use_blocks([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, blocks)]):
+            return self._target_logits()
 
-    def _flat_logits(self) -> Tensor:
-        backbone, batch = _source(self.router), self.batch
+    def _target_logits(self) -> Tensor:
+        backbone, batch = self.router.backbone, self.batch
         inputs = backbone.inputs(batch)
         if self.encoded is not None:
             inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=self.encoded)
@@ -97,10 +79,6 @@ class EncoderReplay:
         return logits[batch.flat_rows.to(logits.device), batch.flat_columns.to(logits.device)]
 
     def select(self, picks: Tensor) -> EncoderReplay:
-        """Return the replay of some rows, ascending."""
-        output, encoded = (of_rows(value, picks, len(self.batch.rows)) for value in (self.output, self.encoded))
+        """Return the replay of the rows with these numbers, ascending."""
+        output, encoded = (select_rows(value, picks, len(self.batch.rows)) for value in (self.output, self.encoded))
         return EncoderReplay(self.router, self.batch.select(picks), self.skipped, output, encoded)
-
-
-def _source(router: Router) -> EncoderBackbone:
-    return router.backbone  # type: ignore[return-value]

@@ -18,13 +18,16 @@ def learning_rates(sites: Sequence[Site]) -> dict[str, float]:
 
 
 class BlockAdam:
-    """Blocks of several edits in stacked float32 tables, and Adam on them (elementwise: each block has its own).
+    """Adam on the blocks of several edits, stacked in float32 tables.
+
+    Adam works elementwise, so a block's steps do not depend on the other blocks.
 
     P learns ``Site.position_rate`` times as fast as A and B, so that a step moves P e_position about as far as A x.
 
-    It is not ``torch.optim.Adam``, though the formula is the same, for two reasons. The gradient is taken at the
-    factors rounded to float16, and the step at the unrounded tables, which would have to be handed over as ``.grad``.
-    And blocks leave: ``keep`` would have to cut the tables inside the parameter groups and the optimiser's state.
+    Why not ``torch.optim.Adam``, which has the same formula: blocks leave, so ``keep`` would have to cut rows out of
+    the parameters and out of the optimiser's state, which torch does not offer. Also the gradient is taken at the
+    factors rounded to float16 and the step at the unrounded tables, so each step would copy gradients into ``.grad``.
+    And torch rounds in another order, which would change the stored blocks' bits.
 
     Args:
         blocks: one block per edit, all of one shape.
