@@ -8,6 +8,7 @@ import torch
 from support.encoder_checks import assert_same_portrait, logits_of, portrait
 from support.model_calls import source_answers
 from support.prompts import BOOK, source_edits, source_prompts
+from support.threads import PATIENCE, KeepsAsking
 
 
 def test_threads_keep_apart(sourced):
@@ -19,7 +20,7 @@ def test_threads_keep_apart(sourced):
     def ask(number):
         part, edits = parts[number]
         for _ in range(4):
-            barrier.wait(30)
+            barrier.wait(PATIENCE)
             assert source_answers(sourced, part) == expected[number]
             assert [route.edit for route in sourced.last_routes] == edits
 
@@ -33,20 +34,11 @@ def test_a_thread_may_ask_while_another_edits(make_source_editor, family):
     edits = source_edits(family)
     editor = make_source_editor(family, edits[:1])
     row = editor.backbone.encode(BOOK.prompt).ids
-    expected, stop, seen = source_answers(editor, [row]), threading.Event(), []
-
-    def ask():
-        while not stop.is_set():
-            seen.append(source_answers(editor, [row]) == expected)
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask)
-        try:
-            assert all(report.holds for report in editor.edit(edits[1:]))  # its lower layers are passed by meanwhile
-        finally:
-            stop.set()
-        asking.result()
-    assert len(seen) > 1 and all(seen)
+    expected = source_answers(editor, [row])
+    with KeepsAsking(lambda: source_answers(editor, [row])) as asking:
+        reports = editor.edit(edits[1:], progress=asking.hold)  # training skips the lower layers meanwhile
+        assert all(report.holds for report in reports)
+    assert asking.holds == 0 and all(answer == expected for answer in asking.answers)
     editor.unload()
 
 

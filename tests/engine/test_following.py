@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.causal_checks import portrait
 from support.prompts import BOOK, CAPITAL, EDITS, LEGS, OTHERS, RIVER
+from support.threads import PATIENCE
 
 from meloedit import Edit, Editor
 from meloedit.errors import StoreError
@@ -55,14 +56,21 @@ def test_what_answers_is_what_is_stored_whatever_threads_change(
     monkeypatch.setattr("meloedit.routing.nearest.CACHE_EVERY", 1)
     path = tmp_path / "facts.melo"
     editor = make_editor(edits=[BOOK, CAPITAL, LEGS], store=path)
-    live, other, done = editor.engine, threading.Thread(target=editor.disable, args=("capital",)), threading.Event()
-    changed_since, refresh = Store.changed_since, type(live)._refresh
+    engine, other = editor.engine, threading.Thread(target=editor.disable, args=("capital",))
+    arrived, done = threading.Event(), threading.Event()
+    changed_since, writing, refresh = Store.changed_since, Store.writing, type(engine)._refresh
+
+    def arriving(store):
+        if threading.current_thread() is other:
+            arrived.set()
+        return writing(store)
 
     def meanwhile(store, revision):
         found, before = changed_since(store, revision), store.revision
         if not other.ident:  # what another thread commits here is not in ``found``, and must not be taken for followed
             other.start()
-            for _ in range(30):
+            assert arrived.wait(PATIENCE)
+            for _ in range(30):  # where nothing keeps the other thread from committing, it does so now
                 time.sleep(0.01)
                 if store.revision > before:
                     break
@@ -70,11 +78,12 @@ def test_what_answers_is_what_is_stored_whatever_threads_change(
 
     def late(self):
         if threading.current_thread() is other:
-            done.wait(1)
+            assert done.wait(PATIENCE)
         refresh(self)
 
+    monkeypatch.setattr(Store, "writing", arriving)
     monkeypatch.setattr(Store, "changed_since", meanwhile)
-    monkeypatch.setattr(type(live), "_refresh", late)
+    monkeypatch.setattr(type(engine), "_refresh", late)
     editor.disable("book")
     done.set()
     other.join()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.model_calls import generate, padded
 from support.prompts import EDITS, OTHERS, mixed_prompts, target_ids
+from support.threads import PATIENCE, KeepsAsking
 from transformers import LogitsProcessor, TextIteratorStreamer
 
 from meloedit.keys.grammar import make_prompts
@@ -41,7 +42,7 @@ def test_threads_keep_apart(edited):
     def ask(number):
         part, edits = batches[number]
         for _ in range(3):
-            barrier.wait(30)
+            barrier.wait(PATIENCE)
             assert generate(edited, part) == expected[number]
             assert [route.edit for route in edited.last_routes] == edits
 
@@ -57,7 +58,7 @@ def test_calls_of_two_threads_may_interleave_step_by_step(llama):
 
     class Together(LogitsProcessor):
         def __call__(self, ids, scores):
-            turns.wait(30)
+            turns.wait(PATIENCE)
             return scores
 
     def ask(row):
@@ -126,20 +127,14 @@ def test_a_first_edit_added_in_the_middle_of_an_answer(make_editor):
 def test_editing_while_another_thread_answers(make_editor):
     editor = make_editor(edits=EDITS[:1])
     row = editor.backbone.encode(BOOK.prompt).ids
-    target, stop, seen = target_ids(editor, "book", row), threading.Event(), []
-
-    def keep_asking():
-        while not stop.is_set():
-            seen.append(generate(editor, [row])[0])
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(keep_asking)
-        try:
-            assert all(report.holds for report in editor.edit(EDITS[1:]))
-            editor.remove("legs")
-            editor.calibrate(make_prompts(60, seed=9))
-        finally:
-            stop.set()
-        asking.result()
-    assert seen and all(answer == target for answer in seen)
+    target = target_ids(editor, "book", row)
+    with KeepsAsking(lambda: generate(editor, [row])[0]) as asking:
+        assert all(report.holds for report in editor.edit(EDITS[1:], progress=asking.hold))
+        assert asking.holds == 0
+        editor.remove("legs")
+        asking.wait_for_an_answer()
+        asking.holds = 1
+        editor.calibrate(make_prompts(60, seed=9), progress=asking.hold)
+        asking.wait_for_an_answer()
+    assert asking.holds == 0 and all(answer == target for answer in asking.answers)
     editor.unload()
