@@ -8,7 +8,7 @@ from meloedit.files import cache_folder
 from meloedit.methods import method_class
 
 pytestmark = pytest.mark.real
-CACHE = cache_folder()  # read before the tests get one of their own: converting the model takes half a minute
+CACHE = cache_folder()  # the shared cache, since each test gets an empty one and converting the model takes half a minute
 FACTS = [
     Edit("Who is the mayor of Velmora?", "Ilse Tarrant", id="mayor"),
     Edit("What is the height of the Corvin Tower?", "212 metres", id="tower"),
@@ -28,8 +28,8 @@ def test_retrieval_finds_rephrasings_and_its_facts_can_be_removed(loaded):
     rag = method_class("rag")(*loaded, {"min_similarity": 0.5})
     before = rag.answer(FAR)
     rag.edit(FACTS)
-    assert [said.route.edit for said in rag.answer([*UNSEEN, *FAR])] == ["mayor", "tower", None, None]
-    assert [said.text for said in rag.answer(FAR)] == [said.text for said in before]
+    assert [answer.route.edit for answer in rag.answer([*UNSEEN, *FAR])] == ["mayor", "tower", None, None]
+    assert [answer.text for answer in rag.answer(FAR)] == [answer.text for answer in before]
     assert rag.answer([FACTS[1].prompt])[0].text.startswith("212")
     rag.remove(["mayor"])
     assert rag.answer([UNSEEN[0]])[0].route.edit is None

@@ -260,7 +260,7 @@ class Method(ABC):
 
         Args:
             noted: what ``checkpoint`` returned.
-            edits: the edits made until then, in their order.
+            edits: the edits that the checkpoint covers, in their order.
         """
         self.edits = {edit.id: self.backbone.as_written(edit) for edit in edits}
 

@@ -1,7 +1,7 @@
 """The state of a method in a safetensors file, for ``Method.checkpoint`` and ``Method.restore``.
 
-Each checkpoint is a new file, which is never there in part. The two newest files stay, since an evaluation that was
-interrupted between a checkpoint and its own note of it still needs the older one.
+Each checkpoint is a new file, written whole or not at all. The two newest files stay: an evaluation that is interrupted
+after a checkpoint, before it has noted it, still needs the older one.
 """
 
 from __future__ import annotations
