@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from conftest import EDITS, OTHERS, SETTINGS
+from support.prompts import EDITS, OTHERS
+from support.tiny_models import SETTINGS
 from typer.testing import CliRunner
 
 from meloedit import Editor, MeloConfig

@@ -3,7 +3,7 @@
 import peft
 import pytest
 import torch
-from conftest import EDITS
+from support.prompts import EDITS
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import OTHERS, SETTINGS, source_edits
+from support.prompts import OTHERS, source_edits
+from support.tiny_models import SETTINGS
 
 from meloedit import Edit
 from meloedit.backbones.batch import Example

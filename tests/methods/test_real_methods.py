@@ -8,9 +8,7 @@ from meloedit.files import cache_folder
 from meloedit.methods import method_class
 
 pytestmark = pytest.mark.real
-CACHE = (
-    cache_folder()
-)  # the shared cache, since each test gets an empty one and converting the model takes half a minute
+CACHE = cache_folder()  # the usual one: the tests have an empty one, and converting the model takes half a minute
 FACTS = [
     Edit("Who is the mayor of Velmora?", "Ilse Tarrant", id="mayor"),
     Edit("What is the height of the Corvin Tower?", "212 metres", id="tower"),

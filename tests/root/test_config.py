@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from meloedit import MeloConfig
-from meloedit.backbones.layers import key_layer_index, last_layers
+from meloedit.backbones.locations import key_layer_index, last_layers
 from meloedit.errors import ModelError
 from meloedit.paper.config import PaperConfig
 

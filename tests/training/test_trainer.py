@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import EDITS, HISTORY, OTHERS, generate
+from support.model_calls import generate
+from support.prompts import EDITS, HISTORY, OTHERS
 from torch.nn import functional as F
 
 from meloedit import Edit

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 
 from meloedit.evaluation.run.observe import compare_logits, is_right, note_answer
 from meloedit.evaluation.run.prompts import EvalPrompt
-from meloedit.methods.base import Said
+from meloedit.methods.base import MethodAnswer
 from meloedit.results import Route
 
 
@@ -40,7 +40,7 @@ def test_an_answer_cut_to_a_line_is_held_to_the_first_line_of_the_unedited_model
     fired = Route("a", 0.1, 0.5, "a", "fired")
     for route, right in ((fired, True), (None, False)):
         row = {"base": "Lima\nand more"}
-        note_answer(row, EvalPrompt("far", 0, 0, "?"), Said("Lima", route), cutting)
+        note_answer(row, EvalPrompt("far", 0, 0, "?"), MethodAnswer("Lima", route), cutting)
         assert row["right"] is right and row["base"] == "Lima\nand more"
 
 
