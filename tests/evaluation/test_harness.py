@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from support.prompts import EDITS, OTHERS
-from support.tiny_models import SETTINGS
+from support.prompts import EDITS, OTHERS, SETTINGS
 from typer.testing import CliRunner
 
 from meloedit import Editor, MeloConfig

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from support.prompts import OTHERS, source_edits
-from support.tiny_models import SETTINGS
+from support.prompts import OTHERS, SETTINGS, source_edits
 
 from meloedit import Edit
 from meloedit.backbones.batch import Example
