@@ -17,7 +17,7 @@ REPHRASED = {
 
 def main() -> None:
     """Run the example; run it twice to see the second run open the store and skip what is there."""
-    editor = Editor.create(STORE) if STORE.exists() else Editor.create("smollm2", store=STORE)
+    editor = Editor.from_pretrained(STORE) if STORE.exists() else Editor.create("smollm2", store=STORE)
     with editor:
         for report in editor.edit(read_edits(FAQ)):
             print(f"{report.id:<10} {report.status:<8} holds: {report.holds}  {report.seconds:.1f} s")

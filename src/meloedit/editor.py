@@ -66,7 +66,8 @@ class Editor(StoreView, ModelView, HubStore):
         name: str | None = None,
     ) -> None:
         if config is not None and not isinstance(config, MeloConfig):
-            raise ModelError(f"config must be a MeloConfig, not {config!r}: MeloConfig.from_dict makes one of values")
+            kind = type(config).__name__
+            raise ModelError(f"config must be a MeloConfig, not a {kind}: MeloConfig.from_dict makes one of values")
         settings = config_from_dict(store.config) if isinstance(store, Store) else config or MeloConfig()
         self.model = model
         self.tokenizer = tokenizer
@@ -160,6 +161,8 @@ class Editor(StoreView, ModelView, HubStore):
     # -- what it holds
 
     def __repr__(self) -> str:
+        if isinstance(self.engine, _Unloaded):
+            return "Editor(unloaded)"
         name, mode = self.store.model["name"], self.config.mode
         return f"Editor({name}, {mode} mode, {len(self)} edits, revision {self.store.revision}, {self.store.path})"
 

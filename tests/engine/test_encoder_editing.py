@@ -78,7 +78,7 @@ def test_load_restores_the_very_behaviour(make_source_editor, make_source, famil
     editor.disable("legs")
     expected, settings = portrait(editor), editor.config
     editor.unload()
-    again = Editor.create(path, *make_source(family))
+    again = Editor.from_pretrained(path, *make_source(family))
     assert again.config == settings and settings.min_similarity == 0.5
     assert_same_portrait(portrait(again), expected)
     again.unload()
@@ -152,7 +152,7 @@ def test_from_pretrained_takes_the_right_class(make_source, family, tmp_path):
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     config = MeloConfig(**SETTINGS | {"min_similarity": None})
-    with Editor.create(str(tmp_path / "model"), config, store=tmp_path / "a.melo") as editor:
+    with Editor.create(str(tmp_path / "model"), config=config, store=tmp_path / "a.melo") as editor:
         assert type(editor.model) is type(model)
         assert all(report.holds for report in editor.edit(source_edits(family)))
         expected = portrait(editor)

@@ -19,7 +19,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
     monkeypatch.setattr("meloedit.routing.nearest.CACHE_EVERY", 2)
     path = tmp_path / "facts.melo"
     make_editor(edits=[BOOK, CAPITAL, LEGS], store=path).unload()
-    with Editor.create(path, make_model(), tokenizer) as editor:  # changed since: fewer than two edits at a time
+    with Editor.from_pretrained(path, make_model(), tokenizer) as editor:  # changes of fewer than two edits
         editor.edit(RIVER)
         editor.remove("book")
         expected, similarity = portrait(editor), editor.index.similarity
@@ -29,7 +29,7 @@ def test_a_store_is_opened_by_the_lists_of_its_scope(make_editor, make_model, to
 
     with monkeypatch.context() as patched:
         patched.setattr("meloedit.routing.scope.Scope.rescore", never)
-        with Editor.create(path, make_model(), tokenizer) as again:
+        with Editor.from_pretrained(path, make_model(), tokenizer) as again:
             assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
             logits, routes = portrait(again)
     assert torch.equal(logits, expected[0]) and [r[0] for r in routes] == [r[0] for r in expected[1]]

@@ -86,7 +86,7 @@ def test_the_scope_can_be_set_anew_without_training(make_editor, make_model, tok
     assert editor.calibration.info["min_similarity"] == 0.95
     loose = editor.index.calibrated
     editor.unload()
-    with Editor.create(path, make_model(), tokenizer) as again:
+    with Editor.from_pretrained(path, make_model(), tokenizer) as again:
         assert again.index.similarity == pytest.approx(max(0.95, again.index.calibrated))
         assert again.index.calibrated == pytest.approx(loose, abs=1e-6)
         again.calibrate(make_prompts(60, seed=5))  # other prompts: what was stated of the scope stays

@@ -234,7 +234,7 @@ def test_a_preset_edits_a_narrow_model_of_its_depth(preset, make_source, make_mo
     assert sorted(blocks) == sorted(f"{name}.{factor}" for name in editor.config.modules for factor in "AB")
     answers = [answer.text for answer in editor.ask(prompts, max_new_tokens=4)]
     editor.unload()
-    again = Editor.create(path, *load())
+    again = Editor.from_pretrained(path, *load())
     assert again.config.preset == preset
     assert [answer.text for answer in again.ask(prompts, max_new_tokens=4)] == answers
     again.unload()

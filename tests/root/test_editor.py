@@ -25,14 +25,14 @@ def test_load_restores_the_very_behaviour(make_editor, make_model, tokenizer, fa
     editor.save(copy)
     editor.unload()
     for store in (path, copy):
-        again = Editor.create(store, make_model(family), tokenizer)
+        again = Editor.from_pretrained(store, make_model(family), tokenizer)
         logits, routes = portrait(again)
         assert torch.equal(logits, expected[0]) and routes == expected[1]
         assert again.index.threshold == pytest.approx(threshold, abs=1e-6)
         assert [stored.enabled for stored in again.edits()] == [True, False, True, True]
         again.unload()
     with pytest.raises(StoreError, match="exists already"):
-        Editor.create(path, make_model(family), tokenizer).save(copy)
+        Editor.from_pretrained(path, make_model(family), tokenizer).save(copy)
 
 
 def test_a_store_of_another_model_is_refused(make_editor, make_model, tokenizer, tmp_path):
@@ -44,7 +44,7 @@ def test_a_store_of_another_model_is_refused(make_editor, make_model, tokenizer,
     with torch.no_grad():
         other.model.layers[1].mlp.up_proj.weight.mul_(1.5)
     with pytest.raises(StoreError) as error:
-        Editor.create(path, other, tokenizer)
+        Editor.from_pretrained(path, other, tokenizer)
     assert print_a in str(error.value)
     assert len(set(re.findall("fingerprint ([0-9a-f]{16})", str(error.value)))) == 2
     assert not other._forward_hooks
@@ -83,7 +83,7 @@ def test_half_precision_models(make_editor, make_model, tokenizer, dtype, tmp_pa
     for i, (edit, *_) in enumerate(expected[1]):
         assert torch.equal(expected[0][i], base[i]) == (edit is None)
     editor.unload()
-    again = Editor.create(path, make_model().to(dtype), tokenizer)
+    again = Editor.from_pretrained(path, make_model().to(dtype), tokenizer)
     assert torch.equal(portrait(again)[0], expected[0])
     again.unload()
 
@@ -97,7 +97,7 @@ def test_a_store_of_blocks_without_positions_takes_in_blocks_with_them(
             MeloConfig, "to_dict", lambda self: {k: v for k, v in to_dict(self).items() if k != "answer_positions"}
         )
         make_editor(edits=EDITS[:1], store=path, answer_positions=0).unload()
-    with Editor.create(path, make_model(), tokenizer) as editor:
+    with Editor.from_pretrained(path, make_model(), tokenizer) as editor:
         assert all(report.holds for report in editor.edit(EDITS[1]))
         name, tensors = editor.config.modules[0], editor.store.tensors()
         without, with_positions = (tensors[edit.id or ""][0] for edit in EDITS[:2])
@@ -130,7 +130,7 @@ def test_a_device_map(saved, device_map, tmp_path):
         places |= {f"model.layers.{i}": "disk" if i in (1, 3, 4) else "cpu" for i in range(5)}
         kwargs = {"device_map": places, "offload_folder": str(tmp_path / "offload")}
     config = MeloConfig(**SETTINGS)
-    with Editor.create(str(saved), config, store=tmp_path / "a.melo", **kwargs) as editor:
+    with Editor.create(str(saved), config=config, store=tmp_path / "a.melo", **kwargs) as editor:
         assert all(report.holds for report in editor.edit(EDITS))
         assert answers(editor, *EDITS) == [edit.target for edit in EDITS]
     with Editor.create(tmp_path / "a.melo") as again:  # from the folder that the store names, without a map
@@ -148,10 +148,10 @@ def test_a_new_store_must_be_new(saved, make_editor, make_model, tokenizer, tmp_
     Editor(model, tokenizer, store=tmp_path / "b.melo").unload()
 
 
-def test_after_detach_nothing_can_be_changed(make_editor):
+def test_after_unload_nothing_can_be_changed(make_editor):
     editor = make_editor(edits=[BOOK])
     model = editor.unload()
     for change in (lambda: editor.edit(LEGS), lambda: editor.remove("book"), lambda: editor.rollback(1)):
-        with pytest.raises(ModelError, match="was detached"):
+        with pytest.raises(ModelError, match="was unloaded"):
             change()
     assert not model._forward_hooks

@@ -34,7 +34,7 @@ def reopened(editor, make_model, make_source, path):
     """Return another editor on the store at ``path``, on a fresh model of the same family."""
     kind = editor.model.config.model_type
     model = make_model("gpt2") if kind == "gpt2" else make_source("t5-gated" if kind == "t5" else kind)[0]
-    return Editor.create(path, model, editor.tokenizer)
+    return Editor.from_pretrained(path, model, editor.tokenizer)
 
 
 def inputs_of(editor, rows):

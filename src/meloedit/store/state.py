@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import StoreError
+from ..errors import StoreError, UnknownEditError
 from . import rows
 from .records import ChangeRow, StoredEdit
 from .schema import CHANGED_AT, STATE_AT
@@ -72,8 +72,8 @@ class State:
         return wanted
 
 
-def unknown_edit(name: str | Path, edit_id: str, known: list[str]) -> StoreError:
+def unknown_edit(name: str | Path, edit_id: str, known: list[str]) -> UnknownEditError:
     """Return the error for an id that no edit has; it names up to three similar ones."""
     close = difflib.get_close_matches(edit_id, known, 3)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see them with: meloedit ls"
-    return StoreError(f"{name} has no edit {edit_id!r}; {hint}")
+    return UnknownEditError(f"{name} has no edit {edit_id!r}; {hint}")
