@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
+from meloedit.evaluation.metrics.columns import PAPER
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
-from meloedit.evaluation.metrics.columns import PAPER
 from meloedit.evaluation.run.folder import RunFolder
 from meloedit.evaluation.run.plan import RunPlan
 from meloedit.evaluation.run.runner import Runner
