@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
-from meloedit.evaluation.metrics.columns import PAPER
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
@@ -38,6 +37,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
+PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
 SCORES = ("edit_success", "generality", "locality_far", "locality_near")
 
 
