@@ -12,13 +12,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from meloedit.evaluation.metrics.columns import COST, MAIN
+
 from ..shared.options import option_parser
 
 SMALLER = ("kl_", "ppl_", "activation_", "wrong_", "answer_time", "parameters_", "bytes_")
-METRICS = (
-    "edit_success,generality,portability,locality_near,locality_far,activation_near,activation_far,"
-    "edits_per_minute,answer_time_ratio,bytes_per_edit"
-)
+METRICS = (*MAIN, *COST, "bytes_per_edit")
 """The columns, unless others are named."""
 PLAIN = ("edits_per_minute", "answer_time_ratio", "parameters_per_edit", "bytes_per_edit")
 """Columns without an interval."""
@@ -50,7 +49,7 @@ def main() -> None:
     """Print a table for each result."""
     parser = option_parser(__doc__, out=False)
     parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--metrics", default=METRICS, help="columns, separated by commas")
+    parser.add_argument("--metrics", default=",".join(METRICS), help="columns, separated by commas")
     args = parser.parse_args()
     for path in args.results:
         result = json.loads(path.read_text())
