@@ -30,7 +30,8 @@ from meloedit.backbones import loading as zoo
 from meloedit.errors import MeloEditError
 from meloedit.evaluation.metrics.estimates import perplexity_of_rows
 from meloedit.evaluation.run.provenance import peak_gigabytes
-from meloedit.evaluation.tasks.datasets import Sentence, hallucinations, web_texts
+from meloedit.evaluation.tasks.data_files import open_data_file
+from meloedit.evaluation.tasks.datasets import Sentence, hallucinations
 from meloedit.paper.config import PaperConfig
 
 from ..shared.options import option_parser, share, write
@@ -194,7 +195,8 @@ def main() -> None:
     corrections = corrections[: given.count]
     touched = {sentence.bio for sentence in corrections}
     accurate = [sentence for sentence in accurate if sentence.bio in touched]
-    texts = web_texts(given.web)[: given.web_count]
+    web = open_data_file(given.web, "hallucination").rows[: given.web_count]
+    texts = [record.text("text") for record in web]
     edits = [Edit(sentence.prompt, sentence.target) for sentence in corrections]
     with Progress() as bar, Editor(*zoo.load_model(given.model), config, name=given.model) as editor:
         editor.model.eval()

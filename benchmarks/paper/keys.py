@@ -23,7 +23,9 @@ from rich.progress import track
 
 from meloedit import Editor
 from meloedit.backbones.loading import load_model
-from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
+from meloedit.evaluation.tasks.data_files import open_data_file
+from meloedit.evaluation.tasks.far import read_nq
+from meloedit.evaluation.tasks.questions import read_zsre
 from meloedit.paper.clusters import ClusterIndex
 from meloedit.paper.config import PaperConfig
 
@@ -98,14 +100,16 @@ def main() -> None:
         "--module", action="append", help="key module; repeatable; default: those of PARTS in each encoder block"
     )
     args = parser.parse_args()
-    questions = zsre_questions(args.edits)
+    items = [draft.item for draft in read_zsre([open_data_file(args.edits, "zsre")], paper=True).drafts]
     others: dict[str, list[str]] = {}
     if args.wordings:
         others = {row["prompt"]: row["generate_prompt"][: args.wordings_count] for row in read_jsonl(args.wordings)}
-        questions = [q for q in questions if q.prompt in others and q.rephrases[0] not in others[q.prompt]]
-    edits = [(text, q.answer) for q in questions for text in (q.prompt, *others.get(q.prompt, ()))]
-    answers, wanted = [answer for _, answer in edits], [q.answer for q in questions]
-    upstream = [question.prompt for question in nq_questions(args.upstream)][:1000]
+        known = ((item, others.get(str(item.edit.prompt))) for item in items)
+        items = [item for item, wordings in known if wordings is not None and item.rephrases[0] not in wordings]
+    prompts = {item.edit.id: (str(item.edit.prompt), *others.get(str(item.edit.prompt), ())) for item in items}
+    edits = [(text, item.edit.target) for item in items for text in prompts[item.edit.id]]
+    answers, wanted = [answer for _, answer in edits], [item.edit.target for item in items]
+    upstream = [question.prompt for question in read_nq(open_data_file(args.upstream, "zsre"))][:1000]
     model, tokenizer = load_model(args.model, dtype="float32")
     last = f"decoder.block.{model.config.num_decoder_layers - 1}.layer.2.DenseReluDense.wo"
     names = args.module or [f"encoder.block.{i}{part}" for i in range(model.config.num_layers) for part in PARTS]
@@ -113,13 +117,13 @@ def main() -> None:
     for name in track(names):
         config = PaperConfig(radius=1.0, key_layer=name, modules=(last,))
         with Editor(model, tokenizer, config) as editor:
-            texts = ([text for text, _ in edits], [q.rephrases[0] for q in questions], upstream)
+            texts = ([text for text, _ in edits], [item.rephrases[0] for item in items], upstream)
             keys, rephrased, far = (editor.keys(part) for part in texts)
             modules[name] = measure(keys, answers, rephrased, wanted, far)
     best = max((run["rephrasings_right"], name) for name, module in modules.items() for run in module["runs"])
     write(
         {
-            "questions": len(questions),
+            "questions": len(items),
             "edits": len(edits),
             "best": best,
             "modules": modules,

@@ -21,7 +21,9 @@ from meloedit import Answer, Edit, Editor, MeloConfig
 from meloedit.backbones.loading import load_model
 from meloedit.evaluation.metrics.estimates import exact, f1, mean, released_f1
 from meloedit.evaluation.run.provenance import peak_gigabytes
-from meloedit.evaluation.tasks.datasets import nq_questions, zsre_questions
+from meloedit.evaluation.tasks.data_files import open_data_file
+from meloedit.evaluation.tasks.far import read_nq
+from meloedit.evaluation.tasks.questions import read_zsre
 from meloedit.paper.config import PaperConfig
 from meloedit.settings import read_config
 
@@ -78,7 +80,7 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
     scorer, end = Scorer(editor), editor.backbone.stop_ids[0]
     quirks_size = quirks_batch_size(editor.config)
     questions = [question.prompt for question in upstream]
-    gold = [question.answer for question in upstream]
+    gold = [question.answers[0] for question in upstream]
     with editor.base_model():
         base = editor.ask(questions, batch_size=BATCH)
     growth: list[dict[str, Any]] = []
@@ -131,18 +133,19 @@ def main() -> None:
     parser.add_argument("--modes", default="default,paper")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="NAME=VALUE, paper mode")
     args = parser.parse_args()
-    questions = zsre_questions(args.edits)[: args.count]
-    upstream = nq_questions(args.upstream)
+    drafts = read_zsre([open_data_file(args.edits, "zsre")], paper=True).drafts[: args.count]
+    items = [draft.item for draft in drafts]
+    upstream = read_nq(open_data_file(args.upstream, "zsre"))
     result: dict[str, Any] = {"task": "zsre", "settings": {}, "growth": {}}
     with Progress() as bar:
         for mode in args.modes.split(","):
             config = read_config({}, args.settings, paper=True) if mode == "paper" else MeloConfig()
             with Editor(*load_model(args.model, dtype="float32"), config=config) as editor:
-                answers = editor.ask([question.prompt for question in questions], batch_size=BATCH)
-                wrong = [q for q, a in zip(questions, answers, strict=True) if not exact(a.text, q.answer)]
-                edits = [Edit(q.prompt, q.answer, id=f"q{i}") for i, q in enumerate(wrong)]
-                result |= {"questions": len(questions), "answered_wrongly": len(wrong)}
-                holdout = [question.rephrases[0] for question in wrong]
+                answers = editor.ask([item.edit.prompt for item in items], batch_size=BATCH)
+                wrong = [item for item, a in zip(items, answers, strict=True) if not exact(a.text, item.edit.target)]
+                edits = [Edit(item.edit.prompt, item.edit.target, id=f"q{i}") for i, item in enumerate(wrong)]
+                result |= {"questions": len(items), "answered_wrongly": len(wrong)}
+                holdout = [item.rephrases[0] for item in wrong]
                 result["settings"][mode] = editor.config.to_dict()
                 result["growth"][mode] = run(editor, edits, holdout, upstream, args.every, bar)
                 result["reference_quirks"] = quirks_batch_size(editor.config) is not None

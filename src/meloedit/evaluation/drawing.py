@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from ..errors import MeloEditError
+from ..text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,9 +51,7 @@ def panels(rows: int, columns: int, count: int, size: tuple[float, float]) -> tu
 
 def label(text: str, limit: int = 200) -> str:
     """Return text as a label: one line, at most ``limit`` characters, never read as mathematics."""
-    words = " ".join(text.split())
-    words = words if len(words) <= limit else words[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return words.replace("$", r"\$")
+    return shorten(text, limit).replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int) -> bytes:

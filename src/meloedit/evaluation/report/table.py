@@ -69,32 +69,6 @@ METRICS = {
     "bytes_per_edit": Metric("cost", "bytes per edit", False, share=False),
     "peak_gigabytes": Metric("cost", "peak memory, GB", False, share=False),
 }
-MAIN = (
-    "edit_success",
-    "f1_edits",
-    "accuracy_edits",
-    "ppl_edits",
-    "generality",
-    "f1_generality",
-    "accuracy_generality",
-    "locality_far",
-    "locality_near",
-    "f1_locality",
-    "accuracy_upstream",
-    "ppl_locality",
-    "edits_per_minute",
-)
-"""The columns of the short table on a terminal, the most important first."""
-ROUTES = (
-    "right_edit",
-    "right_block_rephrases",
-    "wrong_block_rephrases",
-    "coverage_far_1pct",
-    "coverage_near_5pct",
-    "activation_near",
-    "activation_far",
-)
-"""The same for runs that measure routes alone."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...text import printable, shorten
+
 
 def number(value: Any) -> float | None:
     """Return a number as a float (NaN and infinities too), and None for anything else."""
@@ -23,6 +25,4 @@ def finite(value: float | None) -> bool:
 
 def short(text: str, longest: int = 200) -> str:
     """Return a text in one line of at most ``longest`` characters; unprintable characters are replaced."""
-    words = " ".join(text[: 20 * longest].split())
-    words = words if len(words) <= longest else words[: longest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
+    return printable(shorten(text, longest))
