@@ -19,9 +19,11 @@ from typing import Any
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
-from meloedit.evaluation.run.folder import RunFolder, digest
-from meloedit.evaluation.run.runner import Plan, Runner
+from meloedit.evaluation.run.folder import RunFolder
+from meloedit.evaluation.run.plan import RunPlan
+from meloedit.evaluation.run.runner import Runner
 from meloedit.evaluation.tasks.registry import load_task
+from meloedit.files import json_hash
 
 from ..shared.options import option_parser, write
 
@@ -72,9 +74,9 @@ def main() -> None:
     with Progress() as bar:
         grid = settings_of(args.method)
         for settings in bar.track(grid, description=args.method):
-            plan = Plan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
-            path = args.out / f"{args.task}-{args.protocol}-{args.method}-{digest([settings, args.edits])}"
-            folder = RunFolder(path, plan.identity(), answers=args.out / "answers")
+            plan = RunPlan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
+            path = args.out / f"{args.task}-{args.protocol}-{args.method}-{json_hash([settings, args.edits])}"
+            folder = RunFolder(path, plan.configuration(), answers=args.out / "answers")
             result = Runner(plan, folder, lambda: load_model(args.model), lambda *_: None).run()
             figures = result["methods"][args.method]
             names = [name for name in (*SCORES, *PAPER) if name in figures]
