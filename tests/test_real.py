@@ -132,7 +132,7 @@ def test_removal_and_rollback_restore_the_logits_of_a_store_that_never_had_the_e
     rolled = logits(editor, prompts)
     model, tokenizer = editor.unload(), editor.tokenizer
     try:
-        never = Editor.create(folder / "kept.melo", model, tokenizer)
+        never = Editor.from_pretrained(folder / "kept.melo", model, tokenizer)
         clean = logits(never, prompts)
         never.unload()
     finally:

@@ -116,7 +116,7 @@ def test_calibrating_on_documents(make_source_editor, make_source, tmp_path):
     assert 1 <= fired <= 8  # one in ten at most
     threshold, expected = editor.threshold, portrait(editor)
     editor.unload()
-    again = Editor.create(tmp_path / "a.melo", *make_source("bert"))
+    again = Editor.from_pretrained(tmp_path / "a.melo", *make_source("bert"))
     assert again.threshold == threshold
     assert_same_portrait(portrait(again), expected)
     again.calibrate()  # back to the built-in prompts

@@ -156,7 +156,7 @@ def test_from_pretrained_takes_the_right_class(make_source, family, tmp_path):
         assert type(editor.model) is type(model)
         assert all(report.holds for report in editor.edit(source_edits(family)))
         expected = portrait(editor)
-    with Editor.create(tmp_path / "a.melo") as again:  # from the folder that the store names
+    with Editor.from_pretrained(tmp_path / "a.melo") as again:  # from the folder that the store names
         assert_same_portrait(portrait(again), expected)
         assert [answer.text for answer in again.ask([edit.prompt for edit in FACTS])] == [
             edit.target for edit in source_edits(family)

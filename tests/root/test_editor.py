@@ -109,7 +109,7 @@ def test_a_store_of_blocks_without_positions_takes_in_blocks_with_them(
 
 def test_another_dtype_is_the_same_model_with_a_warning(make_editor, make_model, tokenizer, tmp_path, caplog):
     make_editor(edits=[BOOK], store=tmp_path / "a.melo").unload()
-    editor = Editor.create(tmp_path / "a.melo", make_model().to(torch.bfloat16), tokenizer)
+    editor = Editor.from_pretrained(tmp_path / "a.melo", make_model().to(torch.bfloat16), tokenizer)
     assert "torch.float32, the model is in torch.bfloat16" in caplog.text
     assert editor.ask(BOOK.prompt)[0].route.edit == "book"
     editor.unload()
@@ -133,7 +133,7 @@ def test_a_device_map(saved, device_map, tmp_path):
     with Editor.create(str(saved), config=config, store=tmp_path / "a.melo", **kwargs) as editor:
         assert all(report.holds for report in editor.edit(EDITS))
         assert answers(editor, *EDITS) == [edit.target for edit in EDITS]
-    with Editor.create(tmp_path / "a.melo") as again:  # from the folder that the store names, without a map
+    with Editor.from_pretrained(tmp_path / "a.melo") as again:  # from the folder that the store names, without a map
         assert answers(again, *EDITS) == [edit.target for edit in EDITS]
         assert math.isclose(again.route(BOOK.prompt)[0].distance, 0, abs_tol=1e-3)
 
