@@ -7,7 +7,7 @@ import sqlite3
 from cli_helpers import bad, good, good_json, run, write
 
 from meloedit import Editor
-from meloedit.store.store import Record
+from meloedit.store import Record
 
 pytest_plugins = ["cli_fixtures"]
 

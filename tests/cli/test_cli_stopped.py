@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import MELOEDIT, SETTINGS, good, good_json, run, write
 
-from meloedit.store.store import Store
+from meloedit.store import Store
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -77,7 +77,7 @@ def slow(folder, tmp_path, monkeypatch):
 WAIT_WITH_THE_LAST = """
 import signal
 from meloedit.cli.app import main
-from meloedit.store.store import Store
+from meloedit.store import Store
 
 put, waits = Store.put, iter([False] * ({total} - 1))
 

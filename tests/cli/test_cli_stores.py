@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import bad, good, good_json, write
 
-from meloedit.store.store import Store
+from meloedit.store import Store
 
 pytest_plugins = ["cli_fixtures"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..backbones.loading import DEMO_MODEL
 from ..edit import Edit
 from ..errors import StoreError
-from ..store.store import Store
+from ..store import Store
 from ..text import format_size
 from .loading import check_new, load
 from .terminal import Column, console, make_table, note, one_line, put, quoted

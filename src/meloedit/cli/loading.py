@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..editor import Editor
-    from ..store.store import Store
+    from ..store import Store
     from ..types import Progress
     from .options import StoreOptions
 
 
 def open_store(path: Path) -> Store:
     """Open a store without its model. The import is late because ``--help`` needs no store."""
-    from ..store.store import Store
+    from ..store import Store
 
     return Store.open(path)
 
