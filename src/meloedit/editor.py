@@ -12,7 +12,7 @@ from .backbones.loading import open_model
 from .config import MeloConfig, is_whole
 from .edit import Edit
 from .engine.editing import EditRun
-from .engine.engine import Engine
+from .engine.engine import Engine, UnloadedEngine
 from .engine.hub import HubStore, find_store
 from .engine.mode import DefaultMode
 from .engine.opening import check_fits, create_store
@@ -84,11 +84,9 @@ class Editor(StoreView, ModelView, HubStore):
             self.engine = Engine(self.backbone, locations, settings, DefaultMode)
         try:
             # last of all: a model that cannot be edited leaves no store behind
-            self.store = (
-                store
-                if isinstance(store, Store)
-                else create_store(self._path(store), self.backbone, locations, settings, name)
-            )
+            if not isinstance(store, Store):
+                store = create_store(self._path(store), self.backbone, locations, settings, name)
+            self.store: Store = store
             self.config = config_from_dict(self.store.config)
             self._hub_mixin_config = self.config.to_dict()
             self.engine.follow(self.store)
@@ -161,7 +159,7 @@ class Editor(StoreView, ModelView, HubStore):
     # -- what it holds
 
     def __repr__(self) -> str:
-        if isinstance(self.engine, _Unloaded):
+        if isinstance(self.engine, UnloadedEngine):
             return "Editor(unloaded)"
         name, mode = self.store.model["name"], self.config.mode
         return f"Editor({name}, {mode} mode, {len(self)} edits, revision {self.store.revision}, {self.store.path})"
@@ -290,11 +288,11 @@ class Editor(StoreView, ModelView, HubStore):
 
     def unload(self) -> PreTrainedModel:
         """Take every hook off and return the model, untouched."""
-        if isinstance(self.engine, _Unloaded):
+        if isinstance(self.engine, UnloadedEngine):
             return self.model
         self.engine.router.detach()
         self.store.close()
-        self.engine = _Unloaded()  # type: ignore[assignment]
+        self.engine = UnloadedEngine()  # type: ignore[assignment]
         if self._scratch:
             self._scratch.cleanup()
         return self.model
@@ -304,10 +302,3 @@ class Editor(StoreView, ModelView, HubStore):
 
     def __exit__(self, *raised: object) -> None:
         self.unload()
-
-
-class _Unloaded:
-    """Stands for the engine of an editor that was unloaded."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise ModelError("this editor was unloaded from its model: make another with Editor.from_pretrained")

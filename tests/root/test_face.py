@@ -48,7 +48,11 @@ def test_a_folder_holds_store_settings_and_card(make_editor, make_model, tokeniz
     for _ in range(2):  # a second time in place of the first
         editor.save_pretrained(tmp_path / "edits")
     editor.unload()
-    assert {path.name for path in (tmp_path / "edits").iterdir()} - {"store.melo.lock"} == {"store.melo", "config.json", "README.md"}
+    assert {path.name for path in (tmp_path / "edits").iterdir()} - {"store.melo.lock"} == {
+        "store.melo",
+        "config.json",
+        "README.md",
+    }
     card = (tmp_path / "edits" / "README.md").read_text()
     assert "base_model: LlamaForCausalLM" in card and "| book | Who wrote the book of sand? | Jorge |" in card
     with Editor.from_pretrained(tmp_path / "edits", make_model(), tokenizer) as again:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -180,3 +180,10 @@ class Engine:
         """Return the nearest other edit, and the edits whose scopes overlap this one's; nothing if it is disabled."""
         with self.lock:
             return self.policy.neighbours(edit_id)
+
+
+class UnloadedEngine:
+    """Stands for the engine of an editor that was unloaded."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModelError("this editor was unloaded from its model: make another with Editor.from_pretrained")
