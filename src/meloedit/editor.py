@@ -48,8 +48,7 @@ class Editor(StoreView, ModelView, HubStore):
         model: a Hugging Face model; its dtype, device and device map are followed.
         tokenizer: its tokenizer.
         config: settings, of the default mode or a ``PaperConfig``; ``None``: the defaults, or those of ``store``.
-        store: where the edits live; a path: a new file; ``None``: a temporary store, gone with the editor unless
-            ``save`` copies it.
+        store: where the edits live; a path: a new file; ``None``: a temporary store, gone unless ``save`` copies it.
         name: what the store calls the model; ``None``: the name the model was loaded by.
 
     Raises:
@@ -76,12 +75,9 @@ class Editor(StoreView, ModelView, HubStore):
         if isinstance(store, Store):
             check_fits(store, settings, config, self.backbone)
         settings = settings.for_family(self.backbone.defaults, type(model).__name__)
-        if isinstance(settings, PaperConfig):
-            locations = locate_published(self.backbone, settings)
-            self.engine = Engine(self.backbone, locations, settings, PaperMode)
-        else:
-            locations = locate(self.backbone, settings)
-            self.engine = Engine(self.backbone, locations, settings, DefaultMode)
+        paper = isinstance(settings, PaperConfig)
+        locations = (locate_published if paper else locate)(self.backbone, settings)
+        self.engine = Engine(self.backbone, locations, settings, PaperMode if paper else DefaultMode)
         try:
             # last of all: a model that cannot be edited leaves no store behind
             if not isinstance(store, Store):

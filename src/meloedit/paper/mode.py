@@ -62,7 +62,7 @@ class PaperMode:
         """Do nothing: clusters derive nothing that is worth storing."""
 
 
-def locate_published(backbone: Backbone, config: PaperConfig) -> Locations:
+def locate_published(backbone: Backbone, config: MeloConfig) -> Locations:
     """Find the key layer and the edited modules, of a preset by name.
 
     Raises:
@@ -71,7 +71,7 @@ def locate_published(backbone: Backbone, config: PaperConfig) -> Locations:
     try:
         return locate(backbone, config)
     except ModelError as error:
-        if config.preset is None:
+        if not isinstance(config, PaperConfig) or config.preset is None:
             raise
         name = type(backbone.model).__name__
         raise ModelError(f"preset {config.preset!r} does not fit {name}: {error}") from None
