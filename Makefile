@@ -14,13 +14,14 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint docs clean
+.PHONY: help demo test test-slow bench lint docs clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
 	@echo "make test   lint, types, and all tests"
+	@echo "make test-slow  tests that measure: time, memory, long streams (not in CI)"
 	@echo "make bench  time and memory against named rivals (an hour or so)"
-	@echo "make lint   lint and types"
+	@echo "make lint   lint, types, and which room may import which"
 	@echo "make docs   write docs/commands.md from the commands' help, and build the site into build/site"
 	@echo "make clean  remove what make built: environment, caches, the demo's store"
 
@@ -32,6 +33,9 @@ WORKERS ?= 2
 
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+test-slow: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 # Where the figures go; the edits to train on, zsre_distinct.jsonl.gz for those of docs/performance.md.
 BENCH ?= build/bench
@@ -49,9 +53,11 @@ bench: $(READY)
 	else echo "editing is not measured: name a file of edits, make bench EDITS=FILE"; fi
 
 lint: $(READY)
+	@mkdir -p build
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check src tests benchmarks examples
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > build/lint-imports.txt 2>&1 || { cat build/lint-imports.txt; exit 1; }
 
 docs: $(READY)
 	@$(BIN)/python -m typer meloedit.cli.app utils docs --name meloedit > docs/commands.md
