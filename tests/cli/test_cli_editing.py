@@ -27,7 +27,7 @@ def test_paper_mode_shares_blocks_and_counts_clusters(folder, tmp_path):
     quick = ("--set", "edits_per_block=2", "--set", "radius=0.5", "--set", "lr=0.1", "--rank", 4)
     out = good("init", path, "--model", folder, "--paper", *quick)
     assert "paper mode: 2 edits to a block of rank 4, radius 0.5" in out
-    assert bad("edit", path, file, "--batch", 3).startswith("3 edits are more than a block is declared for")
+    assert bad("edit", path, file, "--edits-per-block", 3).startswith("3 edits are more than a block is declared for")
     assert bad("calibrate", path) == "paper mode takes keys as they are: there is nothing to calibrate"
     facts = [{name: value for name, value in fact.items() if name != "quiet"} for fact in FACTS]
     made = good_json("edit", path, write(tmp_path / "plain.jsonl", *facts))

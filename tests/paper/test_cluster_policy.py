@@ -14,26 +14,26 @@ from meloedit.errors import EditError
 
 def test_smaller_batches_and_those_declared(make_paper):
     editor = make_paper("bert", edits_per_block=3, steps=2)
-    editor.edit(CASES, batch=1)
+    editor.edit(CASES, edits_per_block=1)
     assert [stored.holder for stored in editor.edits()] == [1, 2, 3, 4]
     editor.edit([Edit(f"{OTHERS[0]} {i}", "tax", id=str(i)) for i in range(5)])
     assert [stored.holder for stored in editor.edits()[4:]] == [5, 5, 5, 8, 8]
     assert [len(revision.changes) for revision in editor.history()[2:]] == [1, 1, 1, 1, 3, 2]
     revision = editor.store.revision
-    message = "a batch of 4 edits is larger than a block is declared for: edits_per_block is 3"
+    message = "4 edits are more than a block is declared for: edits_per_block is 3"
     with pytest.raises(EditError, match=message):
-        editor.edit(Edit(OTHERS[1], "tax"), batch=4)
+        editor.edit(Edit(OTHERS[1], "tax"), edits_per_block=4)
     for wrong in (0, -1, "2", 1.0):
-        with pytest.raises(EditError, match="batch must be a positive integer"):
-            editor.edit(Edit(OTHERS[1], "tax"), batch=wrong)
+        with pytest.raises(EditError, match="edits_per_block must be a positive integer"):
+            editor.edit(Edit(OTHERS[1], "tax"), edits_per_block=wrong)
     assert editor.store.revision == revision
     editor.unload()
 
 
 def test_a_batch_size_means_nothing_in_the_default_mode(make_source_editor):
     editor = make_source_editor("bert")
-    with pytest.raises(EditError, match="batch: every edit has a block of its own in the default mode"):
-        editor.edit(CASES, batch=2)
+    with pytest.raises(EditError, match="edits_per_block: every edit has a block of its own in the default mode"):
+        editor.edit(CASES, edits_per_block=2)
     editor.unload()
 
 

@@ -126,7 +126,7 @@ def edit(
     replace: Annotated[
         bool, typer.Option("--replace", help="Let an edit take the place of one with its id and other content.")
     ] = False,
-    batch: Annotated[
+    edits_per_block: Annotated[
         int | None, typer.Option(metavar="N", help="Paper mode: edits that share a block, if fewer than declared.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every edit, not only the remarkable.")] = False,
@@ -154,7 +154,7 @@ def edit(
     with report_if_stopped(lambda: stored_so_far()[1]):
         try:
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
-                for part in editor.edit_in_parts([item.edit for item in sourced], replace, progress, batch):
+                for part in editor.edit_in_parts([item.edit for item in sourced], replace, progress, edits_per_block):
                     reports += part
                 revision, index = editor.store.revision, editor.engine.policy.counts
         except EditError as error:

@@ -1,6 +1,6 @@
 """The page of a report: one HTML file that needs nothing else, and its drawings as files beside it.
 
-jinja2 and matplotlib are imported late, since they come with optional extras.
+matplotlib is imported late, since it comes with an optional extra.
 """
 
 from __future__ import annotations
@@ -60,10 +60,6 @@ def check_report() -> None:
     Raises:
         MeloEditError: naming the extra that installs the missing one.
     """
-    try:
-        import jinja2  # noqa: F401
-    except ImportError:
-        raise MeloEditError("a report needs the extra 'eval': pip install 'meloedit[eval]'") from None
     check_plots()
 
 
