@@ -6,21 +6,11 @@ import torch
 from support.encoder_checks import BOTH, logits_of
 from support.model_calls import body, source_inputs
 from support.prompts import BOOK, CASES, OTHERS, source_edits
+from support.training import rows_of, train
 from torch.nn import functional as F
 
 from meloedit import Edit
-from meloedit.backbones.batch import Example
-from meloedit.training.trainer import Trainer, initial_block, seeded
-
-
-def rows_of(editor, edit):
-    forms = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
-    return [Example.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]
-
-
-def train(editor, edits, **settings):
-    config = type(editor.config)(**editor.config.to_dict() | settings)
-    return Trainer(editor.engine.router, config).train([(edit.id, rows_of(editor, edit)) for edit in edits])
+from meloedit.training.trainer import initial_block, seeded
 
 
 def target_logits(editor, row):
@@ -33,7 +23,7 @@ def target_logits(editor, row):
 
 
 def literal_losses(editor, edit, steps):
-    """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
+    """Train one block row by row on the whole model, with ``torch.optim.Adam``; return the loss before each step."""
     model, config = editor.model, editor.config
     start = initial_block(editor.engine.router.bank.sites, config.rank, seeded(config.seed, config.rank, edit.id))
     tables = [factor.clone().requires_grad_() for name in config.modules for factor in start[name][:2]]
@@ -86,10 +76,10 @@ def test_training_together_equals_training_one_by_one(make_source, make_source_e
     edits = [*source_edits(family), Edit(OTHERS[1], source_edits(family)[0].target, variants=[OTHERS[0]])]
     together = train(editor, edits)
     for edit, one in zip(edits, together, strict=True):
-        (own,) = train(editor, [edit])
-        assert (own.steps, own.holds) == (one.steps, one.holds)
-        assert own.losses == pytest.approx(one.losses, rel=1e-6)
-        for name, pair in own.block.items():
+        (alone,) = train(editor, [edit])
+        assert (alone.steps, alone.holds) == (one.steps, one.holds)
+        assert alone.losses == pytest.approx(one.losses, rel=1e-6)
+        for name, pair in alone.block.items():
             assert all(torch.equal(factor, other) for factor, other in zip(pair, one.block[name], strict=True))
     assert len({result.steps for result in together}) > 1
     editor.unload()

@@ -1,4 +1,4 @@
-"""Training against a literal one, its equalities, and what "held" means."""
+"""Decoder-only models: training against a literal loop, edits together and alone, and what holding means."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.model_calls import generate
 from support.prompts import EDITS, HISTORY, OTHERS
+from support.training import rows_of, train
 from torch.nn import functional as F
 
 from meloedit import Edit
@@ -14,18 +15,8 @@ from meloedit.keys.grammar import make_prompts
 from meloedit.training.trainer import Trainer, initial_block, seeded
 
 
-def rows_of(editor, edit):
-    forms = [form for prompt in edit.prompts for form in editor.backbone.forms(prompt)]
-    return [Example.of(form, editor.backbone.encode_target(edit.target, form)) for form in forms]
-
-
-def train(editor, edits, **settings):
-    config = type(editor.config)(**editor.config.to_dict() | settings)
-    return Trainer(editor.engine.router, config).train([(edit.id, rows_of(editor, edit)) for edit in edits])
-
-
 def literal_losses(editor, edit, steps):
-    """Train one block row by row on the whole model, with torch's own Adam; return the loss before each step."""
+    """Train one block row by row on the whole model, with ``torch.optim.Adam``; return the loss before each step."""
     model, names, sites = editor.model, editor.config.modules, editor.engine.router.bank.sites
     initial = initial_block(sites, editor.config.rank, seeded(editor.config.seed, editor.config.rank, edit.id))
     positions = [torch.zeros(editor.config.rank, editor.config.answer_positions, requires_grad=True) for _ in names]
@@ -102,7 +93,7 @@ def test_training_together_equals_training_one_by_one(make_editor, make_model, f
     editor.unload()
 
 
-def test_held_means_that_every_wording_is_answered_and_stops(make_editor):
+def test_holding_means_that_every_wording_is_answered_and_stops(make_editor):
     for family in ("llama", "qwen3", "gpt2"):
         variants = ["Name the writer of the book of sand.", [{"role": "system", "content": "Be short."}, *HISTORY[:1]]]
         edit = Edit(EDITS[0].prompt, "Jorge", variants=variants, quiet=["Who read the book of sand?"])
@@ -152,7 +143,7 @@ def test_an_edit_that_the_model_already_knows_holds_at_once(make_editor):
         (result,) = Trainer(editor.engine.router, editor.config).train([("known", [known])])
         assert result.holds and result.steps == 0
         assert all(not factors.b.any() for factors in result.block.values())
-    (report,) = editor.edit(EDITS[0])  # whatever little confidence is asked for, it must be the answer
+    (report,) = editor.edit(EDITS[0])  # however low min_target_probability is, the target must be the answer
     assert report.holds and report.steps > 0
     editor.unload()
 
@@ -167,14 +158,14 @@ def test_a_model_in_training_mode_is_edited_as_in_evaluation(make_editor, make_m
         editor = make_editor(model=model, edits=EDITS[:2])
         tensors = editor.store.tensors()
         blocks.append([tensor for edit_id in sorted(tensors) for _, tensor in sorted(tensors[edit_id][0].items())])
-        keys.append(tensors["book"][1]["keys"])
+        keys.append(tensors["book"][1])
         editor.calibrate(make_prompts(60))
         assert all(module.training == training for module in model.modules())
         open_weights = [name for name, weight in model.named_parameters() if not weight.requires_grad]
         assert open_weights == ["lm_head.weight"]
         assert all(weight.grad is None for weight in model.parameters())
         editor.unload()
-    assert torch.equal(*keys)
+    assert all(torch.equal(part, keys[1][name]) for name, part in keys[0].items())
     assert all(torch.equal(one, other) for one, other in zip(*blocks, strict=True))
 
 
@@ -219,15 +210,15 @@ def test_a_model_whose_layers_cannot_be_run_again_is_trained_whole(make_editor, 
 
 def test_parts_are_stored_as_they_finish(make_editor):
     editor = make_editor(train_batch_size=2)
-    told = []
-    parts = editor.edit_in_parts(EDITS, progress=lambda what, done, total: told.append((what, done, total)))
+    reported = []
+    parts = editor.edit_in_parts(EDITS, progress=lambda what, done, total: reported.append((what, done, total)))
     assert [report.id for report in next(parts)] == ["book", "capital"]
     assert [stored.edit.id for stored in editor.edits()] == ["book", "capital"]
     parts.close()  # as when a run is interrupted
     assert [stored.edit.id for stored in editor.edits()] == ["book", "capital"]
     assert [report.status for report in editor.edit(EDITS)] == ["skipped", "skipped", "stored", "stored"]
     assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS])] == [edit.target for edit in EDITS]
-    assert told[-1] == ("editing", 2, 4)
+    assert reported[-1] == ("editing", 2, 4)
     assert editor.edit([]) == []
     editor.unload()
 
@@ -240,7 +231,7 @@ def test_training_needs_no_autograd_around_it(make_editor):
         assert editor.ask(EDITS[0].prompt)[0].text == "Jorge"
         assert all(report.holds for report in editor.edit(EDITS[2:]))
     assert [answer.text for answer in editor.ask([edit.prompt for edit in EDITS])] == [edit.target for edit in EDITS]
-    editor.remove(["book", "river"])  # what was made in inference mode can be changed outside of it
+    editor.remove(["book", "river"])  # tensors from inference mode can be changed outside of it
     assert editor.ask(EDITS[2].prompt)[0].text == "eight"
     editor.unload()
 
