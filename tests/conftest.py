@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from support.model_calls import generate  # noqa: F401
 from support.paper_cases import KEYS
-from support.prompts import EDITS, FACTS, HISTORY, OTHERS, SETTINGS, source_edits  # noqa: F401
+from support.prompts import EDITS, FACTS, SETTINGS, source_edits
 from support.tiny_models import CHATML, END, FAMILIES, INST, SOURCES, bpe, build, build_source
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast

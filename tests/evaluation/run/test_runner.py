@@ -1,17 +1,18 @@
 """`meloedit eval` under every protocol and on every kind of task, and after a kill."""
 
+import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+from functools import partial
 
 import eval_runs
 import pytest
 from eval_runs import QUICK, evaluated, result_of, run, scores, zsre
+from support.store_cases import child, finished
 
 from meloedit.evaluation.run.folder import read_json
+from meloedit.store import Store
 
 files = eval_runs.files
 
@@ -60,23 +61,41 @@ def test_the_same_run_again_scores_the_same_and_another_method_joins(files, tmp_
     assert list(result_of(out)["methods"]) == ["none"]  # figures alone are not kept
 
 
+def run_to_the_write(number, done, args):
+    """Run a command that is killed with its ``number``-th write, of a file or into a store: after it, or just before.
+
+    A forked process runs it, so that torch need not start again, and the moment is the same on every machine.
+    """
+    writes = itertools.count(1)
+
+    def killing(write):
+        def write_or_die(*args, **kwargs):
+            last = next(writes) == number
+            if last and not done:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = write(*args, **kwargs)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return write_or_die
+
+    os.replace, Store.put = killing(os.replace), killing(Store.put)
+    run(*args)
+
+
 @pytest.mark.parametrize("name", ["melo", "melo-paper", "ft", "grace", "lora"])
 def test_a_killed_run_goes_on_to_the_same_scores(files, tmp_path, name):
     more = [*QUICK] if name == "melo" else ["--set", f"{name}.radius=0.001", "--set", f"{name}.edits_per_block=2"]
     more = {"ft": ["--set", "ft.lr=0.05"], "grace": ["--set", "grace.eps=0.001"], "lora": []}.get(name, more)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     evaluated(*zsre(files, whole, "--method", name, *more))
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums are added in another order else
-    command = [sys.executable, "-m", "meloedit", "eval", *map(str, zsre(files, broken, "--method", name, *more))]
-    for wait in (0.0, 0.4, 0.9):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=alone)
-        until = time.monotonic() + 60
-        while process.poll() is None and not list(broken.glob("states/*/progress.json")) and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    evaluated(*zsre(files, broken, "--method", name, *more))
+    args = zsre(files, broken, "--method", name, *more)
+    # After the note of its first state, before the note of the next one, and some writes later.
+    for number, done in ((2, True), (2, False), (5, True)):
+        with child(partial(run_to_the_write, number, done, args)) as pid:
+            assert finished(pid) == -signal.SIGKILL
+    evaluated(*args)
     assert scores(broken) == scores(whole)
 
 
