@@ -54,14 +54,14 @@ bench: $(READY)
 
 lint: $(READY)
 	@mkdir -p build
-	@$(BIN)/ruff check src tests benchmarks examples
-	@$(BIN)/ruff format --check src tests benchmarks examples
+	@$(BIN)/ruff check src tests benchmarks examples .ci
+	@$(BIN)/ruff format --check src tests benchmarks examples .ci
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > build/lint-imports.txt 2>&1 || { cat build/lint-imports.txt; exit 1; }
 
 docs: $(READY)
 	@$(BIN)/python -m typer meloedit.cli.app utils docs --name meloedit > docs/commands.md
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the site is in build/site: open build/site/index.html, or run $(BIN)/mkdocs serve"
 
 clean:

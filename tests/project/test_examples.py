@@ -1,5 +1,6 @@
-"""The five examples run on the real model, print what the documentation says they print, and leave nothing behind."""
+"""The five examples and the README's first edit run on the real model, and print what they should."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def test_every_example_is_tested_here_and_named_in_the_readme():
     assert scripts == {"first_edit", "faq_from_csv", "serve_in_process", "compare_editors", "undo_a_mistake"}
     readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
     assert [name for name in scripts if f"examples/{name}.py" not in readme] == []
+
+
+def test_the_readme_prints_what_it_says(run, capsys):
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+    code, output = re.findall(r"```python\n(.+?)```\n```text\n(.+?)```", readme, re.S)[0]
+    names = {}
+    exec(code, names)
+    assert capsys.readouterr().out == output
+    names["editor"].unload()
 
 
 def test_the_first_edit_answers_in_other_words_and_leaves_without_a_trace(run, tmp_path):

@@ -16,7 +16,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ...errors import MeloEditError
 from ...files import make_folder, write_bytes
 from ...text import counted
 from ..drawing import check_plots
