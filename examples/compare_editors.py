@@ -25,18 +25,17 @@ def main() -> None:
     for name, settings in METHODS.items():
         method = method_class(name)(model, tokenizer, settings)
         method.prepare([])
-        before = [answer.text for answer in method.answer(UNRELATED)]
+        before = [answer.text for answer in method.answer(UNRELATED, max_new_tokens=12)]
         start = time.perf_counter()
         method.edit(edits)
         seconds = time.perf_counter() - start
-        asked = [[pair[i] for pair in EDITS.values()] for i in (0, 1)]
-        right = [
-            sum(answer.text == target for answer, target in zip(method.answer(prompts), EDITS, strict=True))
-            for prompts in asked
-        ]
-        kept = sum(answer.text == text for answer, text in zip(method.answer(UNRELATED), before, strict=True))
+        questions = [pair[i] for i in (0, 1) for pair in EDITS.values()]
+        texts = [answer.text for answer in method.answer([*questions, *UNRELATED], max_new_tokens=12)]
+        expected, count = [*EDITS, *EDITS, *before], len(EDITS)
+        right = [text == wanted for text, wanted in zip(texts, expected, strict=True)]
+        shares = [f"{sum(part)}/{len(part)}" for part in (right[:count], right[count : 2 * count], right[2 * count :])]
+        print(f"{name:<8}{shares[0]:>8}{shares[1]:>12}{shares[2]:>17}{seconds:>10.1f}")
         method.close()  # gives the model back unedited
-        print(f"{name:<8}{right[0]:>6}/{len(EDITS)}{right[1]:>10}/{len(EDITS)}{kept:>15}/{len(before)}{seconds:>10.1f}")
 
 
 if __name__ == "__main__":
