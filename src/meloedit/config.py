@@ -156,11 +156,11 @@ class MeloConfig:
         Raises:
             ModelError: if a name is not a setting, or a value does not fit.
         """
+        if (mode := values.get("mode", cls.mode)) != cls.mode:
+            raise ModelError(f"{cls.__name__} has the settings of {cls.mode!r} mode, not those of {mode!r} mode")
         known = [item.name for item in fields(cls)]
         if unknown := sorted(set(values) - {*known, "mode"}):
             raise ModelError(f"unknown setting {unknown[0]!r}; the settings are: {', '.join(known)}")
-        if (mode := values.get("mode", cls.mode)) != cls.mode:
-            raise ModelError(f"these settings are of {cls.mode} mode, not of {mode!r}: leave 'mode' out")
         return cls(**{name: value for name, value in values.items() if name != "mode"})
 
 

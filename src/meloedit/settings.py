@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from .config import MeloConfig, raise_max_rank
@@ -57,5 +58,8 @@ def read_config(
 
 
 def _refuse_paper(values: dict[str, Any]) -> None:
+    default = {item.name for item in fields(MeloConfig)}
+    if foreign := sorted(set(values) & {item.name for item in fields(PaperConfig)} - default - {"preset"}):
+        raise ModelError(f"setting {foreign[0]!r} is of paper mode: choose that with --paper or --preset NAME")
     if values.get("mode") == "paper" or values.get("preset") is not None:
         raise ModelError("paper mode is chosen with --paper or --preset NAME, not with --set")

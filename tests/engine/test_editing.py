@@ -27,7 +27,7 @@ def test_removed_and_rolled_back_edits_leave_no_trace(make_editor, family):
         assert had.index.threshold == pytest.approx(never.index.threshold, abs=1e-6) or len(had.edits()) == 4
     assert len(had.edits()) == 1
     had.remove("book")
-    with had.disabled():
+    with had.base_model():
         base = portrait(had)[0]
     assert torch.equal(portrait(had)[0], base)
     for editor in (never, had):

@@ -64,7 +64,7 @@ def test_removed_and_rolled_back_edits_leave_no_trace(make_source_editor, family
     had.rollback(revision)
     assert_same_portrait(portrait(had), expected)
     had.remove("book")
-    with had.disabled():
+    with had.base_model():
         base = portrait(had)
     assert torch.equal(portrait(had)[0], base[0])
     for editor in (never, had):

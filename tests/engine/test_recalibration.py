@@ -31,7 +31,8 @@ def test_calibrating_anew_keeps_the_edits(make_editor):
     editor.calibrate(traffic, origin="traffic")
     made = editor.calibration
     assert made.info == {"source": "traffic", "prompts": 61, "keys": len(made.prompts)}
-    assert made.of.unique().tolist() == list(range(122)) and len(made.of) > 122  # raw and chat; some have segments
+    assert made.prompt_of.unique().tolist() == list(range(122))  # raw and chat
+    assert len(made.prompt_of) > 122  # some have segments
     assert answers(editor, *EDITS) == [edit.target for edit in EDITS]
     assert editor.check().broken == []
     editor.unload()

@@ -9,6 +9,7 @@ from support.tiny_models import END
 
 from meloedit import Edit, Editor, MeloConfig, PaperConfig
 from meloedit.errors import EditError, ModelError, StoreError
+from meloedit.paper.config import config_from_dict
 from meloedit.store import Store
 
 
@@ -48,17 +49,19 @@ def test_what_paper_mode_cannot_do_is_refused(make_paper):
 )
 def test_settings_that_do_not_fit_are_one_line(settings, message):
     with pytest.raises(ModelError) as error:
-        PaperConfig(**settings)
+        PaperConfig.from_dict(settings)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_paper_settings_mean_nothing_in_the_default_mode():
     for settings in ({"reference_quirks": True}, {"edits_per_block": 2}):
-        with pytest.raises(ModelError, match=f"{next(iter(settings))} must be .* outside paper mode"):
-            MeloConfig(**settings)
+        with pytest.raises(ModelError, match=f"unknown setting '{next(iter(settings))}'"):
+            MeloConfig.from_dict(settings)
     config = PaperConfig(radius=2.0)
     assert (config.steps, config.reach, config.lr_step, config.lr_decay, config.lr) == (50, "all", 20, 0.5, 0.01)
-    assert MeloConfig.from_dict(config.to_dict()) == config
+    assert config_from_dict(config.to_dict()) == config and config_from_dict({}) == MeloConfig()
+    with pytest.raises(ModelError, match="MeloConfig has the settings of 'default' mode, not those of 'paper' mode"):
+        MeloConfig.from_dict(config.to_dict() | {})
 
 
 def test_a_store_of_one_mode_is_not_opened_in_the_other(make_paper, make_source_editor, make_source, tmp_path):

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from meloedit import Edit, Editor, MeloConfig
-from meloedit.backbones import open_backbone
+from meloedit.backbones import locate, open_backbone
 from meloedit.errors import ModelError
 from meloedit.hooks.probe import probe_model
 from meloedit.paper.config import PaperConfig
@@ -201,7 +201,7 @@ def test_the_defaults_of_paper_mode_fit_any_model(backbone_of):
     }
     for model, (key_layer, modules) in expected.items():
         for config in (PaperConfig(radius=1.0), MeloConfig()):
-            locations = backbone_of(model).locate(config)
+            locations = locate(backbone_of(model), config)
             assert (locations.key_layer, list(locations.modules)) == (key_layer, modules)
 
 

@@ -51,11 +51,12 @@ class PaperConfig(MeloConfig):
         Raises:
             ModelError: if there is no such preset, or a value does not fit.
         """
-        if not (isinstance(preset, str) and preset in PRESETS):
-            raise ModelError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+        _check_preset(preset)
         return cls.from_dict({"preset": preset, **PRESETS[preset].settings, **settings})
 
     def __post_init__(self) -> None:
+        if self.preset is not None:
+            _check_preset(self.preset)
         if is_whole(self.rank) and is_whole(self.max_rank):
             object.__setattr__(self, "max_rank", max(self.rank, self.max_rank))
         super().__post_init__()
@@ -79,6 +80,11 @@ class PaperConfig(MeloConfig):
     def key_tokens(self) -> KeyTokens:
         """Which of a prompt's tokens its key is taken of."""
         return "position" if self.reference_quirks else "last"
+
+
+def _check_preset(name: object) -> None:
+    if not (isinstance(name, str) and name in PRESETS):
+        raise ModelError(f"no preset {name!r}; there are: {', '.join(PRESETS)}")
 
 
 def config_from_dict(values: Mapping[str, Any]) -> MeloConfig:
