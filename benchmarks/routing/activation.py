@@ -69,7 +69,7 @@ def grow(
     scopes = {"": editor.config.min_similarity or 0.0, "_no_floor": -1.0}
     indexes = {name: NeuronIndex(calibration.encoder.shape) for name in scopes}
     for name, least in scopes.items():
-        indexes[name].calibrate(calibration.prompts, stated, least, calibration.prompt_of)
+        indexes[name].set_scope(calibration.prompts, stated, least, calibration.prompt_of)
     rows = []
     for number, of_edit in enumerate(edit_keys, 1):
         for index in indexes.values():

@@ -146,7 +146,7 @@ changes = st.lists(
 def test_any_stream_of_changes_keeps_the_promises(shape, stream):
     index, literal, prompts = NeuronIndex(shape), Literal(), make(shape, 40, seed=7)
     rate, floor = 0.1, -1.0
-    index.calibrate(prompts, rate, floor)
+    index.set_scope(prompts, rate, floor)
     cache = None
     for change, *values in stream:
         if change == "add":
@@ -165,10 +165,10 @@ def test_any_stream_of_changes_keeps_the_promises(shape, stream):
             index = NeuronIndex(shape)
             for owner, own in literal.edits.items():
                 index.add(owner, *own)
-            index.calibrate(prompts, rate, floor, cache=cache)
+            index.set_scope(prompts, rate, floor, cache=cache)
         else:
             rate, floor = values
-            index.calibrate(prompts, rate, floor)
+            index.set_scope(prompts, rate, floor)
         assert len(index) == len(literal.edits)
         assert index.similarity == pytest.approx(literal.similarity(prompts, rate, floor), abs=1e-6)
         assert_agrees(index, literal, Keys.cat([FEW[shape], prompts[:5]]))
@@ -200,14 +200,14 @@ def test_keys_are_the_same_where_words_and_vectors_are():
 def test_the_scope_is_the_literal_quantile():
     prompts, keys = unit(100, SIZE), unit(3, SIZE, seed=1)
     index = NeuronIndex(PLAIN)
-    index.calibrate(prompts, 0.05, 0.0)
+    index.set_scope(prompts, 0.05, 0.0)
     for owner, key in enumerate(rows(keys)):
         index.add(owner, key)
     best = (prompts.content @ keys.content.T).max(1).values.sort().values
     assert index.similarity == pytest.approx(best[95].item(), abs=1e-6)  # the ceil(101 * 0.95) = 96th smallest
     assert index.threshold == pytest.approx(math.sqrt(2 - 2 * best[95].item()), abs=1e-6)
     assert (best > index.similarity).sum() == 4
-    index.calibrate(prompts, 0.05, 0.99)
+    index.set_scope(prompts, 0.05, 0.99)
     assert index.similarity == 0.99
 
 
@@ -215,10 +215,10 @@ def test_calibration_prompts_that_ask_an_edit_do_not_count_against_it():
     prompts, key = unit(100, SIZE), unit(1, SIZE, seed=1)
     index = NeuronIndex(PLAIN)
     index.add(0, key)
-    index.calibrate(prompts, 0.05, 0.0)
+    index.set_scope(prompts, 0.05, 0.0)
     alone = index.similarity
     asked = Keys.cat([prompts, *[key] * 40])
-    index.calibrate(asked, 0.05, 0.0)
+    index.set_scope(asked, 0.05, 0.0)
     assert index.similarity == alone
     index.remove([0])
     index.add(1, prompts[:1])
@@ -230,7 +230,7 @@ def test_calibration_prompts_that_ask_an_edit_do_not_count_against_it():
 def test_too_few_prompts_for_the_rate_let_nothing_fire(count, fires):
     index = NeuronIndex(PLAIN)
     index.add(0, unit(1, SIZE))
-    index.calibrate(unit(count, SIZE, seed=3), 0.05, 0.0)
+    index.set_scope(unit(count, SIZE, seed=3), 0.05, 0.0)
     assert (index.search(unit(1, SIZE)).distance.item() < index.threshold) == fires
 
 
@@ -238,7 +238,7 @@ def test_neighbours():
     rows_of_three = F.normalize(torch.tensor([[1.0, 0, 0], [1, 0.5, 0], [0, 0, 1]]), dim=1)
     a, b, c = rows(Keys.of_content(rows_of_three))
     index = NeuronIndex(KeyShape(3))
-    index.calibrate(Keys.empty(KeyShape(3)), 0.5, 0.8)
+    index.set_scope(Keys.empty(KeyShape(3)), 0.5, 0.8)
     index.add(3, a)
     assert index.neighbours(3) == (-1, math.inf, [])
     index.add(4, Keys.cat([c, b]), quiet=a)

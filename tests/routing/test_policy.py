@@ -28,9 +28,9 @@ def test_a_calibration_prompt_counts_by_its_nearest_key():
     index = NeuronIndex(KeyShape(2))
     index.add(1, Keys.of_content(torch.tensor([[1.0, 0.0]])))
     keys = Keys.of_content(torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.28, 0.96]]))
-    index.calibrate(keys, false_activation=0.5, min_similarity=-1.0, prompt_of=torch.tensor([0, 0, 1, 2]))
+    index.set_scope(keys, false_activation=0.5, min_similarity=-1.0, prompt_of=torch.tensor([0, 0, 1, 2]))
     assert index.similarity == pytest.approx(0.28)  # of 0.8, 0.0 and 0.28 the second
-    index.calibrate(keys, false_activation=0.5, min_similarity=-1.0)
+    index.set_scope(keys, false_activation=0.5, min_similarity=-1.0)
     assert index.similarity == pytest.approx(0.6)  # the third of four
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import EditError, StoreError
+from ..routing.calibration import BUILT_IN
 from ..routing.nearest import NearestPolicy
 from ..training.trainer import Trainer
 from .recalibration import Recalibration
@@ -102,7 +103,7 @@ class DefaultMode:
 
     def prepare(self, store: Store, progress: Progress | None) -> int:
         """Calibrate on the package's own prompts."""
-        return self.calibrate(store, None, "given", {}, progress)
+        return self.calibrate(store, None, BUILT_IN, {}, progress)
 
     def write_cache(self, store: Store) -> None:
         """Write the scope's cache to the store, once in so many changes."""

@@ -51,7 +51,7 @@ class StoreView:
         return self.engine.store.edits()
 
     def history(self, edit_id: str | None = None, limit: int | None = None) -> list[Revision]:
-        """Return every change, oldest first."""
+        """Return the revisions, oldest first: all, the last ones, or those of one edit."""
         return self.engine.store.history(edit_id, limit)
 
 

@@ -22,8 +22,8 @@ class Shape(NamedTuple):
 class Slab:
     """Blocks of one shape, stacked: per module a (capacity, rank, in), b (capacity, out, rank), p (capacity, rank, K).
 
-    Side by side they are the two wide matrices of arXiv 2312.11795, Eq. 7: with rank p, block t is rows t p to
-    (t + 1) p - 1 of A (capacity p, in), and the same columns of B (out, capacity p).
+    Side by side they are the two wide matrices of arXiv 2312.11795, Eq. 7: block t is rows t rank to (t + 1) rank - 1
+    of A (capacity rank, in), and the same columns of B (out, capacity rank).
 
     Rows are reused, and capacity doubles. The tables are in float16, as blocks are stored; gathered blocks get the
     dtype that their module computes in.
@@ -83,7 +83,7 @@ def _with_room(table: Tensor, rows: int) -> Tensor:
 
 
 class BlockBank:
-    """All blocks, by edit number; no fixed number of them.
+    """All blocks, by the number of the stored record that holds each; there is no fixed number of them.
 
     Args:
         sites: the target modules.
@@ -144,7 +144,7 @@ class BlockBank:
         """Gather the blocks of a batch, one group per shape.
 
         Args:
-            owners: per row the edit number, -1 for none.
+            owners: per row the number of its block, -1 for none.
             acts_from: per row the column of the token that predicts the first one of the answer, from which a block of
                 reach ``answer`` acts.
         """

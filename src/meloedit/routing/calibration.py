@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 BUILT_IN = "built-in grammar"
 FITTED = 3000
-"""Prompts of the grammar that keys are fitted on, at most; further ones serve the scope alone."""
+"""Prompts, and pairs of wordings, of the grammar that the key encoder is fitted on, at most; further prompts serve
+the scope alone."""
 SCOPE_SETTINGS = ("false_activation", "min_similarity")
 """Settings that a calibration may state, in its ``info``: they override the store's."""
 RELATION_SIZE = 64
@@ -75,7 +76,7 @@ class Calibration:
 def calibrate(
     router: Router, config: MeloConfig, prompts: Sequence[Prompt], origin: str, progress: Progress | None = None
 ) -> Calibration:
-    """Fit keys, and take the keys of ``prompts`` in every form they may be asked in.
+    """Fit the key encoder, and take the keys of ``prompts`` in every form they may be asked in.
 
     Documents are their own fitting data: their states are whitened.
 

@@ -48,7 +48,7 @@ class Candidates:
 class NeuronIndex:
     """Keys, each owned by an edit (a number, greater for newer ones).
 
-    This is the paper's "inner vector database" (Section 4.2).
+    In the default mode it takes the place of the paper's "inner vector database" (Section 4.2).
 
     The nearest key decides between overlapping scopes; of equally near keys the newest. A quiet key keeps its own edit
     from firing on whatever lies at least as near to it as to the edit's key; other edits do not heed it.
@@ -61,7 +61,7 @@ class NeuronIndex:
         self._rows_of: dict[int, list[int]] = {}
         self._names: WordIndex | None = None  # of the keys in use; made at the next search
         self._changed = True
-        self.calibrate(Keys.empty(shape), false_activation=0.5, min_similarity=0.0)
+        self.set_scope(Keys.empty(shape), false_activation=0.5, min_similarity=0.0)
 
     def __len__(self) -> int:
         """Return how many edits have keys here."""
@@ -77,7 +77,7 @@ class NeuronIndex:
 
     # -- scope
 
-    def calibrate(
+    def set_scope(
         self,
         prompts: Keys,
         false_activation: float,
@@ -109,7 +109,7 @@ class NeuronIndex:
 
     @property
     def nearest_cache(self) -> NearestCache:
-        """What ``calibrate`` can start from when the store is opened again."""
+        """What ``set_scope`` can start from when the store is opened again."""
         return self._scope.cache(frozenset(self._rows_of))
 
     @property
@@ -247,11 +247,11 @@ class NeuronIndex:
         suppressed = (quiet[:, None, :] & same_owner & at_least_as_near).any(2) & ~quiet
         free = ~quiet & ~suppressed
         winners, best = _first_edits(free, owner, distance, count)
-        hidden, near = _first(suppressed & (distance <= best[:, :1]), owner, distance)
-        quiet_at = distance.masked_fill(~(quiet & (owner == hidden[:, None])), math.inf).min(1).values
+        suppressed_owner, near = _first(suppressed & (distance <= best[:, :1]), owner, distance)
+        quiet_at = distance.masked_fill(~(quiet & (owner == suppressed_owner[:, None])), math.inf).min(1).values
         near_enough_to_matter = top[:, -1] >= 1 - best[:, -1].square() / 2 - MARGIN
         settled = (winners[:, -1] >= 0) & ~near_enough_to_matter
-        return [column.cpu() for column in (winners, best, hidden, near, quiet_at)], settled.cpu()
+        return [column.cpu() for column in (winners, best, suppressed_owner, near, quiet_at)], settled.cpu()
 
 
 def _first(which: Tensor, owner: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:

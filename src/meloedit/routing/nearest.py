@@ -175,7 +175,7 @@ class NearestPolicy:
         least = config.min_similarity if len(prompts) else config.document_similarity
         least = -1.0 if least is None else least
         cache = self._stored_cache(store, len(prompts))
-        self.index.calibrate(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
+        self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
 
     def scope_config(self, info: Mapping[str, Any]) -> MeloConfig:
         """Return the config, with scope settings overridden by those that a calibration states in its ``info``."""
@@ -286,13 +286,13 @@ def _nearest_of_prompts(
     )
     found = list(zip(pooled.rows, *(column.tolist() for column in columns), strict=True))
     in_scope = (candidates.quiet_distance < threshold).tolist()
-    quiet = {(row, hidden) for (row, _, _, hidden, _), obeyed in zip(found, in_scope, strict=True) if obeyed}
+    quiet = {(row, suppressed) for (row, _, _, suppressed, _), obeyed in zip(found, in_scope, strict=True) if obeyed}
     best: list[tuple[Pair, Pair]] = [((-1, math.inf), (-1, math.inf))] * pooled.count
     by_distance: Callable[[Pair], float] = lambda pair: pair[1]  # noqa: E731
-    for row, record, distance, hidden, near in found:
+    for row, record, distance, suppressed, near in found:
         if (row, record) in quiet:
             record, distance = -1, math.inf
         first, second = best[row]
-        best[row] = min(first, (record, distance), key=by_distance), min(second, (hidden, near), key=by_distance)
-    for (record, distance), (hidden, near) in best:
-        yield record, distance, hidden, near
+        best[row] = min(first, (record, distance), key=by_distance), min(second, (suppressed, near), key=by_distance)
+    for (record, distance), (suppressed, near) in best:
+        yield record, distance, suppressed, near

@@ -1,4 +1,4 @@
-"""Scope: the one distance below which edits fire, set by prompts that no edit should answer."""
+"""Scope: the one similarity above which edits fire, set by prompts that no edit should answer."""
 
 from __future__ import annotations
 
@@ -77,18 +77,18 @@ class Scope:
 
     @property
     def similarity(self) -> float:
-        """The similarity that a key must exceed to be in scope; inf with too few prompts for the stated rate.
-
-        Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
-        it.
-        """
+        """The similarity that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
         if self._similarity is None:
             self._similarity = max(self._min_similarity, self.calibrated)
         return self._similarity
 
     @property
     def calibrated(self) -> float:
-        """The similarity that the calibration prompts alone set, whatever ``min_similarity`` says; -1 without any."""
+        """The similarity that the calibration prompts alone set, whatever ``min_similarity`` says; -1 without any.
+
+        Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
+        it.
+        """
         if not len(self._prompts):
             return -1.0
         best = self._near.new_full((int(self._prompt_of.max()) + 1,), -1.0)

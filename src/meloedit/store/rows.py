@@ -23,7 +23,7 @@ CHUNK = 400
 
 
 def to_json(value: Mapping[str, Any], label: str) -> str:
-    """Return JSON text in ASCII, because a prompt can have a lone surrogate and SQLite's text cannot.
+    """Return JSON text in ASCII, because metadata can have a lone surrogate and SQLite's text cannot.
 
     Raises:
         StoreError: if ``value``, which the message calls ``label``, has parts that are no JSON values.

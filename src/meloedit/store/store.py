@@ -65,7 +65,8 @@ class Store(StoreReader):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other writers out for the length of a ``with`` block. May be nested; each change enters it by itself.
+        """Keep other writers out for the length of a ``with`` block. Every change does so itself; wrap several to keep
+        others out in between.
 
         Raises:
             StoreError: if another process is writing, or the store changed since this object loaded it.
