@@ -65,8 +65,9 @@ class Store(StoreReader):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other writers out for the length of a ``with`` block. Every change does so itself; wrap several to keep
-        others out in between.
+        """Keep other writers out for the length of a ``with`` block.
+
+        Every change does so itself; wrap several to keep others out in between.
 
         Raises:
             StoreError: if another process is writing, or the store changed since this object loaded it.
