@@ -28,11 +28,12 @@ help:
 demo: $(READY)
 	@$(BIN)/meloedit demo
 
-# Two at a time, each on one core, as long as the machine has two; a file's tests stay together, since they share models.
+# Two at a time, each on one core, as long as the machine has two; a file's tests stay together, since they share models,
+# and the files run in the order that tests/conftest.py gives them.
 WORKERS ?= 2
 
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow

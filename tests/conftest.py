@@ -14,6 +14,11 @@ from meloedit.paper.config import PaperConfig
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it gives
 
 
+def pytest_collection_modifyitems(items):
+    """Order the files: test_real.py makes SmolLM2's calibration, in minutes; those that read it come last."""
+    items.sort(key=lambda item: (item.path.name != "test_real.py", item.get_closest_marker("real") is not None))
+
+
 @pytest.fixture(scope="session")
 def make_tokenizer():
     """Make a tokenizer: ``template`` is ``chatml``, ``inst`` or None; ``bos`` puts <s> before raw text."""
