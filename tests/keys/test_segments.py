@@ -1,6 +1,6 @@
 """Sentences and lines of a prompt as spans of tokens."""
 
-from meloedit.keys.segments import MOST, Segmenter
+from meloedit.keys.segments import MAX_SEGMENTS, Segmenter
 
 
 def test_sentences_and_lines_are_spans(tokenizer):
@@ -14,6 +14,6 @@ def test_sentences_and_lines_are_spans(tokenizer):
     assert spans("It rained all day. Who wrote it then?") == ["It rained all day.", "Who wrote it then?"]
     assert spans("Answer in one word\nWho wrote it then?") == ["Answer in one word", "Who wrote it then?"]
     assert spans('He said "no more boats." Who wrote it then?') == ['He said "no more boats."', "Who wrote it then?"]
-    assert len(spans("Who wrote it then? " * (MOST + 3))) == MOST
+    assert len(spans("Who wrote it then? " * (MAX_SEGMENTS + 3))) == MAX_SEGMENTS
     ids = tokenizer("It rained all day. Who wrote it then?")["input_ids"]
     assert all(start >= 2 for start, _ in split(ids, 2, len(ids)))

@@ -1,7 +1,7 @@
 """Model families behind one interface: the only room that knows one kind of Hugging Face model from another.
 
-To add a family, subclass ``Backbone`` (or ``EncoderBackbone``, where a module of its own reads the prompt) in a file
-here, and let ``open_backbone`` and ``model_class`` choose it.
+To add a family, write a subclass of ``Backbone`` in a file here, or of ``EncoderBackbone`` if an encoder reads the
+prompt alone. Then let ``open_backbone`` and ``model_class`` choose it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def model_class(config: Any) -> Any:
 def open_backbone(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, document_tokens: int | None = None
 ) -> Backbone:
-    """Return the interface of a causal language model, an encoder-decoder or a sequence classifier.
+    """Return the ``Backbone`` of a causal language model, an encoder-decoder or a sequence classifier.
 
     Args:
         model: the model.
         tokenizer: its tokenizer.
-        document_tokens: a classifier's texts are cut to this many tokens; ``None``: to what the model takes.
+        document_tokens: a classifier's texts are cut to this many tokens; ``None``: to the model's limit.
 
     Raises:
         ModelError: if the model is none of these, or its layers cannot be found.

@@ -1,4 +1,4 @@
-"""Backbone: what all model families share - stacks of layers, prompts to tokens, batches, a fingerprint."""
+"""Backbone: the interface of a model family, which turns text into tokens, pads batches, and runs the model."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ class Backbone(ABC):
 
     Attributes:
         stacks: name and layers of each stack, in the order they run: one, or an encoder's and a decoder's.
-        documents: whether prompts are whole documents, of which none rephrases another.
-        prompt_encoder: the module whose input is the prompt and nothing else; ``None`` where the answer follows the
-            prompt in one sequence.
+        documents: whether prompts are whole documents; then no prompt is a rephrasing of another.
+        prompt_encoder: the module that reads the prompt alone; ``None`` if the answer follows the prompt in one
+            sequence.
         stop_ids: the tokens that end an answer.
-        markers: how the chat template marks turns; ``None`` without one.
-        max_length: most tokens of a prompt (with its answer, where that follows); ``None``: no limit known.
+        markers: the tokens by which the chat template marks turns; ``None`` without a template.
+        max_length: the most tokens that a prompt may have, with its answer if that follows in one sequence;
+            ``None``: no limit is known.
+        pad_id: the token that fills padded columns.
 
     Raises:
         ModelError: if the model is of another family, or its layers cannot be found.
@@ -46,7 +48,7 @@ class Backbone(ABC):
     max_length: int | None = None
     pad_id: int
     defaults: Mapping[str, Any] = {"min_similarity": 0.55, "min_target_probability": 0.98, "answer_positions": 8}
-    """Values of settings that ``MeloConfig`` leaves to the family."""
+    """Values of the settings that are ``None`` in ``MeloConfig``: each family has its best ones."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
@@ -57,30 +59,32 @@ class Backbone(ABC):
 
     @property
     def answer_follows_prompt(self) -> bool:
-        """Whether prompt and answer are one sequence; else the prompt encoder reads the prompt alone."""
+        """Whether prompt and answer are one sequence. If not, the prompt encoder reads the prompt alone."""
         return self.prompt_encoder is None
 
     @property
     def device(self) -> torch.device:
         """The device that token ids go to."""
         weight: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
-        return weight.device if weight.device.type != "meta" else torch.device("cpu")  # put off: its hook moves the ids
+        # A "meta" weight was offloaded by accelerate, whose hook moves the ids to the device that computes.
+        return weight.device if weight.device.type != "meta" else torch.device("cpu")
 
     def _end_tokens(self) -> list[int]:
         """Return the tokens that end an answer."""
-        stops = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)  # a masked one has none
+        # A masked language model has no generation_config.
+        stops = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         stops = self.tokenizer.eos_token_id if stops is None else stops
-        found = [stops] if isinstance(stops, int) else list(stops or [])
-        if not found:
+        stop_ids = [stops] if isinstance(stops, int) else list(stops or [])
+        if not stop_ids:
             raise ModelError(
                 "the model has no end-of-sequence token, so an answer cannot stop: set generation_config.eos_token_id"
             )
-        return found
+        return stop_ids
 
-    # -- where things are
+    # -- layers
 
-    def place_of(self, name: str) -> tuple[int, int]:
-        """Return the stack, and the index of the layer in it, that a module belongs to.
+    def layer_of(self, name: str) -> tuple[int, int]:
+        """Return the number of the stack that a module is in, and the index of its layer in that stack.
 
         Raises:
             ModelError: if the module is outside the layers.
@@ -94,11 +98,14 @@ class Backbone(ABC):
     # -- text to tokens and back
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
-        """Return ``prompt`` in every form the model may be asked it in."""
+        """Return ``prompt`` in every form in which a user may send it: raw, and in a chat if there is a template."""
         return [self.encode(prompt)]
 
-    def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
-        """Return ``prompt`` after an unrelated sentence, to train a block on that too; none where it is no use."""
+    def with_lead_in(self, lead: str, prompt: Prompt) -> list[Encoded]:
+        """Return the forms of ``prompt`` after the unrelated sentence ``lead``, as further training rows.
+
+        The list is empty if the family does not train on such rows, or the prompt does not allow it.
+        """
         return []
 
     @abstractmethod
@@ -106,19 +113,19 @@ class Backbone(ABC):
         """Tokenise a prompt.
 
         Raises:
-            EditError: if it has no tokens or more than the model takes, or is not in a form that the model knows.
+            EditError: if the prompt has no tokens or too many, or the model has no such form.
         """
 
     @abstractmethod
     def user_span(self, ids: Sequence[int]) -> Span:
-        """Return the span of the user's own words in a prompt's tokens."""
+        """Return the span of the user's text in a prompt's tokens; the rest is the chat template's."""
 
     def prompt_end(self, ids: Sequence[int]) -> int | None:
-        """Return where a prompt ends whose tokens may go on with an answer; ``None`` if nothing shows it."""
+        """Return where the prompt ends in ``ids``, which may contain an answer too; ``None`` if nothing shows it."""
         return None
 
     def ids_of(self, embeddings: Tensor) -> list[list[int]] | None:
-        """Return the tokens (B, L) that embeddings (B, L, d) are of; ``None`` where one is no token's."""
+        """Return the tokens (B, L) that have these embeddings (B, L, d); ``None`` if one belongs to no token."""
         table: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
         if table.is_meta:
             return None
@@ -128,18 +135,18 @@ class Backbone(ABC):
 
     @abstractmethod
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
-        """Return the tokens (or the label) that must be said to ``prompt``, with the token that ends the answer.
+        """Return the tokens that the model must answer to ``prompt``, the end token included; or the label's number.
 
         Raises:
-            EditError: if the model cannot say that, or prompt and target together are longer than it takes.
+            EditError: if the model cannot write the target, or prompt and target together are too long for it.
         """
 
     def text_of(self, target: Sequence[int]) -> str:
-        """Return the answer that ``encode_target`` gave the tokens of."""
+        """Return the text of a target's tokens: the reverse of ``encode_target``."""
         return self.decode(target[:-1]).strip()
 
     def as_written(self, edit: Edit) -> Edit:
-        """Return an edit with its target as the model writes it."""
+        """Return an edit with its target as the model writes it: a classifier's label by name."""
         return edit
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -163,7 +170,7 @@ class Backbone(ABC):
     # -- running
 
     def probe_inputs(self, count: int) -> dict[str, Tensor]:
-        """Return what a forward call on ``count`` arbitrary tokens is given."""
+        """Return the arguments of a forward call on ``count`` arbitrary tokens."""
         return {"input_ids": torch.full((1, count), (*self.stop_ids, self.pad_id)[0], device=self.device)}
 
     @abstractmethod
@@ -172,27 +179,27 @@ class Backbone(ABC):
 
     @abstractmethod
     def pack(self, rows: Sequence[Example], size: int) -> list[tuple[list[int], Batch]]:
-        """Pack rows into padded batches of ``size`` at most; return row numbers and batch of each."""
+        """Pack rows into padded batches of at most ``size`` rows; return each batch with its row numbers."""
 
     @abstractmethod
     def key_run(self, batch: Batch) -> Callable[[], object]:
-        """Return a function that runs the model once on a batch of prompts, at least up to the key layer."""
+        """Return a function that runs the model on a batch of prompts, at least up to the key layer."""
 
     @abstractmethod
     def answer(self, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
-        """Return, per row, the answer's text and how many tokens were generated (the end token aside)."""
+        """Generate; return per row the answer's text and its number of tokens, the end token not counted."""
 
     @abstractmethod
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
 
-    def _until_stop(self, made: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
-        """Return text and length of generated rows, each up to its end token."""
-        ends = [next((k for k, token in enumerate(row) if token in self.stop_ids), len(row)) for row in made]
-        return [(self.decode(row[:end]).strip(), end) for row, end in zip(made, ends, strict=True)]
+    def _until_stop(self, generated: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+        """Return text and number of tokens of generated rows, each up to its end token."""
+        ends = [next((k for k, token in enumerate(row) if token in self.stop_ids), len(row)) for row in generated]
+        return [(self.decode(row[:end]).strip(), end) for row, end in zip(generated, ends, strict=True)]
 
-    # -- identity
+    # -- fingerprint
 
     def fingerprint(self) -> str:
-        """Return a digest of the base weights, the same for one model loaded as float32 and as bfloat16."""
+        """Return a hash of the base weights; the same whether the model was loaded as float32 or as bfloat16."""
         return fingerprint(self.model)

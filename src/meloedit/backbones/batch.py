@@ -1,4 +1,4 @@
-"""Rows of tokens padded into batches for training and for keys."""
+"""Batches: prompts and targets as padded tensors, for training and for reading keys."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..keys.pooling import weighted_means
 from ..types import Form
 from .chat import Span
 
-FEW = 4
-"""Rows below which a shared beginning is not worth a batch of its own."""
+MIN_SHARING_ROWS = 4
+"""Least number of rows with the same prefix that get batches of their own, in which the prefix runs once."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Encoded:
 
     Attributes:
         ids: the tokens.
-        span: the tokens that its key is taken of: those of the user's words, or of one of their sentences.
-        form: how the prompt was written.
+        span: the tokens that its key is pooled over: the user's text, or one sentence of it.
+        form: whether the prompt is raw text or in the chat template.
     """
 
     ids: list[int]
@@ -33,14 +33,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a batch: a prompt to take a key of, or a prompt and what must be answered to it.
+    """A row of a batch: a prompt and its target, for training; or a prompt alone, to read its key.
 
     Attributes:
-        prompt: the prompt's tokens.
-        target: the target's tokens, the end token included; empty for a key.
-        prefix_length: how many tokens at the beginning are the chat template's: prompts share them.
-        key_weights: (p, P) the weight of each token's state in the means that the key is made of; ``None``: no key is
-            taken.
+        prompt: the P tokens of the prompt.
+        target: the target's tokens, the end token included; empty if only the key is read.
+        prefix_length: how many tokens at the beginning belong to the chat template; many prompts share them.
+        key_weights: (p, P) the weights of the tokens' states in the p means that make the key; ``None`` if no key is
+            read.
     """
 
     prompt: list[int]
@@ -50,23 +50,23 @@ class Example:
 
     @classmethod
     def of(cls, encoded: Encoded, target: Sequence[int] = (), key_weights: Tensor | None = None) -> Example:
-        """Make a row of an encoded prompt; in a chat, everything before the span is the shared prefix."""
+        """Make a row of an encoded prompt. In a chat, all tokens before the user's text are the prefix."""
         prefix = encoded.span.start if encoded.form == "chat" and encoded.span.known else 0
         return cls(encoded.ids, list(target), min(prefix, len(encoded.ids) - 2), key_weights)
 
 
 @dataclass(frozen=True)
 class CausalBatch:
-    """Rows in columns such that every prompt ends in one column.
+    """Rows padded such that all prompts end in the same column.
 
-    The columns are: the opening that all rows share, padding, the rest of the prompt, the target, padding. Padding is
-    masked and takes no position, so its place does not matter.
+    The columns are: the prefix that all rows share, padding, the rest of the prompt, the target, padding. Padding is
+    masked and takes no position, so it may stand anywhere.
 
     Attributes:
         rows: the rows.
-        ids: (R, L) prompt, then target without its last token (which predicts nothing).
+        ids: (R, L) the prompt, then the target without its last token, which predicts nothing.
         mask: (R, L) 1 for real tokens.
-        shared: columns of the opening.
+        shared_prefix: number of columns of the prefix that all rows share.
         split: column of the last prompt token, the same for every row.
         flat_rows: (M,) the row of each target token.
         flat_columns: (M,) the column whose logits predict it.
@@ -76,31 +76,33 @@ class CausalBatch:
     rows: list[Example]
     ids: Tensor
     mask: Tensor
-    shared: int
+    shared_prefix: int
     split: int
     flat_rows: Tensor
     flat_columns: Tensor
     flat_targets: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Example], pad_id: int, device: torch.device, shared: int = 0) -> CausalBatch:
-        """Pad rows, which all begin with the same ``shared`` tokens, into one batch."""
-        left = max(
-            shared + 2, max(len(row.prompt) for row in rows)
-        )  # a prefix pass takes all but the last: never nothing
+    def of(cls, rows: Sequence[Example], pad_id: int, device: torch.device, shared_prefix: int = 0) -> CausalBatch:
+        """Pad rows, which all begin with the same ``shared_prefix`` tokens, into one batch."""
+        # The pass that fills the cache runs the columns from the shared prefix to the split, and needs at least one.
+        left = max(shared_prefix + 2, max(len(row.prompt) for row in rows))
         width = left + max(0, max(len(row.target) for row in rows) - 1)
         ids = torch.full((len(rows), width), pad_id)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
         for i, row in enumerate(rows):
-            rest = torch.tensor(row.prompt[shared:] + row.target[:-1])
-            start = left - (len(row.prompt) - shared)
+            rest = torch.tensor(row.prompt[shared_prefix:] + row.target[:-1])
+            start = left - (len(row.prompt) - shared_prefix)
             ids[i, start : start + len(rest)] = rest
             mask[i, start : start + len(rest)] = 1
-        if shared:
-            ids[:, :shared] = torch.tensor(rows[0].prompt[:shared])
-            mask[:, :shared] = 1
+        if shared_prefix:
+            ids[:, :shared_prefix] = torch.tensor(rows[0].prompt[:shared_prefix])
+            mask[:, :shared_prefix] = 1
+        split = left - 1
         flat_rows, within, targets = _flat(rows)
-        return cls(list(rows), ids.to(device), mask.to(device), shared, left - 1, flat_rows, left - 1 + within, targets)
+        return cls(
+            list(rows), ids.to(device), mask.to(device), shared_prefix, split, flat_rows, split + within, targets
+        )
 
     @property
     def last(self) -> Tensor:
@@ -114,16 +116,17 @@ class CausalBatch:
 
     @property
     def key_weights(self) -> Tensor:
-        """(p, R, L) the weight of each token's state in the means that the keys are made of."""
+        """(p, R, L) the weights of the tokens' states in the p means that make each row's key."""
         rows = [_key_weights(row) for row in self.rows]
         weights = torch.zeros(len(rows[0]), *self.ids.shape)
         for i, row in enumerate(rows):
-            weights[:, i, : self.shared] = row[:, : self.shared]
-            weights[:, i, self.split + 1 - row.shape[1] + self.shared : self.split + 1] = row[:, self.shared :]
+            rest = row[:, self.shared_prefix :]
+            weights[:, i, : self.shared_prefix] = row[:, : self.shared_prefix]
+            weights[:, i, self.split + 1 - rest.shape[1] : self.split + 1] = rest
         return weights.to(self.ids.device)
 
     def select(self, picks: Tensor) -> CausalBatch:
-        """Return some of the rows, ascending, in the same columns."""
+        """Return the batch with only the rows of these numbers (ascending); columns stay."""
         if len(picks) == len(self.rows):
             return self
         on, flat = picks.to(self.ids.device), torch.nonzero(torch.isin(self.flat_rows, picks)).flatten()
@@ -131,7 +134,7 @@ class CausalBatch:
             [self.rows[i] for i in picks.tolist()],
             self.ids[on],
             self.mask[on],
-            self.shared,
+            self.shared_prefix,
             self.split,
             torch.searchsorted(picks, self.flat_rows[flat]),
             self.flat_columns[flat],
@@ -139,19 +142,19 @@ class CausalBatch:
         )
 
     def key_means(self, hidden: Tensor) -> Tensor:
-        """Return the means (R, p d) of the states (R, L - shared, d) of the tokens that a key is pooled over."""
-        return weighted_means(hidden, self.key_weights[:, :, self.shared :])
+        """Return the means (R, p d) that make the keys, from the states (R, L - shared_prefix, d) after the prefix."""
+        return weighted_means(hidden, self.key_weights[:, :, self.shared_prefix :])
 
 
 @dataclass(frozen=True)
 class EncoderBatch:
-    """Prompts of their own, padded on the right, and what must be answered to each.
+    """Prompts for an encoder, padded on the right, and their targets apart.
 
     Attributes:
         rows: the rows.
-        ids: (R, L) prompts.
+        ids: (R, L) the prompts' tokens.
         mask: (R, L) 1 for real tokens.
-        width: columns that the longest target takes.
+        width: number of tokens of the longest target, at least 1.
         flat_rows: (M,) the row of each target token.
         flat_columns: (M,) the decoder's column whose logits predict it (0 for a label).
         flat_targets: (M,) its id.
@@ -183,7 +186,7 @@ class EncoderBatch:
         return self.mask.sum(1) - 1
 
     def select(self, picks: Tensor) -> EncoderBatch:
-        """Return some of the rows, ascending, in the same columns."""
+        """Return the batch with only the rows of these numbers (ascending); columns stay."""
         on, flat = picks.to(self.ids.device), torch.nonzero(torch.isin(self.flat_rows, picks)).flatten()
         return EncoderBatch(
             [self.rows[i] for i in picks.tolist()],
@@ -196,7 +199,7 @@ class EncoderBatch:
         )
 
     def key_means(self, hidden: Tensor) -> Tensor:
-        """Return the means (R, p d) of the states (R, L, d) of the tokens that a key is pooled over."""
+        """Return the means (R, p d) that make the keys, from the prompts' states (R, L, d)."""
         weights = torch.zeros(len(_key_weights(self.rows[0])), *self.ids.shape)
         for i, row in enumerate(self.rows):
             weights[:, i, : len(row.prompt)] = _key_weights(row)
@@ -212,7 +215,7 @@ def _key_weights(row: Example) -> Tensor:
 
 
 def _flat(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return row, place in its target, and id of each target token of all rows."""
+    """Return three tensors over all target tokens (M,): the row, the position in its target, and the id."""
     lengths = torch.tensor([len(row.target) for row in rows])
     first = lengths.cumsum(0) - lengths
     within = torch.arange(int(lengths.sum())) - first.repeat_interleave(lengths)
@@ -221,7 +224,7 @@ def _flat(rows: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def of_like_length(rows: Sequence[Example], size: int) -> list[list[int]]:
-    """Return the numbers of rows in parts of ``size`` at most, rows of like length together."""
+    """Sort rows by length and return their numbers in groups of at most ``size``, so that little is padded."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].target), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -229,29 +232,29 @@ def of_like_length(rows: Sequence[Example], size: int) -> list[list[int]]:
 def batches(
     rows: Sequence[Example], pad_id: int, device: torch.device, size: int, share: bool
 ) -> list[tuple[list[int], Batch]]:
-    """Pack rows into batches, rows with the same template opening together, so that it is computed once.
+    """Pack rows into batches; rows with the same template prefix go together, so that it is computed once.
 
     Args:
         rows: the rows.
-        pad_id: the token that stands where there is none.
+        pad_id: the token that fills padded columns.
         device: where token ids go.
-        size: rows per batch at most; rows of like length go together, so that little is spent on padding.
-        share: whether an opening that many rows have is computed once.
+        size: the most rows of a batch; rows of similar length go together, so that little is padded.
+        share: whether rows with the same prefix go together; if not, no batch has a shared prefix.
 
     Returns:
-        Pairs of row numbers and their batch.
+        Each batch with the numbers of its rows.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
-        shared = row.prefix_length if share else 0
-        groups.setdefault(tuple(row.prompt[:shared]), []).append(i)
+        prefix_length = row.prefix_length if share else 0
+        groups.setdefault(tuple(row.prompt[:prefix_length]), []).append(i)
     merged: dict[tuple[int, ...], list[int]] = {}
-    for opening, members in groups.items():
-        merged.setdefault(opening if len(members) >= FEW else (), []).extend(members)
+    for prefix, members in groups.items():
+        merged.setdefault(prefix if len(members) >= MIN_SHARING_ROWS else (), []).extend(members)
     packed: list[tuple[list[int], Batch]] = []
-    for opening, members in merged.items():
+    for prefix, members in merged.items():
         members.sort(key=lambda i: (len(rows[i].target), len(rows[i].prompt), i))
         for start in range(0, len(members), size):
             part = members[start : start + size]
-            packed.append((part, CausalBatch.of([rows[i] for i in part], pad_id, device, len(opening))))
+            packed.append((part, CausalBatch.of([rows[i] for i in part], pad_id, device, len(prefix))))
     return packed

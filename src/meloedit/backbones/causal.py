@@ -45,31 +45,34 @@ class CausalBackbone(Backbone):
 
     @property
     def counts_columns(self) -> bool:
-        """Whether padding between a row's tokens would change it: in a window, or where positions cannot be given."""
+        """Whether padding between a row's tokens would change its output.
+
+        It would in a sliding window, and in a model that takes no position ids.
+        """
         config = self.model.config.get_text_config()
         windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
         kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
         return any(windows) or bool(kinds) or "position_ids" not in self.forward_names
 
     def after_layers(self, hidden: Tensor) -> Tensor:
-        """Apply what stands between the last layer and the output embedding (the final norm) to states (..., d)."""
+        """Apply the modules between the last layer and the output embedding (the final norm) to states (..., d)."""
         for module in self._after:
             hidden = module(hidden)
         return hidden
 
     def _check_causal(self) -> None:
-        """Refuse a model in which a token sees later ones: an encoder loads as a causal model, too."""
+        """Refuse a model whose tokens see later ones: transformers loads encoders as causal models, too."""
         ids = torch.full((2, 4), self.stop_ids[0], device=self.device)
         ids[1, 3] = 0 if self.stop_ids[0] else 1
         with torch.no_grad(), frozen(self.model):
             one, other = self.model(input_ids=ids).logits[:, :3].float()
-        if one.is_meta:  # nothing was computed that could be compared
+        if one.is_meta:  # no numbers to compare
             return
         if not torch.allclose(one, other, atol=1e-2, rtol=1e-2):
             raise ModelError(f"{type(self.model).__name__} is not a causal language model: its tokens see later ones")
 
     def _find_after(self) -> list[nn.Module]:
-        """Return the decoder's children that run after its last layer, by watching them run."""
+        """Return the decoder's children that run after its last layer, from a recorded call."""
         last = self.layers[-1]
         children = [child for child in self.decoder.children() if child is not self.layers]
         with torch.no_grad(), record_calls([*children, last]) as calls:
@@ -82,18 +85,21 @@ class CausalBackbone(Backbone):
     # -- text to tokens
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
-        """Return ``prompt`` as the model may be asked it: as written, and the same words raw or in the chat template.
+        """Return ``prompt`` as given, and the same text in the other form if there is one.
 
-        A string is taken raw and, where the tokenizer has a template, as a user turn; chat messages as rendered and,
-        if the user's turn stands alone (a system prompt aside), its words raw.
+        A string gives raw text and, if the tokenizer has a chat template, a user turn. Chat messages give the rendered
+        chat and, if the user's turn is the only one beside system prompts, its text raw.
         """
         if isinstance(prompt, str):
             return [self.encode(prompt, "raw")] + ([self.encode(prompt, "chat")] if self.markers else [])
         alone = all(message["role"] == "system" for message in prompt[:-1])
         return [self.encode(prompt, "chat")] + ([self.encode(prompt[-1]["content"], "raw")] if alone else [])
 
-    def behind(self, lead: str, prompt: Prompt) -> list[Encoded]:
-        """Return a prompt's words behind a sentence as raw text, if the model takes as many tokens."""
+    def with_lead_in(self, lead: str, prompt: Prompt) -> list[Encoded]:
+        """Return the prompt's text after the sentence ``lead``, raw; nothing for a chat of several messages.
+
+        Nothing either if the model does not take that many tokens.
+        """
         if isinstance(prompt, list) and len(prompt) > 1:
             return []
         try:
@@ -105,7 +111,7 @@ class CausalBackbone(Backbone):
         """Tokenise a prompt; a string is raw unless ``form`` is ``chat``.
 
         Raises:
-            EditError: if it has no tokens or more than the model takes, or needs a chat template that is not there.
+            EditError: if the prompt has no tokens or too many, or needs a chat template that the model lacks.
         """
         if form not in ("raw", "chat", None):
             raise EditError(f"form must be 'raw' or 'chat', not {form!r}")
@@ -129,11 +135,11 @@ class CausalBackbone(Backbone):
         return Encoded(ids, self.user_span(ids), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
 
     def user_span(self, ids: Sequence[int]) -> Span:
-        """Return the span of the user's own words; of the whole prompt where no template shows them."""
+        """Return the span of the user's text; of the whole prompt if no template shows it."""
         return user_span(ids, self.markers)
 
     def prompt_end(self, ids: Sequence[int]) -> int | None:
-        """Return where a chat template shows that the prompt ends and an answer begins."""
+        """Return where the prompt ends and an answer begins, by the chat template; ``None`` if that does not show."""
         return self.markers.prompt_end(ids, self.user_span(ids).stop) if self.markers else None
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
@@ -142,7 +148,7 @@ class CausalBackbone(Backbone):
         After a raw prompt the answer begins with a space, unless the prompt already ends in white space.
 
         Raises:
-            EditError: if the target has no tokens, or prompt and target together are longer than the model takes.
+            EditError: if the target has no tokens, or prompt and target together are too long for the model.
         """
         blank_end = str(self.tokenizer.decode(prompt.ids[-1:]))[-1:].isspace() or prompt.form == "chat"
         text = target.strip() if blank_end else " " + target.strip()
@@ -160,15 +166,15 @@ class CausalBackbone(Backbone):
         return CausalBatch.of(rows, self.pad_id, self.device)
 
     def pack(self, rows: Sequence[Example], size: int) -> list[tuple[list[int], Batch]]:
-        """Pack rows into batches, rows with the same template opening together, so that it is computed once."""
-        # in a window, or by columns alone, the padding after an opening would count
+        """Pack rows into batches; rows with the same template prefix go together, so that it is computed once."""
+        # Padding follows a shared prefix, so none is shared where padding between tokens changes the output.
         return batches(rows, self.pad_id, self.device, size, share=not self.counts_columns)
 
     def key_run(self, batch: Batch) -> Callable[[], object]:
-        """Run the shared opening of a batch's prompts, and return a function that runs the rest."""
+        """Run the shared prefix of a batch's prompts, and return a function that runs the rest."""
         if isinstance(batch, EncoderBatch):
             return partial(self.model, input_ids=batch.ids, attention_mask=batch.mask)
-        return partial(run_decoder, self, batch, batch.shared, None, prefill_shared(self, batch))
+        return partial(run_decoder, self, batch, batch.shared_prefix, None, prefill_shared(self, batch))
 
     def answer(self, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, int]]:
         """Generate after each prompt."""
@@ -177,8 +183,8 @@ class CausalBackbone(Backbone):
         room = settings["max_new_tokens"] if self.max_length is None else self.max_length - width
         generate: Any = self.model.generate
         limits = {"max_new_tokens": min(settings["max_new_tokens"], room)}
-        made = generate(batch.ids, attention_mask=batch.mask, **dict(settings) | limits)
-        return self._until_stop(made[:, width:].tolist())
+        generated = generate(batch.ids, attention_mask=batch.mask, **dict(settings) | limits)
+        return self._until_stop(generated[:, width:].tolist())
 
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
@@ -188,17 +194,25 @@ class CausalBackbone(Backbone):
             tokens = torch.tensor([*row.prompt, *row.target[:-1]])
             ids[i, : len(tokens)], mask[i, : len(tokens)] = tokens, 1
         first = min(len(row.prompt) for row in rows) - 1
-        kept = {"logits_to_keep": torch.arange(first, width)} if "logits_to_keep" in self.forward_names else {}
+        logits_range = {"logits_to_keep": torch.arange(first, width)} if "logits_to_keep" in self.forward_names else {}
         inputs: dict[str, Any] = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
-        logits = self.model(**inputs, **kept, use_cache=False).logits
-        starts = [len(row.prompt) - 1 - (first if kept else 0) for row in rows]
+        logits = self.model(**inputs, **logits_range, use_cache=False).logits
+        starts = [len(row.prompt) - 1 - (first if logits_range else 0) for row in rows]
         return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]
 
 
 def run_decoder(
     backbone: CausalBackbone, batch: CausalBatch, start: int, stop: int | None = None, cache: DynamicCache | None = None
 ) -> Tensor:
-    """Run the model below its output embedding on columns ``start`` to ``stop``; earlier ones are in ``cache``."""
+    """Run the model on columns ``start`` to ``stop``, and return the last hidden states (R, columns, d).
+
+    Args:
+        backbone: the model.
+        batch: the batch.
+        start: the first column to run.
+        stop: the column after the last; ``None``: to the end.
+        cache: keys and values of the columns before ``start``; the run adds its columns.
+    """
     columns = slice(start, stop)
     inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
     if "position_ids" in backbone.forward_names:
@@ -207,10 +221,10 @@ def run_decoder(
 
 
 def prefill_shared(backbone: CausalBackbone, batch: CausalBatch) -> DynamicCache:
-    """Return a cache that holds the opening all rows share, run once and then repeated for every row."""
+    """Return a cache with the prefix that all rows share: run once, then repeated for every row."""
     cache = DynamicCache()
-    if batch.shared:
+    if batch.shared_prefix:
         one = batch.select(torch.tensor([0]))
-        run_decoder(backbone, one, 0, batch.shared, cache)
+        run_decoder(backbone, one, 0, batch.shared_prefix, cache)
         cache.batch_repeat_interleave(len(batch.rows))
     return cache

@@ -1,4 +1,4 @@
-"""Where the user's own words stand in a prompt that a chat template has rendered."""
+"""Chat templates: find the user's text among the tokens of a rendered prompt, since keys are pooled over it alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Span:
     Attributes:
         start: its first token.
         stop: the token after its last.
-        known: whether the span lies in the user's last turn; else that was not found, and the whole prompt is taken.
+        known: whether the span lies in the user's last turn; if that cannot be found, the span is the whole prompt.
     """
 
     start: int
@@ -39,13 +39,14 @@ class Span:
 
 
 class ChatMarkers:
-    """The tokens that open and close a user turn, found by rendering the template around sentinels.
+    """The tokens that open and close a user turn, read from the template rendered around sentinel texts.
 
-    White space at the ends is left out, since tokenisers merge it with the words.
+    Blank tokens at the ends are left out, since tokenizers merge white space with the text beside it.
 
     Attributes:
-        opener: what stands before the user's words in a first and in a later turn alike; empty if there is no such.
-        closer: what stands after them before an answer and at the end of a prompt alike; empty if there is no such.
+        opener: the tokens before the user's text that a first and a later turn have in common; may be empty.
+        closer: the tokens after the user's text that a turn before an answer and a last turn have in common; may be
+            empty.
         ending: the closer and all that follows it, up to where the answer begins.
         answer_end: the token after an answer, if there is one.
     """
@@ -54,25 +55,26 @@ class ChatMarkers:
         self._tokenizer = tokenizer
         before, middle, between, after = self._around_sentinels(generation_prompt=True)
         *_, closed = self._around_sentinels(generation_prompt=False)
-        # A prompt need not ask for an answer: what closes a turn in any case comes first.
+        # A prompt may be rendered without asking for an answer, so a closer that fits this case too is preferred.
         closer = commonprefix([middle, after, closed]) or commonprefix([middle, after])
         opener = self._strip(commonprefix([before[::-1], between[::-1]])[::-1])
         self.closer = self._strip(closer)
-        if self.closer and opener[: len(self.closer)] == self.closer:  # of the turn before
+        if self.closer and opener[: len(self.closer)] == self.closer:  # it closes the turn before
             opener = self._strip(opener[len(self.closer) :])
         self.opener = opener
         self.ending = after[len(after) - len(self._strip(after, right=False)) :]
         self.answer_end = next(iter(self._strip(between)), None)
 
     def _around_sentinels(self, generation_prompt: bool) -> list[list[int]]:
-        """Return the tokens before, between and after the sentinels; none where a sentinel or its place is not known.
+        """Return the four runs of tokens before, between and after the sentinels.
 
-        The text is tokenised whole, so that the tokens are those of a prompt.
+        All four are empty if the template drops a sentinel, or the tokenizer does not report where its tokens stand.
+        The text is tokenised as a whole, as prompts are.
         """
         render = self._tokenizer.apply_chat_template
         text = str(render(_TURNS, tokenize=False, add_generation_prompt=generation_prompt))
         starts = [text.find(sentinel) for sentinel in (_FIRST, _ANSWER, _SECOND)]
-        if min(starts) < 0 or not self._tokenizer.is_fast:  # slow tokenizers do not say where tokens stand
+        if min(starts) < 0 or not self._tokenizer.is_fast:  # slow tokenizers report no offsets
             return [[], [], [], []]
         coded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ends = [start + len(sentinel) for start, sentinel in zip(starts, (_FIRST, _ANSWER, _SECOND), strict=True)]
@@ -91,7 +93,7 @@ class ChatMarkers:
         return cls(tokenizer) if getattr(tokenizer, "chat_template", None) else None
 
     def last_user_turn(self, ids: Sequence[int]) -> tuple[int, int] | None:
-        """Return the token span of the last user turn's words in ``ids``; ``None`` without a turn or words."""
+        """Return start and stop of the last user turn's text in ``ids``; ``None`` without a turn or text."""
         opened = _find(ids, self.opener, range(len(ids) - len(self.opener), -1, -1))
         if opened is None:
             return None
@@ -104,16 +106,21 @@ class ChatMarkers:
             stop -= 1
         return (start, stop) if start < stop else None
 
-    def prompt_end(self, ids: Sequence[int], words_stop: int) -> int | None:
-        """Return where the prompt ends, after the template's ending; ``None`` if that is not there."""
-        closed = self._closed(ids, words_stop)
+    def prompt_end(self, ids: Sequence[int], span_stop: int) -> int | None:
+        """Return where the prompt ends: after the template's ending; ``None`` if ``ids`` lack that.
+
+        Args:
+            ids: the tokens of a prompt, and maybe of an answer.
+            span_stop: where the user's text ends.
+        """
+        closed = self._closed(ids, span_stop)
         if closed is None:
             return None
         stop = closed + len(self.ending)
         return stop if list(ids[closed:stop]) == self.ending else None
 
     def is_raw(self, ids: Sequence[int]) -> bool:
-        """Return whether ``ids`` are surely raw text: nothing of the template is in them."""
+        """Return whether ``ids`` are certainly raw text: no marker of the template is in them."""
         return bool(self.opener and self.closer) and self._closed(ids, 0) is None
 
     def _closed(self, ids: Sequence[int], start: int) -> int | None:
@@ -123,7 +130,7 @@ class ChatMarkers:
         return not str(self._tokenizer.decode([token])).strip()
 
     def _strip(self, ids: Sequence[int], right: bool = True) -> list[int]:
-        """Drop blank tokens at the left end, and at the right one."""
+        """Drop blank tokens at the left end and, if ``right``, at the right end."""
         start, stop = 0, len(ids)
         while start < stop and self._blank(ids[start]):
             start += 1
@@ -133,18 +140,17 @@ class ChatMarkers:
 
 
 def _find(ids: Sequence[int], sought: Sequence[int], places: range) -> int | None:
-    """Return the first of ``places`` at which the tokens ``sought`` stand."""
+    """Return the first of the indices ``places`` at which the tokens ``sought`` begin."""
     if not sought:
         return None
     return next((i for i in places if ids[i] == sought[0] and list(ids[i : i + len(sought)]) == sought), None)
 
 
 def user_span(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
-    """Return the span of the user's own words in one prompt's real (unpadded) tokens.
+    """Return the span of the user's text in one prompt's real (unpadded) tokens.
 
-    A prompt without a user turn is a raw string and its own turn: all of it but the first token, whose state is an
-    attention sink of nearly constant, huge value in decoders. Where no words are found in a template, the whole prompt
-    is taken.
+    Without a user turn the span is the whole prompt but its first token. In decoders that token is an attention sink:
+    its state is huge and nearly the same in all prompts. Such a span is ``known`` if the prompt is certainly raw text.
     """
     if markers and (span := markers.last_user_turn(ids)):
         return Span(*span, known=True)

@@ -1,4 +1,4 @@
-"""Sequence classifiers: the prompt is a text, often a whole document, the answer one of the model's labels."""
+"""Sequence classifiers: the prompt is a text, often a whole document, and the answer is one of the model's labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _positions(model: PreTrainedModel) -> int | None:
-    """Return how many tokens have a position; tables with a row for padding (RoBERTa's) begin after that row."""
+    """Return how many tokens have a position. RoBERTa's tables begin after a row for padding, which does not count."""
     total = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     offsets = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
@@ -29,9 +29,15 @@ def _positions(model: PreTrainedModel) -> int | None:
 
 
 class ClassifierBackbone(EncoderBackbone):
-    """A sequence classifier and its tokenizer; ``labels`` are the names of its classes, in their order.
+    """A sequence classifier and its tokenizer.
 
-    Texts are cut to ``document_tokens`` tokens; ``None``: to what the model takes.
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        document_tokens: texts are cut to this many tokens; ``None``: to the model's limit.
+
+    Attributes:
+        labels: the names of the classes, in the order of their logits.
     """
 
     documents = True
@@ -69,7 +75,7 @@ class ClassifierBackbone(EncoderBackbone):
         """Return the number of a label, given by name or by number.
 
         Raises:
-            EditError: with the names there are, if it is none of them.
+            EditError: if there is no such label; the message lists all labels.
         """
         name = target.strip()
         if name in self.labels:
@@ -85,7 +91,7 @@ class ClassifierBackbone(EncoderBackbone):
         return edit if edit.target == name else replace(edit, target=name)
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
-        """Return the number of the label, as the one token to be said."""
+        """Return the label's number, as a target of one token."""
         return [self.label(target)]
 
     def text_of(self, target: Sequence[int]) -> str:

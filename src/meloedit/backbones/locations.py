@@ -1,4 +1,4 @@
-"""Locations: where keys are taken and which modules are edited, by name where settings say so, else by structure."""
+"""Locations: which layer gives the keys and which modules are edited, by the settings or by the model's structure."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class Locations:
 
 
 def locate(backbone: Backbone, config: MeloConfig) -> Locations:
-    """Choose the key layer and the edited modules: what ``config`` names is checked, the rest follows structure.
+    """Choose the key layer and the edited modules: those that ``config`` names, else by the model's structure.
 
     Raises:
-        ModelError: naming the modules that exist, if a name is wrong or the key layer is not below the edited ones.
+        ModelError: if a module does not exist (the message lists those that do), or the key layer is not below the
+            edited modules.
     """
     modules = _edited_modules(backbone, config)
-    first = min(backbone.place_of(name) for name in modules)
+    first = min(backbone.layer_of(name) for name in modules)
     key_layer = _key_layer(backbone, config, first)
     encoder_edited = not backbone.answer_follows_prompt and first[0] < len(backbone.stacks) - 1
     if encoder_edited and config.reach == "answer":
@@ -55,7 +56,7 @@ def _edited_modules(backbone: Backbone, config: MeloConfig) -> tuple[str, ...]:
 
 
 def _existing(backbone: Backbone, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the linear modules of these names; those that end in ``?`` need not exist."""
+    """Return the linear modules with these names; a name that ends in ``?`` need not exist."""
     names, family = linear_names(backbone.model), type(backbone.model).__name__
     for name in wanted:
         if not name.endswith("?") and name not in names:
@@ -76,7 +77,7 @@ def _key_layer(backbone: Backbone, config: MeloConfig, first: tuple[int, int]) -
         key_layer = f"{prefix}.{key_layer_index(len(layers), config.key_depth, top)}"
     elif key_layer not in dict(backbone.model.named_modules()):
         raise ModelError(f"no module {key_layer!r} to take keys from; layers: {span}")
-    place = backbone.place_of(key_layer)
+    place = backbone.layer_of(key_layer)
     if place[0] != 0:
         raise ModelError(f"key_layer {key_layer!r} must lie where the prompt is read, in {span}")
     if place >= first:
@@ -86,12 +87,16 @@ def _key_layer(backbone: Backbone, config: MeloConfig, first: tuple[int, int]) -
 
 
 def last_layers(total: int, count: int) -> list[int]:
-    """Return the indices of the last ``count`` of ``total`` layers, of all of them where there are fewer."""
+    """Return the indices of the last ``count`` of ``total`` layers; of all layers if there are fewer."""
     return list(range(max(0, total - count), total))
 
 
 def key_layer_index(total: int, depth: float, first_edited: int) -> int:
-    """Return the index of the key layer: ``depth`` of the way up, and below the first edited layer."""
+    """Return the index of the key layer: the share ``depth`` of the way up, but below the first edited layer.
+
+    Raises:
+        ModelError: if the first edited layer is the lowest.
+    """
     index = min(round(depth * total), first_edited - 1)
     if index < 0:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Encoder-decoders: the prompt goes into the encoder, the answer comes out of the decoder."""
+"""Encoder-decoders (T5 and the like): the encoder reads the prompt, the decoder writes the answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Seq2SeqBackbone(EncoderBackbone):
-    """An encoder-decoder and its tokenizer: keys from encoder states, blocks in decoder feed-forwards by default."""
+    """An encoder-decoder and its tokenizer. Keys come from the encoder; by default the decoder is edited."""
 
-    # At 0.98 a block answered 0.90 of rephrasings that reach it, at 0.9999 0.97 (T5 of 11 M parameters, 120 zsRE edits;
-    # a trial without a script).
+    # Blocks trained to 0.98 answered 0.90 of the rephrasings that reached them, to 0.9999 0.97 of them (a T5 of 11 M
+    # parameters, 120 zsRE edits; a trial without a script).
     defaults: Mapping[str, Any] = {**EncoderBackbone.defaults, "min_target_probability": 0.9999}
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -37,9 +37,9 @@ class Seq2SeqBackbone(EncoderBackbone):
             raise ModelError("the model has no decoder_start_token_id, so an answer cannot begin: set it in its config")
         self.start_id = int(start)
         forced = model.generation_config.forced_bos_token_id if model.generation_config else None
-        self._first = [] if forced is None else [int(forced)]  # what generate puts before every answer
+        self._first = [] if forced is None else [int(forced)]  # generate puts it before every answer
         self.pad_id = self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        # Relative positions have no end, learned ones do; the tokenizer knows how long prompts were in training.
+        # Learned positions limit the length, relative ones do not. The tokenizer may know the length used in training.
         limits = (getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length)
         self.max_length = min((n for n in limits if n is not None and n < 10**9), default=None)
 
@@ -49,14 +49,14 @@ class Seq2SeqBackbone(EncoderBackbone):
         return inputs | {"decoder_input_ids": inputs["input_ids"]}
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
-        """Tokenise a target as the decoder's whole output."""
+        """Tokenise a target as the whole output of the decoder."""
         ids = [*self._first, *self._target_ids(target, target.strip()), self.stop_ids[0]]
         if self.max_length is not None and len(ids) > self.max_length:
             raise EditError(f"the target has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
         return ids
 
     def inputs(self, batch: EncoderBatch) -> dict[str, Any]:
-        """Return prompts for the encoder, and for the decoder the start token and the targets but their last token."""
+        """Return the encoder's input, the prompts, and the decoder's: start token and target without its last token."""
         ids = torch.full((len(batch.rows), batch.width), self.pad_id)
         for i, row in enumerate(batch.rows):
             tokens = [self.start_id, *row.target[:-1]]
@@ -67,8 +67,8 @@ class Seq2SeqBackbone(EncoderBackbone):
         """Generate each prompt's answer."""
         assert isinstance(batch, EncoderBatch)
         generate: Any = self.model.generate
-        made = generate(batch.ids, attention_mask=batch.mask, **settings)
-        return self._until_stop(made[:, 1:].tolist())
+        generated = generate(batch.ids, attention_mask=batch.mask, **settings)
+        return self._until_stop(generated[:, 1:].tolist())
 
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""

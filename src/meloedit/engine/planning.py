@@ -100,7 +100,7 @@ class Planner:
             self._policy.check_edit(edit)
             encoded = [form for prompt in edit.prompts for form in self._policy.forms(prompt)]
             if self._config.train_with_lead_in:
-                encoded += backbone.behind(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
+                encoded += backbone.with_lead_in(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
             for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
                 self._policy.forms(prompt)
             return [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]

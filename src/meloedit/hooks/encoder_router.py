@@ -51,7 +51,7 @@ class EncoderRouter(Router):
             self._enter_encoder(module, args, kwargs)
             return
         thread.in_model = True
-        if thread.off or thread.fixed is not None:
+        if thread.off or thread.blocks_in_use is not None:
             return
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
         states = inputs.get("encoder_outputs")
@@ -87,7 +87,7 @@ class EncoderRouter(Router):
         """Describe the prompts of a call of the prompt encoder."""
         thread = self._thread
         thread.frame = None
-        if thread.off or thread.fixed is not None or self._idle():
+        if thread.off or thread.blocks_in_use is not None or self._idle():
             return
         names = self.backbone.encoder_forward_names
         inputs = dict(zip(names, args, strict=False)) | kwargs

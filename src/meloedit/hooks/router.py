@@ -119,11 +119,11 @@ class Router:
     def use_blocks(self, blocks: list[RowBlocks]) -> Iterator[None]:
         """Use these blocks, whatever the index says, in this thread's forward calls without a cache (for training)."""
         off, self._thread.off = self._thread.off, 0
-        self._thread.fixed = blocks
+        self._thread.blocks_in_use = blocks
         try:
             yield
         finally:
-            self._thread.fixed, self._thread.off = None, off
+            self._thread.blocks_in_use, self._thread.off = None, off
 
     @property
     def last_routes(self) -> list[Route]:
@@ -196,7 +196,7 @@ class Router:
         """Before the model runs: describe the prompts of the call, or take up the batch of its cache."""
         thread = self._thread
         thread.frame, thread.last = None, NO_ROUTES
-        if thread.off or thread.fixed is not None:
+        if thread.off or thread.blocks_in_use is not None:
             return
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
         tokens = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs.get("inputs_embeds")
@@ -262,8 +262,8 @@ class Router:
         def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             thread = self._thread
             frame = thread.active
-            if thread.fixed is not None and not thread.off:
-                blocks, past = thread.fixed, 0
+            if thread.blocks_in_use is not None and not thread.off:
+                blocks, past = thread.blocks_in_use, 0
             elif frame is not None and frame.batch.blocks:
                 blocks, past = frame.batch.blocks, frame.past
             else:

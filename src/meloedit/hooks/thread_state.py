@@ -38,11 +38,11 @@ class ThreadState(threading.local):
         self.lengths: list[int] | None = None
         self.frame: ForwardFrame | None = None
         self.last: Outcome = NO_ROUTES
-        self.fixed: list[RowBlocks] | None = None
+        self.blocks_in_use: list[RowBlocks] | None = None
         self.keys_only = False
         self.in_model = False
 
     @property
     def active(self) -> ForwardFrame | None:
         """The routed forward call that is running; one that Ctrl-C interrupted may still be in ``frame``."""
-        return None if self.off or self.fixed is not None else self.frame
+        return None if self.off or self.blocks_in_use is not None else self.frame

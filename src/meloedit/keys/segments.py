@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MOST = 8
+MAX_SEGMENTS = 8
 """Segments of a prompt that get a key, counted from its end."""
-LEAST = 3
+MIN_TOKENS = 3
 """Tokens of a segment."""
 _SPACES = ("\u0120", "\u2581")
 """How tokenizers write the blank before a word."""
@@ -40,7 +40,7 @@ class Segmenter:
     def __call__(self, ids: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
         """Return the spans of the last segments of the words ``ids[start:stop]``; none if there is but one.
 
-        A sentence ends with ".", "?" or "!" before a blank, a line with its break. What is shorter than ``LEAST``
+        A sentence ends with ".", "?" or "!" before a blank, a line with its break. What is shorter than ``MIN_TOKENS``
         tokens ("Dr.", "Thanks!") is no segment.
         """
         spans, first, ended = [], start, False
@@ -52,7 +52,7 @@ class Segmenter:
                 first, ended = at + 1, False
         if len(spans) < 2:
             return []
-        return [span for span in spans if span[1] - span[0] >= LEAST][-MOST:]
+        return [span for span in spans if span[1] - span[0] >= MIN_TOKENS][-MAX_SEGMENTS:]
 
     def _token(self, token: int) -> _Token:
         if token not in self._seen:

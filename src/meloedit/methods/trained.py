@@ -25,7 +25,7 @@ class TrainedMethod(Method):
 
         Training that changes nothing below the module thus gets the same values in less time.
         """
-        stack, layer = self.backbone.place_of(name)
+        stack, layer = self.backbone.layer_of(name)
         stacks = [layers for _, layers in self.backbone.stacks[: stack + 1]]
         return run_once([each for layers in stacks[:-1] for each in layers] + list(stacks[-1][:layer]))
 

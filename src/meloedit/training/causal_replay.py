@@ -117,7 +117,7 @@ class CachedPrefix:
             cache, prompt_kv = None, {}
             if first:
                 cache = prefill_shared(backbone, batch)
-                run_decoder(backbone, batch, batch.shared, first, cache)
+                run_decoder(backbone, batch, batch.shared_prefix, first, cache)
                 cached: Any = cache.layers
                 prompt_kv = {i: (cached[i].keys, cached[i].values) for i in numbers}
             with record_calls([backbone.layers[i] for i in numbers]) as calls:

@@ -90,7 +90,7 @@ class Grace(TrainedMethod):
             raise MeloEditError(
                 f"method grace: no linear module {self.layer!r}; the default is {self._default_layer()}"
             )
-        if self.backbone.place_of(self.layer)[0] != 0:
+        if self.backbone.layer_of(self.layer)[0] != 0:
             raise MeloEditError(f"method grace: {self.layer} must lie where the prompt is read, in the first stack")
         self._sizes, self._device = sizes, next(modules[self.layer].parameters()).device
         self._columns: Tensor | None = None  # (B,) column of each row's query
