@@ -1,4 +1,4 @@
-"""The edit: what the model must answer to a prompt, and how edits are read from files."""
+"""Edit: a prompt and the answer that the model must give to it, with the checks that every edit passes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .errors import EditError
 from .types import Prompt
 
 FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
+"""The fields of an edit in a file, in the order in which messages list them."""
 EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute", "portability"})
-"""Fields of evaluation files that are no part of an edit; reading skips them, so such files can be edited from."""
+"""Fields that only evaluation uses. ``Edit.from_dict`` skips them, so evaluation files can be read as edits."""
 
 MAX_DEPTH = 64
 """How deeply JSON may be nested. The limit is fixed: Python's recursion limit depends on the caller's stack depth."""
@@ -35,13 +36,13 @@ def _digest(value: Any) -> str:
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """Return a string that is equal for prompts that ask the same: a lone user turn is its words, ends are stripped."""
+    """Return a string that equal prompts share. White space at the ends, and a chat around one message, do not count."""
     lone = prompt[0]["content"] if isinstance(prompt, list) and len(prompt) == 1 else prompt
     return _canonical(lone.strip() if isinstance(lone, str) else lone)
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """Return the user's own words: the string itself, or the content of the last user message."""
+    """Return the user's text: the string itself, or the content of the last message."""
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]
 
 
@@ -53,7 +54,11 @@ def _check_text(text: str, name: str) -> None:
 
 
 def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
-    """Return ``prompt`` if it is a non-empty string or a list of chat messages that ends with the user's.
+    """Return a prompt if it is a non-empty string, or a list of chat messages of which the user's is last.
+
+    Args:
+        prompt: the value to check.
+        name: what messages call it.
 
     Raises:
         EditError: if it is anything else.
@@ -78,7 +83,7 @@ def prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """Return one prompt or many as a list of checked prompts; a list of chat messages is one prompt.
 
     Raises:
-        EditError: if one is no prompt.
+        EditError: if one of them is not a prompt.
     """
     if not isinstance(prompts, (str, list, tuple)):
         raise EditError(f"prompts must be a string, chat messages, or a list of these, not {type(prompts).__name__}")
@@ -95,15 +100,15 @@ def _check_prompts(values: Any, name: str) -> tuple[Prompt, ...]:
 
 @dataclass(frozen=True)
 class Edit:
-    """What the model must answer (``target``) to ``prompt``.
+    """One correction: the answer (``target``) that the model must give to ``prompt``.
 
     Attributes:
-        prompt: a string, or chat messages that end with the user's.
-        target: the whole answer, after which the model stops; a classifier's label, by name or number.
-        id: names the edit; made from prompt and target where empty.
-        variants: other wordings that the user supplies; they become keys and training rows.
-        quiet: prompts on which this edit must not fire.
-        metadata: anything JSON can hold; stored, never interpreted.
+        prompt: a string, or chat messages of which the user's is last.
+        target: the whole answer, after which the model stops; for a classifier a label, by name or number.
+        id: the name of the edit; if empty, it is computed from prompt and target.
+        variants: other wordings of the prompt; the edit is trained on them and found by them, too.
+        quiet: prompts on which the edit must not fire.
+        metadata: any JSON object; stored, never interpreted.
 
     Raises:
         EditError: if a field is empty or of the wrong kind.
@@ -117,10 +122,10 @@ class Edit:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__  # the dataclass is frozen for its users, not for its own checks
+        set_field = object.__setattr__  # a frozen dataclass sets its fields this way only
         set_field(self, "prompt", check_prompt(self.prompt))
         if isinstance(self.target, int) and not isinstance(self.target, bool):
-            set_field(self, "target", str(self.target))  # a classifier's label by its number
+            set_field(self, "target", str(self.target))  # the number of a classifier's label
         if not isinstance(self.target, str) or not self.target.strip():
             raise EditError(f"target must be a non-empty string, not {self.target!r}")
         if not isinstance(self.id, str):
@@ -144,23 +149,27 @@ class Edit:
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The prompt and its variants: every wording the edit is trained on and keyed by."""
+        """The prompt and its variants: every wording that the edit is trained on and has a key for."""
         return (self.prompt, *self.variants)
 
     @property
     def content(self) -> str:
-        """A digest of what the model must learn (everything but id and metadata)."""
+        """A hash of what the model must learn: all fields but id and metadata."""
         return _digest([self.prompt, self.target, self.variants, self.quiet])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the edit as JSON-ready values, empty optional fields left out."""
+        """Return the edit as JSON-ready values, without empty optional fields."""
         values = {"id": self.id, "prompt": self.prompt, "target": self.target}
         optional = {"variants": list(self.variants), "quiet": list(self.quiet), "metadata": dict(self.metadata)}
         return values | {name: value for name, value in optional.items() if value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Edit:
-        """Make an edit from a JSON object; evaluation fields are skipped, any other unknown field is an error."""
+        """Make an edit from a JSON object; fields that only evaluation uses are skipped.
+
+        Raises:
+            EditError: if prompt or target is missing, a field is unknown, or a value does not fit.
+        """
         if not isinstance(values, Mapping):
             raise EditError(f"expected an object with 'prompt' and 'target', not {type(values).__name__}")
         if missing := [name for name in ("prompt", "target") if values.get(name) is None]:
@@ -173,7 +182,10 @@ class Edit:
 
 
 def contradiction(edits: Iterable[Edit]) -> tuple[int, int] | None:
-    """Return the positions of two edits that ask one prompt and want different answers, or share an id; else None."""
+    """Return the positions of two edits that contradict each other; ``None`` if there are none.
+
+    They do if they have a prompt in common and different targets, or an id in common and different contents.
+    """
     targets: dict[str, tuple[int, str]] = {}
     contents: dict[str, tuple[int, str]] = {}
     for i, edit in enumerate(edits):

@@ -1,4 +1,4 @@
-"""What calls return: routes, answers, reports, checks."""
+"""What the editor's calls return: answers and their routes, reports of edits, checks of a store."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any, Literal, NamedTuple
 from .types import Form, Prompt
 
 Boundary = Literal["given", "labels", "template", "assumed"]
-"""How the end of a prompt was known: stated, by labels, by the chat template, or taken to be the last token."""
+"""How the end of a prompt was known: given by the caller, by labels, by the chat template, or assumed to be the last
+token."""
 
 Reason = Literal["fired", "outside scope", "quiet", "no edits", "no prompt"]
-"""Why an edit answers a prompt, or none does."""
+"""Why an edit answers a prompt, or why none does."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """What the index decided for one prompt.
+    """The decision for one prompt: which edit answers, if any, and why.
 
     Attributes:
         edit: id of the edit that fires; ``None`` for the base model.
         distance: distance |u - v| of the prompt's key to the nearest edit's; ``None`` without edits or prompt.
         threshold: the distance below which an edit is in scope.
         nearest: id of the nearest edit, whether it fires or not.
-        reason: why it fires or does not.
+        reason: why it fires, or why it does not.
         boundary: how the end of the prompt was known.
-        user_turn_known: whether the key was pooled over the user's own words; else over the whole prompt.
+        user_turn_known: whether the key was pooled over the user's text alone; if not, over the whole prompt.
     """
 
     edit: str | None
@@ -38,11 +39,11 @@ class Route:
 
 
 class Neighbours(NamedTuple):
-    """The edits around an edit.
+    """The edits that lie near an edit.
 
     Attributes:
         nearest: id of the nearest other edit; ``None`` if there is none.
-        distance: the distance to it; ``None`` likewise.
+        distance: the distance to it; ``None`` if there is none.
         overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
     """
 
@@ -53,7 +54,14 @@ class Neighbours(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: its text, how its prompt was routed, and how many tokens were generated (the end token aside)."""
+    """The answer to one prompt.
+
+    Attributes:
+        prompt: the prompt.
+        text: the answer.
+        route: how the prompt was routed.
+        tokens: number of generated tokens, the end token not counted.
+    """
 
     prompt: Prompt
     text: str
@@ -67,7 +75,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Broken:
-    """A wording in which an edit no longer holds, with the answer it got and how that was routed."""
+    """A prompt of an edit that no longer gives the edit's target.
+
+    Attributes:
+        id: the edit's id.
+        prompt: the prompt or variant.
+        target: the answer that it must get.
+        answer: the answer that it gets.
+        route: how it was routed.
+        form: the form in which it was asked.
+    """
 
     id: str
     prompt: Prompt
@@ -79,13 +96,13 @@ class Broken:
 
 @dataclass(frozen=True)
 class Check:
-    """What ``check`` found.
+    """The result of ``Editor.check``.
 
     Attributes:
-        checked: number of edits asked.
-        broken: wordings that no longer give their target.
-        overlaps: pairs of ids one of whose keys lies in the other's scope.
-        problems: damage found in the store's file.
+        checked: number of edits that were asked.
+        broken: prompts that no longer give their target.
+        overlaps: pairs of ids of which a key of one lies in the scope of the other.
+        problems: damage to the store's file.
     """
 
     checked: int
@@ -100,17 +117,18 @@ class Check:
 
 @dataclass(frozen=True)
 class EditReport:
-    """What became of one edit.
+    """The outcome of making one edit.
 
     Attributes:
         id: the edit's id.
-        status: ``stored``; ``skipped`` (stored already); ``failed`` (does not hold, not stored).
-        holds: whether greedy decoding with the stored block gives the target and stops, in every wording and form.
-        steps: optimiser steps taken.
+        status: ``stored``; ``skipped``: it was stored before; ``failed``: it does not hold and is not stored.
+        holds: whether greedy decoding with the stored block gives the target and stops, for every prompt and form.
+        steps: number of optimiser steps.
         rank: rank of the block.
         loss: mean cross-entropy of the target, nats per token.
         seconds: its share of the training time.
-        nearest: id of the nearest other edit, and ``nearest_distance`` to it.
+        nearest: id of the nearest other edit; ``None`` if there is none.
+        nearest_distance: the distance to it; ``None`` if there is none.
         overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
         replaced: ids of edits that it replaced.
         reason: why it failed, or that it is disabled.

@@ -1,4 +1,4 @@
-"""Types that many modules share."""
+"""Types that many rooms use: prompts, the forms of a prompt, where blocks act, progress callbacks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Prompt = str | list[dict[str, str]]
 """A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``."""
 
 Form = Literal["raw", "chat"]
-"""How a prompt is written for the model: as it stands, or as a user's turn in the chat template."""
+"""How a prompt is given to the model: as raw text, or as a user turn in the chat template."""
 
 Reach = Literal["answer", "all"]
-"""Where a block acts: from the last prompt token on, or on every token."""
+"""Where a block acts: ``answer``: from the last prompt token on; ``all``: on every token."""
 
 KeyTokens = Literal["words", "last", "position"]
-"""What a key is taken of: the prompt's words; its last real token (the paper); the last position of the padded batch,
-answer included (the released code)."""
+"""Which tokens make a key: ``words``: those of the user's text; ``last``: the prompt's last real token (the paper);
+``position``: the last position of the padded batch, answer included (the released code)."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
+"""A callback for long steps: the name of the step, how much of it is done, and how much there is."""

@@ -38,22 +38,35 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
         "continuous batching packs prompts into one row",
     ),
 }
-"""Per argument of ``generate``: values that change nothing here, and why any other is refused."""
+"""Arguments of ``generate``: the values with which routes work, and why all other values are refused."""
 
 
 def refuse_packed(inputs: Mapping[str, Any]) -> None:
-    """Refuse packed sequences: several prompts in one row cannot be routed row by row."""
+    """Refuse packed sequences: a row with several prompts cannot have one route.
+
+    Raises:
+        RoutingError: if the inputs of a forward call are packed.
+    """
     signs = [name for name in ("cu_seq_lens_q", "cu_seqlens", "seq_idx") if inputs.get(name) is not None]
     positions: Any = inputs.get("position_ids")
     several = isinstance(positions, Tensor) and positions.shape[-1] > 1 and inputs.get("attention_mask") is None
     if several and bool((positions.diff() < 0).any()):
-        signs.append("position_ids that start again")  # what transformers takes for packing
+        signs.append("position_ids that start again")  # transformers, too, recognises packing by this
     if signs:
         raise RoutingError(f"packed sequences ({signs[0]}) cannot be routed: pass one prompt per row, padded")
 
 
 class GenerateCall:
-    """One call of ``generate``: its prompts as they were passed in, and the batch made of them at the first forward."""
+    """One call of ``generate``: its prompts, and from its first forward pass on their batch.
+
+    Args:
+        reader: knows which tokens make a key.
+        tokens: (B, L) token ids, or (B, L, d) embeddings.
+        mask: (B, L) true for tokens that are not padding.
+
+    Attributes:
+        batch: the prompts' batch; ``None`` before the first forward pass.
+    """
 
     def __init__(self, reader: KeyReader, tokens: Tensor, mask: Tensor) -> None:
         self._reader = reader
@@ -63,12 +76,12 @@ class GenerateCall:
         self.batch: PromptBatch | None = None
 
     def open(self, rows: int, past: int, routed: PromptBatch | None) -> PromptBatch:
-        """Describe the prompts at the first forward.
+        """Return the batch of the prompts, at the first forward pass.
 
         Args:
-            rows: rows of the call; a multiple of the prompts where these are repeated (beams, several samples).
-            past: columns in the cache.
-            routed: the batch that the cache was routed for.
+            rows: rows of the forward call: the prompts, each repeated for its beams or samples.
+            past: number of columns in the cache.
+            routed: the batch whose routes the cache carries.
         """
         length = self._real.shape[1]
         repeats = rows // self._rows
@@ -76,10 +89,10 @@ class GenerateCall:
         if routed is not None and len(routed.acts_from) != rows:
             routed = None
         if routed is not None and ids is not None and not routed.begins(ids):
-            routed = None  # the cache was cut, and filled with something else
-        # A plain call need not have said that its prompt was whole: then what came after it must show that it was.
+            routed = None  # the cache was cut, and refilled with other tokens
+        # After a plain call it is only assumed that the prompt was complete. One more cached column proves it.
         if routed is not None and past >= routed.length + (routed.boundary == "assumed") and past >= length - 1:
-            return routed  # the cache holds a prompt and all but the last token of its answer, which goes on
+            return routed  # the cache has a prompt and its answer but for the last token: the answer continues
         real = self._real.repeat_interleave(repeats, 0)
         batch = describe(self._reader, ids, real, torch.ones_like(real), "given", past, routed)
         batch.repeats = repeats
@@ -87,7 +100,7 @@ class GenerateCall:
 
 
 class EncoderCall:
-    """One call of ``generate`` on a model that reads the prompt apart: the batch that its encoder made or was given."""
+    """One call of ``generate`` on a model with a prompt encoder, and the batch of its prompts."""
 
     def __init__(self) -> None:
         self.batch: PromptBatch | None = None
@@ -96,10 +109,12 @@ class EncoderCall:
 def checked_settings(
     backbone: Backbone, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Callable[[str], Any]]:
-    """Return what ``generate`` was called with by name, and a function that looks up a setting of it.
+    """Return the arguments of a call of ``generate`` by name, and a function that looks up a setting by name.
+
+    The function looks into the arguments first, then into the generation configs.
 
     Raises:
-        RoutingError: for a way of decoding in which a route cannot be held.
+        RoutingError: if the way of decoding does not work with routes.
     """
     given = dict(zip(backbone.generate_names, args, strict=False)) | dict(kwargs)
     sources = [
@@ -118,10 +133,16 @@ def checked_settings(
 
 
 def open_generate(reader: KeyReader, args: Sequence[Any], kwargs: Mapping[str, Any], reaches_all: bool) -> GenerateCall:
-    """Note what ``generate`` was called with.
+    """Return a ``GenerateCall`` for the arguments of a call of ``generate``.
+
+    Args:
+        reader: knows which tokens make a key.
+        args: positional arguments of the call.
+        kwargs: its named arguments.
+        reaches_all: whether there are blocks that act on every token.
 
     Raises:
-        RoutingError: for a way of decoding in which a route cannot be held.
+        RoutingError: if there is no prompt, or the way of decoding does not work with routes.
     """
     given, setting = checked_settings(reader.backbone, args, kwargs)
     if setting("prefill_chunk_size") and reaches_all:
@@ -136,7 +157,7 @@ def open_generate(reader: KeyReader, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _inferred_mask(tokens: Tensor, setting: Any) -> Tensor:
-    """Return the mask that ``generate`` itself infers: padding shows only where its id cannot also end an answer."""
+    """Return the mask (B, L) that ``generate`` infers itself: pad tokens are padding unless they also end answers."""
     pad, stops = setting("pad_token_id"), setting("eos_token_id")
     stops = stops if isinstance(stops, list) else [stops]
     if tokens.dim() != 2 or pad is None or pad in stops:
@@ -147,11 +168,21 @@ def _inferred_mask(tokens: Tensor, setting: Any) -> Tensor:
 def open_plain(
     reader: KeyReader, inputs: Mapping[str, Any], past: int, lengths: list[int] | None, routed: PromptBatch | None
 ) -> PromptBatch:
-    """Describe a plain ``model(...)`` call, or take up the batch that its cache was routed for.
+    """Return the batch of a plain ``model(...)`` call: a new one, or the one whose routes its cache carries.
 
-    The end of the prompt is, in this order: the stated lengths, the first label that is not -100, the chat template,
-    the last real token. A call on a routed cache goes on with its route, unless lengths are stated, a new user turn is
-    opened, or the cache was cut back into its prompt.
+    The prompt ends where the given lengths say; else before the first label that is not -100; else where the chat
+    template shows it; else with the last real token. A call on a routed cache keeps the routes, unless lengths are
+    given, a new user turn begins, or the cache was cut back into the prompt.
+
+    Args:
+        reader: knows which tokens make a key.
+        inputs: the call's arguments by name.
+        past: number of columns in the cache.
+        lengths: per row the number of real tokens that are prompt, as ``prompt_lengths`` gave them.
+        routed: the batch whose routes the cache carries.
+
+    Raises:
+        RoutingError: if the lengths or the mask do not fit the call.
     """
     backbone, ids = reader.backbone, inputs.get("input_ids")
     tokens = ids if ids is not None else inputs["inputs_embeds"]
@@ -179,10 +210,10 @@ def open_plain(
 
 
 def real_tokens(mask: Tensor | None, rows: int, past: int, columns: int) -> Tensor:
-    """Return (B, L) true for tokens that are not padding, over the cached columns and those of this call.
+    """Return a mask (B, L), true for tokens that are not padding, over the cached columns and those of this call.
 
     Raises:
-        RoutingError: for a mask that does not say so row by row.
+        RoutingError: if the call's mask does not have this shape.
     """
     if mask is None:
         return torch.ones(rows, past + columns, dtype=torch.bool)

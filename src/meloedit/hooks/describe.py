@@ -1,4 +1,4 @@
-"""Describe the prompts of a call: where they are in its columns, and which tokens make their keys."""
+"""Make the ``PromptBatch`` of a call: find its prompts among the columns, and the tokens that make their keys."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def describe(
     seen_from: int = 0,
     earlier: PromptBatch | None = None,
 ) -> PromptBatch:
-    """Describe prompts that their answers follow in one sequence.
+    """Return the batch of a causal model's call, where prompt and answer are one sequence.
 
     Args:
         reader: knows which tokens make a key.
-        ids: per row the token ids of the last columns of ``real``; ``None`` if the model was given embeddings.
+        ids: per row the token ids of the last columns of ``real``; ``None`` if the call has embeddings.
         real: (B, L) true for tokens that are not padding.
-        prompt: (B, L) true for tokens of the prompt; it ends sooner where a chat template shows that an answer begins.
-        boundary: how ``prompt`` was known; ``assumed`` becomes ``template`` where a template shows every row's end.
-        seen_from: first column that this call will run (the columns before it are cached, their states are gone).
-        earlier: the batch that the cached columns were run with.
+        prompt: (B, L) true for columns that may be prompt; a chat template may show that the prompt ends sooner.
+        boundary: how ``prompt`` is known; ``assumed`` becomes ``template`` if a template shows the end in every row.
+        seen_from: the first column that this call runs; the columns before it are cached.
+        earlier: the batch with which the cached columns ran; it may have their states.
     """
     rows, length = real.shape
     mask = torch.zeros(rows, length, dtype=torch.bool)  # where keys are pooled
@@ -43,7 +43,7 @@ def describe(
         if not columns:
             continue
         if ids is None:
-            mask[row, columns[1:] or columns] = True  # as of a raw prompt
+            mask[row, columns[1:] or columns] = True  # all but the first token, as for a raw prompt
         else:
             row_ids = [ids[row][column - offset] for column in columns]
             stop = reader.backbone.prompt_end(row_ids)
@@ -58,7 +58,7 @@ def describe(
         last[row] = columns[-1]
         if reader.key_tokens == "last":
             mask[row] = torch.arange(length) == columns[-1]
-    if reader.key_tokens == "position":  # the released code's key, whatever stands there
+    if reader.key_tokens == "position":  # the released code takes the last column, even if it is padding
         mask[:] = torch.arange(length) == length - 1
     unseen = real & prompt & (torch.arange(length) >= seen_from)
     for row in torch.nonzero(mask[:, :seen_from].any(1)).flatten().tolist():
@@ -73,25 +73,25 @@ def describe(
 
 
 def _forget_cached(row: int, mask: Tensor, unseen: Tensor, seen_from: int, key_rows: dict[int, KeyRow]) -> None:
-    """Take a row's key from the columns of this call alone: the states of the cached ones are gone."""
+    """Restrict a row's key to the columns of this call, because the states of the cached ones are not there."""
     mask[row, :seen_from] = False
-    mask[row] |= ~mask[row].any() & unseen[row]  # where all the words lay in the cache, all that is new must do
+    mask[row] |= ~mask[row].any() & unseen[row]  # if the whole span was cached, pool over all new prompt columns
     if row in key_rows:
         key_rows[row] = _cut(key_rows[row], mask[row])
 
 
 def _cut(row: KeyRow, mask: Tensor) -> KeyRow:
-    """Return a row with the part of its span that lies in the columns of a mask (L,)."""
+    """Return a row with its span reduced to the columns of a mask (L,)."""
     left = [i for i, column in enumerate(row.columns) if mask[column]]
     return row._replace(span=Span(left[0], left[-1] + 1, False) if left else Span(0, 0, False))
 
 
 def describe_encoded(reader: KeyReader, ids: Tensor | None, real: Tensor) -> PromptBatch:
-    """Describe prompts that are sequences of their own: an encoder's, or a classifier's.
+    """Return the batch of an encoder's or a classifier's call, where the prompt is the whole sequence.
 
     Args:
         reader: knows which tokens make a key.
-        ids: (B, L) token ids; ``None`` if the model was given embeddings.
+        ids: (B, L) token ids; ``None`` if the call has embeddings.
         real: (B, L) true for tokens that are not padding.
     """
     rows, length = real.shape

@@ -1,8 +1,8 @@
-"""EncoderRouter: routes where the prompt is a sequence of its own, an encoder's input or a classifier's text.
+"""EncoderRouter: the router of encoder-decoders and classifiers, whose encoder reads the prompt alone.
 
-The prompt encoder's hook describes the prompts, the key layer's decides their routes, all in one pass. The encoder's
-states then carry the routes: ``generate`` calls the encoder alone, expands its output for beams, and passes that to
-every forward call of the model.
+In one pass of the encoder, a hook on it describes the prompts and the hook on the key layer decides their routes. The
+encoder's output then carries the routes, because ``generate`` calls the encoder once, expands its output for beams, and
+passes that to every forward call of the model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EncoderRouter(Router):
     def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> EncoderCall:
         given, _ = checked_settings(self.backbone, args, kwargs)
         call = EncoderCall()
-        if given.get("encoder_outputs") is not None:  # generate repeats its states for beams, in tensors of its own
+        if given.get("encoder_outputs") is not None:  # generate repeats them for beams, in new tensors
             call.batch = getattr(given["encoder_outputs"][0], self.batch_attribute, None)
         return call
 
@@ -56,7 +56,7 @@ class EncoderRouter(Router):
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
         states = inputs.get("encoder_outputs")
         if states is None:
-            return  # the encoder runs inside this call, and its own hook sees the prompt
+            return  # the encoder runs inside this call, and its hook sees the prompt
         hidden: Tensor = states[0]
         batch = thread.call.batch if isinstance(thread.call, EncoderCall) else None
         batch = batch or getattr(hidden, self.batch_attribute, None)
@@ -69,10 +69,10 @@ class EncoderRouter(Router):
         self._begin(self._for_rows(batch, len(hidden)))
 
     def _for_rows(self, batch: PromptBatch, rows: int) -> PromptBatch:
-        """Return the batch for as many rows as a call has: ``generate`` repeats prompts for beams and samples."""
-        own = len(batch.acts_from)
-        if rows != own and rows % own == 0 and isinstance(self._thread.call, EncoderCall):
-            batch = self._thread.call.batch = batch.repeated(rows // own)
+        """Return the batch with its rows repeated to ``rows``, as ``generate`` does for beams and samples."""
+        routed_rows = len(batch.acts_from)
+        if rows != routed_rows and rows % routed_rows == 0 and isinstance(self._thread.call, EncoderCall):
+            batch = self._thread.call.batch = batch.repeated(rows // routed_rows)
         batch.check_rows(rows)
         return batch
 
@@ -94,7 +94,7 @@ class EncoderRouter(Router):
         ids = inputs.get("input_ids")
         tokens = ids if ids is not None else inputs.get("inputs_embeds")
         if tokens is None:
-            return  # the model's own error will say what is missing
+            return  # the model raises its error about the missing input
         refuse_packed(inputs)
         real = real_tokens(inputs.get("attention_mask"), len(tokens), 0, tokens.shape[1])
         batch = describe_encoded(self.reader, ids, real)
@@ -103,14 +103,14 @@ class EncoderRouter(Router):
         self._begin(batch)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate as the base model does, each prompt with the block its route names."""
+        """Generate as the base model does, each prompt with the block of its route."""
         try:
             return super().generate(*args, **kwargs)
         finally:  # hooks do not run after Ctrl-C
             self._thread.frame, self._thread.in_model = None, False
 
     def _leave_encoder(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
-        """Tie the encoder's states to the routes of their prompts."""
+        """Attach the routes of the prompts to the encoder's output."""
         frame = self._thread.frame
         if not self._thread.in_model:
             self._thread.frame = None  # the decoder's calls come one by one

@@ -1,4 +1,4 @@
-"""PromptBatch: the prompts of one call - where they are, which tokens make their keys - and their routes."""
+"""PromptBatch: the prompts of one call of the model: their columns, the tokens that make their keys, their routes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from .key_reader import KeyReader
 
 Outcome = tuple[Sequence[Route], int]
-"""The routes of a batch's rows, and how many rows each prompt has."""
+"""The routes of a batch's rows, and the number of rows per prompt."""
 NO_ROUTES: Outcome = ((), 1)
+"""The outcome before the first call."""
 
 
 class KeyRow(NamedTuple):
-    """A row whose key is made of text and states: the prompt's tokens, their columns, and the span of the key."""
+    """A row whose text is known, so that its key can use the text beside the states.
+
+    Attributes:
+        ids: the prompt's tokens.
+        columns: the column of each token.
+        span: the tokens that the key is pooled over.
+    """
 
     ids: list[int]
     columns: list[int]
@@ -36,22 +43,25 @@ class KeyRow(NamedTuple):
 class PromptBatch:
     """The prompts of one call, and their routes once these are decided.
 
-    Columns count over the whole padded sequence, cached part included.
+    Columns are counted over the whole padded sequence, cached columns included.
 
     Attributes:
         reader: knows which tokens make a key.
-        length: columns of the prompt; the route is decided when this many have been seen.
+        length: number of columns of the prompts; the routes are decided when all of them have run.
         key_mask: (B, length) true where the key is pooled.
-        key_rows: the rows whose tokens are known and have text, by number.
+        key_rows: by row number, the rows whose text is known.
         acts_from: per row the column from which a block of reach ``answer`` acts: that of the last prompt token; 0
-            where the answer is in a sequence of its own.
+            if the answer is a separate sequence.
         boundary: how the end of the prompt was known.
-        user_turn_known: per row, whether ``key_mask`` covers the user's own words; else the whole prompt.
+        user_turn_known: per row, whether ``key_mask`` covers only the user's text; if not, it covers the whole prompt.
+        decided: whether the routes are decided.
         repeats: rows per prompt: its beams or samples.
-        tokens: (B, length) the tokens of the prompts; -1 where there is none, or none is known.
-        states: (B, T, d) the key layer's states in the columns run so far, from ``first`` on; they stay, since a cache
-            that the batch travels with may be the beginning of another prompt.
-        first: see ``states``.
+        tokens: (B, length) the tokens of the prompts; -1 for padding and for unknown tokens.
+        states: (B, T, d) the key layer's states of the columns run so far, from column ``first`` on. They stay after
+            the decision: another prompt may continue from the same cache, and its key needs them.
+        first: the first column of ``states``.
+        routes: the routes of the rows, once decided.
+        blocks: the gathered blocks of the rows, once decided.
     """
 
     reader: KeyReader
@@ -70,7 +80,7 @@ class PromptBatch:
     blocks: list[RowBlocks] = field(default_factory=list)
 
     def repeated(self, repeats: int) -> PromptBatch:
-        """Return the routed batch with each row ``repeats`` times: a prompt's beams or samples."""
+        """Return the routed batch with each row ``repeats`` times, for beams or samples."""
         if repeats == 1:
             return self
         return replace(
@@ -86,28 +96,35 @@ class PromptBatch:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptBatch:
-        """Return itself: copies of a cache share the route, which does not change once decided."""
+        """Return the same object: copies of a cache share their routes, which never change once decided."""
         return self
 
     @property
     def outcome(self) -> Outcome:
-        """The routes, in a list that they come into once decided; whoever has it holds no states and no blocks."""
+        """The routes, in a list that fills once they are decided; it keeps no states and no blocks in memory."""
         return self.routes, self.repeats
 
     def check_rows(self, rows: int) -> None:
-        """Refuse a call whose rows are not this batch's."""
+        """Refuse a call with another number of rows than this batch.
+
+        Raises:
+            RoutingError: if the numbers differ.
+        """
         if rows != len(self.acts_from):
             raise RoutingError(
                 f"a cache was routed for {len(self.acts_from)} rows and now has {rows}: start from the prompt again"
             )
 
     def collect(self, hidden: Tensor, past: int, pooling: Pooling | None) -> PooledStates | None:
-        """Add the states ``hidden`` (B, T, d) of columns from ``past`` on; return the means when all are there.
+        """Add the key layer's states of new columns; return the pooled states once all columns have run.
 
         Args:
-            hidden: states of the key layer.
+            hidden: (B, T, d) the states.
             past: the first column of ``hidden``.
-            pooling: the weights of tokens; those in force when the route is decided.
+            pooling: the weights of tokens in the pooled states.
+
+        Returns:
+            The pooled states of the prompts and their segments; ``None`` while columns of the prompts are missing.
         """
         new = hidden[:, : self.length - past].detach()
         self.states = new if self.states is None else torch.cat([self.states.to(new), new], 1)
@@ -128,35 +145,41 @@ class PromptBatch:
         return PooledStates(means, texts, rows, count)
 
     def has_run(self, row: int, columns: Tensor, tokens: Tensor) -> bool:
-        """Return whether the states of one row are known at all columns of a mask, with these tokens there."""
+        """Return whether a row's states are there for all columns of a mask, and belong to these tokens.
+
+        Args:
+            row: the row.
+            columns: (T,) the mask.
+            tokens: (L,) the tokens that should be there, L >= T.
+        """
         if self.states is None or row >= len(self.states):
             return False
         at = torch.nonzero(columns).flatten()
         if not bool(((at >= self.first) & (at < self.first + self.states.shape[1])).all()):
             return False
-        return torch.equal(self.tokens[row, at], tokens[at])  # a cache may have been cut and filled by others
+        return torch.equal(self.tokens[row, at], tokens[at])  # the cache may have been cut, and refilled
 
     def begins(self, ids: Sequence[Sequence[int]]) -> bool:
-        """Return whether the tokens (B, L) of a call begin with this batch's, as far as these are known."""
+        """Return whether a call's tokens (B, L) begin with this batch's tokens, as far as these are known."""
         given = torch.tensor(ids)[:, : self.length]
         known = self.tokens[:, : given.shape[1]]
         return bool(((known == given) | (known < 0)).all())
 
     def set_routes(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
-        """Fix the routes and gather the blocks; rows without any token to pool over have no route.
+        """Store the routes and gather the blocks; a row without tokens to pool over gets no block.
 
         Args:
             owners: per row the number of the block that answers; -1: none.
             routes: per row its route.
             bank: the blocks.
         """
-        spoken = self.key_mask.any(1).tolist()
+        has_prompt = self.key_mask.any(1).tolist()
         self.routes += [
             replace(route, boundary=self.boundary, user_turn_known=known)
-            if has_words
+            if prompted
             else Route(None, None, route.threshold, None, "no prompt", self.boundary, known)
-            for route, has_words, known in zip(routes, spoken, self.user_turn_known, strict=True)
+            for route, prompted, known in zip(routes, has_prompt, self.user_turn_known, strict=True)
         ]
-        owners = [owner if has_words else -1 for owner, has_words in zip(owners, spoken, strict=True)]
+        owners = [owner if prompted else -1 for owner, prompted in zip(owners, has_prompt, strict=True)]
         self.blocks = bank.gather(owners, self.acts_from)
         self.decided = True

@@ -1,9 +1,11 @@
-"""Router: decide a route once per prompt, inside the model's own forward pass, and hold it for the whole generation.
+"""Router: the hooks that decide a route once per prompt, during the model's forward pass, and apply its block.
 
-Three kinds of hooks do it. One on the model notes what each call is about (its prompt, its padding, its cache); one on
-the key layer pools the prompt's states, asks which blocks answer, and gathers them; one on each edited module, above
-the key layer, adds them. The base weights are never written. A batch's route travels with the cache object of its call,
-so that threads, turns and interleaved generations stay apart.
+There are three kinds of hooks. The hook on the model finds the prompts of a call. The hook on the key layer pools their
+states, asks which blocks answer, and gathers these. The hooks on the edited modules, above the key layer, add the
+blocks' outputs. The base weights are never written.
+
+A prompt keeps its route for the whole generation. The cache object of a call carries the routes, so that threads, turns
+and interleaved generations stay apart.
 """
 
 from __future__ import annotations
@@ -40,22 +42,22 @@ logger = logging.getLogger(__name__)
 
 
 class Decider(Protocol):
-    """What the hooks ask: how to pool a prompt's states, and which blocks answer."""
+    """Decides which blocks answer; the engine's policy is one."""
 
     @property
     def pooling(self) -> Pooling | None:
-        """The weights of tokens in the means that keys are made of; ``None``: all the same."""
+        """The weights of tokens in the means that make keys; ``None``: all weigh the same."""
 
     def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
         """Return for each of B prompts the number of the block that answers (-1: none), and its route."""
 
 
 _EDITED = "_meloedit_router"
-"""Attribute under which a model knows its router."""
+"""The attribute of a model that names its router."""
 
 
 class Router:
-    """Routes every forward call of one model; hooks its modules until ``detach``.
+    """Routes every forward call of one model. **It hooks the model at once**; ``detach`` removes the hooks.
 
     Args:
         backbone: the model.
@@ -86,20 +88,20 @@ class Router:
         sites, states = probe_model(backbone, locations)
         self.key_device, self.key_size = states.device, states.shape[-1]
         self.bank = BlockBank(sites)
-        # The attribute under which a cache, or an encoder's states, carry the routed batch of their rows. The name is
-        # this router's alone: a batch that another editor routed means nothing here.
+        # The attribute of a cache, or of an encoder's output, that has the routed batch of its rows. Every router has
+        # another name for it, since routes of another editor mean nothing here.
         self.batch_attribute = f"_meloedit_batch_{uuid4().hex}"
         self._attach()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse to be copied or pickled along with the model: the copy's calls would be routed for this one."""
+        """Refuse to be copied or pickled with the model: this router would then route the copy's calls, too."""
         raise ModelError("a model with an editor cannot be copied or pickled: unload the editor first")
 
     # -- switches
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Let this thread's calls in the block see the base model."""
+        """Give this thread the base model inside the context."""
         self._thread.off += 1
         try:
             yield
@@ -108,7 +110,7 @@ class Router:
 
     @contextmanager
     def prompt_lengths(self, lengths: Sequence[int]) -> Iterator[None]:
-        """State, for this thread's plain forward calls, how many real tokens of each row are prompt."""
+        """Set, for this thread's plain forward calls, how many real tokens of each row are the prompt."""
         before, self._thread.lengths = self._thread.lengths, [int(length) for length in lengths]
         try:
             yield
@@ -117,7 +119,7 @@ class Router:
 
     @contextmanager
     def use_blocks(self, blocks: list[RowBlocks]) -> Iterator[None]:
-        """Use these blocks, whatever the index says, in this thread's forward calls without a cache (for training)."""
+        """Use these blocks in this thread's forward calls, without any routing: for training, without a cache."""
         off, self._thread.off = self._thread.off, 0
         self._thread.blocks_in_use = blocks
         try:
@@ -127,17 +129,17 @@ class Router:
 
     @property
     def last_routes(self) -> list[Route]:
-        """The routes of the prompts this thread asked last."""
+        """The routes of the prompts in this thread's latest call."""
         routes, repeats = self._thread.last
         return list(routes[::repeats])
 
     def detach(self) -> None:
-        """Remove every hook and wrapper: the model is as it was given."""
+        """Remove every hook and wrapper, which leaves the model as it was before."""
         for handle in self._handles:
             handle.remove()
         for name, before in self._patched.items():
             del self.model.__dict__[name]
-            if before is not None:  # another library's wrapper
+            if before is not None:  # a wrapper that another library had set
                 self.model.__dict__[name] = before
         self._handles, self._patched = [], {}
 
@@ -161,9 +163,9 @@ class Router:
                 self._patch(name, self._refused_batching)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate as the base model does, each prompt with the block its route names."""
+        """Generate as the base model does, each prompt with the block of its route."""
         if self._thread.off or self._idle():
-            with self.disabled():  # to its end, whatever another thread adds meanwhile
+            with self.disabled():  # until the end, even if another thread adds edits meanwhile
                 return self._generate(*args, **kwargs)
         call = self._open_call(args, kwargs)
         outer, self._thread.call = self._thread.call, call
@@ -193,7 +195,7 @@ class Router:
         )
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before the model runs: describe the prompts of the call, or take up the batch of its cache."""
+        """Before the model runs: find the prompts of the call, or continue with the batch of its cache."""
         thread = self._thread
         thread.frame, thread.last = None, NO_ROUTES
         if thread.off or thread.blocks_in_use is not None:
@@ -201,11 +203,11 @@ class Router:
         inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
         tokens = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs.get("inputs_embeds")
         if tokens is None:
-            return  # the model's own error will say what is missing
+            return  # the model raises its error about the missing input
         cache = inputs.get("past_key_values")
         routed: PromptBatch | None = getattr(cache, self.batch_attribute, None)
         if thread.call is None and routed is None and self._idle():
-            return  # but a route once decided stays, even if its edit is gone
+            return  # without edits only a route decided earlier matters: it stays even if its edit was removed
         refuse_packed(inputs)
         past = int(cache.get_seq_length()) if cache is not None else 0
         rows, columns = tokens.shape[:2]
@@ -233,7 +235,7 @@ class Router:
             )
 
     def _leave(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """After the model ran: let its cache carry the batch."""
+        """After the model ran: attach the batch to its cache."""
         frame, self._thread.frame = self._thread.frame, None
         if frame is None or output is None:
             return
@@ -243,21 +245,21 @@ class Router:
             setattr(cache, self.batch_attribute, frame.batch)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
-        """At the key layer: once all of a prompt has been seen, decide its route and gather its blocks."""
+        """After the key layer: decide the routes and gather the blocks, once all columns of the prompts have run."""
         hidden = output if isinstance(output, Tensor) else output[0]
         if self._thread.keys_only:
             raise _KeyLayerRan(hidden)
         frame = self._thread.active
         if frame is None or frame.batch.decided:
             return
-        with self._lock:  # blocks are gathered before another thread can remove the edits that were found
+        with self._lock:  # or another thread could remove an edit after its route is decided, before it is gathered
             pooled = frame.batch.collect(hidden, frame.past, self._decider.pooling)
             if pooled is not None:
                 owners, routes = self._decider.decide(pooled)
                 frame.batch.set_routes(owners, routes, self.bank)
 
     def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Tensor], Tensor | None]:
-        """Return the hook of an edited module: Eq. 10 of arXiv 2312.11795, W x + B_t A_t x, row by row."""
+        """Return the hook of an edited module, which adds B_t A_t x to W x, row by row (Eq. 10 of the paper)."""
 
         def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             thread = self._thread
@@ -275,7 +277,7 @@ class Router:
         return add_blocks
 
     def key_states(self, batch: Batch) -> Tensor:
-        """Return the key layer's states (R, L, d) of a batch of prompts; the layers above it do not run."""
+        """Return the key layer's states (R, L, d) of a batch of prompts, without running the layers above it."""
         with frozen(self.model), self.disabled(), torch.no_grad():
             run = self.backbone.key_run(batch)
             self._thread.keys_only = True

@@ -1,4 +1,4 @@
-"""What one thread is doing with the edited model: calls of several threads never mix."""
+"""The state that the router keeps for each thread, so that calls of several threads never mix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from .prompt_batch import NO_ROUTES, Outcome, PromptBatch
 
 
 class ForwardFrame:
-    """One forward call of a routed batch: ``past`` columns are cached, ``columns`` are new."""
+    """One forward call of a routed batch.
+
+    Args:
+        batch: the prompts and their routes.
+        past: number of columns in the cache.
+        columns: number of new columns.
+    """
 
     def __init__(self, batch: PromptBatch, past: int, columns: int) -> None:
         self.batch = batch
@@ -22,14 +28,14 @@ class ThreadState(threading.local):
     """The state of one thread.
 
     Attributes:
-        off: how many ``disabled()`` blocks it is in.
+        off: how many ``disabled()`` contexts the thread is in; above 0 it sees the base model.
         call: the call of ``generate`` that is running.
-        lengths: the prompt lengths stated for plain forward calls.
+        lengths: the prompt lengths set for plain forward calls.
         frame: the forward call that is running.
-        last: the routes of the prompts it asked last.
-        fixed: blocks to use whatever the index says (training).
+        last: the routes of the prompts in the latest call.
+        blocks_in_use: the blocks of ``use_blocks()``, which replace routing during training; ``None`` outside it.
         keys_only: whether the forward pass stops at the key layer.
-        in_model: whether a forward call of the whole model is running, not of its encoder alone.
+        in_model: whether a forward call of the whole model is running; false for one of its encoder alone.
     """
 
     def __init__(self) -> None:
@@ -44,5 +50,5 @@ class ThreadState(threading.local):
 
     @property
     def active(self) -> ForwardFrame | None:
-        """The routed forward call that is running; one that Ctrl-C interrupted may still be in ``frame``."""
+        """The forward call to route. Ctrl-C may leave an old ``frame``, so it is ``None`` while routing is off."""
         return None if self.off or self.blocks_in_use is not None else self.frame

@@ -1,17 +1,18 @@
-"""Diverse user prompts made by a grammar: what keys are whitened on and the firing threshold is calibrated with.
+"""A grammar that makes diverse user prompts, on which keys are fitted and the scope is calibrated.
 
-The templates and word lists are in `data/grammar.json`; nothing in them is taken from a data set. A template is a
-line of text with
+The templates and word lists are in `data/grammar.json`; nothing in them comes from a data set. A template is a line of
+text with these marks:
 
-- `{name}`: one item of the list `name`, or, half of the time where both exist, of `name*` (invented names made by
-  patterns, which may hold slots themselves);
+- `{name}`: an item of the list `name` or of `name*`, which lists patterns of invented names (they may have slots, too);
+  where both lists exist, each is used half of the time;
 - `{#a-b}`: a whole number from a to b;
 - `<this/that>`: one of the alternatives;
 - `a(n)`: the article that fits the next word;
-- a final "?" or "." that marks questions and requests; a line without one is left open (a cloze); a leading "~" marks
-  words as typed into a search box, and a leading "|" a sentence that follows the question.
+- a final "?" or ".": a question or a request; a line without either is a text to complete;
+- a leading "~": text as typed into a search box;
+- a leading "|": a sentence that follows a question.
 
-Templates are dealt like cards, each once before any comes again, so that no wording can dominate at any count.
+Templates are dealt like cards, each once before any comes again, so that no wording dominates a list of any length.
 """
 
 import json
@@ -23,16 +24,16 @@ from importlib import resources
 from typing import Any, TypeVar
 
 MAX_PROMPTS = 50_000
-"""The most distinct prompts asked for at once; beyond it the wordings repeat too often to tell anything new."""
+"""Most prompts of one list; in longer ones the wordings repeat too often to add anything."""
 
-# Shares of the kinds of prompt; relation questions are the likeliest neighbours of an edit.
+# Weights of the kinds of prompt. Relation questions weigh most: they come nearest to edits.
 _SHARES = {"relation": 40, "search": 30, "statement": 12, "assistant": 12, "lead": 6}
 _TRIES = 1000
 T = TypeVar("T")
 _SLOT = re.compile(r"\{([^{}]+)\}")
 _CHOICE = re.compile(r"<([^<>]+)>")
 _ARTICLE = re.compile(r"\b([Aa])\(n\) (\w+)")
-# Written with a vowel, spoken with a consonant, or the other way round.
+# Beginnings that are written with a vowel and spoken with a consonant, and the reverse.
 _SPOKEN_CONSONANT = ("uni", "use", "eu", "one", "uk")
 _SPOKEN_VOWEL = ("hour", "honest", "heir", "8", "11", "18")
 _OPENERS = (
@@ -55,12 +56,12 @@ _CLOSERS = (", please?", "? Thanks!", "? Answer in one sentence.", "? Thank you.
 
 @cache
 def _grammar() -> dict[str, Any]:
-    """Read the templates and lists that ship with the package."""
+    """Read the templates and lists of the package."""
     return json.loads(resources.files(__package__).joinpath("data/grammar.json").read_text(encoding="utf-8"))
 
 
 def _dealer(items: Iterable[T], rng: random.Random) -> Callable[[], T]:
-    """Return a function that deals the items in random order and shuffles again when all are out."""
+    """Return a function that deals the items in random order, and shuffles again when none is left."""
     stock = list(items)
     hand: list[T] = []
 
@@ -73,7 +74,7 @@ def _dealer(items: Iterable[T], rng: random.Random) -> Callable[[], T]:
 
 
 def _pick(name: str, rng: random.Random) -> str:
-    """Draw one item for a slot, its own slots still open."""
+    """Draw an item for a slot; slots in the item are not filled yet."""
     if name.startswith("#"):
         low, high = name[1:].split("-")
         return str(rng.randint(int(low), int(high)))
@@ -85,7 +86,13 @@ def _pick(name: str, rng: random.Random) -> str:
 
 
 def _fill(template: str, rng: random.Random, subject: str = "") -> str:
-    """Fill every slot of a template, never twice with the same words."""
+    """Fill every slot of a template, each with another text where the lists allow it.
+
+    Args:
+        template: the template.
+        rng: the source of randomness.
+        subject: the name of the list that the slot ``{x}`` is filled from.
+    """
     seen: set[str] = set()
 
     def slot(match: re.Match[str]) -> str:
@@ -114,11 +121,12 @@ def _capital(text: str) -> str:
 
 
 def _mistype(text: str, rng: random.Random) -> str:
-    """Swap or drop one inner letter of one longer word."""
-    words = [match for match in re.finditer(r"[a-z]{5,}", text)]
+    """Swap or drop one inner letter of a word of five letters or more."""
+    words = list(re.finditer(r"[a-z]{5,}", text))
     if not words:
         return text
-    at = rng.randrange((word := rng.choice(words)).start() + 1, word.end() - 2)
+    word = rng.choice(words)
+    at = rng.randrange(word.start() + 1, word.end() - 2)
     return text[:at] + (text[at + 1] + text[at] if rng.random() < 0.5 else text[at + 1]) + text[at + 2 :]
 
 
@@ -131,7 +139,7 @@ def _wrap(text: str, rng: random.Random) -> str:
 
 
 def _dress(template: str, text: str, kind: str, rng: random.Random) -> str:
-    """Give a filled template the case and punctuation of one of the ways in which people type."""
+    """Give a filled template case and punctuation, in one of the ways in which people type."""
     text = _ARTICLE.sub(_article, text)
     roll = rng.random()
     if kind in ("statement", "lead") or template[-1] not in ".?" and template[0] != "~" and kind != "search":
@@ -146,16 +154,21 @@ def _dress(template: str, text: str, kind: str, rng: random.Random) -> str:
         text += "?"
     if roll < 0.5 or not text.endswith("?"):
         return text.lower().rstrip(".?") if roll < 0.5 else _capital(text)
-    # Only words that need no capital of their own may lose it behind "Tell me, ".
+    # An opener such as "Tell me, " puts the next word in lower case, so that word must not be a name.
     if roll < 0.6 and template[0] not in "{<":
         return _wrap(_capital(text), rng)
     return _capital(text.rstrip("?") if roll < 0.66 else text) if roll < 0.95 else text.lower()
 
 
 def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
-    """Make that many distinct prompts, the same ones for the same seed.
+    """Make distinct prompts, the same ones for the same seed; a longer list begins with the shorter one.
 
-    A longer list begins with the shorter one of the same seed.
+    Args:
+        count: how many.
+        seed: the seed.
+
+    Raises:
+        ValueError: if ``count`` is below 1, or more than the grammar can make.
     """
     if not 1 <= count <= MAX_PROMPTS:
         raise ValueError(f"the grammar makes between 1 and {MAX_PROMPTS} prompts, not {count}")
@@ -173,7 +186,7 @@ def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
             return question + ("?" if question[-1].isalnum() else "") + text[1:]
         if kind == "lead":
             question = draw(rng.choice(("relation", "search")))
-            # One person types one message in one way.
+            # One person writes both sentences, so their case must agree.
             return f"{text} {question.lower() if text.islower() else question}"
         return _mistype(text, rng) if rng.random() < 0.02 else text
 
@@ -182,7 +195,7 @@ def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
     tries = 0
     while len(prompts) < count:
         prompt = draw(rng.choices(list(_SHARES), list(_SHARES.values()))[0])
-        # Prompts that differ in case or punctuation alone would count one question twice.
+        # Prompts that differ only in case or punctuation are one question, and count once.
         bare = re.sub(r"\W+", " ", prompt.lower()).strip()
         words = prompt.count(" ") + 1
         if bare not in seen and 3 <= words <= 40:
@@ -195,7 +208,11 @@ def make_prompts(count: int = 4000, seed: int = 0) -> list[str]:
 
 
 def make_pairs(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
-    """Make pairs of prompts that ask the same of the same subject in two wordings; the third is what they ask."""
+    """Make pairs of prompts that ask the same in two wordings.
+
+    Returns:
+        Triples of two prompts and the number of the relation that both ask for.
+    """
     rng = random.Random(seed)
     relations = _dealer(list(enumerate(r for r in _grammar()["relations"] if len(r["wordings"]) > 1)), rng)
     pairs = []
@@ -211,7 +228,7 @@ def make_pairs(count: int, seed: int = 0) -> list[tuple[str, str, int]]:
 
 
 def make_lead(seed: str) -> str:
-    """Make a sentence that may stand before a question and has nothing to do with it; the same one for a seed."""
+    """Make a sentence to put before a question it has nothing to do with; the same one for the same seed."""
     rng = random.Random(seed)
     template = rng.choice([line for line in _grammar()["templates"]["lead"] if not line.startswith("|")])
     return _capital(_ARTICLE.sub(_article, _fill(template, rng)))

@@ -1,4 +1,4 @@
-"""Where the sentences and lines of a prompt are: any of them may be the question that an edit answers."""
+"""Split a prompt's tokens into sentences and lines, since any of them may be the question that an edit answers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_SEGMENTS = 8
-"""Segments of a prompt that get a key, counted from its end."""
+"""Most segments of a prompt that get a key: the last ones."""
 MIN_TOKENS = 3
-"""Tokens of a segment."""
+"""Least number of tokens of a segment."""
 _SPACES = ("\u0120", "\u2581")
-"""How tokenizers write the blank before a word."""
+"""The characters that tokenizers write for the blank before a word."""
 _ENDS, _CLOSERS = ".?!", "\"')]\u201d\u2019"
 
 
 class _Token(NamedTuple):
-    """Whether a token ends a sentence, only closes one, breaks a line, and begins with a blank."""
+    """What a token means for the end of a segment.
+
+    Attributes:
+        ends: it ends a sentence: with ".", "?" or "!".
+        closes: it is only a closing quotation mark or bracket.
+        breaks: it has a line break.
+        blank: it begins with a blank.
+    """
 
     ends: bool
     closes: bool
@@ -27,10 +34,10 @@ class _Token(NamedTuple):
 
 
 class Segmenter:
-    """Splits tokens into sentences and lines; it looks at each token's text once.
+    """Splits tokens into sentences and lines; it remembers each token that it has seen.
 
     Args:
-        tokenizer: whose tokens these are.
+        tokenizer: the tokenizer of the tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -38,10 +45,10 @@ class Segmenter:
         self._seen: dict[int, _Token] = {}
 
     def __call__(self, ids: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the spans of the last segments of the words ``ids[start:stop]``; none if there is but one.
+        """Return start and stop of the last segments of ``ids[start:stop]``; nothing if there is only one.
 
-        A sentence ends with ".", "?" or "!" before a blank, a line with its break. What is shorter than ``MIN_TOKENS``
-        tokens ("Dr.", "Thanks!") is no segment.
+        A sentence ends with ".", "?" or "!" before a blank; a line ends with its break. Pieces of fewer than
+        ``MIN_TOKENS`` tokens ("Dr.", "Thanks!") do not count.
         """
         spans, first, ended = [], start, False
         for at in range(start, stop):

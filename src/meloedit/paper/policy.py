@@ -1,4 +1,4 @@
-"""ClusterPolicy: which block answers in paper mode, by clusters of raw keys (arXiv 2312.11795, Section 4.2)."""
+"""ClusterPolicy: decides in paper mode which block answers, by clusters of raw keys (arXiv 2312.11795, Section 4.2)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 class ClusterPolicy:
     """Decides by the nearest cluster and its nearest key; implements ``Policy``.
 
-    A key is the output of the key module at the last real token of the prompt; under ``reference_quirks`` at the last
-    position of the padded batch, for causal models that of the answer.
+    A key is the output of the key layer at the prompt's last real token. Under ``reference_quirks`` it is the output at
+    the last position of the padded batch; a causal model's batch includes the answers.
 
     Args:
         router: the model and its hooks.
-        config: settings.
+        config: the settings.
     """
 
     pooling: Pooling | None = None
-    """Raw states are keys: no token is weighed."""
+    """Keys are raw states, so tokens have no weights."""
 
     def __init__(self, router: Router, config: PaperConfig) -> None:
         self._router, self._config = router, config
@@ -50,8 +50,8 @@ class ClusterPolicy:
         self.index = self._new_index()
         self._store: Store | None = None
         self._timeline = Timeline()
-        self._seen = 0  # revision
-        self._at: Step | None = None
+        self._seen_revision = 0
+        self._step: Step | None = None  # the last step that the index has applied
         self._record: dict[str, int] = {}  # id of an enabled edit -> its record in the store
         self._id: dict[int, str] = {}
         if config.reference_quirks:
@@ -65,7 +65,7 @@ class ClusterPolicy:
 
     @property
     def ready(self) -> bool:
-        """Whether the store can take edits: keys are taken as they are, so its empty calibration is enough."""
+        """Whether the store can take edits: raw keys need no fit, so its empty calibration is enough."""
         return self._store is not None and self._store.calibration_id is not None
 
     @property
@@ -80,22 +80,26 @@ class ClusterPolicy:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many clusters and keys the index holds, and how many conflicts and forgotten keys there were."""
+        """The numbers of clusters and keys, and of conflicts and forgotten keys so far."""
         return self.index.counts
 
     def check_edit(self, edit: Edit) -> None:
-        """Refuse quiet prompts, of which the paper's index knows nothing."""
+        """Refuse an edit with quiet prompts, which the paper's index does not have.
+
+        Raises:
+            EditError: if it has some.
+        """
         if edit.quiet:
             raise EditError("paper mode has no quiet prompts: leave them out")
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
-        """Return a prompt as it is written: the paper's keys and blocks know no other form."""
+        """Return a prompt in the one form in which it was given: paper mode trains and keys no other."""
         return [self._backbone.encode(prompt)]
 
     # -- keys
 
     def keys(self, encoded: Sequence[Encoded], targets: Sequence[str] | None = None) -> Tensor:
-        """Return the keys (n, d) of prompts; ``reference_quirks`` takes them of prompts and targets, as one batch."""
+        """Return the keys (n, d) of prompts; ``reference_quirks`` reads them from batches of prompts and targets."""
         if not self._config.reference_quirks:
             return pooled_states(self._router, encoded)
         backbone = self._backbone
@@ -123,25 +127,25 @@ class ClusterPolicy:
     # -- following the store
 
     def follow(self, store: Store, changes: Changes) -> None:
-        """Apply to the index what happened in the store, in its order: the order decides what the index holds."""
+        """Apply the store's new revisions to the index in their order, on which the clusters depend."""
         self._store = store
-        opening = self._seen == 0
-        last = self._timeline.follow(store.history(limit=store.revision - self._seen))
-        self._seen = store.revision
-        steps = last.since(self._at)
-        if steps is None:  # rolled back: the whole way again
+        replayed = self._seen_revision == 0
+        last = self._timeline.follow(store.history(limit=store.revision - self._seen_revision))
+        self._seen_revision = store.revision
+        steps = last.since(self._step)
+        if steps is None:  # after a rollback: build the index again from the start
             self.index = self._new_index()
-            steps, opening = last.since(None) or [], True
-        self._walk(store, steps, warn=not opening)
-        self._at = last
+            steps, replayed = last.since(None) or [], True
+        self._apply(store, steps, warn=not replayed)
+        self._step = last
         for edit_id in changes.ids:
             if (record := self._record.pop(edit_id, None)) is not None:
                 del self._id[record]
         for edit_id, stored in changes.active.items():
             self._record[edit_id], self._id[stored.record] = stored.record, edit_id
 
-    def _walk(self, store: Store, steps: Sequence[Step], warn: bool) -> None:
-        """Apply steps to the index; ``warn`` of the keys that it forgets, unless that was done before."""
+    def _apply(self, store: Store, steps: Sequence[Step], warn: bool) -> None:
+        """Apply steps to the index; with ``warn``, log the keys that it forgets."""
         records = store.records(sorted({number for step in steps for number in step.added})) if steps else {}
         for step in steps:
             self.index.remove(step.removed)
@@ -150,7 +154,7 @@ class ClusterPolicy:
                 continue
             owners = [number for number, _ in rows]
             labels = [self._label(records[number].edit) for number in owners]
-            # Blocks are known by the records that hold them; the index only needs to tell them apart.
+            # A record's number serves as its block's: the index only passes it on.
             forgotten = self.index.add_batch(owners, owners, torch.stack([key for _, key in rows]), labels)
             if forgotten and warn:
                 names = [records[n].edit.id if n in records else self._id.get(n, "?") for n in forgotten if n >= 0]
@@ -162,7 +166,7 @@ class ClusterPolicy:
                 )
 
     def _label(self, edit: Edit) -> Hashable:
-        """Return what makes two edits agree: the target; under ``reference_quirks`` the sum of its token ids."""
+        """Return an edit's label: its target; under ``reference_quirks`` the sum of the target's token ids."""
         if not self._config.reference_quirks:
             return edit.target.strip()
         return sum(self._backbone.encode_target(edit.target, self._backbone.encode(edit.prompt)))
@@ -170,11 +174,11 @@ class ClusterPolicy:
     # -- deciding
 
     def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
-        """Return for each of B prompts the record whose block answers (-1: none), and its route (Eq. 9 and 10)."""
+        """Return for each prompt the record whose block answers (-1: none), and its route (Eq. 9 and 10)."""
         if not self._record:
             return [-1] * pooled.count, [self.no_route] * pooled.count
-        found = self.index.search(pooled.states)
-        columns = (found.block, found.owner, found.distance, found.radius)
+        hits = self.index.search(pooled.states)
+        columns = (hits.block, hits.owner, hits.distance, hits.radius)
         records, routes = [], []
         for record, owner, distance, radius in zip(*(column.tolist() for column in columns), strict=True):
             fires, name = record >= 0, self._id.get(owner)
@@ -183,9 +187,9 @@ class ClusterPolicy:
         return records, routes
 
     def evidence(self, pooled: PooledStates) -> list[Evidence | None]:
-        """Return nothing: a distance of raw states has no terms."""
+        """Return ``None`` for each prompt: a distance between raw states has no terms to explain."""
         return [None] * pooled.count
 
     def neighbours(self, edit_id: str) -> Neighbours:
-        """Return nothing: clusters overlap as the paper has it, and a conflict decides between them for good."""
+        """Return no neighbours: conflicts settle overlaps when an edit is made."""
         return Neighbours(None, None, [])

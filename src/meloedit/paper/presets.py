@@ -1,9 +1,9 @@
-"""The paper's settings (arXiv 2312.11795, Table 1 and Tables A1 to A4, as far as they are known).
+"""The settings of the paper's experiments (arXiv 2312.11795), for ``PaperConfig.from_preset``.
 
-The tables themselves are not at hand. Partial rank, initial radius, edits per block, number of blocks, learning rates
-and module names are those of the configuration files that the authors released (ECNU-ICALK/MELO, ``melo/config``). The
-schedule is the released README's, where it and the released code differ: its code halves the rate every 20 iterations
-in all three tasks, its README every 30 for SCOTUS and hallucination.
+The paper's tables are not available to us. The values come from the configuration files that the authors released
+(ECNU-ICALK/MELO, ``melo/config``): partial rank, initial radius, edits per block, number of blocks, learning rates and
+module names. The released code and its README disagree on the schedule: the code halves the learning rate every 20
+iterations in all three tasks, the README every 30 for SCOTUS and hallucination. We follow the README.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A published setting.
+    """The settings of one published experiment.
 
     Attributes:
-        model: the model it was published for, by its hub name.
-        settings: values of ``MeloConfig``.
+        model: the hub name of the model.
+        settings: values of ``PaperConfig``.
     """
 
     model: str
@@ -27,7 +27,7 @@ class Preset:
 
 
 def _t5(key_block: int, blocks: tuple[int, ...], radius: float) -> dict[str, Any]:
-    # Encoder blocks have their feed-forward in layer.1, decoder blocks in layer.2. Gated models have no wi.
+    # The feed-forward is layer.1 of an encoder block and layer.2 of a decoder block. Gated models have no wi.
     feed_forward = [f"{stack}.block.{i}.layer.{at}.DenseReluDense" for stack, at in _T5 for i in blocks]
     return {
         "key_layer": f"encoder.block.{key_block}.layer.1.DenseReluDense.wo",
@@ -45,7 +45,7 @@ _T5 = (("encoder", 1), ("decoder", 2))
 
 PRESETS: Mapping[str, Preset] = {
     "zsre-t5-small": Preset("google/t5-small-ssm-nq", _t5(4, (5, 6), 75.0)),
-    # Its radius is not in the released files; its plots show 1, 6 and 20.
+    # The released files lack this radius; the paper's plots show 1, 6 and 20.
     "zsre-t5-large": Preset("google/t5-large-ssm-nq", _t5(12, (22, 23), 6.0)),
     "scotus-bert": Preset(
         "tomh/scotus-bert",

@@ -1,4 +1,4 @@
-"""The order of all that happened to the clusters, from the history of a store."""
+"""Timeline: every change of the cluster index in order, read from the store's history, so that it can be replayed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one revision did to the index: first the records in ``removed`` left it, then those in ``added`` entered it.
+    """The change of the index by one revision. A rollback continues from an earlier step, so steps form a tree.
 
-    ``before`` is the step it came after: a rollback goes on from an earlier one, so that steps form a tree.
+    Attributes:
+        before: the step before; ``None`` for the start.
+        removed: the records that leave the index, first.
+        added: the records that enter it, afterwards and in this order.
     """
 
     before: Step | None
@@ -22,31 +25,34 @@ class Step:
     added: tuple[int, ...]
 
     def since(self, earlier: Step | None) -> list[Step] | None:
-        """Return the steps after an earlier one up to this, oldest first; ``None`` if that is not on the way here."""
-        way: list[Step] = []
+        """Return the steps after ``earlier`` up to this one, oldest first; ``None`` if it is on another branch."""
+        path: list[Step] = []
         step: Step | None = self
         while step is not None and step is not earlier:
-            way.append(step)
+            path.append(step)
             step = step.before
-        return way[::-1] if step is earlier else None
+        return path[::-1] if step is earlier else None
 
 
 @dataclass
 class Timeline:
-    """The last step before each revision.
+    """The steps of a store's history.
 
-    What an index holds depends on the order of all that happened to it, so it is made anew by going the same way.
+    The clusters depend on the order of all changes, so an index is built by replaying the steps that lead to it.
+
+    Attributes:
+        last: the step in force after each revision, by its number.
     """
 
     last: dict[int, Step] = field(default_factory=dict)
     _now: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
     def follow(self, revisions: Iterable[Revision]) -> Step:
-        """Take in revisions, in their order; return the last step."""
+        """Add revisions, in their order; return the step in force after them."""
         step = self.last[max(self.last)] if self.last else Step(None, (), ())
         for revision in revisions:
-            own = self._step(revision, step)
-            step = self.last[int(revision.detail["to"])] if revision.action == "rollback" else own
+            next_step = self._step(revision, step)
+            step = self.last[int(revision.detail["to"])] if revision.action == "rollback" else next_step
             self.last[revision.revision] = step
         return step
 
@@ -63,5 +69,5 @@ class Timeline:
                 self._now.pop(change.edit_id, None)
             else:
                 self._now[change.edit_id] = (change.record, change.enabled)
-        # records are numbered in the order of a batch
+        # A batch's records are numbered in its order, which sorting restores.
         return Step(before, tuple(sorted(removed)), tuple(sorted(added))) if removed or added else before
