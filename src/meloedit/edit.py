@@ -36,7 +36,10 @@ def _digest(value: Any) -> str:
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """Return a string that equal prompts share. White space at the ends, and a chat around one message, do not count."""
+    """Return a string that is the same for equal prompts.
+
+    White space at the ends does not count, nor does the chat format of a single message.
+    """
     lone = prompt[0]["content"] if isinstance(prompt, list) and len(prompt) == 1 else prompt
     return _canonical(lone.strip() if isinstance(lone, str) else lone)
 

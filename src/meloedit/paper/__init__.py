@@ -1,7 +1,6 @@
 """MELO as published (arXiv 2312.11795). Nothing else knows this room, the places that choose the mode aside.
 
-``config.py`` and ``presets.py`` are its settings, ``clusters.py`` the clusters of Section 4.2 (Add, Expand, Conflict)
-on the tensors of ``tables.py``,
+``config.py`` and ``presets.py`` are its settings, ``clusters.py`` (with ``tables.py``) the clusters of Section 4.2,
 ``policy.py`` the search of Eq. 9 and 10 on them, ``trainer.py`` the training of Eq. 8, ``timeline.py`` the order in
 which edits came and went, which decides what the clusters hold, and ``mode.py`` puts them together.
 """
