@@ -109,7 +109,7 @@ class Edit:
         prompt: a string, or chat messages of which the user's is last.
         target: the whole answer, after which the model stops; for a classifier a label, by name or number.
         id: the name of the edit; if empty, it is computed from prompt and target.
-        variants: other wordings of the prompt; the edit is trained on them and found by them, too.
+        variants: other wordings of the prompt; the edit is trained on them and has keys for them, too.
         quiet: prompts on which the edit must not fire.
         metadata: any JSON object; stored, never interpreted.
 

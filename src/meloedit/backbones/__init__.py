@@ -43,7 +43,7 @@ def open_backbone(
         document_tokens: a classifier's texts are cut to this many tokens; ``None``: to the model's limit.
 
     Raises:
-        ModelError: if the model is none of these, or its layers cannot be found.
+        ModelError: if the model is none of these, or its structure is unknown.
     """
     if getattr(model.config, "is_encoder_decoder", False):
         return Seq2SeqBackbone(model, tokenizer)

@@ -37,7 +37,7 @@ class Backbone(ABC):
         pad_id: the token that fills padded columns.
 
     Raises:
-        ModelError: if the model is of another family, or its layers cannot be found.
+        ModelError: if the model is not of the family, or its structure is unknown.
     """
 
     stacks: list[tuple[str, nn.ModuleList]]

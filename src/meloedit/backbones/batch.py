@@ -13,7 +13,7 @@ from ..types import Form
 from .chat import Span
 
 MIN_SHARING_ROWS = 4
-"""Least number of rows with the same prefix that get batches of their own, in which the prefix runs once."""
+"""Least number of rows with the same prefix that are batched apart from the others, so that the prefix runs once."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Span:
     Attributes:
         start: its first token.
         stop: the token after its last.
-        known: whether the span lies in the user's last turn; if that cannot be found, the span is the whole prompt.
+        known: whether the span lies in the user's last turn; if no turn is recognised, the span is the whole prompt.
     """
 
     start: int
@@ -139,11 +139,11 @@ class ChatMarkers:
         return list(ids[start:stop])
 
 
-def _find(ids: Sequence[int], sought: Sequence[int], places: range) -> int | None:
-    """Return the first of the indices ``places`` at which the tokens ``sought`` begin."""
+def _find(ids: Sequence[int], sought: Sequence[int], starts: range) -> int | None:
+    """Return the first of the indices ``starts`` at which the tokens ``sought`` begin."""
     if not sought:
         return None
-    return next((i for i in places if ids[i] == sought[0] and list(ids[i : i + len(sought)]) == sought), None)
+    return next((i for i in starts if ids[i] == sought[0] and list(ids[i : i + len(sought)]) == sought), None)
 
 
 def user_span(ids: Sequence[int], markers: ChatMarkers | None) -> Span:

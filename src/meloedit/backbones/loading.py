@@ -34,7 +34,7 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
         kwargs: passed to the Auto class's ``from_pretrained`` (``dtype``, ``device_map``, ...).
 
     Raises:
-        ModelError: if there is no such model, or its files cannot be read or lack some of its weights.
+        ModelError: if there is no such model, or its files cannot be read or lack weights.
     """
     if not name.strip():
         raise ModelError(f"the model's name is empty: give a folder, a hub name, or {DEMO_MODEL!r}")

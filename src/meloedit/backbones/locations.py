@@ -21,8 +21,8 @@ class Locations:
     Attributes:
         key_layer: the module whose output gives the keys.
         modules: the edited linear modules.
-        first_edited_layer: number of the first edited layer in its stack.
-        first_edited_stack: number of that stack.
+        first_edited_layer: index of the first edited layer in its stack.
+        first_edited_stack: number of the stack that has the first edited layer.
     """
 
     key_layer: str

@@ -125,7 +125,7 @@ class ClusterIndex:
         return self.forgotten[known:]
 
     def _insert(self, place: int, distance: np.float32, owner: int, block: int, key: Tensor, label: Hashable) -> None:
-        """Apply Add, Expand or Conflict to one key (d,), given its nearest cluster and the distance."""
+        """Apply Add, Expand or Conflict to a key (d,), given its nearest cluster's row (-1: none) and distance."""
         number, radius = self._tally["born"], self._initial
         if place >= 0 and distance <= np.float32(self._clusters["radius"][place].item()) + self._initial:
             nearest = int(self._clusters["number"][place])

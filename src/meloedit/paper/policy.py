@@ -87,7 +87,7 @@ class ClusterPolicy:
         """Refuse an edit with quiet prompts, which the paper's index does not have.
 
         Raises:
-            EditError: if it has some.
+            EditError: if it has any.
         """
         if edit.quiet:
             raise EditError("paper mode has no quiet prompts: leave them out")
@@ -191,5 +191,5 @@ class ClusterPolicy:
         return [None] * pooled.count
 
     def neighbours(self, edit_id: str) -> Neighbours:
-        """Return no neighbours: conflicts settle overlaps when an edit is made."""
+        """Return no neighbours: conflicts settle overlaps when an edit enters the index."""
         return Neighbours(None, None, [])
