@@ -125,7 +125,7 @@ class Edit:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__  # a frozen dataclass sets its fields this way only
+        set_field = object.__setattr__  # a frozen dataclass can set its fields in no other way
         set_field(self, "prompt", check_prompt(self.prompt))
         if isinstance(self.target, int) and not isinstance(self.target, bool):
             set_field(self, "target", str(self.target))  # the number of a classifier's label
