@@ -64,8 +64,8 @@ class ClusterIndex:
 
     Removal: the owners' keys leave. A cluster without keys is dropped; one that lost a key is computed again from the
     rest by the expand rule. ``paper``: its centre is the oldest key, its radius that of its start or its last conflict,
-    grown to the farthest key; ``reference``: mean and max(R0, farthest). Other clusters stay as they are. Removal does
-    not undo a conflict: forgotten keys and shrunk radii stay so.
+    grown to the farthest key; ``reference``: mean and max(R0, farthest). Clusters that lost no key stay as they are:
+    the keys and the radius that a conflict took from them do not come back.
 
     Exactness: direct float32 differences decide, summed by halves in elementwise operations only, so that a distance
     has the same bits in every batch and on every device. A float64 matmul with an error bound shortlists the centres,
@@ -100,7 +100,7 @@ class ClusterIndex:
         self._clusters, self._keys = ({name: empty.clone() for name, empty in t.items()} for t in (clusters, keys))
         self._labels: dict[int, Hashable] = {}
         self._tally = {"born": 0, "conflicts": 0, "forgotten": 0}
-        self.forgotten: list[int] = []  # owner of each forgotten key, in order; -1 for a placeholder (a quirk)
+        self.forgotten: list[int] = []  # owner of each forgotten key, in order; stays if it is removed (-1: a quirk's)
         self._wide: tuple[Tensor, Tensor] | None = None  # centres and squared norms in float64; None: to be computed
 
     def add(self, owner: int, block: int, key: Tensor, label: Hashable) -> list[int]:
