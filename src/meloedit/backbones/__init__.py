@@ -1,4 +1,4 @@
-"""Model families behind one interface: the only room that knows one kind of Hugging Face model from another.
+"""Model families behind one interface: what differs from one kind of Hugging Face model to another stands here.
 
 To add a family, write a subclass of ``Backbone`` in a file here, or of ``EncoderBackbone`` if an encoder reads the
 prompt alone. Then let ``open_backbone`` and ``model_class`` choose it.

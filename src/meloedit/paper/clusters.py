@@ -46,26 +46,26 @@ class ClusterIndex:
 
     A cluster has a centre, a radius, a label (the target; compared by value) and keys. Each key has a block and an
     owner: an edit, which may have several keys. A new key is compared with its nearest cluster C* (by centre; ties: the
-    newest). With d its distance, R* the radius of C*, and R0 the initial radius:
+    newest). With d its distance, R* the radius of C*, and R_init the initial radius:
 
-    - Add, d > R* + R0 or no cluster yet: a new cluster {centre = key, radius R0}.
-    - Expand, d <= R* + R0 and the same label: the key joins C*. ``expand="paper"``: the centre stays, the radius
-      becomes d if d > R*. ``expand="reference"``: the centre becomes the mean of the keys, the radius max(R0,
+    - Add, d > R* + R_init or no cluster yet: a new cluster {centre = key, radius R_init}.
+    - Expand, d <= R* + R_init and the same label: the key joins C*. ``expand="paper"``: the centre stays, the radius
+      becomes d if d > R*. ``expand="reference"``: the centre becomes the mean of the keys, the radius max(R_init,
       distance of the farthest key), which also undoes an earlier conflict's change of the radius.
-    - Conflict, d <= R* + R0 and another label: a new cluster {centre = key, radius d/2}; the radius of C* becomes the
-      next float32 below d/2, even if it was smaller (d may exceed 2 R*). Keys of C* now outside are forgotten and
+    - Conflict, d <= R* + R_init and another label: a new cluster {centre = key, radius d/2}; the radius of C* becomes
+      the next float32 below d/2, even if it was smaller (d may exceed 2 R*). Keys of C* now outside are forgotten and
       counted, its centre stays, and without keys it is dropped. Other clusters do not change.
     - Conflict at d = 0 (the same prompt, a new target): by the same rule the new cluster has radius 0 and C* a radius
       below 0, so that all its keys are forgotten, wherever they lie, and C* is dropped. The new edit prevails, but for
       exactly this key only, until its cluster expands.
 
-    Search: the nearest cluster (ties: the newest); outside its radius no block; inside, the block of its nearest key
-    (ties: the newest).
+    Search: Eq. 9 finds the nearest cluster (ties: the newest). Eq. 10 has two cases: outside its radius no block;
+    inside, the block of its nearest key (ties: the newest).
 
     Removal: the owners' keys leave. A cluster without keys is dropped; one that lost a key is computed again from the
     rest by the expand rule. ``paper``: its centre is the oldest key, its radius that of its start or its last conflict,
-    grown to the farthest key; ``reference``: mean and max(R0, farthest). Clusters that lost no key stay as they are:
-    the keys and the radius that a conflict took from them do not come back.
+    grown to the farthest key; ``reference``: mean and max(R_init, farthest). Clusters that lost no key stay as they
+    are: the keys and the radius that a conflict took from them do not come back.
 
     Exactness: direct float32 differences decide, summed by halves in elementwise operations only, so that a distance
     has the same bits in every batch and on every device. A float64 matmul with an error bound shortlists the centres,
@@ -73,7 +73,7 @@ class ClusterIndex:
 
     Args:
         size: d, the length of a key.
-        radius: R0.
+        radius: R_init.
         expand: how a cluster grows, see above.
         device: where keys and centres lie (for ``mps``, which lacks float64, on the CPU).
         quirks: do as the released code does where it departs from the above (methods ``_quirk_*``).
@@ -181,7 +181,7 @@ class ClusterIndex:
             (self._refit if alive else self._drop_cluster)(place)
 
     def search(self, queries: Tensor) -> ClusterHits:
-        """Find the block for each query (B, d): the nearest cluster (Eq. 9), then its nearest key (Eq. 10)."""
+        """Find the block for each query (B, d): the nearest cluster (Eq. 9); its nearest key, or none (Eq. 10)."""
         queries = queries.detach().to(self._keys["key"])
         place, distance = self._nearest(queries)
         cluster = take(self._clusters["number"], place, -1)
