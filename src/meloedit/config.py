@@ -156,10 +156,12 @@ class MeloConfig:
         Raises:
             ModelError: if a name is not a setting, or a value does not fit.
         """
+        if not isinstance(values, Mapping):
+            raise ModelError(f"settings must be names and values, not a {type(values).__name__}")
         if (mode := values.get("mode", cls.mode)) != cls.mode:
             raise ModelError(f"{cls.__name__} has the settings of {cls.mode!r} mode, not those of {mode!r} mode")
         known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(values) - {*known, "mode"}):
+        if unknown := sorted(set(values) - {*known, "mode"}, key=str):
             raise ModelError(f"unknown setting {unknown[0]!r}; the settings are: {', '.join(known)}")
         return cls(**{name: value for name, value in values.items() if name != "mode"})
 

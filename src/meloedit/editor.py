@@ -15,7 +15,7 @@ from .engine.editing import EditRun
 from .engine.engine import Engine, UnloadedEngine
 from .engine.hub import HubStore, find_store
 from .engine.mode import DefaultMode
-from .engine.opening import check_fits, create_store
+from .engine.opening import check_fits, check_new, create_store
 from .engine.planning import Planner
 from .engine.views import ModelView, StoreView
 from .errors import ModelError, StoreError
@@ -100,7 +100,7 @@ class Editor(StoreView, ModelView, HubStore):
     @classmethod
     def create(
         cls,
-        model: PreTrainedModel | str,
+        model: PreTrainedModel | str | Path,
         tokenizer: PreTrainedTokenizerBase | None = None,
         config: MeloConfig | None = None,
         store: str | Path | None = None,
@@ -120,16 +120,15 @@ class Editor(StoreView, ModelView, HubStore):
         Raises:
             StoreError: if the store exists already.
         """
-        if store is not None and Path(store).exists():
-            raise StoreError(f"{store} exists already: open it with Editor.from_pretrained, or choose another path")
+        check_new(store)
         loaded, tokenizer = open_model(model, tokenizer, **kwargs)
-        return cls(loaded, tokenizer, config, store, name or (model if isinstance(model, str) else None))
+        return cls(loaded, tokenizer, config, store, name or (str(model) if isinstance(model, str | Path) else None))
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
         store: str | Path,
-        model: PreTrainedModel | str | None = None,
+        model: PreTrainedModel | str | Path | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         revision: str | None = None,

@@ -72,6 +72,12 @@ def test_lengths_of_other_rows_are_refused(llama):
         run(llama, input_ids=torch.tensor([[5, 6]]))
 
 
+@pytest.mark.parametrize("lengths", [[-1], [1.5], ["a"], "a", 5, None])
+def test_lengths_that_are_no_numbers_of_tokens_are_refused(llama, lengths):
+    with pytest.raises(RoutingError, match="takes a whole number of tokens per row"), llama.prompt_lengths(lengths):
+        pass
+
+
 def test_a_model_without_edits_refuses_nothing(make_editor):
     editor = make_editor()
     made = editor.model.generate(torch.tensor([[5, 6, 5, 6]]), prompt_lookup_num_tokens=2, max_new_tokens=2)

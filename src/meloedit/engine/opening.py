@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
 from ..store import Store
+from ..store.database import real_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,6 +49,16 @@ def check_fits(store: Store, settings: MeloConfig, given: MeloConfig | None, bac
         )
     if made_in != now_in:
         logger.warning("edits were made in %s, the model is in %s: check them", made_in, now_in)
+
+
+def check_new(path: str | Path | None) -> None:
+    """Refuse the path of a new store if something is there: before a model is loaded, which takes long.
+
+    Raises:
+        StoreError: if the path is taken.
+    """
+    if path is not None and os.path.exists(real_path(path)):
+        raise StoreError(f"{path} exists already: open it with Editor.from_pretrained, or choose another path")
 
 
 def create_store(

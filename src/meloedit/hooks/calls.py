@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RoutingError
+from ..text import shorten
 from .describe import describe
 from .key_reader import KeyReader
 from .prompt_batch import PromptBatch
@@ -207,6 +209,21 @@ def open_plain(
         prompt = new & (torch.arange(past + columns)[None] < first[:, None])
         return describe(reader, listed, real, prompt, "labels", past)
     return describe(reader, listed, real, new, "assumed", past)
+
+
+def check_lengths(lengths: Sequence[int]) -> list[int]:
+    """Return prompt lengths as a list.
+
+    Raises:
+        RoutingError: if one is no whole number, or below 0.
+    """
+    try:
+        listed = [operator.index(length) for length in lengths]
+    except TypeError:
+        listed = [-1]
+    if min(listed, default=0) < 0:
+        raise RoutingError(f"prompt_lengths takes a whole number of tokens per row, not {shorten(repr(lengths), 60)}")
+    return listed
 
 
 def real_tokens(mask: Tensor | None, rows: int, past: int, columns: int) -> Tensor:

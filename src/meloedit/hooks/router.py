@@ -27,7 +27,7 @@ from ..keys.pooling import PooledStates, Pooling
 from ..results import Route
 from .bank import BlockBank
 from .blocks import RowBlocks
-from .calls import EncoderCall, GenerateCall, open_generate, open_plain, refuse_packed
+from .calls import EncoderCall, GenerateCall, check_lengths, open_generate, open_plain, refuse_packed
 from .key_reader import KeyReader
 from .probe import probe_model
 from .prompt_batch import NO_ROUTES, PromptBatch
@@ -111,7 +111,7 @@ class Router:
     @contextmanager
     def prompt_lengths(self, lengths: Sequence[int]) -> Iterator[None]:
         """Set, for this thread's plain forward calls, how many real tokens of each row are the prompt."""
-        before, self._thread.lengths = self._thread.lengths, [int(length) for length in lengths]
+        before, self._thread.lengths = self._thread.lengths, check_lengths(lengths)
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import StoreError
+from ..text import shorten
 from .schema import APPLICATION_ID, FORMAT, damaged
 
 BUSY_SECONDS = 10.0
@@ -44,7 +45,13 @@ def store_error(name: str | Path, error: sqlite3.Error) -> StoreError:
 
 
 def real_path(path: str | Path) -> Path:
-    """Return the absolute path without links: one path per file, so that all writers of a store use one lock."""
+    """Return the absolute path without links: one path per file, so that all writers of a store use one lock.
+
+    Raises:
+        StoreError: if it is no path.
+    """
+    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
+        raise StoreError(f"give the path of a store's file, not {shorten(repr(path), 60)}")
     return Path(os.path.realpath(path))
 
 
@@ -182,18 +189,20 @@ def _taken(name: str | Path) -> StoreError:
     return StoreError(f"{name} exists already and is left as it is: choose another name, or delete it first")
 
 
-def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], None]) -> None:
-    """Create a store whole or not at all, and never in place of another file.
+def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], None], replace: bool = False) -> None:
+    """Create a store whole or not at all, and in place of another file only if told to.
 
     Args:
         path: the new file.
         name: its name in messages.
         fill: writes the contents into an empty database.
+        replace: whether the store may take the place of another file, which stays until this one is whole.
 
     Raises:
         StoreError: if the path is taken, or its folder is missing or cannot be written.
     """
-    check_free(path, name)
+    if not replace:
+        check_free(path, name)
     with file_lock(path, name):
         draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         try:
@@ -202,7 +211,7 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
                 raise StoreError(f"{journal} is left from an earlier store of this name: delete it first")
             with closing(connect(draft, "rwc")) as db:
                 fill(db)
-            _publish(draft, path)
+            _publish(draft, path, replace)
         except FileExistsError:
             raise _taken(name) from None
         except OSError as error:
@@ -215,10 +224,10 @@ def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], No
                     leftover.unlink()
 
 
-def _publish(draft: Path, path: Path) -> None:
-    """Give the finished draft its final path; a FileExistsError says that another file has it."""
+def _publish(draft: Path, path: Path, replace: bool) -> None:
+    """Give the finished draft its final path; a FileExistsError says that another file has it and must keep it."""
     try:
-        os.link(draft, path)  # unlike a rename, this never replaces a file
+        (os.replace if replace else os.link)(draft, path)  # a link never takes another file's place
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise

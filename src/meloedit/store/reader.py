@@ -165,7 +165,12 @@ class StoreReader:
         Args:
             edit_id: if given, only the revisions that changed this edit, each with that one change.
             limit: if given, only so many of the newest ones.
+
+        Raises:
+            StoreError: if no edit ever had the id.
         """
+        if not isinstance(edit_id, str | None):
+            raise StoreError(f"{self.path}: give the id of one edit, which is a string, not {edit_id!r}")
         with self._database() as db:
             revisions = rows.read_history(db, self.path, self.revision, edit_id, limit)
             if edit_id is not None and not revisions:
@@ -204,7 +209,9 @@ class StoreReader:
             lines.append(str(error))
         return lines
 
-    def copy(self, path: str | Path) -> None:
-        """Copy the store with all its history to a new file, whole or not at all."""
+    def copy(self, path: str | Path, replace: bool = False) -> None:
+        """Copy the store with all its history to a new file, or in place of one: whole or not at all."""
+        target = database.real_path(path)
         with self._database() as db:
-            database.create(database.real_path(path), path, db.backup)
+            if not (replace and target == self._file):  # it is there already
+                database.create(target, path, db.backup, replace)

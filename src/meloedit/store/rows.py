@@ -251,7 +251,7 @@ def read_history(
     among = one and f"AND revision IN (SELECT revision FROM changes WHERE TRUE {one})"
     query = f"""SELECT revision, time, action, detail FROM revisions WHERE revision <= ? {among}
         ORDER BY revision DESC LIMIT ?"""
-    rows = db.execute(query, (newest, *value, -1 if limit is None else max(limit, 0))).fetchall()[::-1]
+    rows = db.execute(query, (newest, *value, -1 if limit is None else min(max(limit, 0), 2**63 - 1))).fetchall()[::-1]
     changes: dict[int, list[ChangeRow]] = {row[0]: [] for row in rows}
     query = f"""SELECT revision, edit_id, record, enabled FROM changes WHERE revision BETWEEN ? AND ? {one}
         ORDER BY revision, edit_id"""
