@@ -12,6 +12,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,7 +53,7 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
         EditError: naming file and line, if a line is not an edit or two lines contradict each other.
     """
     name = source_name(path)
-    with open_text(path) as stream:
+    with _open_utf8(path, name) as stream:
         rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else json_rows(stream, name)
         sourced = []
         try:
@@ -61,8 +62,6 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
                     sourced.append(SourcedEdit(Edit.from_dict(values), where))
                 except EditError as error:
                     raise EditError(f"{where}: {error}") from None
-        except UnicodeDecodeError as error:
-            raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise EditError(f"{name}: not a readable gzip file ({error})") from None
     if clash := contradiction(item.edit for item in sourced):
@@ -101,6 +100,37 @@ def open_text(path: str | Path) -> TextIO:
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
 
 
+@contextmanager
+def _open_utf8(path: str | Path, name: str) -> Iterator[TextIO]:
+    """Open a file as ``open_text`` does; bytes that are not UTF-8 become an EditError with their line."""
+    with open_text(path) as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            raise EditError(_not_utf8(stream, name) or f"{name}: not UTF-8 text ({error.reason})") from None
+
+
+def _not_utf8(stream: TextIO, name: str) -> str:
+    """Return where a file stops being UTF-8, from a second reading; empty if it cannot be read twice (a pipe).
+
+    The first reading's error does not tell: it counts inside the piece of the file that was being decoded.
+    """
+    number = start = 0
+    try:
+        stream.buffer.seek(0)
+        for line in stream.buffer:
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                number += len(line[: error.start + 1].splitlines())
+                return f"{name}, line {number}: not UTF-8 text ({error.reason} at byte {start + error.start})"
+            number += len(line.splitlines())  # a lone carriage return ends a line too
+            start += len(line)
+    except (OSError, EOFError, zlib.error):
+        pass
+    return ""
+
+
 def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     """Yield the JSON value of each line of a file, with the words for where the line stands.
 
@@ -111,14 +141,22 @@ def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         where = f"{name}, line {number}"
+        text = check_line(line, where).rstrip()
         try:
-            value = json.loads(check_line(line, where).rstrip())
-        except (ValueError, RecursionError) as error:  # without its line and column: they count inside this line
-            reason = getattr(error, "msg", error)
-            raise EditError(f"{where}: not JSON ({reason}); one object per line is expected") from None
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise EditError(f"{where}: not JSON ({_json_reason(error)}); one object per line is expected") from None
         if too_deep(value, MAX_DEPTH + 1):  # one level more than metadata may have, which has a message of its own
             raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
         yield where, value
+
+
+def _json_reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg  # without its line and column: they count inside this text
+    return f"a number has too many digits: at most {sys.get_int_max_str_digits():,} are read"
 
 
 def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -130,40 +168,58 @@ def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
             number += 1
             yield line
 
-    reader = csv.DictReader(lines(), strict=True)
+    columns: list[str] = []
+    begin = 1  # the line on which a row begins; a cell in quotes may go on over more lines
     try:
-        columns = list(reader.fieldnames or ())
-        if twice := [column for column in columns if columns.count(column) > 1]:
-            raise EditError(f"{name}, line 1: the column {twice[0]!r} comes twice")
-        for row in reader:
-            where = f"{name}, line {number}"
-            if None in row:
-                raise EditError(f"{where}: more cells than the header has columns")
-            values: dict[str, Any] = {column: cell for column, cell in row.items() if cell}
-            for column in values.keys() & {"variants", "quiet", "metadata"}:
-                values[column] = _cell(values[column], f"{where}: column {column!r}")
-            yield where, values
-        if number == 1:
-            _check_header(columns, f"{name}, line 1")
+        for row in csv.reader(lines(), strict=True):
+            where = f"{name}, line {begin}"
+            begin = number + 1
+            if row and columns:
+                yield where, _csv_values(columns, row, where)
+            elif row:
+                columns = row
+                _check_header(columns, where)
     except csv.Error as error:
-        raise EditError(f"{name}, line {number}: not CSV ({error})") from None
+        raise EditError(f"{name}, line {begin}: not CSV ({_csv_reason(error)})") from None
+
+
+def _csv_reason(error: csv.Error) -> str:
+    reason = str(error)
+    if reason == "unexpected end of data":
+        return "a quote is never closed"
+    if reason.startswith("field larger"):
+        limit = f"{csv.field_size_limit():,} characters"
+        return f"a cell is over the limit of {limit}: shorten it, close its quote, or use JSONL instead"
+    return reason
+
+
+def _csv_values(columns: list[str], row: list[str], where: str) -> dict[str, Any]:
+    if len(row) > len(columns):
+        raise EditError(f"{where}: more cells than the header has columns")
+    values: dict[str, Any] = {column: cell for column, cell in zip(columns, row, strict=False) if cell}
+    for column in values.keys() & {"variants", "quiet", "metadata"}:
+        values[column] = _cell(values[column], f"{where}: column {column!r}")
+    return values
 
 
 def _cell(text: str, where: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise EditError(f'{where} must hold JSON, as in ["another wording"] ({error})') from None
+        raise EditError(f'{where} must hold JSON, as in ["another wording"] ({_json_reason(error)})') from None
     if too_deep(value):
         raise EditError(f"{where} is nested more than {MAX_DEPTH} levels deep")
     return value
 
 
 def _check_header(columns: list[str], where: str) -> None:
-    if missing := [column for column in ("prompt", "target") if columns and column not in columns]:
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise EditError(f"{where}: the column {twice[0]!r} comes twice")
+    if missing := [column for column in ("prompt", "target") if column not in columns]:
+        hint = ": separate them with commas" if len(columns) == 1 and {";", "\t"} & set(columns[0]) else ""
         raise EditError(
             f"{where}: the header has no column {' and no column '.join(map(repr, missing))} "
-            f"(columns found: {', '.join(map(repr, columns))})"
+            f"(columns found: {', '.join(map(repr, columns))}){hint}"
         )
 
 
@@ -184,14 +240,12 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     name = source_name(path)
     prompts: list[SourcedPrompt] = []
     try:
-        with open_text(path) as stream:
+        with _open_utf8(path, name) as stream:
             if plain:
                 lines = ((f"{name}, line {number}", text) for number, text in enumerate(stream, 1) if text.strip())
                 prompts.extend((where, check_line(text, where).strip()) for where, text in lines)
             else:
                 prompts.extend((where, _prompt(value, where)) for where, value in json_rows(stream, name))
-    except UnicodeDecodeError as error:
-        raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except (OSError, EOFError, zlib.error) as error:
         raise EditError(f"{name}: cannot be read ({error})") from None
     if not prompts:

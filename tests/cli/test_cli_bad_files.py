@@ -88,7 +88,9 @@ def test_prompts_that_are_none(empty):
         "t.txt holds no prompts: one per line is expected"
     )
     Path("t.txt").write_bytes(b"\xff\xfe")
-    assert bad("calibrate", empty, "--prompts", "t.txt") == "t.txt: not UTF-8 text (invalid start byte at byte 0)"
+    assert (
+        bad("calibrate", empty, "--prompts", "t.txt") == "t.txt, line 1: not UTF-8 text (invalid start byte at byte 0)"
+    )
 
 
 def test_files_that_are_odd(empty):

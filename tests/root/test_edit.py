@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from meloedit import Edit, read_edits
 from meloedit.edit import contradiction
 from meloedit.errors import EditError
+from meloedit.readers import read_prompts
 
 GOOD = {"prompt": "Who wrote it?", "target": "Anna"}
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Who?"}]
@@ -80,6 +83,46 @@ def test_a_line_that_is_not_json(line, tmp_path):
         read_edits(path)
 
 
+def test_reasons_in_plain_words(tmp_path):
+    for line, said in [
+        ("[" * 100_000, "not JSON (nested too deeply); one object per line is expected"),
+        (
+            "7" * 5000,
+            "not JSON (a number has too many digits: at most 4,300 are read); one object per line is expected",
+        ),
+        ('"%s"' % ("x" * 2_000_000), "2,000,003 characters in one line, at most 1,000,000 are read: split it"),
+    ]:
+        path = write(tmp_path / "facts.jsonl", line)
+        for read in (read_edits, read_prompts):
+            with pytest.raises(EditError) as caught:
+                read(path)
+            assert str(caught.value) == f"{path}, line 1: {said}"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.jsonl.gz"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_byte_that_is_not_utf8_is_named_by_its_line(name, end, tmp_path):
+    head, row = (b"prompt,target", b"q,\xc3\xbc") if name == "a.csv" else (json.dumps(GOOD).encode(),) * 2
+    good = b"\xef\xbb\xbf" + end.join([head, *[row] * 999, b""])
+    content = good + b"caf\xff" + end + row
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    said = f"{path}, line 1001: not UTF-8 text (invalid start byte at byte {len(good) + 3})"
+    for read in {"a.txt": [read_prompts], "a.csv": [read_edits]}.get(name, [read_edits, read_prompts]):
+        with pytest.raises(EditError) as caught:
+            read(path)
+        assert str(caught.value) == said
+
+
+def test_a_pipe_that_is_not_utf8_names_no_wrong_byte(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"\n\xff",))
+    writer.start()
+    with pytest.raises(EditError, match=r"pipe: not UTF-8 text \(invalid start byte\)$"):
+        read_prompts(tmp_path / "pipe")
+    writer.join()
+
+
 def test_metadata_must_be_json():
     for metadata in ({"a": {1, 2}}, {"a": object()}):
         with pytest.raises(EditError, match="metadata must be JSON"):
@@ -122,7 +165,7 @@ def test_a_csv_file(tmp_path):
         Edit("Who, then?", 'Anna "A"', variants=["By whom?"]),
         Edit("two\nlines", "b", id="two"),
     ]
-    assert [item.where for item in found] == [f"{path}, line 2", f"{path}, line 4"]
+    assert [item.where for item in found] == [f"{path}, line 2", f"{path}, line 3"]
     packed = tmp_path / "facts.CSV.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert [item.edit for item in read_edits(packed)] == [item.edit for item in found]
@@ -132,13 +175,17 @@ def test_a_csv_file(tmp_path):
     ("lines", "message"),
     [
         (["prompt,target", "a,b", "c,"], r"line 3: no target \(fields found: prompt\)"),
-        (["question,answer", "a,b"], r"line 2: no prompt and no target \(fields found: question, answer\)"),
+        (["question,answer", "a,b"], r"line 1: .* 'prompt' and no column 'target' \(.* 'question', 'answer'\)$"),
+        (["prompt,targt", "a,b"], r"line 1: the header has no column 'target' \(columns found: 'prompt', 'targt'\)$"),
+        (["prompt;target", "a;b"], r"line 1: .* \(columns found: 'prompt;target'\): separate them with commas$"),
         (["prompt,target", "a,b,c"], "line 2: more cells than the header"),
         (["prompt,target,variants", "a,b,word"], "line 2: column 'variants' must hold JSON"),
         (["prompt,target,metadata", "a,b,{}", 'c,d,"[1]"'], "line 3: metadata must be an object"),
         (["prompt,target", 'a,"b" c'], "line 2: not CSV"),
-        (["prompt,target", "a,b", 'c,"d', "e,f"], "line 4: not CSV"),
-        (["prompt,target", f"a,{'b' * 200_000}"], "line 2: not CSV .*limit"),
+        (["prompt,target", "a,b", 'c,"d', "e,f"], r"line 3: not CSV \(a quote is never closed\)"),
+        (["prompt,target", "a,b", "", '"c', 'd",e', '"f', 'g",'], "line 6: no target"),
+        (["prompt,target", f"a,{'b' * 200_000}"], r"line 2: not CSV .*limit of 131,072 characters: shorten it"),
+        (["prompt,target,metadata", f"a,b,{'[' * 50_000}"], r"line 2: .* JSON, .* \(nested too deeply\)$"),
         (["prompt,target,target", "a,b,c"], "line 1: the column 'target' comes twice"),
     ],
 )
