@@ -146,3 +146,9 @@ def test_metadata_that_is_too_deep(store, path):
     sql(path, f"UPDATE records SET edit = '{deep}' WHERE id = 1")
     with pytest.raises(StoreError, match="edit 'a' cannot be read"):
         Store.open(path)
+
+
+def test_a_record_that_is_gone_is_damage_on_opening(full, path):
+    sql(path, "DELETE FROM records WHERE id = (SELECT MAX(record) FROM changes)")
+    with pytest.raises(StoreError, match=r"damaged.*edit 'e' cannot be read"):
+        Store.open(path)

@@ -148,10 +148,10 @@ def read_live(
         revision: the parameter of that query.
         calibration: the calibration whose keys count in ``nbytes``.
     """
-    # CROSS JOIN stops SQLite from walking through all records for the sake of their order.
+    # LEFT JOIN keeps SQLite from walking through all records for their order, and shows that a record is gone.
     query = f"""SELECT c.edit_id, c.enabled, c.revision, r.id, r.edit, r.rank, r.reach, r.report,
-        LENGTH(r.block) + LENGTH(k.tensors) FROM ({changes}) c CROSS JOIN records r ON r.id = c.record
-        LEFT JOIN keys k ON k.record = r.id AND k.calibration = ? ORDER BY r.id"""
+        LENGTH(r.block) + LENGTH(k.tensors) FROM ({changes}) c LEFT JOIN records r ON r.id = c.record
+        LEFT JOIN keys k ON k.record = r.id AND k.calibration = ? WHERE c.record NOT NULL ORDER BY r.id"""
     live = {}
     for edit_id, on, changed, record, text, rank, reach, report, size in db.execute(
         query, (revision, calibration)
