@@ -16,7 +16,8 @@ torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it gi
 
 def pytest_collection_modifyitems(items):
     """Order the files: test_real.py makes SmolLM2's calibration, in minutes; those that read it come last."""
-    items.sort(key=lambda item: (item.path.name != "test_real.py", item.get_closest_marker("real") is not None))
+    real = {item.path for item in items if item.get_closest_marker("real")}
+    items.sort(key=lambda item: (item.path.name != "test_real.py", item.path in real))
 
 
 @pytest.fixture(scope="session")
