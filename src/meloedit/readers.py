@@ -1,6 +1,6 @@
 """Read edits and prompts that users bring: JSONL, CSV or plain text, gzipped or not, from a file or standard input.
 
-The command line reads its arguments with it; the evaluation reads its data files with ``open_text`` and ``json_rows``.
+The command line reads its arguments with it; the evaluation reads its data files with ``open_utf8`` and ``json_rows``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
         EditError: naming file and line, if a line is not an edit or two lines contradict each other.
     """
     name = source_name(path)
-    with _open_utf8(path, name) as stream:
+    with open_utf8(path, name) as stream:
         rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else json_rows(stream, name)
         sourced = []
         try:
@@ -101,7 +101,7 @@ def open_text(path: str | Path) -> TextIO:
 
 
 @contextmanager
-def _open_utf8(path: str | Path, name: str) -> Iterator[TextIO]:
+def open_utf8(path: str | Path, name: str) -> Iterator[TextIO]:
     """Open a file as ``open_text`` does; bytes that are not UTF-8 become an EditError with their line."""
     with open_text(path) as stream:
         try:
@@ -240,7 +240,7 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     name = source_name(path)
     prompts: list[SourcedPrompt] = []
     try:
-        with _open_utf8(path, name) as stream:
+        with open_utf8(path, name) as stream:
             if plain:
                 lines = ((f"{name}, line {number}", text) for number, text in enumerate(stream, 1) if text.strip())
                 prompts.extend((where, check_line(text, where).strip()) for where, text in lines)

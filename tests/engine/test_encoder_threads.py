@@ -1,32 +1,17 @@
 """Encoder-decoders and classifiers: threads, and errors in the middle of a call."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 from support.encoder_checks import assert_same_portrait, logits_of, portrait
 from support.model_calls import source_answers
 from support.prompts import BOOK, source_edits, source_prompts
-from support.threads import PATIENCE, KeepsAsking
+from support.threads import KeepsAsking, each_thread_gets_its_own_answers
 
 
 def test_threads_keep_apart(sourced):
     rows, wanted = source_prompts(sourced)
     parts = [(rows[i : i + 2], wanted[i : i + 2]) for i in (0, 2, 4)]
-    expected = [source_answers(sourced, part) for part, _ in parts]
-    barrier = threading.Barrier(3)
-
-    def ask(number):
-        part, edits = parts[number]
-        for _ in range(4):
-            barrier.wait(PATIENCE)
-            assert source_answers(sourced, part) == expected[number]
-            assert [route.edit for route in sourced.last_routes] == edits
-
-    with ThreadPoolExecutor(3) as pool:
-        for done in [pool.submit(ask, number) for number in range(3)]:
-            done.result()
+    each_thread_gets_its_own_answers(sourced, parts, source_answers, times=4)
 
 
 @pytest.mark.parametrize("family", ["t5-gated", "bert"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.model_calls import generate, padded
 from support.prompts import EDITS, OTHERS, mixed_prompts, target_ids
-from support.threads import PATIENCE, KeepsAsking
+from support.threads import PATIENCE, KeepsAsking, each_thread_gets_its_own_answers
 from transformers import LogitsProcessor, TextIteratorStreamer
 
 from meloedit.keys.grammar import make_prompts
@@ -36,19 +36,7 @@ class AtStep(LogitsProcessor):
 def test_threads_keep_apart(edited):
     rows, wanted = mixed_prompts(edited)
     batches = [(rows[i : i + 3], wanted[i : i + 3]) for i in range(0, 12, 3)]
-    expected = [generate(edited, part) for part, _ in batches]
-    barrier = threading.Barrier(len(batches))
-
-    def ask(number):
-        part, edits = batches[number]
-        for _ in range(3):
-            barrier.wait(PATIENCE)
-            assert generate(edited, part) == expected[number]
-            assert [route.edit for route in edited.last_routes] == edits
-
-    with ThreadPoolExecutor(len(batches)) as pool:
-        for done in [pool.submit(ask, number) for number in range(len(batches))]:
-            done.result()
+    each_thread_gets_its_own_answers(edited, batches, generate, times=3)
 
 
 def test_calls_of_two_threads_may_interleave_step_by_step(llama):

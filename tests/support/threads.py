@@ -48,3 +48,20 @@ class KeepsAsking:
             self.asking.result()
         finally:
             self.pool.shutdown()
+
+
+def each_thread_gets_its_own_answers(editor, parts, answer, times):
+    """Ask each part of ``(rows, edits)`` in a thread of its own, all at once: answers and routes are those of one."""
+    expected = [answer(editor, rows) for rows, _ in parts]
+    barrier = threading.Barrier(len(parts))
+
+    def ask(number):
+        rows, edits = parts[number]
+        for _ in range(times):
+            barrier.wait(PATIENCE)
+            assert answer(editor, rows) == expected[number]
+            assert [route.edit for route in editor.last_routes] == edits
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        for done in [pool.submit(ask, number) for number in range(len(parts))]:
+            done.result()

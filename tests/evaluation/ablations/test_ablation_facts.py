@@ -68,7 +68,7 @@ def test_files_that_hold_no_facts(place):
     Path("y.jsonl.gz").write_text("plain")
     assert said(more=["--edits", "y.jsonl.gz"]).startswith("y.jsonl.gz: not a readable gzip file (")
     Path("z").write_bytes(b'{"prompt": "\xff"}')
-    assert said(more=["--edits", "z"]).startswith("z: not UTF-8 text (")
+    assert said(more=["--edits", "z"]).startswith("z, line 1: not UTF-8 text (")
 
 
 def test_rephrasings_that_are_needed(place):

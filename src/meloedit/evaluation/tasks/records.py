@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from ...edit import MAX_DEPTH, too_deep
 from ...errors import EditError
-from ...readers import json_rows, open_text
+from ...readers import json_rows, open_utf8
 
 
 class Record:
@@ -102,11 +102,9 @@ def read_records(path: str | Path) -> Iterator[Record]:
 @contextmanager
 def open_data(path: str | Path, name: str) -> Iterator[TextIO]:
     """Open a text file, gzipped or not; damage that shows while it is read becomes an EditError with its name."""
-    with open_text(path) as stream:
+    with open_utf8(path, name) as stream:
         try:
             yield stream
-        except UnicodeDecodeError as error:
-            raise EditError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise EditError(f"{name}: not a readable gzip file ({error})") from None
 
