@@ -111,9 +111,16 @@ def test_options_that_would_be_ignored_are_refused(folder, make_model, tokenizer
 
 @pytest.mark.parametrize(
     "name, base",
-    [("owner/name", "owner/name"), ("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"), ("/a/folder", None)],
+    [
+        ("owner/name", "owner/name"),
+        ("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("/a/folder", None),
+        ("here/model", None),
+    ],
 )
-def test_a_card_links_to_a_model_on_the_hub_alone(name, base, make_model, tokenizer, tmp_path):
+def test_a_card_links_to_a_model_on_the_hub_alone(name, base, make_model, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here/model").mkdir(parents=True)
     with Editor(make_model(), tokenizer, MeloConfig(**SETTINGS), tmp_path / "a.melo", name) as editor:
         card = model_card(editor.store)
     assert card.data.base_model == base and (f"https://huggingface.co/{base}" in card.text) == (base is not None)

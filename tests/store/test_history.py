@@ -86,3 +86,9 @@ def test_rollback_without_keys_is_refused(store, path):
     with pytest.raises(StoreError, match="edit 'b' has no keys"):
         Store.open(path)
     assert store.verify() == ["edit 'b' has no keys under the calibration in force"]
+
+
+def test_odd_arguments_of_history(store):
+    assert store.history(limit=2**70) == store.history()
+    with pytest.raises(StoreError, match="give the id of one edit"):
+        store.history(["a"])

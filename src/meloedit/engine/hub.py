@@ -122,15 +122,14 @@ def _check_ours(target: Path) -> None:
     Raises:
         StoreError: saying which file is of something else.
     """
-    foreign = target
-    try:
-        if target.exists():
+    config = target.with_name("config.json")
+    foreign = config if config.exists() and not target.exists() else None
+    if target.exists():
+        try:
             Store.open(target).close()
-            return
-        foreign = target.with_name("config.json")
-    except StoreError:
-        pass
-    if foreign.exists():
+        except StoreError:
+            foreign = target
+    if foreign:
         raise StoreError(f"{foreign} is not of a store that can be read: choose another folder, or delete the file")
 
 
@@ -175,7 +174,8 @@ def model_card(store: Store, **values: Any) -> ModelCard:
     """Return the card of a store; ``values`` override those of the template."""
     edits = store.edits()
     name = str(store.model["name"])
-    base = DEMO_REPOSITORY if name == DEMO_MODEL else name if _is_repository(name) else None
+    on_hub = _is_repository(name) and not os.path.exists(name)
+    base = DEMO_REPOSITORY if name == DEMO_MODEL else name if on_hub else None
     data = ModelCardData(library_name="meloedit", tags=["model-editing", "melo"], base_model=base)
     rows = [
         [_cell(item.edit.id), _cell(prompt_text(item.edit.prompt)), _cell(item.edit.target)] for item in edits[:SHOWN]
