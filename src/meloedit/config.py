@@ -11,6 +11,8 @@ from .types import KeyTokens, Reach
 
 MIN_FALSE_ACTIVATION = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
+CANDIDATE_SIMILARITY = 0.35
+"""Similarity from which the index proposes an edit to the judge."""
 MAX_ANSWER_POSITIONS = 1024
 """Most answer positions with an input of their own: each is a column of a block's P."""
 
@@ -45,7 +47,11 @@ class MeloConfig:
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
         min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are
-            few); ``None``: 0.55, for encoder-decoders and classifiers 0.5.
+            few); ``None``: 0.35 where a judge decides, else 0.55, for encoder-decoders and classifiers 0.5.
+        judge: what decides whether a prompt and an edit that the index proposes ask the same: ``built-in``: the pair
+            judge that ships with the package; ``none``: nothing, the nearest edit in scope answers; or a judge's file;
+            ``None``: ``built-in``, for classifiers ``none``.
+        false_neighbour: stated share of near questions (same subject or same relation) that reach an edit.
         calibration_prompts: how many prompts of the built-in grammar the first calibration uses.
         document_tokens: a classifier's texts are cut to this many tokens; ``None``: to what the model takes.
         document_similarity: similarity that a classifier's text must exceed where no documents were given to calibrate
@@ -74,7 +80,9 @@ class MeloConfig:
     prefix_cache: bool = True
     false_activation: float = 0.01
     min_similarity: float | None = None
-    calibration_prompts: int = 6000
+    judge: str | None = None
+    false_neighbour: float = 0.05
+    calibration_prompts: int = 3000
     document_tokens: int | None = None
     document_similarity: float = 0.97
     seed: int = 0
@@ -119,6 +127,8 @@ class MeloConfig:
                 f"at least {MIN_FALSE_ACTIVATION:g} and below 1",
                 lambda v: is_number(v) and MIN_FALSE_ACTIVATION <= v < 1,
             ),
+            ("judge", "None, 'built-in', 'none' or the path of a judge's file", lambda v: v is None or is_text(v)),
+            ("false_neighbour", "above 0 and below 1", lambda v: is_number(v) and 0 < v < 1),
             ("min_similarity", "None or between -1 and 1", lambda v: v is None or (is_number(v) and -1 <= v <= 1)),
             ("calibration_prompts", "between 200 and 50,000", lambda v: is_whole(v) and 200 <= v <= 50_000),
             ("document_tokens", "None or at least 8", lambda v: v is None or (is_whole(v) and v >= 8)),
@@ -142,7 +152,10 @@ class MeloConfig:
         """
         if self.answer_positions and not defaults["answer_positions"]:
             raise ModelError(f"answer_positions must be 0 for {family}: its answers are not told apart by place")
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        if self.min_similarity is None and filled.judge != "none":
+            return replace(filled, min_similarity=CANDIDATE_SIMILARITY)  # the judge decides among what it lets through
+        return filled
 
     def to_dict(self) -> dict[str, Any]:
         """Return mode and settings as JSON-ready values."""
@@ -172,6 +185,11 @@ def raise_max_rank(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(rank, int) or "max_rank" in values:
         return dict(values)
     return {**values, "max_rank": max(rank, MeloConfig.max_rank)}
+
+
+def is_text(value: object) -> bool:
+    """Return whether a value is a text with something in it."""
+    return isinstance(value, str) and bool(value.strip())
 
 
 def is_whole(value: object) -> bool:

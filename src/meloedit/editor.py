@@ -25,7 +25,7 @@ from .paper.mode import PaperMode, locate_published
 from .paper.policy import ClusterPolicy
 from .readers import SourcedEdit, edit_list
 from .results import EditReport
-from .routing.calibration import Calibration
+from .routing.calibration import SCOPE_SETTINGS, Calibration
 from .routing.index import NeuronIndex
 from .routing.nearest import NearestPolicy
 from .store import Store
@@ -167,11 +167,6 @@ class Editor(StoreView, ModelView, HubStore):
         return policy.index
 
     @property
-    def threshold(self) -> float:
-        """The distance below which a prompt reaches an edit; in paper mode the initial radius of a cluster."""
-        return self.engine.policy.threshold
-
-    @property
     def calibration(self) -> Calibration | None:
         """The calibration in force; ``None`` in paper mode."""
         policy = self.engine.policy
@@ -256,6 +251,7 @@ class Editor(StoreView, ModelView, HubStore):
         progress: Progress | None = None,
         false_activation: float | None = None,
         min_similarity: float | None = None,
+        false_neighbour: float | None = None,
     ) -> int:
         """Fit the key encoder, calibrate the threshold on built-in or given prompts, and recompute all keys.
 
@@ -267,12 +263,13 @@ class Editor(StoreView, ModelView, HubStore):
             progress: told how many prompts are done.
             false_activation: stated share of such prompts that fires, from now on; ``None``: as it was.
             min_similarity: similarity below which nothing fires, from now on; ``None``: as it was.
+            false_neighbour: stated share of near questions that fires, from now on; ``None``: as it was.
 
         Returns:
             The new revision.
         """
-        given = {"false_activation": false_activation, "min_similarity": min_similarity}
-        scope = {name: value for name, value in given.items() if value is not None}
+        given = (false_activation, false_neighbour, min_similarity)
+        scope = {name: value for name, value in zip(SCOPE_SETTINGS, given, strict=True) if value is not None}
         return self._change(lambda store: self.engine.mode.calibrate(store, prompts, origin, scope, progress))
 
     # -- saving and leaving

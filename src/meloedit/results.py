@@ -11,7 +11,7 @@ Boundary = Literal["given", "labels", "template", "assumed"]
 """How the end of a prompt was known: given by the caller, by labels, by the chat template, or assumed to be the last
 token."""
 
-Reason = Literal["fired", "outside scope", "quiet", "no edits", "no prompt"]
+Reason = Literal["fired", "outside scope", "judged other", "quiet", "no edits", "no prompt"]
 """Why an edit answers a prompt, or why none does."""
 
 
@@ -28,6 +28,8 @@ class Route:
         nearest: id of the nearest edit, whether it fires or not.
         reason: why it fires, or why it does not.
         boundary: how the end of the prompt was known.
+        score: the judge's probability that the prompt asks what this edit asks; ``None`` where no judge read them.
+        least_score: the probability that it must exceed; ``None`` where no judge decides.
         user_turn_known: whether the key was pooled over the user's text alone; if not, over the whole prompt.
     """
 
@@ -38,6 +40,8 @@ class Route:
     reason: Reason
     boundary: Boundary = "given"
     user_turn_known: bool = True
+    score: float | None = None
+    least_score: float | None = None
 
 
 class Neighbours(NamedTuple):

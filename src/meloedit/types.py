@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Prompt = str | list[dict[str, str]]
 """A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``."""
@@ -20,3 +20,15 @@ KeyTokens = Literal["words", "last", "position"]
 
 Progress = Callable[[str, int, int], None]
 """A callback for long steps: the name of the step, how much of it is done, and how much there is."""
+
+
+class Asked(NamedTuple):
+    """What somebody asks.
+
+    Attributes:
+        text: the text of the last user turn, or of a prompt that is no conversation.
+        before: the texts of the turns before it, oldest first, the assistant's among them; system prompts are left out.
+    """
+
+    text: str
+    before: tuple[str, ...] = ()

@@ -47,7 +47,12 @@ class Backbone(ABC):
     markers: ChatMarkers | None = None
     max_length: int | None = None
     pad_id: int
-    defaults: Mapping[str, Any] = {"min_similarity": 0.55, "min_target_probability": 0.98, "answer_positions": 8}
+    defaults: Mapping[str, Any] = {
+        "judge": "built-in",
+        "min_similarity": 0.55,
+        "min_target_probability": 0.98,
+        "answer_positions": 8,
+    }
     """Values of the settings that are ``None`` in ``MeloConfig``: each family has its best ones."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -152,6 +157,10 @@ class Backbone(ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def turns_before(self, ids: Sequence[int], stop: int) -> list[tuple[int, int]]:
+        """Return start and stop of the texts of a conversation's turns before the token ``stop``; none by default."""
+        return []
 
     def _target_ids(self, target: str, text: str) -> list[int]:
         """Tokenise the ``text`` of a target, and check that the model can write it."""

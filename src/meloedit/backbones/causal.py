@@ -138,6 +138,10 @@ class CausalBackbone(Backbone):
         """Return the span of the user's text; of the whole prompt if no template shows it."""
         return user_span(ids, self.markers)
 
+    def turns_before(self, ids: Sequence[int], stop: int) -> list[tuple[int, int]]:
+        """Return start and stop of the texts of a conversation's turns before the token ``stop``."""
+        return self.markers.turns_before(ids, stop) if self.markers else []
+
     def prompt_end(self, ids: Sequence[int]) -> int | None:
         """Return where the prompt ends and an answer begins, by the chat template; ``None`` if that does not show."""
         return self.markers.prompt_end(ids, self.user_span(ids).stop) if self.markers else None

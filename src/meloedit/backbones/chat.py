@@ -106,6 +106,23 @@ class ChatMarkers:
             stop -= 1
         return (start, stop) if start < stop else None
 
+    def turns_before(self, ids: Sequence[int], stop: int) -> list[tuple[int, int]]:
+        """Return start and stop of the texts of the turns before the token ``stop``, the assistant's too, in order."""
+        turns: list[tuple[int, int]] = []
+        at = _find(ids, self.opener, range(stop))
+        while at is not None:
+            start = at + len(self.opener)
+            closed = self._closed(ids, start)
+            if closed is None or closed >= stop:
+                break
+            turns.append((start, closed))
+            answer = closed + len(self.ending)
+            at = _find(ids, self.opener, range(closed, stop))
+            if list(ids[closed:answer]) == self.ending:
+                end, closed = stop if at is None else at, self._closed(ids, answer)
+                turns.append((answer, end if closed is None else min(end, closed)))
+        return turns
+
     def prompt_end(self, ids: Sequence[int], span_stop: int) -> int | None:
         """Return where the prompt ends: after the template's ending; ``None`` if ``ids`` lack that.
 

@@ -36,7 +36,12 @@ class EncoderBackbone(Backbone):
     prompt_encoder: nn.Module
     # An encoder's states see the whole prompt and tell prompts apart better than a decoder's (docs/paper-mode.md), so
     # a lower similarity is enough.
-    defaults: Mapping[str, Any] = {"min_similarity": 0.5, "min_target_probability": 0.98, "answer_positions": 0}
+    defaults: Mapping[str, Any] = {
+        "judge": "built-in",
+        "min_similarity": 0.5,
+        "min_target_probability": 0.98,
+        "answer_positions": 0,
+    }
 
     @property
     def encoder_forward_names(self) -> list[str]:

@@ -81,8 +81,11 @@ def explain_route(
     apart = f"distance {route.distance:.3f}, threshold {route.threshold:.3f}" if route.distance is not None else ""
     if route.distance is not None and key_tokens == "words":
         apart += f" (similarity {similarity(route.distance):.3f}, least {similarity(route.threshold):.3f})"
+    if route.least_score is not None:
+        apart += f"; judged {_score(route.score)}, least {_score(route.least_score)}"
     outcome = {
         "fired": f"fired: {nearest}; {apart}",
+        "judged other": f"no edit fired; the judge takes it for another question than: {nearest}; {apart}",
         "outside scope": f"no edit fired; nearest: {nearest}; {apart}",
         "quiet": f"no edit fired; {nearest} is kept quiet by one of its quiet prompts; {apart}",
         "no edits": "no edit fired; the store has none that are enabled",
@@ -99,7 +102,24 @@ def explain_route(
             f"evidence: {evidence.entity_overlap:.0%} of the edit's names ({words}), "
             f"what is asked {evidence.relation:.3f}, all that is said {evidence.content:.3f}"
         )
+    if evidence is not None and evidence.candidates:
+        lines += _judged(evidence)
     return [outcome, *lines]
+
+
+def _score(score: float | None) -> str:
+    return "by nobody" if score is None else f"{score:.3f}"
+
+
+def _judged(evidence: Evidence) -> list[str]:
+    """Return what the judge read and how it scored each candidate, as lines of text."""
+    turns = f", with up to {counted(evidence.turns_read, 'turn')} before it" if evidence.turns_read else ""
+    cut = ", without its middle, since it is long" if evidence.cut else ""
+    scores = [
+        f"{plain(edit_id)} {_score(score)}" + ("" if quiet is None else f" (its quiet prompts {_score(quiet)})")
+        for edit_id, score, quiet in evidence.candidates
+    ]
+    return [f"judge: read the prompt{turns}{cut}; {', '.join(scores)}"]
 
 
 def show_check(result: dict[str, Any]) -> None:

@@ -108,6 +108,16 @@ class ModelView:
         return self.engine.neighbours(edit_id)
 
     @property
+    def threshold(self) -> float:
+        """The distance below which a prompt comes into an edit's reach; in paper mode a cluster's initial radius."""
+        return self.engine.policy.threshold
+
+    @property
+    def least_score(self) -> float | None:
+        """The judge's score, a probability, that a prompt must exceed to reach an edit; ``None`` without a judge."""
+        return self.engine.policy.least_score
+
+    @property
     def last_routes(self) -> list[Route]:
         """How the prompts that this thread asked last were routed."""
         return self.engine.router.last_routes

@@ -12,11 +12,15 @@ from torch import Tensor
 from ..backbones.chat import Span
 from ..keys.pooling import Pooling, span_weights, text_start
 from ..keys.segments import Segmenter
-from ..types import KeyTokens
+from ..types import Asked, KeyTokens
 
 if TYPE_CHECKING:
     from ..backbones import Backbone
     from ..backbones.batch import Encoded
+
+
+MAX_TURNS = 8
+"""Turns before the last one that a prompt is read with."""
 
 
 class KeyReader:
@@ -60,13 +64,26 @@ class KeyReader:
             rows += [i] * (1 + len(segments))
         return parts, rows
 
-    def text(self, ids: Sequence[int], span: Span) -> str:
-        """Return the text of a span of a prompt's tokens."""
+    def asked(self, ids: Sequence[int], span: Span) -> Asked:
+        """Return what a prompt asks: the text of a span of its tokens, and the turns before it, the last ones."""
+        before = self.backbone.turns_before(ids, span.start) if span.known else []
+        texts = (self.backbone.decode(ids[start:stop]).strip() for start, stop in before[-MAX_TURNS:])
+        return Asked(self._text(ids, span), tuple(text for text in texts if text))
+
+    def _text(self, ids: Sequence[int], span: Span) -> str:
         return self.backbone.decode(ids[text_start(span.start) : span.stop])
 
-    def texts(self, encoded: Sequence[Encoded]) -> list[str]:
-        """Return the texts of prompts' spans."""
-        return [self.text(prompt.ids, prompt.span) for prompt in encoded]
+    def all_asked(self, encoded: Sequence[Encoded], rows: Sequence[int] | None = None) -> list[Asked]:
+        """Return what prompts' spans ask; with ``rows`` from ``with_segments``, a segment has no turns before it."""
+        whole = [rows is None or i == 0 or rows[i] != rows[i - 1] for i in range(len(encoded))]
+        return [
+            self.asked(prompt.ids, prompt.span) if first else self.segment(prompt.ids, prompt.span)
+            for prompt, first in zip(encoded, whole, strict=True)
+        ]
+
+    def segment(self, ids: Sequence[int], span: Span) -> Asked:
+        """Return the text of a sentence of a prompt, which is read by itself."""
+        return Asked(self._text(ids, span))
 
     def weights(
         self, ids: Sequence[int], span: Span, columns: Sequence[int], length: int, pooling: Pooling | None

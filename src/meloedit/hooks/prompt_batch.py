@@ -13,6 +13,7 @@ from ..backbones.chat import Span
 from ..errors import RoutingError
 from ..keys.pooling import PooledStates, Pooling, weighted_means
 from ..results import Boundary, Route
+from ..types import Asked
 from .bank import BlockBank
 from .blocks import RowBlocks
 
@@ -132,17 +133,17 @@ class PromptBatch:
             return None
         count = len(self.key_mask)
         equal = self.key_mask.float().expand(1 if pooling is None else pooling.pools, *self.key_mask.shape)
-        weights, texts = [equal[:, row] for row in range(count)], [""] * count
+        weights, asked = [equal[:, row] for row in range(count)], [Asked("")] * count
         rows = list(range(count))
         for row, (ids, columns, span) in self.key_rows.items():
             weights[row] = self.reader.weights(ids, span, columns, self.length, pooling)
-            texts[row] = self.reader.text(ids, span)
+            asked[row] = self.reader.asked(ids, span)
             for segment in self.reader.segments(ids, span):
                 weights.append(self.reader.weights(ids, segment, columns, self.length, pooling))
-                texts.append(self.reader.text(ids, segment))
+                asked.append(self.reader.segment(ids, segment))
                 rows.append(row)
         means = weighted_means(self.states, torch.stack(weights, 1)[:, :, self.first :], rows)
-        return PooledStates(means, texts, rows, count)
+        return PooledStates(means, asked, rows, count)
 
     def has_run(self, row: int, columns: Tensor, tokens: Tensor) -> bool:
         """Return whether a row's states are there for all columns of a mask, and belong to these tokens.

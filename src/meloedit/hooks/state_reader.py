@@ -64,4 +64,4 @@ def pooled_prompts(
     """Return the pooled states of prompts and of their segments, the same as the model's own forward pass gives."""
     parts, rows = router.reader.with_segments(encoded)
     states = pooled_states(router, parts, progress, what, pooling)
-    return PooledStates(states, router.reader.texts(parts), rows, len(encoded))
+    return PooledStates(states, router.reader.all_asked(parts, rows), rows, len(encoded))

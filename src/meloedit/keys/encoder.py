@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..types import Asked
 from .keys import Keys, KeyShape
 from .names import WordCounts, word_columns
 from .pooling import Pooling
@@ -43,12 +44,12 @@ class KeyEncoder:
         """Return the weights of tokens' states in the means that keys are made of."""
         return Pooling(self.token_weights, self.words, tokenizer)
 
-    def keys(self, states: Tensor, texts: Sequence[str]) -> Keys:
-        """Return the keys of n prompts from their pooled states (n, d), or (n, 2 d), and their texts."""
+    def keys(self, states: Tensor, asked: Sequence[Asked]) -> Keys:
+        """Return the keys of n prompts from their pooled states (n, d), or (n, 2 d), and what they ask in words."""
         if self.words is None or self.relation is None:
             return Keys.of_content(self.content(states))
         of_all, of_unnamed = states.chunk(2, 1)
-        codes, shares = word_columns(texts, self.words)
+        codes, shares = word_columns(asked, self.words)
         return Keys(self.content(of_all), self.relation(of_unnamed), codes.to(states.device), shares.to(states.device))
 
     def to_tensors(self) -> dict[str, Tensor]:

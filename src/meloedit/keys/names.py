@@ -13,6 +13,8 @@ from unicodedata import category, combining, normalize
 import torch
 from torch import Tensor
 
+from ..types import Asked
+from .function_words import FUNCTION_WORDS
 from .keys import MAX_WORDS
 
 WORD_CODES = 2**24 - 1
@@ -23,6 +25,12 @@ COMMON = 2.5
 """Inverse document frequency up to which a word is never a name: one prompt in twelve, or more, has it."""
 SENTENCE_START_IDF = 5.0
 """Inverse document frequency from which the first word of a sentence is a name, though any word has a capital there."""
+MIN_PLURAL = 3
+"""Letters that a word must have more than for its last s to be a plural's."""
+_LETTERS = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ß": "ss", "æ": "ae", "œ": "oe", "ı": "i", "ŧ": "t", "ħ": "h"}
+)
+"""Letters that NFKD leaves whole."""
 CACHED_WORDS = 50_000
 """Words whose frequency is cached."""
 
@@ -106,18 +114,28 @@ class Word(NamedTuple):
 def find_words(text: str, counts: WordCounts) -> list[Word]:
     """Return the words of a text in their order.
 
-    A name is a word with a capital inside a sentence, or with digits, unless many prompts have it.
+    A name is a word with a capital inside a sentence, or with digits, unless many prompts have it, or it is a function
+    word. In a text all in capitals a capital says nothing.
     """
     words: list[Word] = []
+    shouted = text.isupper()
     for match in _WORD.finditer(text):
         raw, start = match.group(), match.start()
         folded = raw.casefold() if raw.isascii() else normalize("NFC", raw.casefold())
         idf = counts.idf(folded)
-        is_name = idf > COMMON and (
-            (raw[0].isupper() and (idf >= SENTENCE_START_IDF or not _starts_sentence(text, words, start)))
-            or (not raw.isalpha() and any(map(str.isdigit, raw)))
+        is_name = (
+            folded not in FUNCTION_WORDS
+            and idf > COMMON
+            and (
+                (
+                    not shouted
+                    and raw[0].isupper()
+                    and (idf >= SENTENCE_START_IDF or not _starts_sentence(text, words, start))
+                )
+                or (not raw.isalpha() and any(map(str.isdigit, raw)))
+            )
         )
-        words.append(Word(start, match.end(), strip_accents(folded), idf, is_name))
+        words.append(Word(start, match.end(), fold(folded), idf, is_name))
     return words
 
 
@@ -126,33 +144,55 @@ def _starts_sentence(text: str, before: Sequence[Word], start: int) -> bool:
     return not before or _SENTENCE_BREAK.search(text, before[-1].stop, start) is not None
 
 
-def strip_accents(word: str) -> str:
-    """Return a word without accents, which people leave out: "Sao Paulo" names "São Paulo"."""
-    return word if word.isascii() else "".join(c for c in normalize("NFKD", word) if not combining(c))
+def fold(word: str) -> str:
+    """Return a word in lower case as it is compared: without accents, which people leave out, and the plural's s.
+
+    "Sao Paulo" names "São Paulo", "Lodz" names "Łódź", "Saturdays" names "Saturday".
+    """
+    if not word.isascii():
+        word = "".join(c for c in normalize("NFKD", word.translate(_LETTERS)) if not combining(c))
+    return word[:-1] if len(word) > MIN_PLURAL and word[-1] == "s" and word[-2] not in "su" else word
 
 
 def name_shares(text: str, counts: WordCounts) -> dict[str, float]:
     """Return at most ``MAX_WORDS`` words of a text, each with its share in the names; shares add up to 1.
 
     A share is a word's inverse document frequency over the sum: of the names, where there are any, else of all words
-    but the common ones. Words that are no names have share 0.
+    but the common ones and the function words. Words that are no names have share 0.
     """
     by_text = {word.text: word for word in sorted(find_words(text, counts), key=lambda word: word.is_name)}
-    words = [word for word in by_text.values() if word.idf > COMMON] or list(by_text.values())
+    every = list(by_text.values())
+    rare = [word for word in every if word.idf > COMMON]
+    words = [word for word in rare if word.text not in FUNCTION_WORDS] or rare or every
     words = sorted(words, key=lambda word: (not word.is_name, -word.idf))[:MAX_WORDS]
     has_names = any(word.is_name for word in words)
     weights = [max(word.idf, 1e-3) * (word.is_name or not has_names) for word in words]
     return {word.text: weight / sum(weights) for word, weight in zip(words, weights, strict=True)}
 
 
-def word_columns(texts: Sequence[str], counts: WordCounts) -> tuple[Tensor, Tensor]:
-    """Return the words of n texts: codes (n, MAX_WORDS) int32, and the share of each word in the names."""
-    codes = torch.zeros(len(texts), MAX_WORDS, dtype=torch.int32)
-    shares = torch.zeros(len(texts), MAX_WORDS)
-    for row, text in enumerate(texts):
+def asked_shares(asked: Asked, counts: WordCounts) -> dict[str, float]:
+    """Return the words of what is asked, as ``name_shares`` does.
+
+    A last turn that names nothing ("And its warranty?") takes the words of the turns before it. Texts of punctuation
+    alone all have one word; an empty text, one that is not known, has none.
+    """
+    own = name_shares(asked.text, counts)
+    if not asked.before or any(word.is_name for word in find_words(asked.text, counts)):
+        return own or ({"": 1.0} if asked.text.strip() else {})
+    earlier = name_shares("\n".join(asked.before), counts)
+    together = {**earlier, **{word: max(share, earlier.get(word, 0.0)) for word, share in own.items()}}
+    kept = sorted(together.items(), key=lambda item: -item[1])[:MAX_WORDS]
+    total = sum(share for _, share in kept)
+    return {word: share / total for word, share in kept}
+
+
+def word_columns(asked: Sequence[Asked], counts: WordCounts) -> tuple[Tensor, Tensor]:
+    """Return the words of n prompts: codes (n, MAX_WORDS) int32, and the share of each word in the names."""
+    codes = torch.zeros(len(asked), MAX_WORDS, dtype=torch.int32)
+    shares = torch.zeros(len(asked), MAX_WORDS)
+    for row, one in enumerate(asked):
         by_code: dict[int, float] = {}
-        # Texts of punctuation alone all have one word; an empty text, one that is not known, has none.
-        for word, share in (name_shares(text, counts) or ({"": 1.0} if text.strip() else {})).items():
+        for word, share in asked_shares(one, counts).items():
             code = 1 + hash_word(word) % WORD_CODES
             by_code[code] = by_code.get(code, 0.0) + share
         codes[row, : len(by_code)] = torch.tensor(list(by_code), dtype=torch.int32)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..types import Asked
 from .names import Word, WordCounts, find_words
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class PooledStates:
 
     Attributes:
         states: (m, d) pooled states of the key layer; (m, 2 d) where the tokens of no name are pooled beside them.
-        texts: (m) the text that each is pooled over; empty where it is not known.
+        asked: (m) what each asks, in words; empty where the text is not known.
         rows: (m) the number of the prompt that each belongs to.
         count: how many prompts there are.
     """
 
     states: Tensor
-    texts: Sequence[str]
+    asked: Sequence[Asked]
     rows: Sequence[int]
     count: int
 

@@ -82,12 +82,19 @@ class Evidence(NamedTuple):
         entity_overlap: m, the share of the edit's names that the prompt mentions; ``None`` for keys of content alone.
         relation: <q_a, e_a>, how alike their questions are; ``None`` likewise.
         names: the words of the edit that are its names, each with its share and whether the prompt mentions it.
+        candidates: the edits that the judge read beside the prompt, best first: id, score, and the score of the best of
+            its quiet prompts (``None`` without any). Scores are probabilities.
+        turns_read: turns before the last one that the judge read, at most.
+        cut: whether the judge read the prompt without its middle, since it is long.
     """
 
     content: float
     entity_overlap: float | None
     relation: float | None
     names: dict[str, tuple[float, bool]] = {}
+    candidates: list[tuple[str, float, float | None]] = []
+    turns_read: int = 0
+    cut: bool = False
 
 
 def word_index(keys: Keys, names: bool) -> WordIndex | None:

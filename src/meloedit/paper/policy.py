@@ -74,6 +74,11 @@ class ClusterPolicy:
         return self._config.radius
 
     @property
+    def least_score(self) -> float | None:
+        """Nothing: no judge decides."""
+        return None
+
+    @property
     def no_route(self) -> Route:
         """The route of a prompt while there are no edits."""
         return Route(None, None, 0.0, None, "no edits")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from ..keys.keys import Keys
 from ..keys.names import WordCounts
 from ..keys.pooling import Pooling, token_weights
 from ..keys.projection import Projection
-from ..types import Progress, Prompt
+from ..types import Asked, Progress, Prompt
 
 if TYPE_CHECKING:
     from ..config import MeloConfig
@@ -32,11 +34,11 @@ BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts, and pairs of wordings, of the grammar that the key encoder is fitted on, at most; further prompts serve
 the scope alone."""
-SCOPE_SETTINGS = ("false_activation", "min_similarity")
+SCOPE_SETTINGS = ("false_activation", "false_neighbour", "min_similarity")
 """Settings that a calibration may state, in its ``info``: they override the store's."""
 RELATION_SIZE = 64
 """Numbers of a key's relation vector."""
-VERSION = 6
+VERSION = 7
 """Counts changes of what a calibration holds: cached ones of another version are made again."""
 
 
@@ -49,12 +51,14 @@ class Calibration:
         prompts: (n,) keys of the calibration prompts, in every form they may be asked in, and of their segments.
         prompt_of: (n,) the number of the prompt that each key belongs to; ``None``: one key each.
         info: where the prompts came from, how many there are, and settings of the scope.
+        asked: (n) what each prompt asks, in every form, in words: the judge reads it.
     """
 
     encoder: KeyEncoder
     prompts: Keys
     prompt_of: Tensor | None
     info: Mapping[str, Any]
+    asked: Sequence[Asked] = ()
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store; vectors in float16, which moves the threshold by less than 1e-3."""
@@ -63,6 +67,8 @@ class Calibration:
             tensors[f"prompts.{name}"] = part.half() if name in ("content", "relation") else part.contiguous()
         if self.prompt_of is not None:
             tensors["prompt_of"] = self.prompt_of
+        if self.asked:
+            tensors |= _texts_to_tensors(self.asked)
         return tensors
 
     @classmethod
@@ -70,7 +76,8 @@ class Calibration:
         """Make a calibration of what ``to_tensors`` returned."""
         prompts = {name.removeprefix("prompts."): t for name, t in tensors.items() if name.startswith("prompts.")}
         prompts = {name: part.float() if part.is_floating_point() else part for name, part in prompts.items()}
-        return cls(KeyEncoder.from_tensors(tensors), Keys.from_tensors(prompts), tensors.get("prompt_of"), info)
+        asked = _texts_from_tensors(tensors)
+        return cls(KeyEncoder.from_tensors(tensors), Keys.from_tensors(prompts), tensors.get("prompt_of"), info, asked)
 
 
 def calibrate(
@@ -92,8 +99,28 @@ def calibrate(
         return Calibration(encoder, encoder.keys(states, ()), None, _info(origin, prompts, len(states)))
     encoder = _fit_encoder(router, config, () if origin == BUILT_IN else prompts, progress)
     pooled = pooled_prompts(router, encoded, progress, "calibrating", encoder.pooling(backbone.tokenizer))
-    keys = encoder.keys(pooled.states, pooled.texts)
-    return Calibration(encoder, keys, torch.tensor(pooled.rows), _info(origin, prompts, len(keys)))
+    keys = encoder.keys(pooled.states, pooled.asked)
+    asked = [router.reader.asked(prompt.ids, prompt.span) for prompt in map(router.reader.locate, encoded)]
+    return Calibration(encoder, keys, torch.tensor(pooled.rows), _info(origin, prompts, len(keys)), asked)
+
+
+def _texts_to_tensors(asked: Sequence[Asked]) -> dict[str, Tensor]:
+    """Return texts as tensors: the different ones as JSON, and the number of each prompt's."""
+    numbers = {one: i for i, one in enumerate(dict.fromkeys(asked))}
+    text = json.dumps([[one.text, *one.before] for one in numbers], ensure_ascii=False)
+    data = zlib.compress(text.encode("utf-8", "surrogatepass"))
+    return {
+        "texts": torch.frombuffer(bytearray(data), dtype=torch.uint8),
+        "text_of": torch.tensor([numbers[one] for one in asked], dtype=torch.int32),
+    }
+
+
+def _texts_from_tensors(tensors: Mapping[str, Tensor]) -> list[Asked]:
+    if "texts" not in tensors:
+        return []
+    data = zlib.decompress(bytes(tensors["texts"].numpy())).decode("utf-8", "surrogatepass")
+    texts = [Asked(text, tuple(before)) for text, *before in json.loads(data)]
+    return [texts[number] for number in tensors["text_of"].tolist()]
 
 
 def _info(origin: str, prompts: Sequence[Prompt], keys: int) -> dict[str, Any]:

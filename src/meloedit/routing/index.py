@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from ..keys.keys import Keys, KeyShape
 from ..keys.similarity import Evidence, WordIndex, distances, evidence, similarities, word_index
 from .key_table import KeyTable, OwnedKeys
 from .scope import NearestCache, Scope
+
+if TYPE_CHECKING:
+    from .judged_scope import JudgedScope
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
@@ -80,7 +84,7 @@ class NeuronIndex:
     def set_scope(
         self,
         prompts: Keys,
-        false_activation: float,
+        false_activation: float | None,
         min_similarity: float,
         prompt_of: Tensor | None = None,
         cache: NearestCache | None = None,
@@ -89,7 +93,8 @@ class NeuronIndex:
 
         Args:
             prompts: keys of the calibration prompts.
-            false_activation: a, the stated share of such prompts that may fire.
+            false_activation: a, the stated share of such prompts that may fire; ``None``: ``min_similarity`` alone
+                decides.
             min_similarity: similarity below which nothing fires; decides while edits are few.
             prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity counts.
             cache: the nearest keys of these prompts among other edits; only what changed since is compared.
@@ -106,6 +111,10 @@ class NeuronIndex:
                 self._scope.rescore(self._table.rows, stale)
         elif len(self._table):
             self._scope.rescore(self._table.rows)
+
+    def judge_scope(self, judged: JudgedScope) -> None:
+        """Bring the scores of calibration prompts in step with the keys that are here."""
+        judged.follow(self._scope)
 
     @property
     def nearest_cache(self) -> NearestCache:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,16 +14,20 @@ from torch import Tensor
 
 from ..edit import prompt_text
 from ..errors import EditError
-from ..hooks.state_reader import pooled_states
+from ..judging.judge import Judge
 from ..keys.keys import Keys, KeyShape
-from ..keys.names import name_shares
+from ..keys.names import asked_shares, name_shares
 from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
+from .cached_scope import nearest_from_store, scope_to_tensors, scores_from_store
 from .calibration import SCOPE_SETTINGS, Calibration
-from .index import SAME_KEY, Candidates, NeuronIndex
+from .choice import Choice, by_distance, by_judge, candidates_of, prompts_of
+from .index import SAME_KEY, NeuronIndex
+from .judged_scope import JudgedScope
+from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
-from .scope import NearestCache
+from .verifier import CANDIDATES, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
@@ -50,7 +55,7 @@ class NearestPolicy:
 
     def __init__(self, router: Router, config: MeloConfig) -> None:
         self._router, self._config = router, config
-        self._backbone = router.backbone
+        self._backbone, self._key_maker = router.backbone, KeyMaker(router)
         self.index = NeuronIndex(KeyShape(1))
         self.calibration: Calibration | None = None
         self.pooling: Pooling | None = None
@@ -59,6 +64,16 @@ class NearestPolicy:
         self._record: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
         self._id: dict[int, str] = {}
         self._uncached = 0  # edits that came or went since the scope's cache was written
+        self._wordings: dict[int, Wordings] = {}  # of the records that were candidates
+        self.verifier = self._open_verifier()
+        self.scope: JudgedScope | None = None  # there is one once a calibration is in force, if a judge decides
+
+    def _open_verifier(self) -> Verifier | None:
+        """Return the second stage; ``None``: the distance alone decides."""
+        if self._config.judge in (None, "none") or self._backbone.documents:
+            return None
+        path = None if self._config.judge == "built-in" else Path(self._config.judge)
+        return Verifier(Judge.open(path, self._router.key_device), self._wordings_of)
 
     @property
     def ready(self) -> bool:
@@ -74,6 +89,11 @@ class NearestPolicy:
     def no_route(self) -> Route:
         """The route of a prompt while there are no edits."""
         return Route(None, None, self.index.threshold, None, "no edits")
+
+    @property
+    def least_score(self) -> float | None:
+        """The judge's score, a probability, that a prompt must exceed; ``None`` where no judge decides."""
+        return None if self.scope is None else probability(self.scope.least)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -97,13 +117,7 @@ class NearestPolicy:
         """
         if self.calibration is None:
             raise EditError("this store has no calibration yet, so there are no keys: calibrate first")
-        return self.keys_under(self.calibration, encoded)
-
-    def keys_under(self, calibration: Calibration, encoded: Sequence[Encoded]) -> Keys:
-        """Return the keys (n,) that prompts have under a calibration."""
-        pooling = calibration.encoder.pooling(self._backbone.tokenizer)
-        states = pooled_states(self._router, encoded, pooling=pooling)
-        return calibration.encoder.keys(states, self._router.reader.texts(encoded))
+        return self._key_maker.of_prompts(self.calibration, encoded)
 
     def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None = None) -> list[KeyTensors]:
         """Return, per edit, the keys of its prompts, then of its quiet prompts (``quiet`` marks them), in every form.
@@ -112,19 +126,8 @@ class NearestPolicy:
             edits: the edits.
             calibration: the calibration to use; ``None``: the one in force.
         """
-        forms = [
-            [[form for prompt in prompts for form in self.forms(prompt)] for prompts in (edit.prompts, edit.quiet)]
-            for edit in edits
-        ]
         calibration = calibration or self.calibration
-        if not forms or calibration is None:
-            return []
-        keys = self.keys_under(calibration, [form for pair in forms for part in pair for form in part])
-        parts = keys.split([len(prompts) + len(quiet) for prompts, quiet in forms])
-        return [
-            part.clone().to_tensors() | {"quiet": torch.arange(len(part)) >= len(prompts)}
-            for part, (prompts, _) in zip(parts, forms, strict=True)
-        ]
+        return [] if calibration is None else self._key_maker.of_edits(calibration, edits)
 
     def clash(self, keys: KeyTensors) -> bool:
         """Return whether a quiet prompt of an edit has the same key as one of its own prompts."""
@@ -148,9 +151,12 @@ class NearestPolicy:
         self._add(store, list(new.values()))
         self._record |= new
         self._id |= {record: edit_id for edit_id, record in new.items()}
+        self._wordings = {record: asked for record, asked in self._wordings.items() if record in self._id}
         if recalibrated:
             self._calibrate(store)
-        if len(self.index) and math.isinf(self.index.similarity):
+        if self.scope is not None:
+            self.index.judge_scope(self.scope)
+        if len(self.index) and math.isinf(self.index.similarity if self.scope is None else self.scope.least):
             logger.warning("no edit can fire: too few calibration prompts ask something else; calibrate with others")
 
     def _load_calibration(self, store: Store) -> bool:
@@ -174,30 +180,27 @@ class NearestPolicy:
         prompts, config = self.calibration.prompts, self.scope_config(self.calibration.info)
         least = config.min_similarity if len(prompts) else config.document_similarity
         least = -1.0 if least is None else least
-        cache = self._stored_cache(store, len(prompts))
-        self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
+        if (cache := nearest_from_store(store, len(prompts))) is not None:
+            self._uncached = len(cache.owners.symmetric_difference(self._id))
+        if self.verifier is None:
+            self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
+            return
+        self.index.set_scope(prompts, None, least, self.calibration.prompt_of, cache)  # the judge decides the rest
+        asked, rates = self.calibration.asked, (config.false_activation, config.false_neighbour)
+        self.scope = JudgedScope(self.verifier, asked, *rates)
+        if cache is not None:
+            scores_from_store(store, self.scope)
 
     def scope_config(self, info: Mapping[str, Any]) -> MeloConfig:
         """Return the config, with scope settings overridden by those that a calibration states in its ``info``."""
         return replace(self._config, **{name: info[name] for name in SCOPE_SETTINGS if name in info})
-
-    def _stored_cache(self, store: Store, prompts: int) -> NearestCache | None:
-        if (found := store.scope_cache()) is None:
-            return None
-        tensors, owners = found
-        cache = NearestCache(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), owners)
-        if not cache.fits(prompts):
-            return None
-        self._uncached = len(owners.symmetric_difference(self._id))
-        return cache
 
     def cache_to_store(self) -> KeyTensors | None:
         """Return the scope's cache if it is time to write it to the store again, else ``None``."""
         if self._uncached < CACHE_EVERY:
             return None
         self._uncached = 0
-        cache = self.index.nearest_cache
-        return {"near": cache.near, "owner": cache.owner.int()}
+        return scope_to_tensors(self.index.nearest_cache, self.scope)
 
     def add_unblocked(self, edits: Sequence[Edit], keys: Sequence[KeyTensors]) -> None:
         """Add edits that have keys but no block. For evaluating routing only."""
@@ -205,6 +208,14 @@ class NearestPolicy:
             stacked = {name: tensor[None] for name, tensor in tensors.items()}
             self.index.add_all([record], Keys.from_tensors(stacked), stacked["quiet"])
             self._record[edit.id], self._id[record] = record, edit.id
+            self._wordings[record] = Wordings.of(edit)
+        if self.scope is not None:
+            self.index.judge_scope(self.scope)
+
+    def _wordings_of(self, record: int) -> Wordings:
+        if (found := self._wordings.get(record)) is None:
+            found = self._wordings[record] = Wordings.of(self._store.get(self._id[record]).edit)
+        return found
 
     # -- deciding
 
@@ -212,47 +223,68 @@ class NearestPolicy:
         """Return for each of B prompts the record of the edit that answers (-1: none), and its route."""
         if self.calibration is None or not len(self.index):
             return [-1] * pooled.count, [self.no_route] * pooled.count
-        threshold = self.index.threshold
-        candidates = self.index.search(self.calibration.encoder.keys(pooled.states, pooled.texts))
-        records, routes = [], []
-        for record, distance, suppressed, near in _nearest_of_prompts(candidates, pooled, threshold):
-            fires, is_quiet = distance < threshold, near < threshold
-            if not fires and near <= distance:
-                record, distance = suppressed, near
-            records.append(record if fires else -1)
-            routes.append(
-                Route(
-                    edit=self._id[record] if fires else None,
-                    distance=None if math.isinf(distance) else distance,
-                    threshold=threshold,
-                    nearest=self._id.get(record),
-                    reason="fired" if fires else "quiet" if is_quiet else "outside scope",
-                )
-            )
-        return records, routes
+        choices = self._choices(pooled)
+        return [choice.record for choice in choices], [self._route(choice) for choice in choices]
+
+    def _choices(self, pooled: PooledStates) -> list[Choice]:
+        assert self.calibration is not None
+        keys = self.calibration.encoder.keys(pooled.states, pooled.asked)
+        if self.scope is None:
+            return by_distance(self.index.search(keys), pooled, self.index.threshold)
+        assert self.verifier is not None
+        found = candidates_of(self.index.search(keys, CANDIDATES), pooled, self.index.threshold)
+        return by_judge(self.verifier, prompts_of(pooled), found, self.scope.least)
+
+    def _route(self, choice: Choice) -> Route:
+        best = choice.best
+        judged = self.scope is not None and best.score > -math.inf
+        return Route(
+            edit=self._id.get(choice.record),
+            distance=None if math.isinf(best.distance) else best.distance,
+            threshold=self.index.threshold,
+            nearest=self._id.get(best.record),
+            reason=choice.reason,
+            score=probability(best.score) if judged else None,
+            least_score=self.least_score,
+        )
 
     def evidence(self, pooled: PooledStates) -> list[Evidence | None]:
         """Return the terms of each of B prompts' similarity to its nearest edit; ``None`` where there are none."""
-        routes = self.decide(pooled)[1]
         if self.calibration is None or not len(self.index):
             return [None] * pooled.count
-        keys, rows = self.calibration.encoder.keys(pooled.states, pooled.texts), torch.tensor(pooled.rows)
+        choices = self._choices(pooled)
+        keys, rows = self.calibration.encoder.keys(pooled.states, pooled.asked), torch.tensor(pooled.rows)
         found: list[Evidence | None] = []
-        for prompt, route in enumerate(routes):
+        for prompt, choice in enumerate(choices):
             of_prompt = torch.nonzero(rows == prompt).flatten()
-            found.append(None if route.nearest is None else self._evidence(route.nearest, pooled, keys, of_prompt))
+            found.append(None if choice.best.record < 0 else self._evidence(choice, pooled, keys, of_prompt))
         return found
 
-    def _evidence(self, edit_id: str, pooled: PooledStates, keys: Keys, rows: Tensor) -> Evidence:
+    def _evidence(self, choice: Choice, pooled: PooledStates, keys: Keys, rows: Tensor) -> Evidence:
         """Return the terms of an edit's similarity to the nearest of the keys ``rows``, with the words of its names."""
         assert self.calibration is not None
-        terms, query, key = self.index.evidence(self._record[edit_id], keys[rows])
+        edit_id = self._id[choice.best.record]
+        terms, query, key = self.index.evidence(choice.best.record, keys[rows])
+        if choice.judged:
+            assert self.verifier is not None
+            read = prompts_of(pooled)[pooled.rows[int(rows[query])]]
+            candidates = [
+                (
+                    self._id[one.record],
+                    probability(one.score),
+                    probability(one.quiet) if one.quiet > -math.inf else None,
+                )
+                for one in choice.judged
+            ]
+            terms = terms._replace(
+                candidates=candidates, turns_read=len(read.before), cut=self.verifier.judge.truncates(read)
+            )
         words = self.calibration.encoder.words
         if words is None or terms.entity_overlap is None:
             return terms
         prompts = self._store.get(edit_id).edit.prompts
         wordings = [prompt for prompt in prompts for _ in self.forms(prompt)]
-        mentioned = name_shares(pooled.texts[int(rows[query])], words)
+        mentioned = asked_shares(pooled.asked[int(rows[query])], words)
         names = {word: share for word, share in name_shares(prompt_text(wordings[key]), words).items() if share}
         return terms._replace(names={word: (share, word in mentioned) for word, share in names.items()})
 
@@ -265,34 +297,3 @@ class NearestPolicy:
         return Neighbours(
             self._id.get(nearest), None if nearest < 0 else distance, [self._id[record] for record in overlaps]
         )
-
-
-Pair = tuple[int, float]
-"""A record, and its distance."""
-
-
-def _nearest_of_prompts(
-    candidates: Candidates, pooled: PooledStates, threshold: float
-) -> Iterator[tuple[int, float, int, float]]:
-    """Yield, per prompt, record and distance of the edit nearest to any of its keys, and of the nearest suppressed one.
-
-    An edit that one key of a prompt suppresses is not reached by another one: a quiet prompt is obeyed as a whole.
-    """
-    columns = (
-        candidates.owner[:, 0],
-        candidates.distance[:, 0],
-        candidates.suppressed,
-        candidates.suppressed_distance,
-    )
-    found = list(zip(pooled.rows, *(column.tolist() for column in columns), strict=True))
-    in_scope = (candidates.quiet_distance < threshold).tolist()
-    quiet = {(row, suppressed) for (row, _, _, suppressed, _), obeyed in zip(found, in_scope, strict=True) if obeyed}
-    best: list[tuple[Pair, Pair]] = [((-1, math.inf), (-1, math.inf))] * pooled.count
-    by_distance: Callable[[Pair], float] = lambda pair: pair[1]  # noqa: E731
-    for row, record, distance, suppressed, near in found:
-        if (row, record) in quiet:
-            record, distance = -1, math.inf
-        first, second = best[row]
-        best[row] = min(first, (record, distance), key=by_distance), min(second, (suppressed, near), key=by_distance)
-    for (record, distance), (suppressed, near) in best:
-        yield record, distance, suppressed, near

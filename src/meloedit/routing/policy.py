@@ -51,6 +51,10 @@ class Policy(Protocol):
         """The distance below which a prompt reaches an edit."""
 
     @property
+    def least_score(self) -> float | None:
+        """The judge's score, a probability, that a prompt must exceed; ``None`` where no judge decides."""
+
+    @property
     def no_route(self) -> Route:
         """The route of a prompt while there are no edits."""
 

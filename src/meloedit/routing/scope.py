@@ -16,7 +16,7 @@ from .key_table import OwnedKeys
 
 SAME_WORDS = 0.99
 """Similarity from which two prompts have the same words, case and punctuation aside."""
-CACHED = 4
+CACHED = 8
 """Nearest keys cached per calibration prompt. After that many removals the prompt is scored again."""
 SCORES_AT_ONCE = 2**20
 """Similarities of calibration prompts to keys that are computed at once."""
@@ -57,13 +57,13 @@ class Scope:
 
     Args:
         prompts: (n,) keys of the calibration prompts.
-        false_activation: a, the stated share of such prompts that may fire.
+        false_activation: a, the stated share of such prompts that may fire; ``None``: ``min_similarity`` alone decides.
         min_similarity: similarity below which nothing fires; decides while edits are few.
         prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity of a prompt counts.
     """
 
     def __init__(
-        self, prompts: Keys, false_activation: float, min_similarity: float, prompt_of: Tensor | None = None
+        self, prompts: Keys, false_activation: float | None, min_similarity: float, prompt_of: Tensor | None = None
     ) -> None:
         device = prompts.content.device
         self._prompts = prompts
@@ -89,7 +89,7 @@ class Scope:
         Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
         it.
         """
-        if not len(self._prompts):
+        if not len(self._prompts) or self._false_activation is None:
             return -1.0
         best = self._near.new_full((int(self._prompt_of.max()) + 1,), -1.0)
         best = best.scatter_reduce(0, self._prompt_of, self._near[:, 0], "amax")
@@ -98,6 +98,16 @@ class Scope:
         if place > len(best):
             return math.inf
         return float(torch.kthvalue(best, place).values)
+
+    def candidates(self) -> dict[tuple[int, int], float]:
+        """Return the distances of the edits in scope for each prompt, by (prompt, edit); the nearest few of each."""
+        row, slot = torch.nonzero(self._near > self.similarity, as_tuple=True)
+        distance = (2 - 2 * self._near[row, slot]).clamp(min=0).sqrt()
+        found: dict[tuple[int, int], float] = {}
+        pairs = zip(self._prompt_of[row].tolist(), self._owner[row, slot].tolist(), strict=True)
+        for pair, near in zip(pairs, distance.tolist(), strict=True):
+            found[pair] = min(near, found.get(pair, math.inf))
+        return found
 
     def cache(self, owners: frozenset[int]) -> NearestCache:
         """Return what ``restore`` can start from; ``owners`` are the edits whose keys were searched."""

@@ -41,6 +41,12 @@ def init(
         float | None,
         typer.Option(metavar="COSINE", help="Similarity below which no edit fires, however few there are."),
     ] = None,
+    false_neighbour: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of near questions that may reach an edit.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The judge: a file, or none; leave it out for the built-in one.")
+    ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Paper mode: the method as published.")] = False,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Paper mode with the settings of a published experiment.")
@@ -65,6 +71,8 @@ def init(
         "reach": reach and reach.value,
         "false_activation": false_activation,
         "min_similarity": min_similarity,
+        "false_neighbour": false_neighbour,
+        "judge": judge,
     }
     from ...settings import read_config
 
@@ -189,11 +197,15 @@ def calibrate(
     min_similarity: Annotated[
         float | None, typer.Option(metavar="COSINE", help="Cosine below which no edit fires, from now on.")
     ] = None,
+    false_neighbour: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Stated share of near questions that fires, from now on.")
+    ] = None,
 ) -> None:
     """Set how near a prompt must come to an edit to fire it.
 
     The scope is calibrated on built-in prompts or, better, on your traffic: prompts that no edit should answer. With
-    --false-activation or --min-similarity alone, keys and prompts stay as they are. No edit is trained again.
+    --false-activation, --false-neighbour or --min-similarity alone, keys and prompts stay as they are. No edit is
+    trained again.
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
 
@@ -210,14 +222,23 @@ def calibrate(
         with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
             try:
                 source = source_name(str(prompts))
-                revision = editor.calibrate(traffic, source, progress, false_activation, min_similarity)
+                rates = {"false_activation": false_activation, "false_neighbour": false_neighbour}
+                revision = editor.calibrate(traffic, source, progress, min_similarity=min_similarity, **rates)
             except EditError as error:
                 raise with_prompt_line(error, sourced, editor.backbone.forms) from None
             info, threshold = editor.calibration.info if editor.calibration else {}, editor.threshold
             index = editor.index
             calibrated, used = (index.calibrated, index.similarity) if isinstance(index, NeuronIndex) else (-1.0, -1.0)
+            least_score = editor.least_score
         if options.as_json:
-            put_json({"revision": revision, "threshold": threshold, "calibration": info})
+            put_json({"revision": revision, "threshold": threshold, "least_score": least_score, "calibration": info})
+            return
+        if least_score is not None:
+            put(
+                f"calibrated on {counted(info['prompts'], 'prompt')} ({info['source']}): the judge reads edits with a "
+                f"similarity above {similarity(threshold):.3f}, which fire at a score above {least_score:.3f}; "
+                f"revision {revision}"
+            )
             return
         put(
             f"calibrated on {counted(info['prompts'], 'prompt')} ({info['source']}): an edit fires at a distance below "

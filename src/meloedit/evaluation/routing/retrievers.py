@@ -25,12 +25,14 @@ from ...keys.pooling import PooledStates
 from ...methods.in_context.rag import Rag, chord
 from ...methods.memory.melo import Melo, MeloPaper
 from ...routing.nearest import NearestPolicy
+from ...routing.verifier import probability
 from ...settings import PaperConfig
 
 if TYPE_CHECKING:
     from ...backbones.batch import Encoded
     from ...edit import Edit
     from ...methods.base import Method
+    from ...results import Route
     from ...routing.calibration import Calibration
     from ...types import Progress, Prompt
 
@@ -97,15 +99,16 @@ class MeloRetriever(Retriever):
         """Compute the keys of the edits in every form and wording."""
         forms = [[form for prompt in edit.prompts for form in self._policy.forms(prompt)] for edit in edits]
         encoded = [form for forms_of_edit in forms for form in forms_of_edit]
-        texts = self._editor.engine.router.reader.texts(encoded)
-        keys = self._calibration.encoder.keys(self._states(encoded, "keys of edits"), texts)
+        asked = self._editor.engine.router.reader.all_asked(encoded)
+        keys = self._calibration.encoder.keys(self._states(encoded, "keys of edits"), asked)
         parts = [part.clone().to_tensors() for part in keys.split(list(map(len, forms)))]
         quiet = [torch.zeros(len(forms_of_edit), dtype=torch.bool) for forms_of_edit in forms]
         self._policy.add_unblocked(
             edits, [part | {"quiet": of_edit} for part, of_edit in zip(parts, quiet, strict=True)]
         )
         self._number = {edit.id: i for i, edit in enumerate(edits)}
-        self.threshold = self._policy.threshold
+        scope = self._policy.scope
+        self.threshold = self._policy.threshold if scope is None else 1 - probability(scope.least)
 
     @property
     def _calibration(self) -> Calibration:
@@ -125,15 +128,23 @@ class MeloRetriever(Retriever):
         """Return the nearest edit of each prompt, whose segments are compared too."""
         reader = self._editor.engine.router.reader
         parts, rows = reader.with_segments([self.base.backbone.encode(prompt) for prompt in prompts])
-        states, texts = self._states(parts, "keys of prompts"), reader.texts(parts)
-        routes = self._policy.decide(PooledStates(states, texts, rows, len(prompts)))[1]
+        states, asked = self._states(parts, "keys of prompts"), reader.all_asked(parts, rows)
+        routes = self._policy.decide(PooledStates(states, asked, rows, len(prompts)))[1]
         owner = [-1 if route.nearest is None else self._number[route.nearest] for route in routes]
-        distance = [math.inf if route.distance is None else route.distance for route in routes]
-        return Nearest(torch.tensor(owner), torch.tensor(distance))
+        distance = [_decisive_distance(route) for route in routes]
+        return Nearest(torch.tensor(owner), torch.tensor(distance, dtype=torch.float64))
 
     def close(self) -> None:
         """Remove every hook from the model."""
         self._editor.unload()
+
+
+def _decisive_distance(route: Route) -> float:
+    """Return the number that decides: where a judge reads, 1 - its score, and more than 1 where it has no candidate."""
+    apart = math.inf if route.distance is None else route.distance
+    if route.least_score is None:
+        return apart
+    return 1 + apart if route.score is None else 1 - route.score
 
 
 class _TableRetriever(Retriever):

@@ -1,0 +1,1 @@
+"""How the pair judge that ships with meloedit is trained: rows, mixture of pairs, training, packing."""

@@ -1,0 +1,97 @@
+"""Measure a judge on pairs alone, without an index: shares kept and let through on rows that were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertForSequenceClassification
+
+from meloedit.judging.pairs import PairTokenizer
+
+from .mixture import Pair, asked
+
+Score = Any
+
+
+def sets_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Pair]]:
+    """Return pairs of helpdesk rows by what they test; the edit is the row's prompt."""
+    sets: dict[str, list[Pair]] = {}
+
+    def add(name: str, row: Mapping[str, Any], prompts: Sequence[Any], same: bool) -> None:
+        sets.setdefault(name, []).extend(Pair(asked(prompt), asked(row["prompt"]), same) for prompt in prompts)
+
+    for row in rows:
+        add("close", row, row["rephrasings"][:2], True)
+        add("far", row, row["rephrasings"][2:3], True)
+        add("terse", row, row["rephrasings"][3:4], True)
+        add("subject_hard", row, row["near_same_subject"][:2], False)
+        add("subject_easy", row, row["near_same_subject"][2:4], False)
+        add("relation", row, row["near_same_relation"], False)
+        add("chat", row, [row["multi_turn"]] if row.get("multi_turn") else [], True)
+        add("pronoun", row, [row["pronoun_turn"]] if row.get("pronoun_turn") else [], True)
+    return sets
+
+
+def coverage(same: Tensor, other: Tensor, share: float) -> float:
+    """Return the share of ``same`` above the score that a ``share`` of ``other`` exceeds."""
+    place = int(len(other) * (1 - share))
+    return (same > other.sort().values[min(place, len(other) - 1)]).float().mean().item()
+
+
+def auc(same: Tensor, other: Tensor) -> float:
+    """Return the probability that a pair of ``same`` scores above one of ``other``."""
+    return ((same[:, None] > other).float().mean() + 0.5 * (same[:, None] == other).float().mean()).item()
+
+
+def report(score: Score, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return figures for English rows, and for the others."""
+    figures: dict[str, float] = {}
+    for name in ("en", "other"):
+        sets = sets_of([row for row in rows if (row["lang"] == "en") == (name == "en")])
+        scores = {
+            kind: score([pair.prompt for pair in pairs], [pair.wording for pair in pairs])
+            for kind, pairs in sets.items()
+            if pairs
+        }
+        same = torch.cat([scores[kind] for kind in ("close", "far", "terse")])
+        subject = torch.cat([scores["subject_hard"], scores["subject_easy"]])
+        figures |= {
+            f"{name} auc subject": auc(same, subject),
+            f"{name} auc relation": auc(same, scores["relation"]),
+            f"{name} kept at 5% subject": coverage(same, subject, 0.05),
+            f"{name} kept at 10% subject": coverage(same, subject, 0.1),
+            f"{name} kept at 5% relation": coverage(same, scores["relation"], 0.05),
+            **{f"{name} {kind} > 0": (values > 0).float().mean().item() for kind, values in scores.items()},
+        }
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def near_pairs(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
+    """Return each near question of rows beside the row's prompt."""
+    return [
+        Pair(asked(near), asked(row["prompt"]), False)
+        for row in rows
+        for near in (*row["near_same_subject"], *row["near_same_relation"])
+    ]
+
+
+def scorer(model: BertForSequenceClassification, pairs: PairTokenizer):
+    """Return a function that scores prompts and wordings (n,) in batches of like length."""
+
+    @torch.no_grad()
+    def score(prompts, wordings):
+        model.eval()
+        sizes = [len(p.text) + sum(map(len, p.before)) + len(w.text) for p, w in zip(prompts, wordings, strict=True)]
+        order = sorted(range(len(prompts)), key=sizes.__getitem__)
+        scores = torch.zeros(len(prompts))
+        for start in range(0, len(order), 64):
+            part = order[start : start + 64]
+            ids, types, mask = pairs.pad(pairs.encode([prompts[i] for i in part], [wordings[i] for i in part]))
+            scores[part] = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0]
+        model.train()
+        return scores
+
+    return score

@@ -1,0 +1,87 @@
+"""Train the pair judge: python -m judge.train --out FOLDER --rows FILE... --wordings FOLDER --dev FILE --start FOLDER."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import BertForSequenceClassification
+
+from meloedit.judging.pairs import PairTokenizer
+
+from .measure import report, scorer
+from .mixture import Hand, batches, read_rows
+from .public import Public
+
+
+def main() -> None:
+    """Train, and write the model with what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", type=Path, nargs="+", required=True)
+    parser.add_argument("--wordings", type=Path, required=True)
+    parser.add_argument("--dev", type=Path, required=True)
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--size", type=int, default=48)
+    parser.add_argument("--tokens", type=int, default=1700)
+    parser.add_argument("--lr", type=float, default=6e-5)
+    parser.add_argument("--hand", type=float, default=0.75)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit-rows", type=int)
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--floor", type=float, default=0.01)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    torch.manual_seed(args.seed)
+    model = BertForSequenceClassification.from_pretrained(args.start, num_labels=1, dtype=torch.float32)
+    if args.layers:
+        model.bert.encoder.layer = model.bert.encoder.layer[: args.layers]
+        model.config.num_hidden_layers = args.layers
+    pairs = PairTokenizer(Tokenizer.from_file(str(args.start / "tokenizer.json")))
+    rows = read_rows(args.rows)
+    rng.shuffle(rows)
+    rows = rows[: args.limit_rows]
+    print(len(rows), "rows", flush=True)
+    mixed = batches(
+        [(args.hand, Hand(rows, rng)), (1 - args.hand, Public(args.wordings, rng))], args.size, args.tokens, rng
+    )
+    dev, score = read_rows([args.dev]), scorer(model, pairs)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / 80) * max(args.floor, 1 - step / args.steps)
+    )
+    total, count, began = 0.0, 0, time.perf_counter()
+    model.train()
+    for step in range(1, args.steps + 1):
+        batch = next(mixed)
+        ids, types, mask = pairs.pad(pairs.encode([pair.prompt for pair in batch], [pair.wording for pair in batch]))
+        logits = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0]
+        wanted = torch.tensor([float(pair.same) for pair in batch])
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        total, count = total + loss.item(), count + 1
+        if step % 50 == 0:
+            print(f"{step} loss {total / count:.3f} {time.perf_counter() - began:.0f} s", flush=True)
+            total, count = 0.0, 0
+        if step % 500 == 0 or step == args.steps:
+            figures = report(score, dev)
+            print(json.dumps(figures), flush=True)
+            model.save_pretrained(args.out)
+            PairTokenizerFile = args.start / "tokenizer.json"
+            (args.out / "tokenizer.json").write_bytes(PairTokenizerFile.read_bytes())
+            (args.out / "training.json").write_text(json.dumps({"step": step, **figures}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Judge: a small cross-encoder that scores whether a prompt and an edit's wording ask the same.
+
+It is a function of two texts alone, so that one judge serves every base model. Its file holds weights, vocabulary, and
+the scores of near pairs that it was not trained on, from which a threshold for a stated rate follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..types import Asked
+from .pairs import PairTokenizer
+from .weights import JudgeFile, read_judge
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
+
+BUILT_IN = Path(__file__).with_name("judge.safetensors")
+"""The judge that ships with the package."""
+PAIRS_AT_ONCE = 64
+"""Pairs that run through the judge in one batch."""
+
+
+class Judge:
+    """Scores pairs: log-odds that both ask the same.
+
+    Args:
+        file: its weights, vocabulary and figures.
+        device: where it runs; in float32, whatever the base model has.
+    """
+
+    def __init__(self, file: JudgeFile, device: torch.device | str = "cpu") -> None:
+        self.name = file.name
+        self.card = file.card
+        self._near, self._device = file.near, torch.device(device)
+        self._pairs = PairTokenizer(file.tokenizer)
+        model: nn.Module = _model(file.card["config"], file.weights)
+        self._model = model.to(self._device)
+
+    @classmethod
+    def open(cls, path: Path | None = None, device: torch.device | str = "cpu") -> Judge:
+        """Open a judge's file; ``None``: the one that ships with the package.
+
+        Raises:
+            ModelError: if the file is missing, damaged, or of another version.
+        """
+        return cls(_built_in() if path is None else read_judge(path), device)
+
+    def __repr__(self) -> str:
+        return f"Judge({self.name})"
+
+    def least_score(self, false_neighbour: float) -> float:
+        """Return the score that at most this share of the near pairs kept back from training exceed."""
+        place = math.ceil((len(self._near) + 1) * (1 - false_neighbour))
+        return math.inf if place > len(self._near) else float(self._near[place - 1])
+
+    def truncates(self, prompt: Asked) -> bool:
+        """Return whether a prompt is longer than what the judge reads."""
+        return self._pairs.is_cut(prompt)
+
+    @torch.no_grad()
+    def scores(self, prompts: Sequence[Asked], wordings: Sequence[Asked]) -> Tensor:
+        """Return the scores (n,) of n prompts, each beside an edit's wording; on the CPU, float32."""
+        sides = self._pairs.encode(prompts, wordings)
+        order = sorted(range(len(sides)), key=lambda i: len(sides[i].ids))  # pairs of like length need little padding
+        scores = torch.empty(len(sides))
+        with self._exact():
+            for start in range(0, len(order), PAIRS_AT_ONCE):
+                part = order[start : start + PAIRS_AT_ONCE]
+                ids, types, mask = (x.to(self._device) for x in self._pairs.pad([sides[i] for i in part]))
+                scores[part] = self._model(ids, mask, types).logits[:, 0].float().cpu()
+        return scores
+
+    def _exact(self) -> Any:
+        """Keep a caller's autocast out: scores are float32."""
+        kind = self._device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+@cache
+def _built_in() -> JudgeFile:
+    return read_judge(BUILT_IN)
+
+
+def _model(config: dict[str, Any], weights: dict[str, Tensor]) -> BertForSequenceClassification:
+    from transformers import BertConfig, BertForSequenceClassification
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        model = BertForSequenceClassification(BertConfig(**config | {"num_labels": 1}))
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)

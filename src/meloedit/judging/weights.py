@@ -1,0 +1,108 @@
+"""A judge's file: weights in int8 with a scale per row, vocabulary and figures, in one safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ..errors import ModelError
+from ..files import write_bytes
+
+FORMAT = "1"
+"""The format of the file: others are refused."""
+_VOCABULARY, _NEAR, _SCALE = "tokenizer.json", "near", ".scale"
+
+
+@dataclass(frozen=True)
+class JudgeFile:
+    """What a judge's file holds.
+
+    Attributes:
+        name: the first digits of the hash of its contents.
+        weights: the model's tensors by name, float32.
+        tokenizer: its tokenizer.
+        near: (n,) scores of near pairs that it was not trained on, ascending.
+        card: the model's ``config``, and how it was trained.
+    """
+
+    name: str
+    weights: dict[str, Tensor]
+    tokenizer: Tokenizer
+    near: Tensor
+    card: dict[str, Any]
+
+
+def write_judge(
+    path: Path, weights: Mapping[str, Tensor], tokenizer: bytes, near: Tensor, card: Mapping[str, Any]
+) -> None:
+    """Write a judge's file; see ``JudgeFile``. Matrices become int8, everything else stays float32."""
+    tensors = {_NEAR: near.sort().values, _VOCABULARY: torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)}
+    for name, weight in weights.items():
+        tensors |= rounded(name, weight)
+    metadata = {"format": FORMAT, "card": json.dumps(card, sort_keys=True), "sha256": _digest(tensors)}
+    write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
+
+
+def rounded(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """Return a weight as it is stored: w = q s, with q int8 and s the largest of a row's |w| over 127."""
+    weight = weight.detach().float()
+    if weight.dim() != 2 or weight.shape[0] == 1:
+        return {name: weight}
+    scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+    return {name: (weight / scale).round().to(torch.int8), name + _SCALE: scale}
+
+
+def restored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return float32 weights from what ``rounded`` returned."""
+    return {
+        name: tensor.float() * tensors[name + _SCALE] if name + _SCALE in tensors else tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(_SCALE)
+    }
+
+
+def read_judge(path: Path) -> JudgeFile:
+    """Read a judge's file.
+
+    Raises:
+        ModelError: if it is missing, damaged, or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ModelError(
+            f"there is no judge {path}: name a file that judge.train wrote, or leave the setting out"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"the judge {path} is damaged or no judge: get it again ({str(error).splitlines()[0]})"
+        ) from None
+    if (found := metadata.get("format")) != FORMAT:
+        raise ModelError(f"the judge {path} has format {found}, this version reads {FORMAT}: use another one")
+    digest = _digest(tensors)
+    if metadata.get("sha256") != digest:
+        raise ModelError(f"the judge {path} is damaged: its contents do not match their checksum; get it again")
+    vocabulary, near = tensors.pop(_VOCABULARY), tensors.pop(_NEAR)
+    tokenizer = Tokenizer.from_str(bytes(vocabulary.numpy()).decode())
+    return JudgeFile(digest[:12], restored(tensors), tokenizer, near, json.loads(metadata["card"]))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()

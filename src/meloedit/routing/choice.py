@@ -1,0 +1,121 @@
+"""Choice: of the edits that the index proposes for a prompt, the one that answers, or none, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..keys.pooling import PooledStates
+from ..results import Reason
+from ..types import Asked
+from .index import Candidates
+from .verifier import Candidate, Verifier
+
+NOBODY = Candidate(-1, math.inf)
+"""Where there is no candidate."""
+
+
+class Choice(NamedTuple):
+    """What was decided for a prompt.
+
+    Attributes:
+        record: the edit that answers; -1: none.
+        best: the candidate that came nearest to answering; ``NOBODY`` where there is none.
+        reason: why it answers, or why none does.
+        judged: the candidates that the judge read, best first.
+    """
+
+    record: int
+    best: Candidate
+    reason: Reason
+    judged: Sequence[Candidate] = ()
+
+
+class Found(NamedTuple):
+    """What the index found for a prompt.
+
+    Attributes:
+        candidates: the edits in reach, nearest first.
+        nearest: the nearest edit of all.
+        suppressed: the nearest edit that one of its quiet prompts keeps from answering.
+        obeyed: whether that quiet prompt lies in scope.
+    """
+
+    candidates: list[Candidate]
+    nearest: Candidate
+    suppressed: Candidate
+    obeyed: bool
+
+
+def candidates_of(found: Candidates, pooled: PooledStates, threshold: float) -> list[Found]:
+    """Return, for each of B prompts, the edits nearest to any of its keys.
+
+    An edit that one key of a prompt suppresses is not reached by another one: a quiet prompt is obeyed as a whole.
+
+    Args:
+        found: the nearest edits of each of the prompts' keys.
+        pooled: says which keys belong to which prompt.
+        threshold: distance below which an edit is in reach.
+    """
+    near: list[dict[int, float]] = [{} for _ in range(pooled.count)]
+    suppressed: list[dict[int, tuple[float, float]]] = [{} for _ in range(pooled.count)]
+    columns = (found.owner, found.distance, found.suppressed, found.suppressed_distance, found.quiet_distance)
+    for row, owners, distances, silent, silent_distance, quiet in zip(
+        pooled.rows, *(column.tolist() for column in columns), strict=True
+    ):
+        for owner, distance in zip(owners, distances, strict=True):
+            if owner >= 0:
+                near[row][owner] = min(distance, near[row].get(owner, math.inf))
+        if silent >= 0:
+            suppressed[row][silent] = min((silent_distance, quiet), suppressed[row].get(silent, (math.inf, math.inf)))
+    return [_found(edits, silent, threshold) for edits, silent in zip(near, suppressed, strict=True)]
+
+
+def _found(near: dict[int, float], suppressed: dict[int, tuple[float, float]], threshold: float) -> Found:
+    silent = {record for record, (_, quiet) in suppressed.items() if quiet < threshold}
+    free = [Candidate(*pair) for pair in near.items() if pair[0] not in silent]
+    free.sort(key=lambda candidate: candidate.distance)
+    first = min(suppressed.items(), key=lambda item: item[1][0], default=None)
+    reached = [candidate for candidate in free if candidate.distance < threshold]
+    nearest = free[0] if free else NOBODY
+    if first is None:
+        return Found(reached, nearest, NOBODY, False)
+    return Found(reached, nearest, Candidate(first[0], first[1][0]), first[0] in silent)
+
+
+def by_distance(found: Candidates, pooled: PooledStates, threshold: float) -> list[Choice]:
+    """Choose the nearest edit in scope: the default mode without a judge."""
+    return [_by_distance(one) for one in candidates_of(found, pooled, threshold)]
+
+
+def _by_distance(found: Found) -> Choice:
+    if found.candidates:
+        return Choice(found.candidates[0].record, found.candidates[0], "fired")
+    if found.suppressed.distance <= found.nearest.distance and found.suppressed.record >= 0:
+        return Choice(-1, found.suppressed, "quiet" if found.obeyed else "outside scope")
+    return Choice(-1, found.nearest, "outside scope")
+
+
+def by_judge(verifier: Verifier, prompts: Sequence[Asked], found: Sequence[Found], least_score: float) -> list[Choice]:
+    """Choose the edit of the best score; none whose score does not exceed ``least_score``."""
+    scored = verifier.score(prompts, [one.candidates for one in found])
+    return [_by_judge(one, judged, least_score) for one, judged in zip(found, scored, strict=True)]
+
+
+def _by_judge(found: Found, judged: Sequence[Candidate], least_score: float) -> Choice:
+    if not judged:
+        return _by_distance(found._replace(candidates=[]))
+    approved = [one for one in judged if one.score > least_score and not one.silenced]
+    if approved:
+        return Choice(approved[0].record, approved[0], "fired", judged)
+    quiet = judged[0].silenced and judged[0].quiet > least_score
+    return Choice(-1, judged[0], "quiet" if quiet else "judged other", judged)
+
+
+def prompts_of(pooled: PooledStates) -> list[Asked]:
+    """Return what each of B prompts asks as a whole: the first of its rows."""
+    whole: dict[int, Asked] = {}
+    for row, asked in zip(pooled.rows, pooled.asked, strict=True):
+        whole.setdefault(row, asked)
+    return [whole[row] for row in range(pooled.count)]

@@ -1,0 +1,131 @@
+"""Verifier: the second stage of routing. The judge reads a prompt beside each candidate and scores it.
+
+A candidate is approved if the prompt asks what one of the edit's wordings asks: if its score exceeds the scope's least
+score, and no quiet prompt of the edit scores as high.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..types import Asked
+
+if TYPE_CHECKING:
+    from ..edit import Edit
+    from ..judging.judge import Judge
+    from ..types import Prompt
+
+CANDIDATES = 4
+"""Edits that the judge reads beside a prompt, the nearest ones."""
+MAX_WORDINGS = 6
+"""Wordings of an edit that the judge reads, and quiet prompts; the first ones."""
+SAME = 40.0
+"""The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
+
+
+class Wordings(NamedTuple):
+    """What an edit asks.
+
+    Attributes:
+        own: its prompt and variants.
+        quiet: its quiet prompts.
+    """
+
+    own: tuple[Asked, ...]
+    quiet: tuple[Asked, ...] = ()
+
+    @classmethod
+    def of(cls, edit: Edit) -> Wordings:
+        """Return the wordings of an edit."""
+        return cls(*(tuple(map(asked, prompts[:MAX_WORDINGS])) for prompts in (edit.prompts, edit.quiet)))
+
+
+class Candidate(NamedTuple):
+    """An edit that the index proposes for a prompt.
+
+    Attributes:
+        record: the edit's record.
+        distance: the distance of its key.
+        score: the judge's score of the best of its wordings, as log-odds; -inf before it is judged.
+        quiet: the score of the best of its quiet prompts; -inf without any.
+    """
+
+    record: int
+    distance: float
+    score: float = -math.inf
+    quiet: float = -math.inf
+
+    @property
+    def probabilities(self) -> tuple[float, float | None]:
+        """Score and ``quiet`` as probabilities; ``None`` without quiet prompts."""
+        return probability(self.score), None if math.isinf(self.quiet) else probability(self.quiet)
+
+    @property
+    def silenced(self) -> bool:
+        """Whether one of its quiet prompts keeps it from answering."""
+        return self.quiet >= self.score and self.quiet > -math.inf
+
+
+class Verifier:
+    """Scores candidates.
+
+    Args:
+        judge: reads two texts.
+        wordings: returns what an edit asks, by its record.
+    """
+
+    def __init__(self, judge: Judge, wordings: Callable[[int], Wordings]) -> None:
+        self.judge, self._wordings = judge, wordings
+
+    def score(self, prompts: Sequence[Asked], found: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
+        """Return the candidates of n prompts with their scores, best first; all pairs go through the judge together."""
+        pairs: dict[tuple[Asked, Asked], float] = {}
+        for prompt, candidates in zip(prompts, found, strict=True):
+            for candidate in candidates:
+                own, quiet = self._wordings(candidate.record)
+                pairs |= {(prompt, wording): SAME if same_words(prompt, wording) else 0.0 for wording in (*own, *quiet)}
+        unknown = [pair for pair, score in pairs.items() if score != SAME]
+        if unknown:
+            first, second = zip(*unknown, strict=True)
+            pairs |= zip(unknown, self.judge.scores(first, second).tolist(), strict=True)
+        return [
+            sorted((self._scored(prompt, candidate, pairs) for candidate in candidates), key=_best_first)
+            for prompt, candidates in zip(prompts, found, strict=True)
+        ]
+
+    def _scored(self, prompt: Asked, candidate: Candidate, pairs: dict[tuple[Asked, Asked], float]) -> Candidate:
+        own, quiet = self._wordings(candidate.record)
+        return candidate._replace(
+            score=max(pairs[prompt, wording] for wording in own),
+            quiet=max((pairs[prompt, wording] for wording in quiet), default=-math.inf),
+        )
+
+
+def probability(score: float) -> float:
+    """Return the probability that log-odds stand for."""
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+
+
+def _best_first(candidate: Candidate) -> tuple[float, float, int]:
+    """Order by score, then by distance; equal ones by age, the newest first."""
+    return -candidate.score, candidate.distance, -candidate.record
+
+
+def asked(prompt: Prompt) -> Asked:
+    """Return what a prompt asks; the turns of the user and the assistant before the last one come with it."""
+    if isinstance(prompt, str):
+        return Asked(prompt)
+    turns = [turn["content"] for turn in prompt if turn["role"] != "system"]
+    return Asked(turns[-1], tuple(turns[:-1]))
+
+
+def same_words(prompt: Asked, wording: Asked) -> bool:
+    """Return whether two texts differ in case and white space alone, and the turns before them, too."""
+    if len(prompt.before) != len(wording.before):
+        return False
+    return all(
+        one == other or one.split() == other.split() or one.casefold().split() == other.casefold().split()
+        for one, other in zip((prompt.text, *prompt.before), (wording.text, *wording.before), strict=True)
+    )
