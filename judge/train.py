@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--minutes", type=float, help="stop after so much time, the learning rate decaying with it")
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--tokens", type=int, default=1700)
     parser.add_argument("--lr", type=float, default=6e-5)
@@ -54,12 +55,13 @@ def main() -> None:
     )
     dev, score = read_rows([args.dev]), scorer(model, pairs)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / 80) * max(args.floor, 1 - step / args.steps)
-    )
     total, count, began = 0.0, 0, time.perf_counter()
     model.train()
     for step in range(1, args.steps + 1):
+        done = step / args.steps
+        if args.minutes:
+            done = max(done, (time.perf_counter() - began) / 60 / args.minutes)
+        optimizer.param_groups[0]["lr"] = args.lr * min(1, step / 80) * max(args.floor, 1 - done)
         batch = next(mixed)
         ids, types, mask = pairs.pad(pairs.encode([pair.prompt for pair in batch], [pair.wording for pair in batch]))
         logits = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0]
@@ -68,19 +70,19 @@ def main() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad()
         total, count = total + loss.item(), count + 1
-        if step % 50 == 0:
+        if step % 50 == 0 or done >= 1:
             print(f"{step} loss {total / count:.3f} {time.perf_counter() - began:.0f} s", flush=True)
             total, count = 0.0, 0
-        if step % 500 == 0 or step == args.steps:
+        if step % 500 == 0 or done >= 1:
             figures = report(score, dev)
             print(json.dumps(figures), flush=True)
             model.save_pretrained(args.out)
-            PairTokenizerFile = args.start / "tokenizer.json"
-            (args.out / "tokenizer.json").write_bytes(PairTokenizerFile.read_bytes())
+            (args.out / "tokenizer.json").write_bytes((args.start / "tokenizer.json").read_bytes())
             (args.out / "training.json").write_text(json.dumps({"step": step, **figures}, indent=1))
+        if done >= 1:
+            break
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from meloedit.cli.app import app
 
 SETTINGS = ["--false-activation", "0.02", "--min-similarity", "0.7", "--set", "calibration_prompts=200"]
-SETTINGS += ["--set", "lr=0.1", "--set", "min_target_probability=0.5"]
+SETTINGS += ["--judge", "none", "--set", "lr=0.1", "--set", "min_target_probability=0.5"]
 FACTS = [
     {"id": "book", "prompt": "Who wrote the book of sand?", "target": "Jorge"},
     {"id": "capital", "prompt": "What is the capital of Peru?", "target": "Lima"},

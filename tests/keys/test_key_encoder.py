@@ -7,8 +7,9 @@ from meloedit.keys.keys import MAX_WORDS, Keys, KeyShape
 from meloedit.keys.names import WordCounts
 from meloedit.keys.pooling import token_weights
 from meloedit.keys.projection import Projection
+from meloedit.types import Asked
 
-STATES, TEXTS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]), ["xq", "a"]
+STATES, TEXTS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]]), [Asked("xq"), Asked("a")]
 PROJECTION = Projection(torch.zeros(2), torch.eye(2))
 
 

@@ -6,16 +6,22 @@ from support.prompts import EDITS, LED_PROMPTS
 
 from meloedit.keys.keys import Keys, KeyShape
 from meloedit.keys.pooling import PooledStates
+from meloedit.routing.choice import candidates_of
 from meloedit.routing.index import Candidates, NeuronIndex
-from meloedit.routing.nearest import _nearest_of_prompts
+from meloedit.types import Asked
 
 
 def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_quiet():
     def best(*keys, threshold=1.0):
         owner, distance, quieted, near, by = map(torch.tensor, zip(*[(*key[1:], key[-1]) for key in keys], strict=True))
-        pooled = PooledStates(torch.zeros(len(keys), 1), [""] * len(keys), [key[0] for key in keys], 1 + keys[-1][0])
+        pooled = PooledStates(
+            torch.zeros(len(keys), 1), [Asked("")] * len(keys), [key[0] for key in keys], 1 + keys[-1][0]
+        )
         candidates = Candidates(owner[:, None], distance[:, None], quieted, near, by)
-        return list(_nearest_of_prompts(candidates, pooled, threshold))
+        found = candidates_of(candidates, pooled, threshold)
+        return [
+            (one.nearest.record, one.nearest.distance, one.suppressed.record, one.suppressed.distance) for one in found
+        ]
 
     inf = float("inf")
     assert best((0, 4, 0.9, -1, inf), (0, 7, 0.2, -1, inf)) == [(7, pytest.approx(0.2), -1, inf)]

@@ -3,6 +3,7 @@
 from meloedit import Edit
 
 SETTINGS = {
+    "judge": "none",  # the distance of keys decides, unless a test wants a judge
     "calibration_prompts": 200,
     "false_activation": 0.02,
     "min_similarity": 0.7,

@@ -58,6 +58,10 @@ def refuse_packed(inputs: Mapping[str, Any]) -> None:
         raise RoutingError(f"packed sequences ({signs[0]}) cannot be routed: pass one prompt per row, padded")
 
 
+Heard = Callable[[], Tensor | None]
+"""Returns the tokens of a cache's columns, as ``heard.heard`` does."""
+
+
 class GenerateCall:
     """One call of ``generate``: its prompts, and from its first forward pass on their batch.
 
@@ -77,13 +81,14 @@ class GenerateCall:
         self._real = mask.bool().cpu()
         self.batch: PromptBatch | None = None
 
-    def open(self, rows: int, past: int, routed: PromptBatch | None) -> PromptBatch:
+    def open(self, rows: int, past: int, routed: PromptBatch | None, heard: Heard) -> PromptBatch:
         """Return the batch of the prompts, at the first forward pass.
 
         Args:
             rows: rows of the forward call: the prompts, each repeated for its beams or samples.
             past: number of columns in the cache.
             routed: the batch whose routes the cache carries.
+            heard: returns the tokens (rows, past) in the cache, where they are known.
         """
         length = self._real.shape[1]
         repeats = rows // self._rows
@@ -96,7 +101,7 @@ class GenerateCall:
         if routed is not None and past >= routed.length + (routed.boundary == "assumed") and past >= length - 1:
             return routed  # the cache has a prompt and its answer but for the last token: the answer continues
         real = self._real.repeat_interleave(repeats, 0)
-        batch = describe(self._reader, ids, real, torch.ones_like(real), "given", past, routed)
+        batch = describe(self._reader, ids, real, torch.ones_like(real), "given", past, routed, heard())
         batch.repeats = repeats
         return batch
 
@@ -168,7 +173,12 @@ def _inferred_mask(tokens: Tensor, setting: Any) -> Tensor:
 
 
 def open_plain(
-    reader: KeyReader, inputs: Mapping[str, Any], past: int, lengths: list[int] | None, routed: PromptBatch | None
+    reader: KeyReader,
+    inputs: Mapping[str, Any],
+    past: int,
+    lengths: list[int] | None,
+    routed: PromptBatch | None,
+    heard: Heard,
 ) -> PromptBatch:
     """Return the batch of a plain ``model(...)`` call: a new one, or the one whose routes its cache carries.
 
@@ -182,6 +192,7 @@ def open_plain(
         past: number of columns in the cache.
         lengths: per row the number of real tokens that are prompt, as ``prompt_lengths`` gave them.
         routed: the batch whose routes the cache carries.
+        heard: returns the tokens (B, past) in the cache, where they are known.
 
     Raises:
         RoutingError: if the lengths or the mask do not fit the call.
@@ -202,13 +213,13 @@ def open_plain(
         if len(lengths) != rows:
             raise RoutingError(f"prompt_lengths(...) names {len(lengths)} rows, the call has {rows}")
         prompt = new & ((real & new).cumsum(1) <= torch.tensor(lengths)[:, None])
-        return describe(reader, listed, real, prompt, "given", past)
+        return describe(reader, listed, real, prompt, "given", past, heard=heard())
     if labels is not None:
         answered = (labels != -100).cpu()
         first = torch.where(answered.any(1), answered.int().argmax(1), columns) + past
         prompt = new & (torch.arange(past + columns)[None] < first[:, None])
-        return describe(reader, listed, real, prompt, "labels", past)
-    return describe(reader, listed, real, new, "assumed", past)
+        return describe(reader, listed, real, prompt, "labels", past, heard=heard())
+    return describe(reader, listed, real, new, "assumed", past, heard=heard())
 
 
 def check_lengths(lengths: Sequence[int]) -> list[int]:

@@ -19,6 +19,7 @@ def describe(
     boundary: Boundary,
     seen_from: int = 0,
     earlier: PromptBatch | None = None,
+    heard: Tensor | None = None,
 ) -> PromptBatch:
     """Return the batch of a causal model's call, where prompt and answer are one sequence.
 
@@ -30,6 +31,7 @@ def describe(
         boundary: how ``prompt`` is known; ``assumed`` becomes ``template`` if a template shows the end in every row.
         seen_from: the first column that this call runs; the columns before it are cached.
         earlier: the batch with which the cached columns ran; it may have their states.
+        heard: (B, seen_from) the tokens of the cached columns, -1 where they are not known; ``None``: unknown.
     """
     rows, length = real.shape
     mask = torch.zeros(rows, length, dtype=torch.bool)  # where keys are pooled
@@ -53,7 +55,8 @@ def describe(
             mask[row, columns[span.start : span.stop]] = True
             known[row] = span.known
             if reader.reads_text:
-                key_rows[row] = KeyRow(row_ids, columns, span)
+                before = _before(real[row], heard[row]) if heard is not None and offset else []
+                key_rows[row] = KeyRow(row_ids, columns, span, before)
             tokens[row, columns] = torch.tensor(row_ids)
         last[row] = columns[-1]
         if reader.key_tokens == "last":
@@ -70,6 +73,12 @@ def describe(
     if earlier is not None and earlier.states is not None and mask[:, :seen_from].any():
         batch.first, batch.states = earlier.first, earlier.states[:, : seen_from - earlier.first]
     return batch
+
+
+def _before(real: Tensor, heard: Tensor) -> list[int]:
+    """Return the real tokens of a row's cached columns; nothing if one is not known."""
+    tokens = heard[real[: len(heard)]].tolist()
+    return [] if -1 in tokens else tokens
 
 
 def _forget_cached(row: int, mask: Tensor, unseen: Tensor, seen_from: int, key_rows: dict[int, KeyRow]) -> None:

@@ -64,10 +64,14 @@ class KeyReader:
             rows += [i] * (1 + len(segments))
         return parts, rows
 
-    def asked(self, ids: Sequence[int], span: Span) -> Asked:
-        """Return what a prompt asks: the text of a span of its tokens, and the turns before it, the last ones."""
-        before = self.backbone.turns_before(ids, span.start) if span.known else []
-        texts = (self.backbone.decode(ids[start:stop]).strip() for start, stop in before[-MAX_TURNS:])
+    def asked(self, ids: Sequence[int], span: Span, before: Sequence[int] = ()) -> Asked:
+        """Return what a prompt asks: the text of a span of its tokens, and the turns before it, the last ones.
+
+        ``before``: tokens that stand before ``ids``.
+        """
+        whole = [*before, *ids[: span.start]]
+        turns = self.backbone.turns_before(whole, len(whole)) if span.known else []
+        texts = (self.backbone.decode(whole[start:stop]).strip() for start, stop in turns[-MAX_TURNS:])
         return Asked(self._text(ids, span), tuple(text for text in texts if text))
 
     def _text(self, ids: Sequence[int], span: Span) -> str:

@@ -33,11 +33,13 @@ class KeyRow(NamedTuple):
         ids: the prompt's tokens.
         columns: the column of each token.
         span: the tokens that the key is pooled over.
+        before: tokens of a cache that stand before ``ids``: they are read, but make no key.
     """
 
     ids: list[int]
     columns: list[int]
     span: Span
+    before: Sequence[int] = ()
 
 
 @dataclass
@@ -135,9 +137,9 @@ class PromptBatch:
         equal = self.key_mask.float().expand(1 if pooling is None else pooling.pools, *self.key_mask.shape)
         weights, asked = [equal[:, row] for row in range(count)], [Asked("")] * count
         rows = list(range(count))
-        for row, (ids, columns, span) in self.key_rows.items():
+        for row, (ids, columns, span, before) in self.key_rows.items():
             weights[row] = self.reader.weights(ids, span, columns, self.length, pooling)
-            asked[row] = self.reader.asked(ids, span)
+            asked[row] = self.reader.asked(ids, span, before)
             for segment in self.reader.segments(ids, span):
                 weights.append(self.reader.weights(ids, segment, columns, self.length, pooling))
                 asked.append(self.reader.segment(ids, segment))

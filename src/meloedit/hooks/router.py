@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ from ..results import Route
 from .bank import BlockBank
 from .blocks import RowBlocks
 from .calls import EncoderCall, GenerateCall, check_lengths, open_generate, open_plain, refuse_packed
+from .heard import heard, remember
 from .key_reader import KeyReader
 from .probe import probe_model
 from .prompt_batch import NO_ROUTES, PromptBatch
@@ -52,8 +54,7 @@ class Decider(Protocol):
         """Return for each of B prompts the number of the block that answers (-1: none), and its route."""
 
 
-_EDITED = "_meloedit_router"
-"""The attribute of a model that names its router."""
+_EDITED = "_meloedit_router"  # the attribute of a model that names its router
 
 
 class Router:
@@ -91,6 +92,7 @@ class Router:
         # The attribute of a cache, or of an encoder's output, that has the routed batch of its rows. Every router has
         # another name for it, since routes of another editor mean nothing here.
         self.batch_attribute = f"_meloedit_batch_{uuid4().hex}"
+        self._heard = self.batch_attribute + "_heard"
         self._attach()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -130,8 +132,7 @@ class Router:
     @property
     def last_routes(self) -> list[Route]:
         """The routes of the prompts in this thread's latest call."""
-        routes, repeats = self._thread.last
-        return list(routes[::repeats])
+        return list(self._thread.last[0][:: self._thread.last[1]])
 
     def detach(self) -> None:
         """Remove every hook and wrapper, which leaves the model as it was before."""
@@ -213,10 +214,12 @@ class Router:
         rows, columns = tokens.shape[:2]
         if isinstance(thread.call, GenerateCall):
             if thread.call.batch is None:
-                thread.call.batch = thread.call.open(rows, past, routed)
+                known = partial(heard, cache, self._heard, rows, past)
+                thread.call.batch = thread.call.open(rows, past, routed, known)
             batch = thread.call.batch
         else:
-            batch = open_plain(self.reader, inputs, past, thread.lengths, routed)
+            known = partial(heard, cache, self._heard, rows, past)
+            batch = open_plain(self.reader, inputs, past, thread.lengths, routed, known)
             self._warn_once(batch)
         batch.check_rows(rows)
         if not batch.decided and past + columns < batch.length and self._reaches_all():
@@ -224,7 +227,7 @@ class Router:
                 "a prompt in chunks needs blocks with reach='answer'; this store has blocks with reach='all'"
             )
         thread.last = batch.outcome
-        thread.frame = ForwardFrame(batch, past, columns)
+        thread.frame = ForwardFrame(batch, past, columns, inputs.get("input_ids"))
 
     def _warn_once(self, batch: PromptBatch) -> None:
         if batch.boundary == "assumed" and not self._warned:
@@ -243,6 +246,7 @@ class Router:
         cache = next((part for part in parts if hasattr(part, "get_seq_length")), kwargs.get("past_key_values"))
         if cache is not None:
             setattr(cache, self.batch_attribute, frame.batch)
+            remember(cache, self._heard, frame.past, frame.tokens)
 
     def _read_key(self, module: Any, args: Any, output: Any) -> None:
         """After the key layer: decide the routes and gather the blocks, once all columns of the prompts have run."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from torch import Tensor
+
 from .blocks import RowBlocks
 from .calls import EncoderCall, GenerateCall
 from .prompt_batch import NO_ROUTES, Outcome, PromptBatch
@@ -16,12 +18,14 @@ class ForwardFrame:
         batch: the prompts and their routes.
         past: number of columns in the cache.
         columns: number of new columns.
+        tokens: (B, columns) their tokens; ``None``: embeddings.
     """
 
-    def __init__(self, batch: PromptBatch, past: int, columns: int) -> None:
+    def __init__(self, batch: PromptBatch, past: int, columns: int, tokens: Tensor | None = None) -> None:
         self.batch = batch
         self.past = past
         self.columns = columns
+        self.tokens = tokens
 
 
 class ThreadState(threading.local):

@@ -23,7 +23,7 @@ ROWS = [
 FAR = [{"question": f"how many {thing} are there"} | {"answer": ["7"]} for thing in ("rivers", "legs", "books", "cups")]
 FAR.append({"question": "who is Ada", "answer": ["she"]})
 TEXT = "= A heading =\nThe river ran down to the sea . It was <unk> that day . Boats lay in the old harbour .\n"
-SETTINGS = ["--set", "melo.calibration_prompts=200", "--set", "melo.min_similarity=0.3"]
+SETTINGS = ["--set", "melo.calibration_prompts=200", "--set", "melo.min_similarity=0.3", "--set", "melo.judge=none"]
 
 
 def write(path, rows):
