@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from ...edit import prompt_key
 from ...errors import EditError
 from ...text import counted
 from ..metrics.by_edit import by_item
 from ..metrics.routing_scores import EditDistances, Negatives
 from ..run.prompts import EvalPrompt, PromptSet, item_prompts
+from .retriever import Nearest
 from .routed_set import RoutedSet
 from .runner import RoutingRunner
 
 if TYPE_CHECKING:
     from ..metrics.estimates import Estimate
     from ..metrics.observation import Observation
-    from .retriever import Nearest, Retriever
+    from .retriever import Retriever
 
 NOTE = "pairs: no block is trained; the edit of each pair is alone in the index when the pair's other prompt is routed"
 SHARES = {"2pct": 0.02, "5pct": 0.05}
@@ -45,30 +48,26 @@ class PairsRunner(RoutingRunner):
         asked = [one for prompts in self.sets.values() for one in prompts]
         if not asked:
             raise EditError("task pairs: no pair is left that the model can read")
-        nearest = retriever.search_pairs([edits[one.item] for one in asked], [one.prompt for one in asked])
-        rows = RoutedSet(asked, _numbered(nearest, asked)).observations(edits, retriever.threshold)
+        found = retriever.search_pairs([edits[one.item] for one in asked], [one.prompt for one in asked])
+        thresholds = None if found.threshold is None else found.threshold.tolist()
+        of_pair = [one.item if place >= 0 else -1 for place, one in zip(found.owner.tolist(), asked, strict=True)]
+        routed = RoutedSet(asked, Nearest(torch.tensor(of_pair), found.distance))
         firsts: dict[str, int] = {}
         of_prompt = [firsts.setdefault(prompt_key(edit.prompt), i) for i, edit in enumerate(edits)]
         grouped = [replace(one, item=of_prompt[one.item]) for one in asked]
-        return rows, pair_figures(RoutedSet(grouped, nearest), retriever.threshold)
+        return routed.observations(edits, thresholds), pair_figures(RoutedSet(grouped, found), thresholds)
 
 
-def _numbered(nearest: Nearest, asked: Sequence[EvalPrompt]) -> Nearest:
-    """Return the nearest edits by the number of the pair, where there is one."""
-    owner = [one.item if number >= 0 else -1 for number, one in zip(nearest.owner.tolist(), asked, strict=True)]
-    return replace(nearest, owner=nearest.owner.new_tensor(owner))
-
-
-def pair_figures(pairs: RoutedSet, threshold: float | None) -> dict[str, Estimate]:
+def pair_figures(pairs: RoutedSet, thresholds: Sequence[float] | None) -> dict[str, Estimate]:
     """Return the figures of pairs by name, of all and of each category (``auc@negation``).
 
     ``auc`` is the chance that a hit lies nearer to its edit than a trap; ``coverage_traps_5pct`` the share of hits that
-    lie nearer than all but 5 % of traps; ``hits`` and ``traps`` the shares that fire at the method's threshold. A
+    lie nearer than all but 5 % of traps; ``hits`` and ``traps`` the shares that fire at the method's thresholds. A
     category that has hits alone is held against all traps, one that has traps alone against all hits.
 
     Args:
         pairs: the second prompt of each pair, with the distance to the pair's edit; the kind is the category.
-        threshold: the distance below which an edit fires; ``None`` if the method has none.
+        thresholds: for each pair the distance below which its edit fires; ``None`` if the method has no scope.
     """
     figures: dict[str, Estimate] = {}
     rows = range(len(pairs.prompts))
@@ -82,8 +81,10 @@ def pair_figures(pairs: RoutedSet, threshold: float | None) -> dict[str, Estimat
         figures |= {
             f"{name}{end}": value for name, value in _apart(pairs, own_hits or hits, own_traps or traps).items()
         }
-        for name, own in (("hits", own_hits), ("traps", own_traps)) if threshold is not None else ():
-            share = by_item((pairs.prompts[i].item, float(pairs.distance[i] < threshold)) for i in own)
+        for name, own in (("hits", own_hits), ("traps", own_traps)):
+            if thresholds is None:
+                break
+            share = by_item((pairs.prompts[i].item, float(pairs.distance[i] < thresholds[i])) for i in own)
             if share is not None:
                 figures[f"{name}{end}"] = share
     return figures

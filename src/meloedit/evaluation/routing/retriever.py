@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ...files import cache_folder, json_hash, load_tensors, save_tensors
@@ -39,6 +38,18 @@ class Nearest:
     distance: Tensor
 
 
+@dataclass(frozen=True)
+class Alone(Nearest):
+    """The distance of each of n prompts to one edit of its own, which is alone in the index.
+
+    Attributes:
+        owner: (n,) the place of the prompt's edit, which is the prompt's own; -1 where there is none.
+        threshold: (n,) the distance below which that edit is in scope; ``None`` if the method has no scope.
+    """
+
+    threshold: Tensor | None
+
+
 class Retriever(ABC):
     """Finds the nearest edit for prompts.
 
@@ -64,18 +75,9 @@ class Retriever(ABC):
     def search(self, prompts: Sequence[Prompt]) -> Nearest:
         """Return the nearest edit of each prompt."""
 
-    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Nearest:
-        """Search for each of n prompts an index that holds one edit alone, that of the same place.
-
-        Afterwards ``threshold`` is that of such an index. The owner of a prompt is the place of its edit, or -1.
-        """
-        found = []
-        for edit, prompt in zip(edits, prompts, strict=True):
-            self.add([edit])
-            found.append(self.search([prompt]))
-        places = torch.arange(len(found))
-        owner, distance = (torch.cat([getattr(one, name) for one in found]) for name in ("owner", "distance"))
-        return Nearest(torch.where(owner < 0, owner, places), distance)
+    @abstractmethod
+    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Alone:
+        """Search for each of n prompts an index that holds one edit alone, that of the same place."""
 
     def close(self) -> None:  # noqa: B027
         """Remove every hook from the model."""

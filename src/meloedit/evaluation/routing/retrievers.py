@@ -18,7 +18,7 @@ from ...keys.pooling import PooledStates
 from ...methods.memory.melo import Melo
 from ...routing.index import NeuronIndex
 from ...routing.nearest import NearestPolicy
-from .retriever import Nearest, Retriever, states_of
+from .retriever import Alone, Nearest, Retriever, states_of
 from .tables import EncoderRetriever, PaperRetriever
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ...routing.calibration import Calibration
     from ...routing.policy import KeyTensors
     from ...types import Progress, Prompt
+
+PAIRS_TOLD = 256
+"""Pairs between two calls of the progress."""
 
 
 class MeloRetriever(Retriever):
@@ -77,36 +80,39 @@ class MeloRetriever(Retriever):
         distance = [math.inf if route.distance is None else route.distance for route in routes]
         return Nearest(torch.tensor(owner), torch.tensor(distance))
 
-    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Nearest:
-        """Search for each prompt an index of one edit, whose scope is the settings' floor.
+    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Alone:
+        """Search for each prompt an index of one edit, with the scope that the calibration gives this edit.
 
-        The floor (``min_similarity``) is what holds while edits are few; calibration prompts are not compared with each
-        edit, which would take most of the time.
+        States are computed in batches; then one edit after another enters an empty index, is searched and leaves it.
         """
         pooled, keys, policy, whole = self._pooled(prompts), self._keys(edits), self._policy, self._policy.index
-        texts_of: list[list[int]] = [[] for _ in prompts]
-        for at, row in enumerate(pooled.rows):
-            texts_of[row].append(at)
-        owner, distance = [], []
+        rows_of: list[list[int]] = [[] for _ in prompts]
+        for row, prompt in enumerate(pooled.rows):
+            rows_of[prompt].append(row)
+        found = []
+        policy.index = self._empty_index()
         try:
-            for place, (edit, key, rows) in enumerate(zip(edits, keys, texts_of, strict=True)):
-                policy.index = self._empty_index()
+            for place, (edit, key, rows) in enumerate(zip(edits, keys, rows_of, strict=True)):
                 policy.add_unblocked([edit], [key])
-                texts = [pooled.texts[at] for at in rows]
+                texts = [pooled.texts[row] for row in rows]
                 (route,) = policy.decide(PooledStates(pooled.states[rows], texts, [0] * len(rows), 1))[1]
-                owner.append(-1 if route.nearest is None else place)
-                distance.append(math.inf if route.distance is None else route.distance)
-            self.threshold = policy.threshold
+                distance = math.inf if route.distance is None else route.distance
+                found.append((-1 if route.nearest is None else place, distance, policy.threshold))
+                policy.index.remove(list(policy.index.nearest_cache.owners))
+                if place % PAIRS_TOLD == PAIRS_TOLD - 1:
+                    self.progress("melo: pairs", place + 1, len(edits))
         finally:
             policy.index = whole
-        return Nearest(torch.tensor(owner), torch.tensor(distance))
+        owner, distances, thresholds = (torch.tensor(column) for column in zip(*found, strict=True))
+        return Alone(owner, distances, thresholds)
 
     def _empty_index(self) -> NeuronIndex:
-        """Return an index without edits and without calibration prompts, whose scope is the settings' floor."""
-        prompts, config = self._calibration.prompts, self._policy.scope_config(self._calibration.info)
-        least = config.min_similarity if len(prompts) else config.document_similarity
-        index = NeuronIndex(self._calibration.encoder.shape)
-        index.set_scope(prompts[:0], config.false_activation, -1.0 if least is None else least)
+        """Return an index without edits, with the scope of the calibration."""
+        calibration, config = self._calibration, self._policy.scope_config(self._calibration.info)
+        least = config.min_similarity if len(calibration.prompts) else config.document_similarity
+        index = NeuronIndex(calibration.encoder.shape, self._editor.engine.router.key_device)
+        floor = -1.0 if least is None else least
+        index.set_scope(calibration.prompts, config.false_activation, floor, calibration.prompt_of)
         return index
 
     def _pooled(self, prompts: Sequence[Prompt]) -> PooledStates:

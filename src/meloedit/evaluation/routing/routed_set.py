@@ -54,16 +54,23 @@ class RoutedSet:
         items = [self.prompts[i].item for i in rows]
         return EditDistances([self.distance[i] for i in rows], [right[i] for i in rows], items)
 
-    def observations(self, edits: Sequence[Edit], threshold: float | None) -> list[Observation]:
-        """Return one observation for each prompt; without a threshold ``routed`` is None."""
+    def observations(self, edits: Sequence[Edit], threshold: float | Sequence[float] | None) -> list[Observation]:
+        """Return one observation for each prompt.
+
+        Args:
+            edits: the edits by number.
+            threshold: the distance below which an edit fires, or that of each prompt; without one ``routed`` is None.
+        """
+        limits = threshold if isinstance(threshold, Sequence) else [threshold] * len(self.prompts)
         rows = []
-        for one, owner, distance, right in zip(self.prompts, self.owner, self.distance, self.right, strict=True):
-            fires = threshold is not None and distance < threshold
+        columns = (self.prompts, self.owner, self.distance, self.right, limits)
+        for one, owner, distance, right, limit in zip(*columns, strict=True):
+            fires = limit is not None and distance < limit
             routed = "none" if not fires else "right" if right and not one.unedited else "wrong"
             nearest = edits[owner].id if owner >= 0 else None
-            row = one.observation(one.edit, nearest=nearest, distance=distance, threshold=threshold)
+            row = one.observation(one.edit, nearest=nearest, distance=distance, threshold=limit)
             row["route"] = nearest if fires else None
-            row["routed"] = None if threshold is None else routed  # type: ignore[typeddict-item]
+            row["routed"] = None if limit is None else routed  # type: ignore[typeddict-item]
             rows.append(row)
         return rows
 
@@ -111,13 +118,17 @@ def _of_kind(name: str) -> Filter:
     return lambda one: one.kind is not None and name in (one.kind, WHOLES.get(one.kind))
 
 
+def _speaking(speaks: Callable[[str | None], bool]) -> Filter:
+    return lambda one: speaks(one.lang)
+
+
 def _against_kinds(rephrases: RoutedSet, near: RoutedSet) -> dict[str, Estimate]:
     """Return coverage and AUC of rephrasings against each kind of near prompts, in all languages and apart."""
     figures: dict[str, Estimate] = {}
     for kind, of_kind in kinds_of(near.prompts).items():
         name = kind.replace(" ", "_")
         for part, speaks in languages(one.lang for one in rephrases.prompts).items():
-            distances = rephrases.distances(lambda one, speaks=speaks: speaks(one.lang))
+            distances = rephrases.distances(_speaking(speaks))
             rows = [i for i, one in enumerate(near.prompts) if of_kind(one) and speaks(one.lang)]
             if distances is None or not rows:
                 continue

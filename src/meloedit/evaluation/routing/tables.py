@@ -15,7 +15,7 @@ from ...hooks.state_reader import pooled_states
 from ...methods.in_context.rag import Rag, chord
 from ...methods.memory.melo import MeloPaper
 from ...settings import PaperConfig
-from .retriever import Nearest, Retriever, cached_states, states_of
+from .retriever import Alone, Nearest, Retriever, cached_states, states_of
 
 if TYPE_CHECKING:
     from ...edit import Edit
@@ -40,17 +40,16 @@ class _TableRetriever(Retriever):
         nearest = torch.cat([part.indices for part in minima])
         return Nearest(self._owner[nearest], torch.cat([part.values for part in minima]))
 
-    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Nearest:
+    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Alone:
         """Compare each prompt with the keys of one edit; all keys are computed at once."""
         self.add(edits)
-        table, owner = self._table, self._owner
-        starts = torch.searchsorted(owner, torch.arange(len(edits) + 1)).tolist()
-        distance = []
-        for i, key in enumerate(self.keys(prompts)):
-            self._table = table[starts[i] : starts[i + 1]]
-            distance.append(self.distances(key[None]).min())
-        self._table = table
-        return Nearest(torch.arange(len(edits)), torch.stack(distance))
+        whole, counts, minima = self._table, [len(edit.prompts) for edit in edits], []
+        for key, own in zip(self.keys(prompts), whole.split(counts), strict=True):
+            self._table = own
+            minima.append(self.distances(key[None]).min())
+        self._table, distance = whole, torch.stack(minima)
+        threshold = None if self.threshold is None else torch.full_like(distance, self.threshold)
+        return Alone(torch.arange(len(edits)), distance, threshold)
 
     @abstractmethod
     def keys(self, prompts: Sequence[Prompt]) -> Tensor:
