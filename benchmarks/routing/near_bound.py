@@ -25,7 +25,7 @@ from torch import Tensor
 from meloedit.backbones.loading import ENCODER
 from meloedit.edit import prompt_text
 from meloedit.evaluation.tasks.registry import load_task
-from meloedit.evaluation.tasks.scope.own_question import X, asks_own_question, question_about
+from meloedit.evaluation.tasks.scope.own_question import asks_own_question, question_about
 from meloedit.evaluation.tasks.task import Item
 from meloedit.methods.in_context.text_encoder import TextEncoder
 

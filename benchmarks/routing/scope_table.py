@@ -1,4 +1,4 @@
-r"""The one table of the scope: which prompts reach an edit, on every set that measures it, a row per method and setting.
+r"""The one table of the scope: which prompts reach an edit, on every set that measures it, by method and setting.
 
     python -m benchmarks.routing.scope_table --desk dev.jsonl --unrelated unrelated_dev.jsonl \
         --zsre zsre_distinct.jsonl.gz --counterfact counterfact_distinct.jsonl.gz --nq nq_open_dev.jsonl.gz \
@@ -54,7 +54,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "kept at 5 % same relation": "coverage_same_relation_5pct@en",
         "AUC same subject": "auc_same_subject@en",
         "AUC same relation": "auc_same_relation@en",
-        "other languages, right edit reached": "reaches_close@other",
+        "other languages, close": "reaches_close@other",
         "other languages, same subject": "fires_same_subject@other",
     },
     "pairs": {"AUC": "auc", "hits": "hits", "traps": "traps"},
