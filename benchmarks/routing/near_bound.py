@@ -10,7 +10,8 @@ The figures are the shares of rephrasings that are nearer to their edit than all
 prompts are. They come twice: over all near prompts, and without those that ask the question of the edit itself (each
 of their words, the subject aside, is in the edit or in a rephrasing).
 
-``--observed`` gives the same figures for the distances in zsRE observations of ``meloedit eval --routing``.
+``--observed`` gives the same figures for the distances in zsRE observations of ``meloedit eval --routing``. This has
+come to leave prompts of the second kind out, so that both figures are alike for newer observations.
 """
 
 from __future__ import annotations
