@@ -16,7 +16,7 @@ from meloedit.evaluation.metrics.columns import COST, MAIN
 
 from ..shared.options import option_parser
 
-SMALLER = ("kl_", "ppl_", "activation_", "wrong_", "answer_time", "parameters_", "bytes_")
+SMALLER = ("kl_", "ppl_", "activation_", "wrong_", "answer_time", "parameters_", "bytes_", "fires_", "traps")
 METRICS = (*MAIN, *COST, "bytes_per_edit")
 """The columns, unless others are named."""
 PLAIN = ("edits_per_minute", "answer_time_ratio", "parameters_per_edit", "bytes_per_edit")

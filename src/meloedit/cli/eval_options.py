@@ -21,7 +21,10 @@ class GivenOptions:
 
     task: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="zsre (or your questions), counterfact, mquake, scotus, hallucination."),
+        typer.Option(
+            metavar="NAME",
+            help="zsre (or your questions), counterfact, mquake, scotus, hallucination, helpdesk, pairs (--routing).",
+        ),
     ] = None
     data: Annotated[
         list[str] | None,

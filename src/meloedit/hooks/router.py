@@ -212,13 +212,12 @@ class Router:
         refuse_packed(inputs)
         past = int(cache.get_seq_length()) if cache is not None else 0
         rows, columns = tokens.shape[:2]
+        known = partial(heard, cache, self._heard, rows, past)
         if isinstance(thread.call, GenerateCall):
             if thread.call.batch is None:
-                known = partial(heard, cache, self._heard, rows, past)
                 thread.call.batch = thread.call.open(rows, past, routed, known)
             batch = thread.call.batch
         else:
-            known = partial(heard, cache, self._heard, rows, past)
             batch = open_plain(self.reader, inputs, past, thread.lengths, routed, known)
             self._warn_once(batch)
         batch.check_rows(rows)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from meloedit.evaluation.report.read import StoredEstimate
-from meloedit.evaluation.report.table import METRICS, TableRow, make_table, show
+from meloedit.evaluation.report.table import METRICS, TableRow, make_table, parts, show
 
 
 def test_the_contest():
@@ -62,4 +62,20 @@ def test_numbers(value, share, text):
 def test_no_metric_is_forgotten():
     groups = list(dict.fromkeys(known.group for known in METRICS.values()))
     assert groups == ["edits", "generality", "locality", "routing", "cost"]
-    assert len({known.label for known in METRICS.values()}) == len(METRICS) == 35
+    assert len({known.label for known in METRICS.values()}) == len(METRICS) == 59
+
+
+def test_parts_of_the_prompts_have_tables_of_their_own():
+    one = StoredEstimate(0.5)
+    rows = [
+        TableRow("melo", {"reaches_close": one, "reaches_close@en": one, "auc@de": one, "fires_same_relation@en": one}),
+        TableRow("rag", {"reaches_close@en": StoredEstimate(0.9)}),
+    ]
+    assert [[column["label"] for column in group["columns"]] for group in make_table(rows)["groups"]] == [
+        ["reach, close"]
+    ]
+    found = parts(rows)
+    assert list(found) == ["en", "de"]
+    assert [row.method for row in found["de"]] == ["melo"] and list(found["de"][0].figures) == ["auc"]
+    assert [list(row.figures) for row in found["en"]] == [["reaches_close", "fires_same_relation"], ["reaches_close"]]
+    assert make_table(found["en"])["rows"][1]["cells"][0]["mark"] == "best"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from meloedit.evaluation.routing import retrievers
+from meloedit.evaluation.routing import retriever as retrievers
 
 
 def test_states_are_taken_once_and_made_anew_if_damaged(tmp_path, monkeypatch):

@@ -22,7 +22,10 @@ def test_a_configuration_file_says_the_same(files, tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--task", "squad"], "no task 'squad' (known: zsre, counterfact, mquake, scotus, hallucination)"),
+        (
+            ["--task", "squad"],
+            "no task 'squad' (known: zsre, counterfact, mquake, scotus, hallucination, helpdesk, pairs)",
+        ),
         (["--method", "rome"], "no method 'rome'; there are: melo"),
         (["--protocol", "fast"], "no protocol 'fast'; there are: retention, teacher-forced, immediate, paper"),
         (["--edits", 11], "10 edits, fewer than the 11 asked for"),

@@ -6,6 +6,9 @@ from pathlib import Path
 import eval_runs
 from eval_runs import evaluated, result_of, run, zsre
 
+from meloedit.evaluation.run.selection import left_out_notes
+from meloedit.evaluation.tasks.task import Task
+
 files = eval_runs.files
 
 
@@ -24,3 +27,11 @@ def test_what_a_model_has_no_room_for_is_left_out_and_counted(files, tmp_path):
     said = run(*zsre({**files, "zsre": str(path)}, tmp_path / "ten", "--method", "none", "--edits", 10))
     assert said.exit_code == 1 and "9 edits (of 10 rows; left out: 1 unwritable), fewer than the 10" in said.output
     assert "give --edits 9, or more data" in said.output
+
+
+def test_a_result_says_what_was_left_out_and_why():
+    counts = {"rows": 9, "own_question_near": 2, "conversations": 1, "duplicates": 4, "unreadable": 0, "rule": "..."}
+    assert left_out_notes(Task("zsre", "question", (), cleaning=counts)) == [
+        "left out: 1 conversation: the model has no chat template",
+        "left out: 2 near prompts that, by their words, ask their edit's own question (see the rule of cleaning)",
+    ]

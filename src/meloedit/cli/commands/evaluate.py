@@ -99,6 +99,9 @@ def _check_protocols(options: EvalOptions, known: Mapping[str, str]) -> None:
 def _check_routing(options: EvalOptions) -> None:
     from ...evaluation.routing.retrievers import RETRIEVERS
 
+    for option, given in (("--prefixes", options.prefixes), ("--distractors", options.distractors)):
+        if given and options.task == "pairs":
+            raise MeloEditError(f"{option} does not fit task pairs: each edit is alone in the index")
     if unknown := [name for name in options.method if name not in RETRIEVERS]:
         raise MeloEditError(f"--routing: method {unknown[0]} is not measured alone; these are: {', '.join(RETRIEVERS)}")
 
@@ -124,18 +127,20 @@ def _run(options: EvalOptions, plan: Any, distractors: list[Any], folder: Any, p
     for name, number in plan.task.left_out():
         note(f"{plan.task.name}: {number:,} {name} left out")
     if options.routing:
+        from ...evaluation.routing.pairs import PairsRunner
         from ...evaluation.routing.runner import RoutingRunner
 
-        return RoutingRunner(plan, distractors, folder, load_quietly, progress).run()
+        kind = PairsRunner if plan.task.name == "pairs" else RoutingRunner
+        return kind(plan, distractors, folder, load_quietly, progress).run()
     return Runner(plan, folder, load_quietly, progress).run()
 
 
 def _show(folder: Path, result: Mapping[str, Any]) -> None:
     """Print the figures that were measured."""
-    from ...evaluation.metrics.columns import EVAL, ROUTING
+    from ...evaluation.metrics.columns import EVAL, columns_of
 
     methods = result["methods"]
-    columns = ROUTING if result["protocol"] == "routing" else EVAL
+    columns = columns_of(result["task"], result["protocol"], EVAL)
     shown = [name for name in columns if any(name in figures for figures in methods.values())]
     rows = [[name, *(_cell(figures.get(metric)) for metric in shown)] for name, figures in methods.items()]
     put(f"{result['task']}, {result['protocol']}, {counted(result['edits'], 'edit')} on {result['model']}")

@@ -45,10 +45,10 @@ def report(runs: Runs, out: Out = None, as_json: Json = False) -> None:
 
 def _show(run: Run) -> None:
     """Print the main metrics of a run as a table."""
-    from ...evaluation.metrics.columns import REPORT, ROUTING
+    from ...evaluation.metrics.columns import REPORT, columns_of
     from ...evaluation.report.table import MISSING, metric, show
 
-    columns = ROUTING if run.routing else REPORT
+    columns = columns_of(run.text("task"), run.text("protocol"), REPORT)
     names = [name for name in columns if any(name in figures for figures in run.methods.values())]
     rows = [
         [plain(method), *(show(figures[n].value, metric(n).share) if n in figures else MISSING for n in names)]

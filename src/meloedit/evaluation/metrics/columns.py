@@ -44,3 +44,30 @@ ROUTING = (
     "activation_far",
 )
 """Columns of both commands for a run that measured routing alone."""
+HELPDESK = (
+    "reaches_close",
+    "reaches_far",
+    "reaches_terse",
+    "fires_same_subject_hard",
+    "fires_same_subject_easy",
+    "fires_same_relation",
+    "activation_far",
+    "reaches_chat",
+    "reaches_pronoun",
+)
+"""Columns of both commands for the routes of a help desk."""
+PAIRS = ("auc", "hits", "traps", "coverage_traps_5pct")
+"""Columns of both commands for pairs."""
+
+
+def columns_of(task: str, protocol: str, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns of a run.
+
+    Args:
+        task: the run's task.
+        protocol: its protocol.
+        others: the columns of a run whose models answer.
+    """
+    if protocol != "routing":
+        return others
+    return {"helpdesk": HELPDESK, "pairs": PAIRS}.get(task, ROUTING)

@@ -9,16 +9,19 @@ class Observation(TypedDict):
     """What a run notes of one prompt and one method. Keys that were not measured are None, or absent.
 
     Always present:
-        set: what the prompt is for (``edits``, ``rephrases``, ``near``, ``far``, ...).
+        set: what the prompt is for (``edits``, ``rephrases``, ``chats``, ``near``, ``far``, ...).
         item: number of the item, or of the prompt in its set; the forms of one far question share it.
         k: number among the item's prompts of this set.
         prompt: the prompt's text.
-        kind: where a far prompt comes from.
+        kind: where a far prompt comes from; of what kind a rephrasing, near prompt or chat is.
         wanted: the answer that counts as right; where routes alone are measured, the id of the edit to reach.
         route: id of the edit that answered.
         routed: whether that is the block of the prompt's edit, another one, or none.
         distance: distance to the nearest edit's key.
         threshold: distance below which that edit answers.
+
+    Where the file says it:
+        lang: the language of the prompt.
 
     Of answers:
         answer: what the method answered.
@@ -44,6 +47,7 @@ class Observation(TypedDict):
     routed: Literal["right", "wrong", "none"] | None
     distance: float | None
     threshold: float | None
+    lang: NotRequired[str]
     answer: NotRequired[str | None]
     base: NotRequired[str | None]
     right: NotRequired[bool | None]

@@ -6,17 +6,17 @@ bootstrap interval that draws whole edits. The two forms of an NQ question count
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..tasks.task import Kind
-from .estimates import Estimate, f1, mean, perplexity_of_rows, pooled, share, share_of_groups
+from .by_edit import Value, by_edit
+from .estimates import Estimate, f1, perplexity_of_rows
 from .observation import Observation
+from .scope_scores import answers_by_kind, reach_figures
 
 TokenIds = Callable[[str], list[int]]
 """Returns the token ids of a text without special tokens."""
-Value = Callable[[Observation], float | None]
-"""Returns one observation's value of a metric; ``None`` if it was not measured."""
 
 
 def figures(rows: Sequence[Observation], kind: Kind, protocol: str, routes: bool, ids: TokenIds) -> dict[str, Estimate]:
@@ -39,47 +39,15 @@ def figures(rows: Sequence[Observation], kind: Kind, protocol: str, routes: bool
         estimates |= _answers(by_set, "agreed" if protocol == "teacher-forced" else "right")
         if kind == "document":
             estimates |= _accuracies(by_set)
+        estimates |= answers_by_kind(by_set, "agreed" if protocol == "teacher-forced" else "right")
     if kind == "passage":
         estimates |= _perplexities(by_set)
     estimates |= _locality(by_set, "agreed" if protocol == "teacher-forced" or kind == "passage" else "right", kind)
     if protocol == "paper":
         estimates.pop("locality_near", None)
     if routes:
-        estimates |= _routing(by_set, kind)
+        estimates |= _routing(by_set, kind) | reach_figures(by_set)
     return {name: estimate for name, estimate in estimates.items() if estimate is not None}
-
-
-def by_edit(rows: Iterable[Observation], value: Value, shares: bool = True) -> Estimate | None:
-    """Return the mean of a value over observations, with an interval over edits; ``None`` if no row has the value.
-
-    Args:
-        rows: the observations.
-        value: takes the value of a row.
-        shares: whether values lie between 0 and 1.
-    """
-    return by_item(((row["item"], value(row)) for row in rows), shares)
-
-
-def by_item(pairs: Iterable[tuple[int, float | None]], shares: bool = True) -> Estimate | None:
-    """Return the mean of values, with an interval that draws items; ``None`` if there is no value.
-
-    Args:
-        pairs: number of the item, and the value; values that are ``None`` do not count.
-        shares: whether values lie between 0 and 1.
-    """
-    sums: dict[int, float] = {}
-    counts: dict[int, int] = {}
-    for item, value in pairs:
-        if value is not None:
-            sums[item] = sums.get(item, 0.0) + float(value)
-            counts[item] = counts.get(item, 0) + 1
-    if not sums:
-        return None
-    if max(counts.values()) > 1:
-        return (share_of_groups if shares else pooled)(list(sums.values()), list(counts.values()))
-    if shares and set(sums.values()) <= {0.0, 1.0}:
-        return share([value == 1 for value in sums.values()])
-    return mean(list(sums.values()))
 
 
 def _field(name: str) -> Value:

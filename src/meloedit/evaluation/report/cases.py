@@ -58,7 +58,7 @@ def is_bad(where: str, row: dict[str, Any]) -> bool:
     if "nearest" in row:
         return _is_misrouted(where, row)
     right, agreed = row.get("right"), number(row.get("agreed"))
-    if where in ("edits", "rephrases"):
+    if where in ("edits", "rephrases", "chats"):
         return right is False or right is None and agreed is not None and agreed < 1
     if where not in ("near", "far", "upstream"):
         return False
@@ -76,7 +76,7 @@ def _is_misrouted(where: str, row: dict[str, Any]) -> bool:
     Without a threshold nothing says what is reached: then the nearest edit must be the prompt's.
     """
     routed = row.get("routed")
-    if where not in ("edits", "rephrases"):
+    if where not in ("edits", "rephrases", "chats"):
         return routed in ("right", "wrong")
     if row.get("threshold") is None and row.get("wanted") is not None:
         return row["nearest"] != row["wanted"]

@@ -21,13 +21,14 @@ from ...text import counted
 from ..drawing import check_plots
 from .plots import draw_run
 from .read import ObservationSummary, Run, parts_of, read_run
-from .table import MISSING, UNEDITED, TableRow, make_table
+from .table import MISSING, UNEDITED, TableRow, make_table, parts
 from .values import finite, number, short
 
 PAGE = "report.html"
 KINDS = {
     "edits": "Edits that failed",
     "rephrases": "Rephrases answered wrongly",
+    "chats": "Chats answered wrongly",
     "near": "Near prompts whose answer changed",
     "far": "Far prompts whose answer changed",
     "upstream": "Upstream prompts whose answer changed",
@@ -35,6 +36,7 @@ KINDS = {
 ROUTED_KINDS = {
     "edits": "Edits that their own prompt does not reach",
     "rephrases": "Rephrases that do not reach their edit",
+    "chats": "Chats that do not reach their edit",
     "near": "Near prompts that reach an edit",
     "attribute": "Attribute prompts that reach an edit",
     "far": "Far prompts that reach an edit",
@@ -104,6 +106,7 @@ def _render(**values: Any) -> str:
 def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -> dict[str, Any]:
     notes = run.result.get("notes")
     details = run.result.get("details")
+    rows = [TableRow(name, figures) for name, figures in run.methods.items()]
     rest = [
         {
             "title": figure["title"],
@@ -123,9 +126,8 @@ def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -
         "files": _files(run),
         "provenance": _flat(run.result.get("provenance")),
         "details": _flat(details),
-        "table": make_table([TableRow(name, figures) for name, figures in run.methods.items()])
-        if run.methods
-        else None,
+        "table": make_table(rows) if rows else None,
+        "parts": [{"name": short(name), "table": make_table(of_part)} for name, of_part in parts(rows).items()],
         "figures": rest,
         "cases": [_cases(name, seen, ROUTED_KINDS if run.routing else KINDS) for name, seen in run.seen.items()],
     }

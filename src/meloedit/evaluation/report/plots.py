@@ -9,7 +9,7 @@ import numpy as np
 
 from ..drawing import MAX_NAME, label, panels, png
 from .read import ObservationSummary, Run, StoredEstimate
-from .table import METRICS, UNEDITED, metric
+from .table import METRICS, PART, UNEDITED, metric
 from .values import finite, short
 
 if TYPE_CHECKING:
@@ -20,10 +20,13 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 """Distinct for the colour-blind as well; the unedited model is grey."""
 MARKERS = "osD^vPX*"
 ROUTES = {"right": "right edit", "wrong": "wrong edit", "none": "no edit"}
-WANTED = {"edits": "right", "rephrases": "right"} | dict.fromkeys(("near", "attribute", "far", "upstream"), "none")
+WANTED = dict.fromkeys(("edits", "rephrases", "chats"), "right") | dict.fromkeys(
+    ("near", "attribute", "far", "upstream"), "none"
+)
 """The sets of prompts that are drawn, and the right route of each."""
 SPREAD = {
     "rephrases": "#0072b2",
+    "chats": "#56b4e9",
     "near": "#d55e00",
     "attribute": "#cc79a7",
     "far": "#7f7f7f",
@@ -60,7 +63,7 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _growth(run: Run) -> dict[str, Any] | None:
-    drawn = {metric_name for points in run.growth.values() for _, figures in points for metric_name in figures}
+    drawn = {name for points in run.growth.values() for _, figures in points for name in figures if PART not in name}
     there = [name for name in METRICS if name in drawn] + sorted(drawn - set(METRICS))
     if not there:
         return None
@@ -122,8 +125,8 @@ def _routing(run: Run) -> dict[str, Any] | None:
     return {
         "name": "routing",
         "title": "Routing",
-        "words": "Which edit each prompt reached. Blue is where it should go: edits and rephrases to the right edit, "
-        "all other prompts to none; orange is where it should not.",
+        "words": "Which edit each prompt reached. Blue is where it should go: edits, rephrases and chats to the right "
+        "edit, all other prompts to none; orange is where it should not.",
         "alt": f"Routing by set. {'; '.join(summaries)}.",
         "png": png(figure, 130),
     }

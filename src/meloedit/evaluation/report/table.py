@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .read import StoredEstimate
@@ -13,6 +13,8 @@ from .values import finite, short
 MISSING = "\N{EN DASH}"
 UNEDITED = "none"
 OURS = "melo"
+PART = "@"
+"""Stands between the name of a metric and the part of the prompts that it is of."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,30 @@ METRICS = {
     "coverage_near_5pct": Metric("routing", "coverage, near 5 %", True),
     "auc_far": Metric("routing", "AUC, far", True),
     "auc_near": Metric("routing", "AUC, near", True),
+    "reaches_close": Metric("routing", "reach, close", True),
+    "reaches_far": Metric("routing", "reach, far wording", True),
+    "reaches_terse": Metric("routing", "reach, terse", True),
+    "reaches_other_form": Metric("routing", "reach, other form", True),
+    "reaches_asks_inside": Metric("routing", "reach, asked inside", True),
+    "reaches_chat": Metric("routing", "reach, chat", True),
+    "reaches_pronoun": Metric("routing", "reach, pronoun", True),
+    "fires_same_subject": Metric("routing", "fired, same subject", False),
+    "fires_same_subject_hard": Metric("routing", "fired, same subject, hard", False),
+    "fires_same_subject_easy": Metric("routing", "fired, same subject, easy", False),
+    "fires_same_relation": Metric("routing", "fired, same relation", False),
+    "fires_contains": Metric("routing", "fired, contains", False),
+    "fires_other_chat": Metric("routing", "fired, other chat", False),
+    "coverage_same_subject_5pct": Metric("routing", "coverage, same subject 5 %", True),
+    "coverage_same_subject_2pct": Metric("routing", "coverage, same subject 2 %", True),
+    "coverage_same_relation_5pct": Metric("routing", "coverage, same relation 5 %", True),
+    "coverage_same_relation_2pct": Metric("routing", "coverage, same relation 2 %", True),
+    "auc_same_subject": Metric("routing", "AUC, same subject", True),
+    "auc_same_relation": Metric("routing", "AUC, same relation", True),
+    "auc": Metric("routing", "AUC", True),
+    "hits": Metric("routing", "hits that fire", True),
+    "traps": Metric("routing", "traps that fire", False),
+    "coverage_traps_5pct": Metric("routing", "coverage, traps 5 %", True),
+    "coverage_traps_2pct": Metric("routing", "coverage, traps 2 %", True),
     "activation_near": Metric("routing", "fired, near", False),
     "activation_far": Metric("routing", "fired, far", False),
     "edits_per_minute": Metric("cost", "edits a minute", True, share=False),
@@ -101,6 +127,20 @@ def columns(rows: Sequence[TableRow]) -> list[str]:
     return [name for name in METRICS if name in there] + [name for name in there if name not in METRICS]
 
 
+def parts(rows: Sequence[TableRow]) -> dict[str, list[TableRow]]:
+    """Return the figures of the parts of prompts (kinds, languages, prefixes), each part by itself.
+
+    Returns:
+        For each part, in the order of the figures, the rows with its figures under the metrics' own names.
+    """
+    tables: dict[str, list[TableRow]] = {}
+    for part in dict.fromkeys(name.partition(PART)[2] for row in rows for name in row.figures if PART in name):
+        end = PART + part
+        of_part = [{n.removesuffix(end): f for n, f in row.figures.items() if n.endswith(end)} for row in rows]
+        tables[part] = [replace(row, figures=own) for row, own in zip(rows, of_part, strict=True) if own]
+    return tables
+
+
 def show(value: float | None, share: bool) -> str:
     """Return a number as a table shows it; only a share of exactly 0 or 1 is shown as 0.000 or 1.000."""
     if value is None:
@@ -116,8 +156,11 @@ def show(value: float | None, share: bool) -> str:
 
 
 def make_table(rows: Sequence[TableRow]) -> dict[str, Any]:
-    """Return a table for the page: groups of columns, rows of cells, and sentences under the table."""
-    names = columns(rows)
+    """Return a table for the page: groups of columns, rows of cells, and sentences under the table.
+
+    Figures of parts of the prompts (``parts``) are left out.
+    """
+    names = [name for name in columns(rows) if PART not in name]
     groups: list[dict[str, Any]] = []
     for name in names:
         known = metric(name)

@@ -1,32 +1,25 @@
-"""Retrievers: the part of a method that finds a prompt's edit, with keys, a distance and perhaps a scope.
-
-Nothing is trained. A retriever has the name of the method that routes in its way.
-"""
+"""Retrievers: those of the methods whose routing can be measured alone, by the name of the method."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ...edit import prompt_text
 from ...editor import Editor
 from ...errors import MeloEditError
-from ...files import cache_folder, json_hash, load_tensors, save_tensors
+from ...files import json_hash
 from ...hooks.state_reader import pooled_states
 from ...keys.pooling import PooledStates
-from ...methods.in_context.rag import Rag, chord
-from ...methods.memory.melo import Melo, MeloPaper
+from ...methods.memory.melo import Melo
+from ...routing.index import NeuronIndex
 from ...routing.nearest import NearestPolicy
-from ...routing.verifier import probability
-from ...settings import PaperConfig
+from .retriever import Alone, Nearest, Retriever, states_of
+from .tables import EncoderRetriever, PaperRetriever
 
 if TYPE_CHECKING:
     from ...backbones.batch import Encoded
@@ -34,54 +27,11 @@ if TYPE_CHECKING:
     from ...methods.base import Method
     from ...results import Route
     from ...routing.calibration import Calibration
+    from ...routing.policy import KeyTensors
     from ...types import Progress, Prompt
 
-PROMPTS_AT_ONCE = 512
-"""Prompts that are compared with all keys in one matrix."""
-CACHE_VERSION = 2
-"""Raised when states are computed differently: states of other versions are computed again."""
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest edit of each of n prompts.
-
-    Attributes:
-        owner: (n,) the edit's number; -1 where there is none.
-        distance: (n,) distance to its nearest key; inf where there is none.
-    """
-
-    owner: Tensor
-    distance: Tensor
-
-
-class Retriever(ABC):
-    """Finds the nearest edit for prompts.
-
-    Args:
-        base: the unedited model.
-        settings: the method's settings.
-        progress: called with what is being done, how much is done, and how much there is.
-
-    Attributes:
-        threshold: the distance below which an edit is in scope; ``None`` if the method has no scope.
-    """
-
-    threshold: float | None = None
-
-    def __init__(self, base: Method, settings: Mapping[str, Any], progress: Progress) -> None:
-        self.base, self.settings, self.progress = base, settings, progress
-
-    @abstractmethod
-    def add(self, edits: Sequence[Edit]) -> None:
-        """Compute the edits' keys; called once."""
-
-    @abstractmethod
-    def search(self, prompts: Sequence[Prompt]) -> Nearest:
-        """Return the nearest edit of each prompt."""
-
-    def close(self) -> None:  # noqa: B027
-        """Remove every hook from the model."""
+PAIRS_TOLD = 256
+"""Pairs between two calls of the progress."""
 
 
 class MeloRetriever(Retriever):
@@ -97,18 +47,18 @@ class MeloRetriever(Retriever):
 
     def add(self, edits: Sequence[Edit]) -> None:
         """Compute the keys of the edits in every form and wording."""
+        self._policy.add_unblocked(edits, self._keys(edits))
+        self._number = {edit.id: i for i, edit in enumerate(edits)}
+        self.threshold = self._threshold
+
+    def _keys(self, edits: Sequence[Edit]) -> list[KeyTensors]:
         forms = [[form for prompt in edit.prompts for form in self._policy.forms(prompt)] for edit in edits]
         encoded = [form for forms_of_edit in forms for form in forms_of_edit]
         asked = self._editor.engine.router.reader.all_asked(encoded)
         keys = self._calibration.encoder.keys(self._states(encoded, "keys of edits"), asked)
         parts = [part.clone().to_tensors() for part in keys.split(list(map(len, forms)))]
         quiet = [torch.zeros(len(forms_of_edit), dtype=torch.bool) for forms_of_edit in forms]
-        self._policy.add_unblocked(
-            edits, [part | {"quiet": of_edit} for part, of_edit in zip(parts, quiet, strict=True)]
-        )
-        self._number = {edit.id: i for i, edit in enumerate(edits)}
-        scope = self._policy.scope
-        self.threshold = self._policy.threshold if scope is None else 1 - probability(scope.least)
+        return [part | {"quiet": of_edit} for part, of_edit in zip(parts, quiet, strict=True)]
 
     @property
     def _calibration(self) -> Calibration:
@@ -122,107 +72,74 @@ class MeloRetriever(Retriever):
         pooling = self._calibration.encoder.pooling(self.base.backbone.tokenizer)
         compute = partial(pooled_states, router, encoded, self.progress, what, pooling)
         tokens = f"words {json_hash(pooling.fingerprint)}"
-        return _states(self.base, router.locations.key_layer, tokens, encoded, compute)
+        return states_of(self.base, router.locations.key_layer, tokens, encoded, compute)
 
     def search(self, prompts: Sequence[Prompt]) -> Nearest:
         """Return the nearest edit of each prompt, whose segments are compared too."""
+        routes = self._policy.decide(self._pooled(prompts))[1]
+        owner = [-1 if route.nearest is None else self._number[route.nearest] for route in routes]
+        distance = [_decisive(route) for route in routes]
+        return Nearest(torch.tensor(owner), torch.tensor(distance, dtype=torch.float64))
+
+    def search_pairs(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Alone:
+        """Search for each prompt an index of one edit, with the scope that the calibration gives this edit.
+
+        States are computed in batches; then one edit after another enters an empty index, is searched and leaves it.
+        """
+        pooled, keys, policy, whole = self._pooled(prompts), self._keys(edits), self._policy, self._policy.index
+        rows_of: list[list[int]] = [[] for _ in prompts]
+        for row, prompt in enumerate(pooled.rows):
+            rows_of[prompt].append(row)
+        found = []
+        policy.index = self._empty_index()
+        try:
+            for place, (edit, key, rows) in enumerate(zip(edits, keys, rows_of, strict=True)):
+                policy.add_unblocked([edit], [key])
+                asked = [pooled.asked[row] for row in rows]
+                (route,) = policy.decide(PooledStates(pooled.states[rows], asked, [0] * len(rows), 1))[1]
+                found.append((-1 if route.nearest is None else place, _decisive(route), self._threshold))
+                policy.index.remove(list(policy.index.nearest_cache.owners))
+                if place % PAIRS_TOLD == PAIRS_TOLD - 1:
+                    self.progress("melo: pairs", place + 1, len(edits))
+        finally:
+            policy.index = whole
+        owner, distances, thresholds = zip(*found, strict=True)
+        as_numbers = (torch.tensor(column, dtype=torch.float64) for column in (distances, thresholds))
+        return Alone(torch.tensor(owner), *as_numbers)
+
+    @property
+    def _threshold(self) -> float:
+        """The number below which ``_decisive`` says that an edit fires."""
+        least = self._policy.least_score
+        return self._policy.threshold if least is None else 1 - least
+
+    def _empty_index(self) -> NeuronIndex:
+        """Return an index without edits, with the scope of the calibration."""
+        calibration, config = self._calibration, self._policy.scope_config(self._calibration.info)
+        least = config.min_similarity if len(calibration.prompts) else config.document_similarity
+        index = NeuronIndex(calibration.encoder.shape, self._editor.engine.router.key_device)
+        floor = -1.0 if least is None else least
+        rate = config.false_activation if self._policy.scope is None else None  # a judge's scope has the rate
+        index.set_scope(calibration.prompts, rate, floor, calibration.prompt_of)
+        return index
+
+    def _pooled(self, prompts: Sequence[Prompt]) -> PooledStates:
         reader = self._editor.engine.router.reader
         parts, rows = reader.with_segments([self.base.backbone.encode(prompt) for prompt in prompts])
         states, asked = self._states(parts, "keys of prompts"), reader.all_asked(parts, rows)
-        routes = self._policy.decide(PooledStates(states, asked, rows, len(prompts)))[1]
-        owner = [-1 if route.nearest is None else self._number[route.nearest] for route in routes]
-        distance = [_decisive_distance(route) for route in routes]
-        return Nearest(torch.tensor(owner), torch.tensor(distance, dtype=torch.float64))
+        return PooledStates(states, asked, rows, len(prompts))
 
     def close(self) -> None:
         """Remove every hook from the model."""
         self._editor.unload()
 
 
-def _decisive_distance(route: Route) -> float:
+def _decisive(route: Route) -> float:
     """Return the number that decides: where a judge reads, 1 - its score, and more than 1 where it has no candidate."""
     apart = math.inf if route.distance is None else route.distance
     if route.least_score is None:
         return apart
     return 1 + apart if route.score is None else 1 - route.score
-
-
-class _TableRetriever(Retriever):
-    """One key for each wording, and distances to all of them."""
-
-    def add(self, edits: Sequence[Edit]) -> None:
-        """Compute a key for each wording of each edit."""
-        self._owner = torch.tensor([i for i, edit in enumerate(edits) for _ in edit.prompts])
-        self._table = self.keys([prompt for edit in edits for prompt in edit.prompts])
-
-    def search(self, prompts: Sequence[Prompt]) -> Nearest:
-        """Return the edit with the nearest of all keys, for each prompt."""
-        minima = [self.distances(part).min(1) for part in self.keys(prompts).split(PROMPTS_AT_ONCE)]
-        nearest = torch.cat([part.indices for part in minima])
-        return Nearest(self._owner[nearest], torch.cat([part.values for part in minima]))
-
-    @abstractmethod
-    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Return the key of each prompt (n, d)."""
-
-    @abstractmethod
-    def distances(self, keys: Tensor) -> Tensor:
-        """Return the distances (n, m) of keys (n, d) to all m keys of edits."""
-
-
-class PaperRetriever(_TableRetriever):
-    """The paper's key, the key module's output at the prompt's last token, by Euclidean distance.
-
-    Clusters are left out, since they only narrow the scope: ``threshold`` is the initial radius.
-    """
-
-    def __init__(self, base: Method, settings: Mapping[str, Any], progress: Progress) -> None:
-        super().__init__(base, settings, progress)
-        config = MeloPaper.read_settings(settings).config
-        assert isinstance(config, PaperConfig)
-        self._editor = Editor(base.model, base.backbone.tokenizer, config)
-        self.threshold = config.radius
-
-    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Return the states of the last tokens (n, d)."""
-        encoded = [self._editor.backbone.encode(prompt) for prompt in prompts]
-        router = self._editor.engine.router
-        return _states(
-            self.base,
-            router.locations.key_layer,
-            "last",
-            encoded,
-            lambda: pooled_states(router, encoded, self.progress, "keys of last tokens"),
-        )
-
-    def distances(self, keys: Tensor) -> Tensor:
-        """Return |u - v|."""
-        return torch.cdist(keys, self._table, compute_mode="donot_use_mm_for_euclid_dist")
-
-    def close(self) -> None:
-        """Remove every hook from the model."""
-        self._editor.unload()
-
-
-class EncoderRetriever(_TableRetriever):
-    """An external sentence encoder's vectors; the distance is |u - v| of unit vectors."""
-
-    def __init__(self, base: Method, settings: Mapping[str, Any], progress: Progress) -> None:
-        super().__init__(base, settings, progress)
-        self._rag = Rag(base.model, base.backbone.tokenizer, settings)
-        similarity = self._rag.settings.min_similarity
-        self.threshold = chord(torch.tensor(similarity)).item() if similarity > 0 else None
-
-    def keys(self, prompts: Sequence[Prompt]) -> Tensor:
-        """Return vectors of unit length (n, d)."""
-        texts = [prompt_text(prompt) for prompt in prompts]
-        return cached_states(
-            ["encoder", self._rag.settings.encoder, texts], len(texts), lambda: self._rag.encoder.embed(texts)
-        )
-
-    def distances(self, keys: Tensor) -> Tensor:
-        """Return sqrt(2 - 2 cos)."""
-        return chord(keys @ self._table.T)
 
 
 RETRIEVERS: Mapping[str, Callable[[Method, Mapping[str, Any], Progress], Retriever]] = {
@@ -231,34 +148,3 @@ RETRIEVERS: Mapping[str, Callable[[Method, Mapping[str, Any], Progress], Retriev
     "rag": EncoderRetriever,
 }
 """The methods whose routing can be measured without training."""
-
-
-def cached_states(depends_on: Sequence[Any], count: int, compute: Callable[[], Tensor]) -> Tensor:
-    """Return states from the cache folder; compute and store them if they are missing or damaged.
-
-    A second try with another key or scope then needs no forward pass. The folder may be deleted at any time.
-
-    Args:
-        depends_on: everything that the states depend on, JSON-ready.
-        count: how many rows there are.
-        compute: computes the states (count, d), float32.
-    """
-    path = states_folder() / f"{json_hash([CACHE_VERSION, *depends_on])}.states"
-    cached = load_tensors(path)
-    if cached is not None and len(cached["states"]) == count:
-        return cached["states"]
-    states = compute().cpu().contiguous()
-    save_tensors(path, {"states": states})
-    return states
-
-
-def states_folder() -> Path:
-    """Return the folder of cached states."""
-    return cache_folder() / "features"
-
-
-def _states(base: Method, layer: str, tokens: str, encoded: Sequence[Encoded], compute: Callable[[], Tensor]) -> Tensor:
-    """Return cached states of prompts at a layer; ``tokens`` says how a prompt's tokens are pooled."""
-    spans = [[one.ids, [one.span.start, one.span.stop]] for one in encoded]
-    depends_on = ["states", base.backbone.fingerprint(), layer, tokens, spans]
-    return cached_states(depends_on, len(encoded), compute)

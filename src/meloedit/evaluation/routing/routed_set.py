@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..metrics.by_edit import by_item
 from ..metrics.routing_scores import EditDistances, Negatives
-from ..metrics.scores import by_item
+from ..metrics.scope_scores import WHOLES, languages
 
 if TYPE_CHECKING:
     from ...edit import Edit
     from ..metrics.estimates import Estimate
     from ..metrics.observation import Observation
     from ..run.prompts import EvalPrompt
-    from .retrievers import Nearest
+    from .retriever import Nearest
 
 FAR, NEAR = {"0.5pct": 0.005, "1pct": 0.01}, {"2pct": 0.02, "5pct": 0.05}
 """Shares of far and of near prompts that may pass, at which coverage is measured."""
@@ -53,16 +54,23 @@ class RoutedSet:
         items = [self.prompts[i].item for i in rows]
         return EditDistances([self.distance[i] for i in rows], [right[i] for i in rows], items)
 
-    def observations(self, edits: Sequence[Edit], threshold: float | None) -> list[Observation]:
-        """Return one observation for each prompt; without a threshold ``routed`` is None."""
+    def observations(self, edits: Sequence[Edit], threshold: float | Sequence[float] | None) -> list[Observation]:
+        """Return one observation for each prompt.
+
+        Args:
+            edits: the edits by number.
+            threshold: the distance below which an edit fires, or that of each prompt; without one ``routed`` is None.
+        """
+        limits = threshold if isinstance(threshold, Sequence) else [threshold] * len(self.prompts)
         rows = []
-        for one, owner, distance, right in zip(self.prompts, self.owner, self.distance, self.right, strict=True):
-            fires = threshold is not None and distance < threshold
+        columns = (self.prompts, self.owner, self.distance, self.right, limits)
+        for one, owner, distance, right, limit in zip(*columns, strict=True):
+            fires = limit is not None and distance < limit
             routed = "none" if not fires else "right" if right and not one.unedited else "wrong"
             nearest = edits[owner].id if owner >= 0 else None
-            row = one.observation(one.edit, nearest=nearest, distance=distance, threshold=threshold)
+            row = one.observation(one.edit, nearest=nearest, distance=distance, threshold=limit)
             row["route"] = nearest if fires else None
-            row["routed"] = None if threshold is None else routed  # type: ignore[typeddict-item]
+            row["routed"] = None if limit is None else routed  # type: ignore[typeddict-item]
             rows.append(row)
         return rows
 
@@ -72,13 +80,17 @@ def routing_figures(sets: Mapping[str, RoutedSet], threshold: float | None) -> d
     figures: dict[str, Estimate | None] = {}
     if (rephrases := sets.get("rephrases")) is not None:
         parts: dict[str, Filter] = {"": _all}
-        if any(one.k for one in rephrases.prompts):
+        if kinds := kinds_of(rephrases.prompts):
+            parts |= {f"@{name.replace(' ', '_')}": belongs for name, belongs in kinds.items()}
+        elif any(one.k for one in rephrases.prompts):
             parts |= {"@first": lambda one: one.k == 0, "@others": lambda one: one.k > 0}
         for part, belongs in parts.items():
             figures[f"right_edit{part}"] = rephrases.share(rephrases.right, belongs)
             against = _against_negatives(rephrases.distances(belongs), sets)
             figures |= {f"{name}{part}": value for name, value in against.items()}
         figures["wrong_edit"] = rephrases.share([not right for right in rephrases.right])
+        if "near" in sets:
+            figures |= _against_kinds(rephrases, sets["near"])
     if threshold is not None:
         figures |= _at_threshold(sets, threshold)
     return {name: value for name, value in figures.items() if value is not None}
@@ -92,6 +104,38 @@ def _against_negatives(distances: EditDistances | None, sets: Mapping[str, Route
             negatives = Negatives(sets[name].distance, [one.item for one in sets[name].prompts])
             figures |= {f"coverage_{name}_{s}": distances.coverage(negatives, shares[s]) for s in shares}
             figures[f"auc_{name}"] = distances.auc(negatives)
+    return figures
+
+
+def kinds_of(prompts: Sequence[EvalPrompt]) -> dict[str, Filter]:
+    """Return filters by kind for prompts that have kinds, those of several kinds that count together first."""
+    kinds = dict.fromkeys(one.kind for one in prompts if one.kind is not None)
+    wholes = dict.fromkeys(WHOLES[kind] for kind in kinds if kind in WHOLES)
+    return {name: _of_kind(name) for name in (*wholes, *kinds)}
+
+
+def _of_kind(name: str) -> Filter:
+    return lambda one: one.kind is not None and name in (one.kind, WHOLES.get(one.kind))
+
+
+def _speaking(speaks: Callable[[str | None], bool]) -> Filter:
+    return lambda one: speaks(one.lang)
+
+
+def _against_kinds(rephrases: RoutedSet, near: RoutedSet) -> dict[str, Estimate]:
+    """Return coverage and AUC of rephrasings against each kind of near prompts, in all languages and apart."""
+    figures: dict[str, Estimate] = {}
+    for kind, of_kind in kinds_of(near.prompts).items():
+        name = kind.replace(" ", "_")
+        for part, speaks in languages(one.lang for one in rephrases.prompts).items():
+            distances = rephrases.distances(_speaking(speaks))
+            rows = [i for i, one in enumerate(near.prompts) if of_kind(one) and speaks(one.lang)]
+            if distances is None or not rows:
+                continue
+            negatives = Negatives([near.distance[i] for i in rows], [near.prompts[i].item for i in rows])
+            for label, share in NEAR.items():
+                figures[f"coverage_{name}_{label}{part}"] = distances.coverage(negatives, share)
+            figures[f"auc_{name}{part}"] = distances.auc(negatives)
     return figures
 
 

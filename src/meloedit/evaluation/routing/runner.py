@@ -11,12 +11,15 @@ from ...edit import prompt_text
 from ...errors import MeloEditError
 from ...methods.none import Unedited
 from ...text import counted
+from ..metrics.scope_scores import reach_figures
 from ..metrics.scores import to_json
 from ..run.previous import PreviousResult, make_result
-from ..run.prompts import PromptSet, item_prompts, other_prompts
-from ..run.selection import check_model, select
+from ..run.prompts import EvalPrompt, PromptSet, item_prompts, other_prompts
+from ..run.selection import check_model, left_out_notes, select
+from ..tasks.far import UNRELATED
 from ..tasks.prefixes import PREFIXES, prefixed
-from .retrievers import RETRIEVERS, Retriever
+from .retriever import Retriever
+from .retrievers import RETRIEVERS
 from .routed_set import RoutedSet, routing_figures
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class RoutingRunner:
         task, _ = select(plan, self.base, self._base_answers, progress)
         self.task, self.left_out = _without_subjects(task)
         self.distractors = _distinct_distractors(distractors, task)
-        self.sets = item_prompts(self.task.items) | other_prompts(self.task, plan.limit)
+        self.sets: Mapping[PromptSet, Sequence[EvalPrompt]] = self._sets()
         self.figures: dict[str, Any] = {}
         self.previous = PreviousResult.read(folder, self.base.backbone.fingerprint())
         for name, settings in plan.methods.items():
@@ -67,6 +70,10 @@ class RoutingRunner:
                 raise MeloEditError(
                     f"{folder.path} holds figures of {name} with settings {stored}: choose another --out"
                 )
+
+    def _sets(self) -> Mapping[PromptSet, Sequence[EvalPrompt]]:
+        """Return the prompts to route, by set."""
+        return item_prompts(self.task.items) | other_prompts(self.task, self.plan.limit)
 
     def _base_answers(self, prompts: Sequence[Any], max_tokens: int) -> list[str]:
         return [answer.text for answer in self.base.answer(prompts, max_tokens)]
@@ -87,12 +94,17 @@ class RoutingRunner:
     def result(self, finished: bool) -> dict[str, Any]:
         """Return the figures so far, with those of methods that an earlier command finished."""
         number = len(self.distractors)
-        notes = [NOTE, f"scored: {counted(len(self.task.items), 'edit')}; held beside them: {number:,} more"]
+        notes = self._notes()
         if self.left_out:
             notes.append(f"left out: {counted(self.left_out, 'far prompt')} with the subject of an edit")
+        notes += left_out_notes(self.task)
         fingerprint, tables = self.base.backbone.fingerprint(), {"methods": self.figures}
         result = make_result(self.plan, self.task, fingerprint, tables, notes, finished, distractors=number)
         return self.previous.merged(result, self.plan.methods)
+
+    def _notes(self) -> list[str]:
+        number = len(self.distractors)
+        return [NOTE, f"scored: {counted(len(self.task.items), 'edit')}; held beside them: {number:,} more"]
 
     def _measure(self, retriever: Retriever) -> tuple[list[Observation], dict[str, Estimate]]:
         edits = [item.edit for item in self.task.items] + self.distractors
@@ -104,8 +116,9 @@ class RoutingRunner:
         figures = routing_figures(sets, retriever.threshold)
         for name in PREFIXES if self.plan.prefixes else ():
             figures |= self._behind_prefix(name, retriever, sets)
-        rows = [row for routed in sets.values() for row in routed.observations(edits, retriever.threshold)]
-        return rows, figures
+        by_set = {name: routed.observations(edits, retriever.threshold) for name, routed in sets.items()}
+        reaching = {name: value for name, value in reach_figures(by_set).items() if value is not None}
+        return [row for rows in by_set.values() for row in rows], figures | reaching
 
     def _behind_prefix(self, name: str, retriever: Retriever, plain: Mapping[str, RoutedSet]) -> dict[str, Estimate]:
         """Return figures of prompts behind a prefix; thresholds of coverage come from negatives without one."""
@@ -139,10 +152,15 @@ def _texts(edit: Edit) -> list[str]:
 
 
 def _without_subjects(task: Task) -> tuple[Task, int]:
-    """Leave out far prompts that name an edit's subject, since they may be near; return how many there were."""
+    """Leave out far prompts that name an edit's subject, since they may be near; return how many there were.
+
+    Prompts of the kind ``unrelated`` stay: whoever made their file says that no edit concerns them.
+    """
     subjects = {item.subject.casefold() for item in task.items if item.subject and len(item.subject) > 2}
     if not subjects:
         return task, 0
     named = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, subjects), key=len, reverse=True)) + r")\b")
-    far = tuple(one for one in task.far if not named.search(one.prompt.casefold()))
+    far = tuple(
+        one for one in task.far if one.kind == UNRELATED or not named.search(prompt_text(one.prompt).casefold())
+    )
     return replace(task, far=far), len(task.far) - len(far)

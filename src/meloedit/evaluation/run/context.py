@@ -75,7 +75,7 @@ class RunContext:
 
     def scores(self, set_: PromptSet) -> bool:
         """Whether the plan's protocol scores a set of prompts."""
-        return set_ != "attribute" and (self.plan.protocol != "paper" or set_ not in ("near", "portability"))
+        return set_ != "attribute" and (self.plan.protocol != "paper" or set_ not in ("chats", "near", "portability"))
 
     def score(self, method: Method, point: str, sets: Mapping[PromptSet, Sequence[EvalPrompt]]) -> list[Observation]:
         """Observe a method on the sets that the protocol scores; stored observations are read.

@@ -203,7 +203,8 @@ class MethodRun:
                 if set_ in sets
             }
             rows = self.context.score(method, f"behind-{name}", behind)
-            figures |= {f"{metric}@{name}": value for metric, value in self.context.figures(rows, method).items()}
+            measured = self.context.figures(rows, method)
+            figures |= {f"{metric}@{name}": value for metric, value in measured.items() if "@" not in metric}
         return figures
 
 

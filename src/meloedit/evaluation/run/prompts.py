@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...backbones.batch import Encoded
     from ...types import Prompt
 
-PromptSet = Literal["edits", "rephrases", "near", "attribute", "far", "portability", "upstream", "accurate"]
+PromptSet = Literal["edits", "rephrases", "chats", "near", "attribute", "far", "portability", "upstream", "accurate"]
 """What a prompt is for."""
 
 REFERENCE_TOKENS = 8
@@ -38,7 +38,8 @@ class EvalPrompt:
         prompt: the prompt.
         answers: the right answers; if there are none, the base model's answer is right.
         edit: id of the edit that should answer; ``None``: none should.
-        kind: where a far prompt comes from.
+        kind: where a far prompt comes from; of what kind a rephrasing, near prompt or chat is.
+        lang: the language, if the file says it.
     """
 
     set: PromptSet
@@ -48,6 +49,7 @@ class EvalPrompt:
     answers: tuple[str, ...] = ()
     edit: str | None = None
     kind: str | None = None
+    lang: str | None = None
 
     @property
     def unedited(self) -> bool:
@@ -64,6 +66,8 @@ class EvalPrompt:
         route: Any = dict.fromkeys(("route", "routed", "distance", "threshold")) | measured
         text = prompt_text(self.prompt)
         about = {"set": self.set, "item": self.item, "k": self.k, "prompt": text, "kind": self.kind}
+        if self.lang is not None:
+            about["lang"] = self.lang
         return Observation(**about, wanted=wanted, **route)  # type: ignore[typeddict-item]
 
 
@@ -72,19 +76,27 @@ def item_prompts(items: Sequence[Item], first: int = 0) -> dict[PromptSet, list[
     sets: dict[PromptSet, list[EvalPrompt]] = {
         "edits": [],
         "rephrases": [],
+        "chats": [],
         "near": [],
         "attribute": [],
         "portability": [],
     }
     for number, item in enumerate(items, first):
         edit = item.edit
-        target = (edit.target,)
-        sets["edits"].append(EvalPrompt("edits", number, 0, edit.prompt, target, edit.id))
-        sets["rephrases"] += [
-            EvalPrompt("rephrases", number, k, prompt, target, edit.id) for k, prompt in enumerate(item.rephrases)
-        ]
-        sets["near"] += [EvalPrompt("near", number, k, prompt) for k, prompt in enumerate(item.near)]
-        sets["attribute"] += [EvalPrompt("attribute", number, k, prompt) for k, prompt in enumerate(item.attribute)]
+        target, lang = (edit.target,), item.lang
+        sets["edits"].append(EvalPrompt("edits", number, 0, edit.prompt, target, edit.id, lang=lang))
+        reaching: dict[PromptSet, tuple[Prompt, ...]] = {"rephrases": item.rephrases, "chats": item.chats}
+        for name, prompts in reaching.items():
+            sets[name] += [
+                EvalPrompt(name, number, k, prompt, target, edit.id, item.kind_of(prompt), lang)
+                for k, prompt in enumerate(prompts)
+            ]
+        others: dict[PromptSet, tuple[Prompt, ...]] = {"near": item.near, "attribute": item.attribute}
+        for name, prompts in others.items():
+            sets[name] += [
+                EvalPrompt(name, number, k, prompt, kind=item.kind_of(prompt), lang=lang)
+                for k, prompt in enumerate(prompts)
+            ]
         sets["portability"] += [
             EvalPrompt("portability", number, k, question.prompt, question.answers, edit.id)
             for k, question in enumerate(item.portability)
@@ -122,7 +134,9 @@ def fitted(task: Task, items: tuple[Item, ...], backbone: Backbone) -> Task:
     if task.kind == "passage":
         touched = {item.subject for item in items}
         accurate = tuple(question for question in task.accurate if question.subject in touched)
-        web = [question for far in task.far if (question := _continuation(far.prompt, backbone)) is not None]
+        web = [
+            question for far in task.far if (question := _continuation(prompt_text(far.prompt), backbone)) is not None
+        ]
         return replace(task, items=items, accurate=accurate, upstream=tuple(web), far=())
     return replace(task, items=items)
 

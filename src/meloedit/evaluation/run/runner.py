@@ -9,6 +9,7 @@ from .context import LoadModel, RunContext
 from .method_run import MethodResult, MethodRun
 from .plan import PROTOCOLS, RunPlan
 from .previous import make_result
+from .selection import left_out_notes
 
 if TYPE_CHECKING:
     from ...types import Progress
@@ -56,10 +57,7 @@ class Runner:
         notes = [f"{plan.protocol}: {PROTOCOLS[plan.protocol]}"]
         if task.only_wrong:
             notes.append("edits are those that the unedited model answers wrongly")
-        for fault, noun in (("unwritable", "edit"), ("unreadable", "other prompt")):
-            if number := task.cleaning.get(fault):
-                why = "more than the model's length or vocabulary holds"
-                notes.append(f"left out: {counted(number, noun)}, {why}")
+        notes += left_out_notes(task)
         last = list(self.results.values())[-1:]
         for set_, number in last[0].silent.items() if last else ():
             if number:

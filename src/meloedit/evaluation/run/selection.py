@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import EditError, MeloEditError
+from ...text import counted
 from ..tasks.prefixes import PREFIXES, prefixed
 from ..tasks.task import Item, Task
 from .observe import is_right
@@ -22,6 +23,17 @@ MIN_ANSWER_TOKENS = 20
 """Least limit of an answer's tokens; the limit is higher if a target is longer."""
 CHUNK = 128
 """Edits whose prompts are answered at once to see which the model gets wrong."""
+LEFT_OUT = {
+    "unwritable": ("edit", ", more than the model's length or vocabulary holds"),
+    "unreadable": ("other prompt", ", more than the model's length or vocabulary holds"),
+    "conversation_edits": ("edit", " of a conversation: the model has no chat template"),
+    "conversations": ("conversation", ": the model has no chat template"),
+    "own_question_near": (
+        "near prompt",
+        " that, by their words, ask their edit's own question (see the rule of cleaning)",
+    ),
+}
+"""What is left out that a result's notes name: the fault, its noun and the rest of the sentence."""
 
 
 def check_model(task: Task, backbone: Backbone) -> None:
@@ -44,7 +56,8 @@ def select(
 
     The task's ``cleaning`` counts what is left out: edits that the model has no tokens or no room for (``unwritable``),
     edits that it answers right already, if only errors are edited (``answered_right``), and other prompts that it
-    cannot read, or not with their answer (``unreadable``).
+    cannot read, or not with their answer (``unreadable``). Conversations count apart where the model has no chat
+    template (``conversation_edits``, ``conversations``).
 
     Args:
         plan: the plan.
@@ -58,9 +71,10 @@ def select(
     Raises:
         EditError: if fewer edits are left than the plan asks for.
     """
-    sizes = {item.edit.id: size for item in plan.task.items if (size := _target_tokens(base, item)) is not None}
-    writable = tuple(item for item in plan.task.items if item.edit.id in sizes)
-    task = _counting(replace(plan.task, items=writable), "unwritable", len(plan.task.items) - len(writable))
+    task = plan.task if reads_chats(base.backbone) else _without_chats(plan.task)
+    sizes = {item.edit.id: size for item in task.items if (size := _target_tokens(base, item)) is not None}
+    writable = tuple(item for item in task.items if item.edit.id in sizes)
+    task = _counting(replace(task, items=writable), "unwritable", len(task.items) - len(writable))
     max_tokens = _max_tokens(sizes.values())
     if task.only_wrong:
         task = _wrongly_answered(task, plan.edits, lambda p: base_answers(p, max_tokens), base.backbone, progress)
@@ -68,6 +82,51 @@ def select(
     task = fitted(replace(task, items=items), items, base.backbone)
     max_tokens = _max_tokens(sizes[item.edit.id] for item in items)
     return _readable(task, base.backbone, max_tokens, plan.prefixes), max_tokens
+
+
+def left_out_notes(task: Task) -> list[str]:
+    """Return sentences on what was left out of a task's edits and prompts."""
+    return [
+        f"left out: {counted(task.cleaning[fault], noun)}{why}"
+        for fault, (noun, why) in LEFT_OUT.items()
+        if task.cleaning.get(fault)
+    ]
+
+
+def reads_chats(backbone: Backbone) -> bool:
+    """Return whether a model can be asked a conversation: whether it has a chat template."""
+    try:
+        backbone.encode([{"role": "user", "content": "Hello."}])
+    except EditError:
+        return False
+    return True
+
+
+def _without_chats(task: Task) -> Task:
+    """Leave out conversations, and the edits of one; these have no prompts any more."""
+    items = [item for item in task.items if isinstance(item.edit.prompt, str)]
+    task = _counting(task, "conversation_edits", len(task.items) - len(items))
+    dropped = 0
+
+    def text_alone(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+        nonlocal dropped
+        texts = tuple(prompt for prompt in prompts if isinstance(prompt, str))
+        dropped += len(prompts) - len(texts)
+        return texts
+
+    plain = tuple(
+        replace(
+            item,
+            rephrases=text_alone(item.rephrases),
+            chats=text_alone(item.chats),
+            near=text_alone(item.near),
+            attribute=text_alone(item.attribute),
+        )
+        for item in items
+    )
+    far = tuple(one for one in task.far if isinstance(one.prompt, str))
+    dropped += len(task.far) - len(far)
+    return _counting(replace(task, items=plain, far=far), "conversations", dropped)
 
 
 def _max_tokens(targets: Iterable[int]) -> int:
@@ -126,6 +185,7 @@ def _readable(task: Task, backbone: Backbone, max_tokens: int, prefixes: bool) -
         replace(
             item,
             rephrases=tuple(filter(fits, item.rephrases)),
+            chats=tuple(filter(fits, item.chats)),
             near=tuple(filter(fits, item.near)),
             attribute=tuple(filter(fits, item.attribute)),
             portability=tuple(one for one in item.portability if fits(one.prompt, one.answers)),

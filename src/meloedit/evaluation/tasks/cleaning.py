@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...edit import prompt_key
 from ...types import Prompt
 from .drafts import Draft
+from .scope.own_question import asks_own_question
 from .task import FarPrompt, Item
 
 RULE = (
@@ -17,6 +18,11 @@ RULE = (
     "again (repeated_rephrases), and a near or far prompt that is also the prompt or a rephrasing of an edit "
     "(ambiguous_near, ambiguous_far); items of different groups are not compared as edits."
 )
+OWN_QUESTION_RULE = (
+    " A near prompt that names the edit's subject goes (own_question_near) if each of its words, the subject aside and "
+    "from the sentence that first names it on, is a word of the edit's prompt or of a rephrasing: it asks the edit's "
+    "own question."
+)
 FAULTS = (
     "duplicates",
     "no_op",
@@ -25,11 +31,12 @@ FAULTS = (
     "repeated_rephrases",
     "ambiguous_near",
     "ambiguous_far",
+    "own_question_near",
 )
 
 
 def clean(
-    drafts: Iterable[Draft], far: Iterable[FarPrompt], paper: bool = False
+    drafts: Iterable[Draft], far: Iterable[FarPrompt], paper: bool = False, own_question: bool = False
 ) -> tuple[list[Item], list[FarPrompt], dict[str, int]]:
     """Apply ``RULE``.
 
@@ -37,6 +44,7 @@ def clean(
         drafts: the items; of two that contradict each other the earlier stays.
         far: the far prompts.
         paper: whether edits go toward the true answer, so that none of them is a ``no_op``.
+        own_question: whether ``OWN_QUESTION_RULE`` holds as well.
 
     Returns:
         The items, the far prompts, and how many were left out for each fault.
@@ -50,6 +58,10 @@ def clean(
             tuple(prompt for prompt in prompts if _key(prompt) not in edited) for prompts in (item.near, item.attribute)
         )
         counts["ambiguous_near"] += len(item.near) - len(near)
+        if own_question:
+            others = tuple(prompt for prompt in near if not asks_own_question(item, prompt))
+            counts["own_question_near"] += len(near) - len(others)
+            near = others
         items.append(replace(item, near=near, attribute=attribute))
     before = list(far)
     after = [one for one in before if _key(one.prompt) not in edited]

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EditError
-from ...readers import open_text
-from .records import Record, file_sha256, read_records
+from ...readers import check_line, open_text
+from .records import Record, file_sha256, open_data, read_records
 
 MIN_WORDS = 5
 """Sentences of plain text with fewer words are skipped."""
 HUB = "hf://datasets/"
 QUESTION_TASKS = ("zsre", "counterfact", "mquake")
-ALL_TASKS = (*QUESTION_TASKS, "scotus", "hallucination")
+DISTRACTOR_TASKS = (*QUESTION_TASKS, "helpdesk")
+"""The tasks whose edits can be stored beside another task's."""
+LINE_TASKS = ("helpdesk",)
+"""The tasks for which a line of plain text is a prompt; for the others plain text is split into sentences."""
+ALL_TASKS = (*QUESTION_TASKS, "scotus", "hallucination", "helpdesk")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Shape:
         role: what its rows are for.
         needs: the fields that its first row must have.
         tasks: the tasks that read it.
-        alone: whether the row must have no other field.
+        alone: whether the row must have no other field, those of ``may`` aside.
+        may: fields that such a row may have as well.
     """
 
     name: str
@@ -36,6 +41,7 @@ class Shape:
     needs: tuple[str, ...]
     tasks: tuple[str, ...]
     alone: bool = False
+    may: tuple[str, ...] = ()
 
     def lacks(self, values: Mapping[str, Any]) -> list[str]:
         """Return the needed fields that a row does not have."""
@@ -43,10 +49,12 @@ class Shape:
 
     def fits(self, values: Mapping[str, Any]) -> bool:
         """Whether a row has this format."""
-        return not self.lacks(values) and (not self.alone or len(values) == len(self.needs))
+        return not self.lacks(values) and (not self.alone or set(values) <= {*self.needs, *self.may})
 
 
 SHAPES = (
+    Shape("helpdesk", "edits", ("prompt", "target", "rephrasings"), ("helpdesk",)),
+    Shape("pairs", "edits", ("a", "b", "same"), ("pairs",)),
     Shape("canonical", "edits", ("prompt", "target"), ("zsre", "counterfact")),
     Shape("mend", "edits", ("src", "answers"), ("zsre",)),
     Shape("passages", "edits", ("prompt", "target_new", "bio_index"), ("hallucination",)),
@@ -59,6 +67,7 @@ SHAPES = (
     Shape("cases", "edits", ("case_id", "text", "issue_area_id"), ("scotus",)),
     Shape("biographies", "biographies", ("index", "gpt3_sentences", "annotation"), ("hallucination",)),
     Shape("nq", "far", ("question", "answer"), ALL_TASKS),
+    Shape("unrelated", "far", ("prompt",), ("helpdesk",), alone=True, may=("id", "lang", "domain", "metadata")),
     Shape("web", "web", ("text",), ALL_TASKS, alone=True),
 )
 """The known formats; a row has the first that fits."""
@@ -100,7 +109,8 @@ def open_data_file(path: str, task: str) -> DataFile:
     local = _local(path)
     checksum = file_sha256(local, path)
     plain = local.name.removesuffix(".gz").endswith(".txt")
-    rows = list(_sentences(local) if plain else read_records(local))
+    read_text = _lines if task in LINE_TASKS else _sentences
+    rows = list(read_text(local) if plain else read_records(local))
     return DataFile(Path(path).name, local, _recognise(rows[0], task), rows, checksum)
 
 
@@ -110,17 +120,16 @@ def edits_of(files: Iterable[DataFile]) -> list[DataFile]:
 
 
 def task_of(path: str) -> str:
-    """Return the first task of questions that reads a file's rows as edits.
+    """Return the first task of questions or requests that reads a file's rows as edits.
 
     Raises:
         EditError: if there is none.
     """
     record = next(read_records(_local(path)))
     shape = _shape_of(record)
-    if shape is None or shape.role != "edits" or shape.tasks[0] not in QUESTION_TASKS:
-        raise EditError(
-            f"{record.where}: no edit of {', '.join(QUESTION_TASKS)}; its fields: {', '.join(map(str, record.values))}"
-        )
+    if shape is None or shape.role != "edits" or shape.tasks[0] not in DISTRACTOR_TASKS:
+        fields = ", ".join(map(str, record.values))
+        raise EditError(f"{record.where}: no edit of {', '.join(DISTRACTOR_TASKS)}; its fields: {fields}")
     return shape.tasks[0]
 
 
@@ -141,6 +150,19 @@ def _sentences(path: Path) -> Iterator[Record]:
                     yield Record(f"{path}, line {number}", {"text": text})
     if empty:
         raise EditError(f"{path}: no sentences of {MIN_WORDS} words or more in it")
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    """Yield the lines of plain text that are not blank, each as a prompt."""
+    empty = True
+    with open_data(path, str(path)) as stream:
+        for number, line in enumerate(stream, 1):
+            where = f"{path}, line {number}"
+            if text := check_line(line, where).strip():
+                empty = False
+                yield Record(where, {"prompt": text})
+    if empty:
+        raise EditError(f"{path}: no lines with text in it")
 
 
 def _recognise(record: Record, task: str) -> Shape:

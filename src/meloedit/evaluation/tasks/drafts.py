@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ...edit import Edit
 from ...errors import EditError
+from ...types import Prompt
 from .task import Item, Question
 
 
@@ -38,14 +39,14 @@ class Contents:
     """
 
     drafts: list[Draft] = field(default_factory=list)
-    far: list[str] = field(default_factory=list)
+    far: list[Prompt] = field(default_factory=list)
     portability: dict[int | None, tuple[Question, ...]] = field(default_factory=dict)
     upstream: list[Question] = field(default_factory=list)
     accurate: list[Question] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
 
 
-def make_edit(where: str, prompt: str, target: str, name: str) -> Edit:
+def make_edit(where: str, prompt: Prompt, target: str, name: str) -> Edit:
     """Return an edit with the id ``name``; if a text is unusable, the error starts with ``where``."""
     try:
         return Edit(prompt, target, name)

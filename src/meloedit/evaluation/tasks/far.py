@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ...types import Prompt
 from .data_files import DataFile
+from .records import Record
 from .task import FarPrompt, Question
+
+UNRELATED = "unrelated"
+"""The kind of far prompts whose file says that no edit concerns them."""
 
 
 def far_units(
-    files: Iterable[DataFile], from_edits: Iterable[str], web_words: int | None, paper: bool
+    files: Iterable[DataFile], from_edits: Iterable[Prompt], web_words: int | None, paper: bool
 ) -> list[tuple[FarPrompt, ...]]:
     """Return the far prompts of a task's files, all forms of a question in one unit.
 
@@ -32,13 +37,17 @@ def far_units(
     def web_prompt(text: str) -> tuple[FarPrompt, ...]:
         return (FarPrompt(text if web_words is None else " ".join(text.split()[:web_words]), "web"),)
 
-    readers: dict[str, Callable[[str], tuple[FarPrompt, ...]]] = {"question": question_forms, "text": web_prompt}
+    readers: dict[str, Callable[[Record], tuple[FarPrompt, ...]]] = {
+        "question": lambda record: question_forms(record.text("question")),
+        "text": lambda record: web_prompt(record.text("text")),
+        "prompt": lambda record: (FarPrompt(record.prompt("prompt"), UNRELATED),),
+    }
     sources = [file for file in files if file.shape.role in ("far", "web")]
     for field, make in readers.items():
         for file in sources:
             if file.shape.needs[0] == field:
                 for record in file.rows:
-                    units.append(make(record.text(field)))
+                    units.append(make(record))
     return units
 
 

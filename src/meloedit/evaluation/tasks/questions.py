@@ -92,7 +92,7 @@ def _read_facts(files: Sequence[DataFile], task: str, toward_truth: bool) -> Con
         item = Item(edit, fact.rephrases, fact.near, fact.attribute, fact.portability, subject=_subject(record))
         contents.drafts.append(Draft(item, record.where, fact.true))
         far.extend(fact.far)
-    contents.far = distinct(far)
+    contents.far = [*distinct(far)]
     return contents
 
 

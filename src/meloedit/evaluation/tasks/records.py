@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from ...edit import MAX_DEPTH, too_deep
+from ...edit import MAX_DEPTH, check_prompt, too_deep
 from ...errors import EditError
 from ...readers import json_rows, open_utf8
+from ...types import Prompt
 
 
 class Record:
@@ -70,6 +71,25 @@ class Record:
         if not value:
             raise EditError(f"{self.where}: {name} is an empty list")
         return value
+
+    def prompt(self, name: str) -> Prompt:
+        """Return a required field that must be a prompt: a non-empty string, or chat messages, the user's last."""
+        return self._checked(self.get(name), name)
+
+    def prompts(self, name: str) -> tuple[Prompt, ...]:
+        """Return an optional field that must be a list of prompts, empty if it is missing."""
+        values = self.values.get(name)
+        if values is None:
+            return ()
+        if not isinstance(values, list):
+            raise EditError(f"{self.where}: {name} must be a list of prompts, not {values!r}")
+        return tuple(self._checked(value, f"{name}[{i}]") for i, value in enumerate(values))
+
+    def _checked(self, value: Any, name: str) -> Prompt:
+        try:
+            return check_prompt(value, name)
+        except EditError as error:
+            raise EditError(f"{self.where}: {error}") from None
 
     def inner(self, name: str) -> Record:
         """Return the object in a required field as a record, whose errors name that field too."""

@@ -9,22 +9,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from ...errors import EditError
-from .cleaning import RULE, clean
+from .cleaning import OWN_QUESTION_RULE, RULE, clean
 from .data_files import SHAPES, DataFile, edits_of, open_data_file, task_of
 from .documents import read_hallucination, read_scotus
 from .drafts import Contents, Draft
 from .far import far_units
 from .questions import read_counterfact, read_mquake, read_zsre
-from .task import Item, Kind, Question, Task
+from .scope.helpdesk import read_helpdesk
+from .scope.pairs import PAIRS_RULE, clean_pairs, read_pairs
+from .task import FarPrompt, Item, Kind, Question, Task
 
 __all__ = ["TASKS", "load_task", "task_of"]
 
 WEB_WORDS = 32
 """Words of a web text that make a far prompt."""
 T = TypeVar("T")
+Cleaner = Callable[[Iterable[Draft], Iterable[FarPrompt], bool], tuple[list[Item], list[FarPrompt], dict[str, int]]]
+"""As ``clean``."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,33 @@ class TaskType:
         kind: what prompts and answers are.
         only_wrong: when edits that the model already answers right are left out; ``paper``: under that protocol.
         web_words: words of a web text that make a far prompt; ``None``: the whole text.
+        clean: leaves out faulty edits and prompts.
+        rule: what it does, in words.
+        routes_alone: whether the task says nothing of answers.
     """
 
     read: Callable[[Sequence[DataFile], bool], Contents]
     kind: Kind = "question"
     only_wrong: Literal["never", "paper", "always"] = "never"
     web_words: int | None = WEB_WORDS
+    clean: Cleaner = clean
+    rule: str = RULE
+    routes_alone: bool = False
 
 
 TASKS: dict[str, TaskType] = {
-    "zsre": TaskType(read_zsre, only_wrong="paper"),
+    "zsre": TaskType(
+        read_zsre,
+        only_wrong="paper",
+        clean=partial(clean, own_question=True),
+        rule=RULE + OWN_QUESTION_RULE,
+    ),
     "counterfact": TaskType(read_counterfact),
     "mquake": TaskType(read_mquake),
     "scotus": TaskType(read_scotus, "document", only_wrong="always"),
     "hallucination": TaskType(read_hallucination, "passage", web_words=None),
+    "helpdesk": TaskType(read_helpdesk),
+    "pairs": TaskType(read_pairs, clean=clean_pairs, rule=PAIRS_RULE, routes_alone=True),
 }
 """The tasks by name."""
 
@@ -61,6 +79,7 @@ def load_task(
     protocol: str = "retention",
     rephrases: int | None = None,
     near: int | None = None,
+    own_question: bool = False,
 ) -> Task:
     """Read a task from its files.
 
@@ -73,12 +92,16 @@ def load_task(
             ``routing`` the edits of all groups form one index.
         rephrases: most rephrasings of an edit; ``None``: all.
         near: most near prompts of an edit; ``None``: all.
+        own_question: whether zsRE's near prompts that ask the edit's own question stay.
 
     Raises:
-        EditError: if there is no such task, a file cannot be read or does not belong to it, or no edit is left.
+        EditError: if there is no such task, it measures routes alone and the protocol more, a file cannot be read or
+            does not belong to it, or no edit is left.
     """
-    _check_arguments(name, rephrases, near)
+    _check_arguments(name, protocol, rephrases, near)
     task_type, paper = TASKS[name], protocol == "paper"
+    if own_question:
+        task_type = replace(task_type, clean=clean, rule=RULE)
     files = [open_data_file(path, name) for path in data]
     _check_edits(name, files)
     contents = task_type.read(files, paper)
@@ -88,7 +111,7 @@ def load_task(
     _check_ids(contents.drafts)
     units = far_units(files, contents.far, task_type.web_words, paper)
     far = [prompt for unit in _shuffled(units, seed) for prompt in unit]
-    items, far, counts = clean(contents.drafts, far, paper)
+    items, far, counts = task_type.clean(contents.drafts, far, paper)
     if not items:
         raise _nothing_left(name, files, len(contents.drafts), counts)
     items = _with_portability(_shortened(items, rephrases, near), contents.portability)
@@ -101,14 +124,16 @@ def load_task(
         accurate=tuple(contents.accurate),
         documents=tuple(contents.documents),
         only_wrong=task_type.only_wrong == "always" or (paper and task_type.only_wrong == "paper"),
-        cleaning={"rows": len(contents.drafts), **counts, "rule": RULE},
+        cleaning={"rows": len(contents.drafts), **counts, "rule": task_type.rule},
         files=tuple(file.summary() for file in files),
     )
 
 
-def _check_arguments(name: str, rephrases: int | None, near: int | None) -> None:
+def _check_arguments(name: str, protocol: str, rephrases: int | None, near: int | None) -> None:
     if name not in TASKS:
         raise EditError(f"no task {name!r} (known: {', '.join(TASKS)})")
+    if TASKS[name].routes_alone and protocol != "routing":
+        raise EditError(f"task {name} says which prompts ask the same, not what to answer: give --routing")
     for option, number in (("rephrases", rephrases), ("near", near)):
         if number is not None and number < 1:
             raise EditError(f"{option} must be at least 1, not {number}")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...edit import Edit
+from ...edit import Edit, prompt_key
 from ...errors import EditError
 from ...text import counted
+from ...types import Prompt
 
-EDIT_FAULTS = ("duplicates", "no op", "contradictory", "unwritable", "answered right")
+EDIT_FAULTS = (
+    "duplicates",
+    "no op",
+    "contradictory",
+    "equal prompts",
+    "conversation edits",
+    "unwritable",
+    "answered right",
+)
 """The reasons to leave out an edit, as messages write them."""
 Kind = Literal["question", "passage", "document"]
 """What prompts and answers are: questions or cloze prompts with short answers, passages with the sentence that follows,
@@ -41,17 +51,27 @@ class Item:
         near: prompts near the edit whose answers must stay the base model's.
         attribute: prompts about other subjects of which the target is true; scored only where routes are measured.
         portability: questions whose answer follows from the edit.
+        chats: conversations that ask the edit's question last; the answer must be the edit's target.
         group: items with the same number are edited together, apart from all other items (a case of MQuAKE).
         subject: what the edit is about, as in ``Question``.
+        kinds: of what kind rephrasings, near prompts and chats are (``terse``, ``same relation``), by ``prompt_key``.
+        lang: the language of the prompts, such as ``en``, if the file says it.
     """
 
     edit: Edit
-    rephrases: tuple[str, ...] = ()
-    near: tuple[str, ...] = ()
-    attribute: tuple[str, ...] = ()
+    rephrases: tuple[Prompt, ...] = ()
+    near: tuple[Prompt, ...] = ()
+    attribute: tuple[Prompt, ...] = ()
     portability: tuple[Question, ...] = ()
+    chats: tuple[Prompt, ...] = ()
     group: int | None = None
     subject: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    lang: str | None = None
+
+    def kind_of(self, prompt: Prompt) -> str | None:
+        """Return the kind of one of the item's prompts, if it has one."""
+        return self.kinds.get(prompt_key(prompt))
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class FarPrompt:
         question: a number that all forms of the same question share.
     """
 
-    prompt: str
+    prompt: Prompt
     kind: str
     question: int | None = None
 
