@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor
 from transformers import BertForSequenceClassification
 
 from meloedit.judging.pairs import PairTokenizer
+from meloedit.types import Asked
 
 from .mixture import Pair, asked
 
-Score = Any
+Score = Callable[[Sequence[Asked], Sequence[Asked]], Tensor]
+"""Scores n prompts, each beside a wording: (n,) log-odds."""
 
 
 def sets_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Pair]]:
@@ -78,11 +80,11 @@ def near_pairs(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
     ]
 
 
-def scorer(model: BertForSequenceClassification, pairs: PairTokenizer):
+def scorer(model: BertForSequenceClassification, pairs: PairTokenizer) -> Score:
     """Return a function that scores prompts and wordings (n,) in batches of like length."""
 
     @torch.no_grad()
-    def score(prompts, wordings):
+    def score(prompts: Sequence[Asked], wordings: Sequence[Asked]) -> Tensor:
         model.eval()
         sizes = [len(p.text) + sum(map(len, p.before)) + len(w.text) for p, w in zip(prompts, wordings, strict=True)]
         order = sorted(range(len(prompts)), key=sizes.__getitem__)

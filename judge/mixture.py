@@ -104,7 +104,7 @@ class Hand:
         return Pair(Asked(prompt), Asked(wording), same)
 
     def _swapped(self, text: str, subject: str) -> str | None:
-        """Return a text about a subject whose name differs by a digit, a letter or a word; ``None`` if it names none."""
+        """Return a text about a subject whose name differs by a digit or a word; ``None`` without one."""
         rng = self._rng
         if subject not in text or not re.search(r"[A-Z0-9]", subject):
             return None
@@ -140,15 +140,17 @@ class Hand:
 
 
 ADDED = (
-    "Pro", "II", "Junior", "North", "Plus", "3", "Studio", "Group", "Jr.", "2", "Heights", "Mini", "Max", "Park", "Lite",
-    "XL", "East", "Point", "Classic", "Club", "Light", "Hall", "Green", "Old", "S", "Business", "Kids", "Air",
+    "Pro", "II", "Junior", "North", "Plus", "3", "Studio", "Group", "Jr.", "2", "Heights", "Mini", "Max",
+    "Park", "Lite", "XL", "East", "Point", "Classic", "Club", "Light", "Hall", "Green", "Old", "S", "Business",
+    "Kids", "Air",
 )  # fmt: skip
 LEADS = (
-    "The bus was late again.", "I have a cold today.", "Two swans crossed the pond.", "My neighbour bought a piano.",
-    "It rained all night in the valley.", "The lamp in the hall is broken.", "We had soup for lunch.", "He won the match.",
-    "A parcel came for the third floor.", "The committee met on Tuesday.", "Her sister studies law in Leeds.",
-    "Sales rose by four per cent.", "The album was recorded in 1994.", "The river is low this summer.",
-    "Nobody answered the phone.", "The paint is still wet.", "I'm back from my holidays.", "Our cat sleeps on the printer.",
+    "The bus was late again.", "I have a cold today.", "Two swans crossed the pond.",
+    "My neighbour bought a piano.", "It rained all night in the valley.", "The lamp in the hall is broken.",
+    "We had soup for lunch.", "He won the match.", "A parcel came for the third floor.",
+    "The committee met on Tuesday.", "Her sister studies law in Leeds.", "Sales rose by four per cent.",
+    "The album was recorded in 1994.", "The river is low this summer.", "Nobody answered the phone.",
+    "The paint is still wet.", "I'm back from my holidays.", "Our cat sleeps on the printer.",
 )  # fmt: skip
 Source = Callable[[], Pair]
 

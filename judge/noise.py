@@ -6,12 +6,14 @@ import random
 import re
 
 _KEYS = {
-    "a": "sqz", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "k": "jl",
-    "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb", "w": "eq",
+    "a": "sqz", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo",
+    "k": "jl", "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi",
+    "v": "cb", "w": "eq",
 }  # fmt: skip
 POLITE = (
-    "please tell me: ", "hi, ", "hello! ", "quick question: ", "sorry, ", "could you tell me - ", "hey, ", "hi there. ",
-    "one more thing: ", "just wondering, ", "good morning, ", "Dear team, ", "question: ", "urgent: ", "thanks in advance! ",
+    "please tell me: ", "hi, ", "hello! ", "quick question: ", "sorry, ", "could you tell me - ", "hey, ",
+    "hi there. ", "one more thing: ", "just wondering, ", "good morning, ", "Dear team, ", "question: ",
+    "urgent: ", "thanks in advance! ",
 )  # fmt: skip
 ENDS = (" thanks", " please", " thx", "??", " Thank you.", " Cheers!", " pls", "!", " asap")
 

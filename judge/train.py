@@ -1,4 +1,7 @@
-"""Train the pair judge: python -m judge.train --out FOLDER --rows FILE... --wordings FOLDER --dev FILE --start FOLDER."""
+"""Train the pair judge.
+
+python -m judge.train --start FOLDER --rows FILE... --wordings FOLDER --dev FILE --out FOLDER
+"""
 
 from __future__ import annotations
 
@@ -35,16 +38,14 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=6e-5)
     parser.add_argument("--hand", type=float, default=0.75)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit-rows", type=int)
-    parser.add_argument("--layers", type=int)
-    parser.add_argument("--floor", type=float, default=0.01)
+    parser.add_argument("--limit-rows", type=int, help="train on so many rows alone, for a learning curve")
+    parser.add_argument("--floor", type=float, default=0.01, help="least share of the learning rate")
+    parser.add_argument("--dropout", type=float, default=0.1)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     torch.manual_seed(args.seed)
-    model = BertForSequenceClassification.from_pretrained(args.start, num_labels=1, dtype=torch.float32)
-    if args.layers:
-        model.bert.encoder.layer = model.bert.encoder.layer[: args.layers]
-        model.config.num_hidden_layers = args.layers
+    dropout = {"hidden_dropout_prob": args.dropout, "attention_probs_dropout_prob": args.dropout}
+    model = BertForSequenceClassification.from_pretrained(args.start, num_labels=1, dtype=torch.float32, **dropout)
     pairs = PairTokenizer(Tokenizer.from_file(str(args.start / "tokenizer.json")))
     rows = read_rows(args.rows)
     rng.shuffle(rows)

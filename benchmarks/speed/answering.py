@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.answering --edits 10000
 
-Both models run in one process, in turns. ``silent``: prompts of the package's grammar that reach no edit. ``in_scope``:
-each row of the batch reaches another edit, with a made-up block.
+Both models run in one process, in turns. ``silent``: prompts of the package's grammar for which the index proposes no
+edit. ``judged``: each row comes near another edit, and the judge reads both. ``in_scope``, without a judge: each row
+reaches another edit, with a made-up block.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import torch
 
-from meloedit import Editor
+from meloedit import Editor, MeloConfig
 from meloedit.keys.grammar import make_prompts
+from meloedit.results import Route
 
 from ..shared.made_up import store_with_edits
 from ..shared.models import add_options, described, load
@@ -43,31 +45,35 @@ def batches(editor: Editor, rows: int, columns: int, skip: int) -> Inputs:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def fired(editor: Editor, batch: Inputs) -> int:
-    """Return how many rows of a batch reach an edit."""
+def routes(editor: Editor, batch: Inputs) -> list[Route]:
+    """Return the routes of a batch's rows."""
     with torch.no_grad():
         editor.model(**batch)
-    return sum(route.edit is not None for route in editor.last_routes)
+    return editor.last_routes
 
 
 def silent(editor: Editor, rows: int, columns: int) -> Inputs:
-    """Return a batch that reaches no edit."""
-    for skip in range(0, 2000, 40):
-        batch = batches(editor, rows, columns, skip)
-        if not fired(editor, batch):
-            return batch
-    raise SystemExit("no batch without an edit among those tried")
+    """Return a batch of rows for which the index proposes no edit, or, without a judge, of rows that reach none."""
+    batch = batches(editor, 20 * rows, columns, 0)
+    quiet = [i for i, route in enumerate(routes(editor, batch)) if route.edit is None and route.score is None]
+    if len(quiet) < rows:
+        raise SystemExit(f"only {len(quiet)} of {20 * rows} rows come near no edit")
+    return {name: tensor[quiet[:rows]] for name, tensor in batch.items()}
 
 
-def in_scope(editor: Editor, rows: int, columns: int) -> Inputs:
-    """Return a batch in which each row reaches another edit: the first edits get the keys of these prompts."""
+def near(editor: Editor, rows: int, columns: int) -> Inputs:
+    """Return a batch whose rows each come near another edit: the first edits get the keys of these prompts.
+
+    The judge reads each row beside its candidates; the edits' own words are others, so that none fires unread.
+    """
     batch = batches(editor, rows, columns, 1500)
     texts = [editor.tokenizer.decode(row) for row in batch["input_ids"]]
     numbers = [stored.record for stored in editor.edits()[:rows]]
     for number, text in zip(numbers, texts, strict=True):
         editor.index.add(number, editor.keys(text))  # type: ignore[arg-type, call-arg]
-    if (reached := fired(editor, batch)) < rows:
-        raise SystemExit(f"only {reached} of {rows} rows reach an edit")
+    judged = editor.least_score is not None
+    if (reached := sum((r.score if judged else r.edit) is not None for r in routes(editor, batch))) < rows:
+        raise SystemExit(f"only {reached} of {rows} rows come near an edit")
     return batch
 
 
@@ -98,15 +104,16 @@ def main() -> None:
         return compare(lambda: run(editor.model), lambda: run(base), rounds)
 
     with tempfile.TemporaryDirectory() as folder:
-        editor = store_with_edits(Path(folder) / "many.melo", load(given), given.edits)
-        editor.model.eval()
-        cases = [(name, rows) for name in ("silent", "in_scope") for rows in (1, 32)]
-        for name, rows in cases:
-            batch = (silent if name == "silent" else in_scope)(editor, rows, given.columns)
-            for what, tokens in (("forward", 0), ("generate", given.tokens)):
-                result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
-                print(name, what, rows, compared, flush=True)
-        editor.unload()
+        for judge, cases in (("built-in", ("silent", "judged")), ("none", ("in_scope",))):
+            path = Path(folder) / f"{judge}.melo"
+            editor = store_with_edits(path, load(given), given.edits, MeloConfig(judge=judge))
+            editor.model.eval()
+            for name, rows in [(name, rows) for name in cases for rows in (1, 32)]:
+                batch = (silent if name == "silent" else near)(editor, rows, given.columns)
+                for what, tokens in (("forward", 0), ("generate", given.tokens)):
+                    result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
+                    print(name, what, rows, compared, flush=True)
+            editor.unload()
     write(result, given.out, **described(given))
 
 

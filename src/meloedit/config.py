@@ -11,7 +11,7 @@ from .types import KeyTokens, Reach
 
 MIN_FALSE_ACTIVATION = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
-CANDIDATE_SIMILARITY = 0.35
+CANDIDATE_SIMILARITY = 0.25
 """Similarity from which the index proposes an edit to the judge."""
 MAX_ANSWER_POSITIONS = 1024
 """Most answer positions with an input of their own: each is a column of a block's P."""
@@ -47,7 +47,7 @@ class MeloConfig:
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
         min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are
-            few); ``None``: 0.35 where a judge decides, else 0.55, for encoder-decoders and classifiers 0.5.
+            few); ``None``: 0.25 where a judge decides, else 0.55, for encoder-decoders and classifiers 0.5.
         judge: what decides whether a prompt and an edit that the index proposes ask the same: ``built-in``: the pair
             judge that ships with the package; ``none``: nothing, the nearest edit in scope answers; or a judge's file;
             ``None``: ``built-in``, for classifiers ``none``.

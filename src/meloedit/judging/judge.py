@@ -52,7 +52,7 @@ class Judge:
         Raises:
             ModelError: if the file is missing, damaged, or of another version.
         """
-        return cls(_built_in() if path is None else read_judge(path), device)
+        return _built_in(str(device)) if path is None else cls(read_judge(path), device)
 
     def __repr__(self) -> str:
         return f"Judge({self.name})"
@@ -65,6 +65,10 @@ class Judge:
     def truncates(self, prompt: Asked) -> bool:
         """Return whether a prompt is longer than what the judge reads."""
         return self._pairs.is_cut(prompt)
+
+    def knows(self, word: str) -> bool:
+        """Return whether a word in lower case is a common one."""
+        return self._pairs.knows(word)
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Asked], wordings: Sequence[Asked]) -> Tensor:
@@ -86,8 +90,8 @@ class Judge:
 
 
 @cache
-def _built_in() -> JudgeFile:
-    return read_judge(BUILT_IN)
+def _built_in(device: str) -> Judge:
+    return Judge(read_judge(BUILT_IN), device)  # one for all editors: it has no state
 
 
 def _model(config: dict[str, Any], weights: dict[str, Tensor]) -> BertForSequenceClassification:

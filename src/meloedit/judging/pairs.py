@@ -80,6 +80,10 @@ class PairTokenizer:
             before = (*self._text(turn), self._turn, *before)
         return before[-BEFORE_TOKENS:] + text
 
+    def knows(self, word: str) -> bool:
+        """Return whether the vocabulary has a word whole; words that are misspelt it has in pieces."""
+        return self._tokenizer.token_to_id(word) is not None
+
     def is_cut(self, prompt: Asked) -> bool:
         """Return whether a prompt's text is longer than what the judge reads."""
         return len(self._text(prompt.text)) > TEXT_TOKENS

@@ -38,6 +38,8 @@ SCOPE_SETTINGS = ("false_activation", "false_neighbour", "min_similarity")
 """Settings that a calibration may state, in its ``info``: they override the store's."""
 RELATION_SIZE = 64
 """Numbers of a key's relation vector."""
+SHIPPED = Path(__file__).with_name("shipped")
+"""Calibrations that come with the package: of the demo model, by the names that the cache would give them."""
 VERSION = 7
 """Counts changes of what a calibration holds: cached ones of another version are made again."""
 
@@ -201,7 +203,7 @@ def _grammar_calibration(router: Router, config: MeloConfig, progress: Progress 
     # A few prompts as tokens stand for tokenizer and chat template.
     forms = [form for prompt in prompts[:50] for form in router.backbone.forms(prompt)]
     path = _cache_path(router, config, "calibration", [*forms, *prompts])
-    if (tensors := load_tensors(path)) is not None:
+    if (tensors := load_tensors(path) or load_tensors(SHIPPED / path.name)) is not None:
         return Calibration.from_tensors(tensors, _info(BUILT_IN, prompts, len(tensors["prompts.content"])))
     calibration = calibrate(router, config, prompts, BUILT_IN, progress)
     save_tensors(path, calibration.to_tensors())

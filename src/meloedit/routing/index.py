@@ -84,7 +84,7 @@ class NeuronIndex:
     def set_scope(
         self,
         prompts: Keys,
-        false_activation: float | None,
+        false_activation: float,
         min_similarity: float,
         prompt_of: Tensor | None = None,
         cache: NearestCache | None = None,
@@ -93,8 +93,7 @@ class NeuronIndex:
 
         Args:
             prompts: keys of the calibration prompts.
-            false_activation: a, the stated share of such prompts that may fire; ``None``: ``min_similarity`` alone
-                decides.
+            false_activation: a, the stated share of such prompts that may fire.
             min_similarity: similarity below which nothing fires; decides while edits are few.
             prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity counts.
             cache: the nearest keys of these prompts among other edits; only what changed since is compared.
@@ -180,7 +179,7 @@ class NeuronIndex:
         rows[rows.index(last)] = hole
 
     def neighbours(self, owner: int) -> tuple[int, float, list[int]]:
-        """Return the nearest other edit, its distance, and the edits whose keys lie in this one's scope.
+        """Return the nearest other edit, its distance, and the edits whose keys lie in this one's scope, nearest first.
 
         Without another edit: -1, inf, and none.
         """
@@ -192,8 +191,8 @@ class NeuronIndex:
         similarity = self._similarities(queries).amax(0).masked_fill_(excluded, -1.0)  # (n,)
         nearest = similarity.argmax()
         distance = distances(queries, keys[nearest][None].expand(len(queries))).min()
-        overlaps = owners[similarity > self.similarity].unique()
-        return int(owners[nearest]), float(distance), overlaps.tolist()
+        order = similarity.argsort(descending=True)[: int((similarity > self.similarity).sum())]
+        return int(owners[nearest]), float(distance), list(dict.fromkeys(owners[order].tolist()))
 
     def evidence(self, owner: int, queries: Keys) -> tuple[Evidence, int, int]:
         """Return the terms of an edit's similarity to the nearest of a prompt's keys (n,), and the numbers of both."""

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from ..edit import prompt_text
 from ..errors import EditError
-from ..judging.judge import Judge
 from ..keys.keys import Keys, KeyShape
 from ..keys.names import asked_shares, name_shares
 from ..keys.pooling import PooledStates, Pooling
@@ -27,7 +25,7 @@ from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope
 from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
-from .verifier import CANDIDATES, Verifier, Wordings, probability
+from .verifier import CANDIDATE_SHARE, CANDIDATES, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
@@ -65,15 +63,9 @@ class NearestPolicy:
         self._id: dict[int, str] = {}
         self._uncached = 0  # edits that came or went since the scope's cache was written
         self._wordings: dict[int, Wordings] = {}  # of the records that were candidates
-        self.verifier = self._open_verifier()
+        named = "none" if self._backbone.documents else config.judge
+        self.verifier = Verifier.open(named, router.key_device, self._wordings_of)
         self.scope: JudgedScope | None = None  # there is one once a calibration is in force, if a judge decides
-
-    def _open_verifier(self) -> Verifier | None:
-        """Return the second stage; ``None``: the distance alone decides."""
-        if self._config.judge in (None, "none") or self._backbone.documents:
-            return None
-        path = None if self._config.judge == "built-in" else Path(self._config.judge)
-        return Verifier(Judge.open(path, self._router.key_device), self._wordings_of)
 
     @property
     def ready(self) -> bool:
@@ -185,7 +177,7 @@ class NearestPolicy:
         if self.verifier is None:
             self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
             return
-        self.index.set_scope(prompts, None, least, self.calibration.prompt_of, cache)  # the judge decides the rest
+        self.index.set_scope(prompts, CANDIDATE_SHARE, least, self.calibration.prompt_of, cache)
         asked, rates = self.calibration.asked, (config.false_activation, config.false_neighbour)
         self.scope = JudgedScope(self.verifier, asked, *rates)
         if cache is not None:
@@ -294,6 +286,8 @@ class NearestPolicy:
             self._store.get(edit_id)  # an error that names ids like it, if there is no such edit
             return Neighbours(None, None, [])
         nearest, distance, overlaps = self.index.neighbours(self._record[edit_id])
+        if self.verifier is not None and self.scope is not None:
+            overlaps = self.verifier.overlaps(self._record[edit_id], overlaps[:CANDIDATES], self.scope.least)
         return Neighbours(
             self._id.get(nearest), None if nearest < 0 else distance, [self._id[record] for record in overlaps]
         )

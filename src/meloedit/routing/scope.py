@@ -57,13 +57,13 @@ class Scope:
 
     Args:
         prompts: (n,) keys of the calibration prompts.
-        false_activation: a, the stated share of such prompts that may fire; ``None``: ``min_similarity`` alone decides.
+        false_activation: a, the stated share of such prompts that may fire.
         min_similarity: similarity below which nothing fires; decides while edits are few.
         prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity of a prompt counts.
     """
 
     def __init__(
-        self, prompts: Keys, false_activation: float | None, min_similarity: float, prompt_of: Tensor | None = None
+        self, prompts: Keys, false_activation: float, min_similarity: float, prompt_of: Tensor | None = None
     ) -> None:
         device = prompts.content.device
         self._prompts = prompts
@@ -89,7 +89,7 @@ class Scope:
         Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
         it.
         """
-        if not len(self._prompts) or self._false_activation is None:
+        if not len(self._prompts):
             return -1.0
         best = self._near.new_full((int(self._prompt_of.max()) + 1,), -1.0)
         best = best.scatter_reduce(0, self._prompt_of, self._near[:, 0], "amax")

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..judging.judge import Judge
+from ..judging.spelling import respelled, words_of
 from ..types import Asked
 
 if TYPE_CHECKING:
+    import torch
+
     from ..edit import Edit
-    from ..judging.judge import Judge
     from ..types import Prompt
 
 CANDIDATES = 4
 """Edits that the judge reads beside a prompt, the nearest ones."""
+CANDIDATE_SHARE = 0.1
+"""Share of the calibration prompts that the index may propose an edit for: it bounds what judging costs."""
 MAX_WORDINGS = 6
 """Wordings of an edit that the judge reads, and quiet prompts; the first ones."""
 SAME = 40.0
@@ -79,21 +86,47 @@ class Verifier:
     def __init__(self, judge: Judge, wordings: Callable[[int], Wordings]) -> None:
         self.judge, self._wordings = judge, wordings
 
+    @classmethod
+    def open(cls, judge: str | None, device: torch.device, wordings: Callable[[int], Wordings]) -> Verifier | None:
+        """Return a verifier with the judge that a setting names; ``None`` for ``none``.
+
+        Raises:
+            ModelError: if there is no such judge, or its file is damaged.
+        """
+        if judge in (None, "none"):
+            return None
+        return cls(Judge.open(None if judge == "built-in" else Path(judge), device), wordings)
+
     def score(self, prompts: Sequence[Asked], found: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
         """Return the candidates of n prompts with their scores, best first; all pairs go through the judge together."""
         pairs: dict[tuple[Asked, Asked], float] = {}
+        read: dict[tuple[Asked, Asked], Asked] = {}  # the prompts as the judge reads them
         for prompt, candidates in zip(prompts, found, strict=True):
-            for candidate in candidates:
-                own, quiet = self._wordings(candidate.record)
-                pairs |= {(prompt, wording): SAME if same_words(prompt, wording) else 0.0 for wording in (*own, *quiet)}
-        unknown = [pair for pair, score in pairs.items() if score != SAME]
-        if unknown:
-            first, second = zip(*unknown, strict=True)
-            pairs |= zip(unknown, self.judge.scores(first, second).tolist(), strict=True)
+            wordings = {one.record: [*chain(*self._wordings(one.record))] for one in candidates}
+            for record, own in wordings.items():
+                others = set().union(
+                    *(words_of(w.text) for other in wordings if other != record for w in wordings[other])
+                )
+                for pair in ((prompt, wording) for wording in own):
+                    pairs[pair] = SAME if same_words(*pair) else 0.0
+                    read[pair] = self._respelled(*pair, others)
+        if unknown := [pair for pair, score in pairs.items() if score != SAME]:
+            scores = self.judge.scores([read[pair] for pair in unknown], [wording for _, wording in unknown])
+            pairs |= zip(unknown, scores.tolist(), strict=True)
         return [
             sorted((self._scored(prompt, candidate, pairs) for candidate in candidates), key=_best_first)
             for prompt, candidates in zip(prompts, found, strict=True)
         ]
+
+    def overlaps(self, record: int, others: Sequence[int], least_score: float) -> list[int]:
+        """Return those of other edits that a wording of an edit would reach, if that edit were not there."""
+        wordings = self._wordings(record).own
+        scored = self.score(wordings, [[Candidate(other, 0.0) for other in others]] * len(wordings))
+        reached = {one.record for row in scored for one in row if one.score > least_score and not one.silenced}
+        return [other for other in others if other in reached]
+
+    def _respelled(self, prompt: Asked, wording: Asked, others: set[str]) -> Asked:
+        return prompt._replace(text=respelled(prompt.text, wording.text, self.judge.knows, others))
 
     def _scored(self, prompt: Asked, candidate: Candidate, pairs: dict[tuple[Asked, Asked], float]) -> Candidate:
         own, quiet = self._wordings(candidate.record)

@@ -18,6 +18,7 @@ from ...keys.pooling import PooledStates
 from ...methods.memory.melo import Melo
 from ...routing.index import NeuronIndex
 from ...routing.nearest import NearestPolicy
+from ...routing.verifier import CANDIDATE_SHARE
 from .retriever import Alone, Nearest, Retriever, states_of
 from .tables import EncoderRetriever, PaperRetriever
 
@@ -119,7 +120,7 @@ class MeloRetriever(Retriever):
         least = config.min_similarity if len(calibration.prompts) else config.document_similarity
         index = NeuronIndex(calibration.encoder.shape, self._editor.engine.router.key_device)
         floor = -1.0 if least is None else least
-        rate = config.false_activation if self._policy.scope is None else None  # a judge's scope has the rate
+        rate = config.false_activation if self._policy.scope is None else CANDIDATE_SHARE
         index.set_scope(calibration.prompts, rate, floor, calibration.prompt_of)
         return index
 

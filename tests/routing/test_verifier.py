@@ -1,0 +1,161 @@
+"""The second stage: which candidates the judge reads, which one answers, and what quiet prompts do."""
+
+import math
+
+import pytest
+import torch
+
+from meloedit import Edit
+from meloedit.routing.choice import NOBODY, Found, by_judge
+from meloedit.routing.judged_scope import JudgedScope
+from meloedit.routing.scope import Scope
+from meloedit.routing.verifier import SAME, Candidate, Verifier, Wordings, asked, probability, same_words
+from meloedit.types import Asked
+
+INF = math.inf
+
+
+class ByTable:
+    """A judge that knows its scores by heart, and counts what it is asked."""
+
+    name = "by heart"
+
+    def __init__(self, scores):
+        self.table, self.read = scores, []
+
+    def scores(self, prompts, wordings):
+        pairs = [(prompt.text, wording.text) for prompt, wording in zip(prompts, wordings, strict=True)]
+        self.read += pairs
+        return torch.tensor([self.table.get(pair, -9.0) for pair in pairs])
+
+    def knows(self, word):
+        return word in ("casual", "causal")
+
+    def least_score(self, rate):
+        return {0.05: 1.0, 0.5: -2.0}[rate]
+
+
+WORDINGS = {
+    1: Wordings((Asked("one"), Asked("uno")), (Asked("not one"),)),
+    2: Wordings((Asked("two"),)),
+    3: Wordings((Asked("three"),)),
+}
+
+
+def found(*records):
+    return Found([Candidate(record, 0.1 * record) for record in records], NOBODY, NOBODY, False)
+
+
+def choose(scores, prompts, records, least=0.0):
+    verifier = Verifier(ByTable(scores), WORDINGS.__getitem__)
+    return by_judge(verifier, list(map(Asked, prompts)), [found(*row) for row in records], least), verifier.judge
+
+
+def test_the_best_score_answers_and_every_pair_is_read_once():
+    table = {("q", "one"): -3.0, ("q", "uno"): 2.0, ("q", "two"): 1.5, ("p", "two"): 4.0}
+    choices, judge = choose(table, ["q", "p", "q"], [[1, 2], [2], [1]])
+    assert [choice.record for choice in choices] == [1, 2, 1] and choices[0].best.score == 2.0
+    assert [one.record for one in choices[0].judged] == [1, 2]
+    assert len(judge.read) == len(set(judge.read)) == 5  # q: one, uno, not one, two; p: two
+
+
+def test_no_candidate_that_the_judge_refuses_answers():
+    ((choice,), _) = choose({("q", "two"): 0.5}, ["q"], [[2, 3]], least=0.5)
+    assert (choice.record, choice.reason, choice.best.record) == (-1, "judged other", 2)
+    ((choice,), judge) = choose({}, ["q"], [[]])
+    assert (choice.record, choice.reason, judge.read) == (-1, "outside scope", [])
+
+
+def test_a_quiet_prompt_that_scores_as_high_keeps_its_edit_from_answering():
+    table = {("q", "one"): 2.0, ("q", "not one"): 2.0, ("q", "two"): 1.0}
+    ((choice,), _) = choose(table, ["q"], [[1]])
+    assert (choice.record, choice.reason) == (-1, "quiet")
+    assert choose(table, ["q"], [[1, 2]])[0][0].record == 2  # others do not heed it
+    assert choose(table | {("q", "not one"): 1.9}, ["q"], [[1]])[0][0].record == 1
+    assert choose({}, ["not one"], [[1]])[0][0].reason == "quiet"  # its own words, unread
+
+
+def test_an_edits_own_words_fire_unread_whatever_the_judge_says():
+    ((choice,), judge) = choose({}, ["Two "], [[2]])
+    assert (choice.record, choice.best.score, judge.read) == (2, SAME, [])
+
+
+def test_of_equal_scores_the_nearer_answers_and_of_those_the_newer():
+    table = {("q", "two"): 1.0, ("q", "three"): 1.0}
+    assert choose(table, ["q"], [[3, 2]])[0][0].record == 2
+    same = Found([Candidate(2, 0.3), Candidate(3, 0.3)], NOBODY, NOBODY, False)
+    verifier = Verifier(ByTable(table), WORDINGS.__getitem__)
+    assert by_judge(verifier, [Asked("q")], [same], 0.0)[0].record == 3
+
+
+def test_conversations_are_compared_turn_by_turn():
+    chat = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    chat += [{"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "Cancel it"}]
+    assert asked(chat) == Asked("Cancel it", ("Hi", "Hello!")) and asked("x") == Asked("x")
+    assert same_words(Asked("Cancel  it", ("hi", "Hello!")), asked(chat))
+    assert not same_words(Asked("Cancel it"), asked(chat)) and not same_words(
+        Asked("Cancel it", ("hi", "no")), asked(chat)
+    )
+    edit = Edit(chat, "done", variants=["stop it"], quiet=["keep it"])
+    assert Wordings.of(edit) == ((asked(chat), Asked("stop it")), (Asked("keep it"),))
+
+
+def test_log_odds_become_probabilities():
+    assert probability(0.0) == 0.5 and probability(math.log(3)) == pytest.approx(0.75)
+    assert (probability(-INF), probability(INF), probability(-5000)) == (0, 1, 0)
+
+
+class Candidates:
+    """Stands for a scope: which records lie near which calibration prompts."""
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def candidates(self):
+        return dict.fromkeys(self.pairs, 0.5)
+
+
+def test_the_least_score_keeps_both_stated_rates():
+    prompts = [Asked(f"p{i}") for i in range(9)]
+    table = {(f"p{i}", "two"): float(i) for i in range(9)} | {("p8", "three"): 20.0}
+    verifier = Verifier(ByTable(table), WORDINGS.__getitem__)
+    scope = JudgedScope(verifier, prompts, 0.2, 0.05)
+    assert scope.least == scope.of_neighbours == 1.0
+    scope.follow(Candidates([(i, 2) for i in range(6)]))  # the others have no candidate
+    assert scope.of_prompts == 4.0 == scope.least  # the eighth of nine: -inf three times, then 0 to 5
+    read = len(verifier.judge.read)
+    scope.follow(Candidates([(i, 2) for i in range(6)] + [(8, 2), (8, 3)]))
+    assert verifier.judge.read[read:] == [("p8", "two"), ("p8", "three")]  # the new pairs alone
+    assert scope.of_prompts == 5.0  # -inf twice, 0 to 5, 20
+    scope.follow(Candidates([]))
+    assert scope.least == 1.0
+    assert JudgedScope(verifier, prompts[:1], 0.2, 0.05).of_prompts == INF  # too few for the rate
+
+
+def test_scores_are_taken_up_from_the_store():
+    verifier = Verifier(ByTable({("p0", "two"): 7.0}), WORDINGS.__getitem__)
+    scope = JudgedScope(verifier, [Asked("p0")] * 9, 0.2, 0.05)
+    scope.follow(Candidates([(0, 2)]))
+    again = JudgedScope(verifier, [Asked("p0")] * 9, 0.2, 0.05)
+    tensors = scope.to_tensors()
+    again.restore(tensors["judged"], tensors["scores"])
+    read = len(verifier.judge.read)
+    again.follow(Candidates([(0, 2)]))
+    assert len(verifier.judge.read) == read and again.of_prompts == scope.of_prompts
+
+
+def test_a_prompt_in_an_edits_own_words_does_not_count_against_it():
+    scope = JudgedScope(Verifier(ByTable({}), WORDINGS.__getitem__), [Asked("two")] + [Asked("p")] * 8, 0.2, 0.05)
+    scope.follow(Candidates([(0, 2)]))
+    assert scope.of_prompts == -INF
+
+
+def test_the_candidates_of_a_prompt_are_its_nearest_keys_in_reach():
+    from meloedit.keys.keys import Keys
+    from meloedit.routing.key_table import OwnedKeys
+
+    keys = Keys.of_content(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]))
+    scope = Scope(keys, 0.5, 0.7, torch.tensor([0, 0, 1]))
+    scope.add(OwnedKeys(keys[[0, 2]], torch.tensor([5, 6]), torch.zeros(2, dtype=torch.bool)))
+    assert scope.similarity == 0.7
+    assert scope.candidates() == {(0, 5): pytest.approx(0.0, abs=1e-3), (1, 6): pytest.approx(0.0, abs=1e-3)}
