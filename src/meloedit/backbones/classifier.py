@@ -41,6 +41,8 @@ class ClassifierBackbone(EncoderBackbone):
     """
 
     documents = True
+    # The judge reads questions: documents are compared by their keys alone.
+    defaults: Mapping[str, Any] = {**EncoderBackbone.defaults, "judge": "none"}
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, document_tokens: int | None = None

@@ -102,6 +102,7 @@ class Word(NamedTuple):
         text: the word in lower case without accents.
         idf: its inverse document frequency.
         is_name: whether it is a name, or part of one.
+        opens: whether it begins a sentence or a line, where any word has a capital.
     """
 
     start: int
@@ -109,6 +110,7 @@ class Word(NamedTuple):
     text: str
     idf: float
     is_name: bool
+    opens: bool = False
 
 
 def find_words(text: str, counts: WordCounts) -> list[Word]:
@@ -123,19 +125,16 @@ def find_words(text: str, counts: WordCounts) -> list[Word]:
         raw, start = match.group(), match.start()
         folded = raw.casefold() if raw.isascii() else normalize("NFC", raw.casefold())
         idf = counts.idf(folded)
+        opens = _starts_sentence(text, words, start)
         is_name = (
             folded not in FUNCTION_WORDS
             and idf > COMMON
             and (
-                (
-                    not shouted
-                    and raw[0].isupper()
-                    and (idf >= SENTENCE_START_IDF or not _starts_sentence(text, words, start))
-                )
+                (not shouted and raw[0].isupper() and (idf >= SENTENCE_START_IDF or not opens))
                 or (not raw.isalpha() and any(map(str.isdigit, raw)))
             )
         )
-        words.append(Word(start, match.end(), fold(folded), idf, is_name))
+        words.append(Word(start, match.end(), fold(folded), idf, is_name, opens))
     return words
 
 
@@ -173,11 +172,12 @@ def name_shares(text: str, counts: WordCounts) -> dict[str, float]:
 def asked_shares(asked: Asked, counts: WordCounts) -> dict[str, float]:
     """Return the words of what is asked, as ``name_shares`` does.
 
-    A last turn that names nothing ("And its warranty?") takes the words of the turns before it. Texts of punctuation
-    alone all have one word; an empty text, one that is not known, has none.
+    A last turn that names nothing ("Nice. And its warranty?") takes the words of the turns before it; a word that
+    begins a sentence is no sign of a name here. Texts of punctuation alone all have one word; an empty text, one that
+    is not known, has none.
     """
     own = name_shares(asked.text, counts)
-    if not asked.before or any(word.is_name for word in find_words(asked.text, counts)):
+    if not asked.before or any(word.is_name and not word.opens for word in find_words(asked.text, counts)):
         return own or ({"": 1.0} if asked.text.strip() else {})
     earlier = name_shares("\n".join(asked.before), counts)
     together = {**earlier, **{word: max(share, earlier.get(word, 0.0)) for word, share in own.items()}}
