@@ -141,3 +141,15 @@ def test_no_template(make_tokenizer):
     tokenizer = make_tokenizer(None)
     assert ChatMarkers.of(tokenizer) is None
     assert user_span([5, 6, 7], None).known
+
+
+def test_the_turns_before_the_last_one_are_found(chatting):
+    tokenizer, markers = chatting
+    turns = ["Is it late?", "Yes, it is.", "How late?", "Very.", "And now?"]
+    ids = tokenizer(render(tokenizer, *turns), add_special_tokens=False)["input_ids"]
+    start, stop = markers.last_user_turn(ids)
+    spans = markers.turns_before(ids, start)
+    found = [tokenizer.decode(ids[low:high], skip_special_tokens=True).strip() for low, high in spans]
+    assert found == turns[:-1] and tokenizer.decode(ids[start:stop]).strip() == turns[-1]
+    alone = tokenizer(render(tokenizer, *turns[:1]), add_special_tokens=False)["input_ids"]
+    assert markers.turns_before(alone, markers.last_user_turn(alone)[0]) == []
