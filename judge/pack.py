@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--kept", type=Path, nargs="+", required=True)
+    parser.add_argument("--lang", default="en", help="the rows whose near pairs set the threshold of a stated rate")
     parser.add_argument("--dev", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> None:
     model.load_state_dict(restored({k: t for name, w in weights.items() for k, t in rounded(name, w).items()}))
     tokenizer = (args.model / "tokenizer.json").read_bytes()
     score = scorer(model, PairTokenizer(Tokenizer.from_str(tokenizer.decode())))
-    kept = near_pairs(read_rows(args.kept))
+    kept = near_pairs([row for row in read_rows(args.kept) if row["lang"] == args.lang])
     near = score([pair.prompt for pair in kept], [pair.wording for pair in kept])
     card = {
         "config": {name: getattr(model.config, name) for name in CONFIG},
@@ -48,7 +49,8 @@ def main() -> None:
     }
     write_judge(args.out, weights, tokenizer, near, card)
     judge = Judge.open(args.out)
-    print(judge, args.out.stat().st_size, {rate: round(judge.least_score(rate), 2) for rate in (0.02, 0.05, 0.1, 0.2)})
+    rates = {rate: round(judge.least_score(rate), 2) for rate in (0.02, 0.05, 0.1, 0.15, 0.2)}
+    print(judge, args.out.stat().st_size, rates)
     if args.dev:
         print(json.dumps(report(judge.scores, read_rows([args.dev])), indent=1))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from .errors import ModelError
@@ -81,7 +82,7 @@ class MeloConfig:
     false_activation: float = 0.01
     min_similarity: float | None = None
     judge: str | None = None
-    false_neighbour: float = 0.05
+    false_neighbour: float = 0.15
     calibration_prompts: int = 3000
     document_tokens: int | None = None
     document_similarity: float = 0.97
@@ -90,6 +91,8 @@ class MeloConfig:
     def __post_init__(self) -> None:
         if isinstance(self.modules, list):
             object.__setattr__(self, "modules", tuple(self.modules))
+        if isinstance(self.judge, Path):
+            object.__setattr__(self, "judge", str(self.judge))
         problems = [
             f"{name} must be {words}, not {getattr(self, name)!r}"
             for name, words, rule in self._rules()

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from meloedit.errors import ModelError
-from meloedit.judging.weights import FORMAT, read_judge, restored, rounded
+from meloedit.judging.weights import FORMAT, read_judge, restored, rounded, write_judge
 
 
 def test_weights_come_back_as_int8_rounds_them():
@@ -51,4 +51,33 @@ def test_a_missing_damaged_or_foreign_file_is_refused(tiny_file, tmp_path):
     assert "checksum" in message()
     path.unlink()
     path.mkdir()
-    assert "damaged or no judge" in message()
+    assert "is no file" in message()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"card": {}},
+        {"card": {"config": {}}},
+        {"card": {"config": {"hidden_size": "x"}}},
+        {"tokenizer": b"{}"},
+        {"tokenizer": b"\xff"},
+        {"near": torch.zeros(0)},
+        {"near": torch.tensor([float("nan")])},
+        {"weights": {}},
+    ],
+)
+def test_a_whole_file_that_is_no_judge_is_refused_in_one_line(tiny_file, tmp_path, change):
+    file, path = read_judge(tiny_file), tmp_path / "judge.safetensors"
+    parts = {
+        "weights": file.weights,
+        "tokenizer": file.tokenizer.to_str().encode(),
+        "near": file.near,
+        "card": file.card,
+    }
+    write_judge(path, **parts)
+    assert read_judge(path).card == file.card
+    write_judge(path, **parts | change)
+    with pytest.raises(ModelError, match="is whole, but no judge") as caught:
+        read_judge(path)
+    assert "\n" not in str(caught.value)

@@ -63,8 +63,8 @@ def test_evidence_names_the_candidates_and_their_scores(judged):
     (found,) = judged.evidence([REWORDED[1]])
     assert found.candidates[0][0] == "book" and found.candidates[0][1] > judged.least_score
     assert found.candidates[0][2] is None and not found.cut and found.turns_read == 0
-    (long,) = judged.evidence(["The weather was fine. " * 60 + EDITS[0].prompt])
-    assert long is None or long.cut or not long.candidates
+    (long,) = judged.evidence(["It is late. " * 12 + EDITS[0].prompt])
+    assert long is None or not long.candidates or not long.cut
 
 
 def test_quiet_prompts_are_judged_in_any_words(make_editor):
@@ -83,12 +83,12 @@ def test_a_turn_means_what_the_turns_before_it_say(make_editor):
     def chat(first):
         return [
             {"role": "user", "content": first},
-            {"role": "assistant", "content": "I see."},
-            {"role": "user", "content": "And how do I cancel it?"},
+            {"role": "assistant", "content": "9 euros a month."},
+            {"role": "user", "content": "How do I cancel it?"},
         ]
 
-    about = chat("I bought the Aster plan last year.")
-    assert fired(editor, [about, chat("I bought a newspaper yesterday.")]) == ["aster", None]
+    about = chat("What does the Aster plan cost?")
+    assert fired(editor, [about, chat("What does the newspaper cost?")]) == ["aster", None]
     (found,) = editor.evidence([about])
     assert found.turns_read == 2
     editor.unload()

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from meloedit import Edit
+from meloedit.keys.keys import Keys
 from meloedit.routing.choice import NOBODY, Found, by_judge
 from meloedit.routing.judged_scope import JudgedScope
+from meloedit.routing.key_table import OwnedKeys
 from meloedit.routing.scope import Scope
 from meloedit.routing.verifier import SAME, Candidate, Verifier, Wordings, asked, probability, same_words
 from meloedit.types import Asked
@@ -151,11 +153,18 @@ def test_a_prompt_in_an_edits_own_words_does_not_count_against_it():
 
 
 def test_the_candidates_of_a_prompt_are_its_nearest_keys_in_reach():
-    from meloedit.keys.keys import Keys
-    from meloedit.routing.key_table import OwnedKeys
-
     keys = Keys.of_content(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]))
-    scope = Scope(keys, 0.5, 0.7, torch.tensor([0, 0, 1]))
-    scope.add(OwnedKeys(keys[[0, 2]], torch.tensor([5, 6]), torch.zeros(2, dtype=torch.bool)))
-    assert scope.similarity == 0.7
-    assert scope.candidates() == {(0, 5): pytest.approx(0.0, abs=1e-3), (1, 6): pytest.approx(0.0, abs=1e-3)}
+    scope = Scope(keys, 0.6, 0.7, torch.tensor([0, 0, 1]))
+    scope.add(OwnedKeys(keys[[1]], torch.tensor([5]), torch.zeros(1, dtype=torch.bool)))
+    assert scope.similarity == 0.7  # of the best, 1 and 0.6, the first that a rate of 0.6 lets pass is less
+    assert scope.candidates() == {(0, 5): pytest.approx(0.0, abs=1e-3)}
+
+
+def test_of_many_wordings_the_likest_are_read_and_its_own_words_always_fire():
+    many = tuple(Asked(f"wording number {i}") for i in range(30))
+    verifier = Verifier(ByTable({}), {1: Wordings(many)}.__getitem__)
+    for i in (0, 29):
+        (choice,) = by_judge(verifier, [Asked(f"Wording number {i}")], [found(1)], 0.0)
+        assert choice.record == 1
+    by_judge(verifier, [Asked("nothing like it")], [found(1)], 0.0)
+    assert len(verifier.judge.read) <= 3 * 6

@@ -116,8 +116,10 @@ def _judged(evidence: Evidence) -> list[str]:
     turns = f", with up to {counted(evidence.turns_read, 'turn')} before it" if evidence.turns_read else ""
     cut = ", without its middle, since it is long" if evidence.cut else ""
     scores = [
-        f"{plain(edit_id)} {_score(score)}" + ("" if quiet is None else f" (its quiet prompts {_score(quiet)})")
-        for edit_id, score, quiet in evidence.candidates
+        f"{plain(edit_id)} {_score(score)}"
+        + ("" if quiet is None else f" (its quiet prompts {_score(quiet)})")
+        + (f" (lowered: another {guard})" if guard else "")
+        for edit_id, score, quiet, guard in evidence.candidates
     ]
     return [f"judge: read the prompt{turns}{cut}; {', '.join(scores)}"]
 

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import EditError
 from ..types import Asked
 from .pairs import PairTokenizer
 from .weights import JudgeFile, read_judge
-
-if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
 
 BUILT_IN = Path(__file__).with_name("judge.safetensors")
 """The judge that ships with the package."""
@@ -42,7 +40,7 @@ class Judge:
         self.card = file.card
         self._near, self._device = file.near, torch.device(device)
         self._pairs = PairTokenizer(file.tokenizer)
-        model: nn.Module = _model(file.card["config"], file.weights)
+        model: nn.Module = file.model()
         self._model = model.to(self._device)
 
     @classmethod
@@ -58,9 +56,18 @@ class Judge:
         return f"Judge({self.name})"
 
     def least_score(self, false_neighbour: float) -> float:
-        """Return the score that at most this share of the near pairs kept back from training exceed."""
-        place = math.ceil((len(self._near) + 1) * (1 - false_neighbour))
-        return math.inf if place > len(self._near) else float(self._near[place - 1])
+        """Return the score that at most this share of the near pairs kept back from training exceed.
+
+        Raises:
+            EditError: if there are too few of these for so small a share.
+        """
+        count = len(self._near)
+        if (place := math.ceil((count + 1) * (1 - false_neighbour))) > count:
+            raise EditError(
+                f"{count:,} near pairs cannot calibrate a false_neighbour of {false_neighbour:g}: "
+                f"give at least {1 / (count + 1):.2g}"
+            )
+        return float(self._near[place - 1])
 
     def truncates(self, prompt: Asked) -> bool:
         """Return whether a prompt is longer than what the judge reads."""
@@ -92,13 +99,3 @@ class Judge:
 @cache
 def _built_in(device: str) -> Judge:
     return Judge(read_judge(BUILT_IN), device)  # one for all editors: it has no state
-
-
-def _model(config: dict[str, Any], weights: dict[str, Tensor]) -> BertForSequenceClassification:
-    from transformers import BertConfig, BertForSequenceClassification
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        model = BertForSequenceClassification(BertConfig(**config | {"num_labels": 1}))
-    model.load_state_dict(weights)
-    return model.eval().requires_grad_(False)

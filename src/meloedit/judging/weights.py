@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..files import write_bytes
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 FORMAT = "1"
 """The format of the file: others are refused."""
@@ -41,6 +44,16 @@ class JudgeFile:
     near: Tensor
     card: dict[str, Any]
 
+    def model(self) -> BertForSequenceClassification:
+        """Return the model, in float32, for inference."""
+        from transformers import BertConfig, BertForSequenceClassification
+        from transformers.initialization import no_init_weights
+
+        with no_init_weights():
+            model = BertForSequenceClassification(BertConfig(**self.card["config"] | {"num_labels": 1}))
+        model.load_state_dict(self.weights)
+        return model.eval().requires_grad_(False)
+
 
 def write_judge(
     path: Path, weights: Mapping[str, Tensor], tokenizer: bytes, near: Tensor, card: Mapping[str, Any]
@@ -49,7 +62,8 @@ def write_judge(
     tensors = {_NEAR: near.sort().values, _VOCABULARY: torch.frombuffer(bytearray(tokenizer), dtype=torch.uint8)}
     for name, weight in weights.items():
         tensors |= rounded(name, weight)
-    metadata = {"format": FORMAT, "card": json.dumps(card, sort_keys=True), "sha256": _digest(tensors)}
+    text = json.dumps(card, sort_keys=True)
+    metadata = {"format": FORMAT, "card": text, "sha256": _digest(tensors, text)}
     write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
 
 
@@ -75,32 +89,44 @@ def read_judge(path: Path) -> JudgeFile:
     """Read a judge's file.
 
     Raises:
-        ModelError: if it is missing, damaged, or of another format.
+        ModelError: if it is missing, damaged, of another format, or no judge.
     """
+    if not path.exists():
+        raise ModelError(f"there is no judge {path}: put the file there, or make the store with another judge")
+    if not path.is_file():
+        raise ModelError(f"the judge {path} is no file: name a file that judge.pack wrote, built-in, or none")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ModelError(
-            f"there is no judge {path}: name a file that judge.train wrote, or leave the setting out"
-        ) from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"the judge {path} is damaged or no judge: get it again ({str(error).splitlines()[0]})"
-        ) from None
+        why = str(error).splitlines()[0]
+        raise ModelError(f"the judge {path} is damaged or no judge: get it again ({why})") from None
     if (found := metadata.get("format")) != FORMAT:
         raise ModelError(f"the judge {path} has format {found}, this version reads {FORMAT}: use another one")
-    digest = _digest(tensors)
+    digest = _digest(tensors, metadata.get("card", ""))
     if metadata.get("sha256") != digest:
         raise ModelError(f"the judge {path} is damaged: its contents do not match their checksum; get it again")
+    try:
+        return _judge_of(digest[:12], tensors, json.loads(metadata["card"]))
+    except Exception as error:  # json, tokenizers and torch raise errors of many classes
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"the judge {path} is whole, but no judge: make it with judge.pack ({why})") from None
+
+
+def _judge_of(name: str, tensors: dict[str, Tensor], card: dict[str, Any]) -> JudgeFile:
     vocabulary, near = tensors.pop(_VOCABULARY), tensors.pop(_NEAR)
+    weights = restored(tensors)
+    if not near.numel() or not all(tensor.isfinite().all() for tensor in (near, *weights.values())):
+        raise ValueError("it has no scores of near pairs, or numbers that are not finite")
     tokenizer = Tokenizer.from_str(bytes(vocabulary.numpy()).decode())
-    return JudgeFile(digest[:12], restored(tensors), tokenizer, near, json.loads(metadata["card"]))
+    file = JudgeFile(name, weights, tokenizer, near, card)
+    file.model()
+    return file
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], card: str) -> str:
+    found = hashlib.sha256(card.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

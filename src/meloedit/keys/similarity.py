@@ -82,8 +82,8 @@ class Evidence(NamedTuple):
         entity_overlap: m, the share of the edit's names that the prompt mentions; ``None`` for keys of content alone.
         relation: <q_a, e_a>, how alike their questions are; ``None`` likewise.
         names: the words of the edit that are its names, each with its share and whether the prompt mentions it.
-        candidates: the edits that the judge read beside the prompt, best first: id, score, and the score of the best of
-            its quiet prompts (``None`` without any). Scores are probabilities.
+        candidates: the edits that the judge read beside the prompt, best first: id, score, the score of the best of its
+            quiet prompts (``None`` without any), and the guard that lowered the score. Scores are probabilities.
         turns_read: turns before the last one that the judge read, at most.
         cut: whether the judge read the prompt without its middle, since it is long.
     """
@@ -92,7 +92,7 @@ class Evidence(NamedTuple):
     entity_overlap: float | None
     relation: float | None
     names: dict[str, tuple[float, bool]] = {}
-    candidates: list[tuple[str, float, float | None]] = []
+    candidates: list[tuple[str, float, float | None, str | None]] = []
     turns_read: int = 0
     cut: bool = False
 

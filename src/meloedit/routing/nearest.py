@@ -177,7 +177,8 @@ class NearestPolicy:
         if self.verifier is None:
             self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
             return
-        self.index.set_scope(prompts, CANDIDATE_SHARE, least, self.calibration.prompt_of, cache)
+        share = max(CANDIDATE_SHARE, 2 / (1 + len(prompts)))  # of few prompts one may be nearer than all others
+        self.index.set_scope(prompts, min(share, 0.99), least, self.calibration.prompt_of, cache)
         asked, rates = self.calibration.asked, (config.false_activation, config.false_neighbour)
         self.scope = JudgedScope(self.verifier, asked, *rates)
         if cache is not None:

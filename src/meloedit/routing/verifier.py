@@ -7,11 +7,11 @@ score, and no quiet prompt of the edit scores as high.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
 from ..judging.spelling import respelled, words_of
 from ..types import Asked
@@ -27,7 +27,7 @@ CANDIDATES = 4
 CANDIDATE_SHARE = 0.1
 """Share of the calibration prompts that the index may propose an edit for: it bounds what judging costs."""
 MAX_WORDINGS = 6
-"""Wordings of an edit that the judge reads, and quiet prompts; the first ones."""
+"""Wordings of an edit that the judge reads, and quiet prompts: those that share most words with the prompt."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -46,7 +46,7 @@ class Wordings(NamedTuple):
     @classmethod
     def of(cls, edit: Edit) -> Wordings:
         """Return the wordings of an edit."""
-        return cls(*(tuple(map(asked, prompts[:MAX_WORDINGS])) for prompts in (edit.prompts, edit.quiet)))
+        return cls(*(tuple(map(asked, prompts)) for prompts in (edit.prompts, edit.quiet)))
 
 
 class Candidate(NamedTuple):
@@ -57,12 +57,14 @@ class Candidate(NamedTuple):
         distance: the distance of its key.
         score: the judge's score of the best of its wordings, as log-odds; -inf before it is judged.
         quiet: the score of the best of its quiet prompts; -inf without any.
+        guard: the guard that lowered the score.
     """
 
     record: int
     distance: float
     score: float = -math.inf
     quiet: float = -math.inf
+    guard: Guard | None = None
 
     @property
     def probabilities(self) -> tuple[float, float | None]:
@@ -101,8 +103,9 @@ class Verifier:
         """Return the candidates of n prompts with their scores, best first; all pairs go through the judge together."""
         pairs: dict[tuple[Asked, Asked], float] = {}
         read: dict[tuple[Asked, Asked], Asked] = {}  # the prompts as the judge reads them
+        guards: dict[tuple[Asked, Asked], Guard | None] = {}
         for prompt, candidates in zip(prompts, found, strict=True):
-            wordings = {one.record: [*chain(*self._wordings(one.record))] for one in candidates}
+            wordings = {one.record: self._read(prompt, one.record) for one in candidates}
             for record, own in wordings.items():
                 others = set().union(
                     *(words_of(w.text) for other in wordings if other != record for w in wordings[other])
@@ -112,11 +115,17 @@ class Verifier:
                     read[pair] = self._respelled(*pair, others)
         if unknown := [pair for pair, score in pairs.items() if score != SAME]:
             scores = self.judge.scores([read[pair] for pair in unknown], [wording for _, wording in unknown])
-            pairs |= zip(unknown, scores.tolist(), strict=True)
+            for pair, score in zip(unknown, scores.tolist(), strict=True):
+                guards[pair] = guard_of(read[pair].text, pair[1].text)
+                pairs[pair] = score - (PENALTY if guards[pair] else 0.0)
         return [
-            sorted((self._scored(prompt, candidate, pairs) for candidate in candidates), key=_best_first)
+            sorted((self._scored(prompt, candidate, pairs, guards) for candidate in candidates), key=_best_first)
             for prompt, candidates in zip(prompts, found, strict=True)
         ]
+
+    def _read(self, prompt: Asked, record: int) -> list[Asked]:
+        """Return the wordings and quiet prompts of an edit that are read beside a prompt."""
+        return [wording for part in self._wordings(record) for wording in _likest(prompt, part)]
 
     def overlaps(self, record: int, others: Sequence[int], least_score: float) -> list[int]:
         """Return those of other edits that a wording of an edit would reach, if that edit were not there."""
@@ -128,12 +137,33 @@ class Verifier:
     def _respelled(self, prompt: Asked, wording: Asked, others: set[str]) -> Asked:
         return prompt._replace(text=respelled(prompt.text, wording.text, self.judge.knows, others))
 
-    def _scored(self, prompt: Asked, candidate: Candidate, pairs: dict[tuple[Asked, Asked], float]) -> Candidate:
+    def _scored(
+        self,
+        prompt: Asked,
+        candidate: Candidate,
+        pairs: Mapping[tuple[Asked, Asked], float],
+        guards: Mapping[tuple[Asked, Asked], Guard | None],
+    ) -> Candidate:
         own, quiet = self._wordings(candidate.record)
+        best = max(((prompt, wording) for wording in own), key=lambda pair: pairs.get(pair, -math.inf))
         return candidate._replace(
-            score=max(pairs[prompt, wording] for wording in own),
-            quiet=max((pairs[prompt, wording] for wording in quiet), default=-math.inf),
+            score=pairs.get(best, -math.inf),
+            guard=guards.get(best),
+            quiet=max((pairs.get((prompt, wording), -math.inf) for wording in quiet), default=-math.inf),
         )
+
+
+def _likest(prompt: Asked, wordings: Sequence[Asked]) -> Sequence[Asked]:
+    """Return at most ``MAX_WORDINGS`` texts: those in the prompt's own words first, then by the share of words."""
+    if len(wordings) <= MAX_WORDINGS:
+        return wordings
+    words = words_of(prompt.text)
+
+    def alike(wording: Asked) -> tuple[bool, float]:
+        own = words_of(wording.text)
+        return same_words(prompt, wording), len(own & words) / max(1, len(own | words))
+
+    return sorted(wordings, key=alike, reverse=True)[:MAX_WORDINGS]
 
 
 def probability(score: float) -> float:

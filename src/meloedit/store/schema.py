@@ -11,7 +11,7 @@ from ..errors import StoreError
 
 APPLICATION_ID = 0x4D454C4F
 """The bytes "MELO", in SQLite's field for the program that a database belongs to."""
-FORMAT = 2
+FORMAT = 3
 """The number of the layout below. A store of any other format is refused."""
 
 # Bytes of file per edit by page size (25,900 of block, 2,200 of keys, 400 of text; mean of 200 edits): 1024: 29,076;

@@ -10,7 +10,7 @@ import typer
 
 from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names
-from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
+from ..loading import change_since, check_new, lasting_judge, lasting_name, load, open_editor, open_store
 from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, with_options
 from ..show import show_reports, similarity
 from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
@@ -45,7 +45,7 @@ def init(
         float | None, typer.Option(metavar="SHARE", help="Share of near questions that may reach an edit.")
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The judge: a file, or none; leave it out for the built-in one.")
+        str | None, typer.Option(metavar="FILE", help="What decides: built-in (the default), none, or a judge's file.")
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Paper mode: the method as published.")] = False,
     preset: Annotated[
@@ -72,7 +72,7 @@ def init(
         "false_activation": false_activation,
         "min_similarity": min_similarity,
         "false_neighbour": false_neighbour,
-        "judge": judge,
+        "judge": lasting_judge(judge),
     }
     from ...settings import read_config
 

@@ -1,0 +1,71 @@
+"""Guards: differences between a prompt and a wording that the judge overlooks too easily; each costs score.
+
+Each looks at both sides: a word or number that one has, where the other has its opposite or another number instead.
+Several languages' opposites stand in one table, since a word of one is no word of another. Pairs that a rewording may
+turn round are left out ("until when is it open", "when does it close").
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Guard = Literal["opposite", "number", "direction"]
+PENALTY = 2.5
+"""What a guard takes from the judge's score, as log-odds: a judge that is sure prevails."""
+
+_PAIRS = """
+    enable disable|activate deactivate|turn-on turn-off|switch-on switch-off|lock unlock|install uninstall|mute unmute|
+    subscribe unsubscribe|block unblock|pair unpair|pin unpin|freeze unfreeze|import export|imports exports|
+    upload download|upgrade downgrade|login logout|log-in log-out|sign-in sign-out|minimum maximum|minimal maximal|
+    min max|shortest longest|lowest highest|smallest largest|least most|fewest most|earliest latest|youngest oldest|
+    first last|arrive depart|arrives departs|arrival departure|arrivals departures|inbound outbound|incoming outgoing|
+    sender recipient|increase decrease|start end|starts ends|begin end|begins ends|indoor outdoor|child adult|
+    children adults|male female|mother father|son daughter|brother sister|husband wife|northern southern|
+    eastern western|weekdays weekends|weekday weekend|prepaid postpaid|including excluding|lend borrow|won lost|
+    employer employee|landlord tenant|aktivieren deaktivieren|einschalten ausschalten|anmelden abmelden|
+    frühestens spätestens|mindestens höchstens|erste letzte|ersten letzten|ankunft abfahrt|kinder erwachsene|
+    activer désactiver|premier dernier|enfant adulte|activar desactivar|mínimo máximo|primero último|primer último|
+    开启 关闭|打开 关闭|最早 最晚|最高 最低|最多 最少|之前 之后|儿童 成人
+"""
+_OPPOSITES = [tuple(pair.strip().split()) for pair in _PAIRS.split("|")]
+_OF: dict[str, set[str]] = {}
+for _one, _other in _OPPOSITES:
+    _OF.setdefault(_one, set()).add(_other)
+    _OF.setdefault(_other, set()).add(_one)
+_UNSPACED = [word for word in _OF if not word.isascii() and len(word) == 2 and "\u4e00" <= word[0] <= "\u9fff"]
+_WORD = re.compile(r"[^\W\d_]+")
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
+_PARTICLE = re.compile(r"\b(turn|switch|log|sign)(?:ed|ing|s)?\b(?:\s+\w+){0,3}?\s+(on|off|in|out)\b")
+_FROM_TO = re.compile(r"\bfrom\s+(?:the\s+)?(\w[\w-]*).{0,40}?\b(?:to|into)\s+(?:the\s+)?(\w[\w-]*)", re.IGNORECASE)
+
+
+def guard_of(prompt: str, wording: str) -> Guard | None:
+    """Return the guard that keeps a prompt from being taken for a wording; ``None`` if there is none.
+
+    ``opposite``: the prompt has the opposite of a word of the wording, and not the word itself, nor the wording the
+    opposite. ``number``: each has a number that the other lacks, and they have as many. ``direction``: from A to B in
+    one, from B to A in the other.
+    """
+    mine, its = _words(prompt), _words(wording)
+    for word in its - mine:
+        if (_OF.get(word, set()) & mine) - its:
+            return "opposite"
+    first, second = _numbers(prompt), _numbers(wording)
+    if first and second and len(first) == len(second) and first - second and second - first:
+        return "number"
+    here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
+    if here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]:
+        return "direction"
+    return None
+
+
+def _words(text: str) -> set[str]:
+    text = text.casefold()
+    words = set(_WORD.findall(text)) | {f"{verb}-{particle}" for verb, particle in _PARTICLE.findall(text)}
+    return words | {word for word in _UNSPACED if word in text}
+
+
+def _numbers(text: str) -> set[str]:
+    """Return the numbers of a text: "15:05", "15.05" and "1505" are one, and so are "2" and "2.0"."""
+    return {re.sub(r"[.,:]0$|[.,:]", "", number).lstrip("0") for number in _NUMBER.findall(text)}
