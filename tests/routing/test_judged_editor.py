@@ -84,7 +84,7 @@ def test_a_turn_means_what_the_turns_before_it_say(make_editor):
         return [
             {"role": "user", "content": first},
             {"role": "assistant", "content": "9 euros a month."},
-            {"role": "user", "content": "How do I cancel it?"},
+            {"role": "user", "content": "And how do I cancel it?"},
         ]
 
     about = chat("What does the Aster plan cost?")

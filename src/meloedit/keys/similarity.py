@@ -13,6 +13,7 @@ The distance of two keys is sqrt(2 - 2 s); for keys of content alone that is |q_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ class Evidence(NamedTuple):
     entity_overlap: float | None
     relation: float | None
     names: dict[str, tuple[float, bool]] = {}
-    candidates: list[tuple[str, float, float | None, str | None]] = []
+    candidates: Sequence[tuple[str, float, float | None, str | None]] = ()
     turns_read: int = 0
     cut: bool = False
 

@@ -261,14 +261,7 @@ class NearestPolicy:
         if choice.judged:
             assert self.verifier is not None
             read = prompts_of(pooled)[pooled.rows[int(rows[query])]]
-            candidates = [
-                (
-                    self._id[one.record],
-                    probability(one.score),
-                    probability(one.quiet) if one.quiet > -math.inf else None,
-                )
-                for one in choice.judged
-            ]
+            candidates = [(self._id[one.record], *one.probabilities, one.guard) for one in choice.judged]
             terms = terms._replace(
                 candidates=candidates, turns_read=len(read.before), cut=self.verifier.judge.truncates(read)
             )

@@ -28,6 +28,8 @@ CANDIDATE_SHARE = 0.1
 """Share of the calibration prompts that the index may propose an edit for: it bounds what judging costs."""
 MAX_WORDINGS = 6
 """Wordings of an edit that the judge reads, and quiet prompts: those that share most words with the prompt."""
+TURNS_PENALTY = 2.0
+"""What turns before a prompt take from its score: the judge scores near questions so much higher behind a chat."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -117,7 +119,8 @@ class Verifier:
             scores = self.judge.scores([read[pair] for pair in unknown], [wording for _, wording in unknown])
             for pair, score in zip(unknown, scores.tolist(), strict=True):
                 guards[pair] = guard_of(read[pair].text, pair[1].text)
-                pairs[pair] = score - (PENALTY if guards[pair] else 0.0)
+                turns = bool(pair[0].before) and not pair[1].before
+                pairs[pair] = score - (PENALTY if guards[pair] else 0.0) - (TURNS_PENALTY if turns else 0.0)
         return [
             sorted((self._scored(prompt, candidate, pairs, guards) for candidate in candidates), key=_best_first)
             for prompt, candidates in zip(prompts, found, strict=True)
