@@ -3,7 +3,7 @@
 from meloedit import Editor
 
 AUTHOR = {"prompt": "Who wrote The Glass Orchard?", "target": "Imre Vadas", "id": "author"}
-NEIGHBOUR = "When was The Glass Orchard written?"
+NEIGHBOUR = "Who wrote the review of The Glass Orchard?"
 
 
 def answer(editor: Editor, prompt: str) -> str:

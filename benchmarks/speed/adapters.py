@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 
+from meloedit import MeloConfig
+
 from ..shared.made_up import store_with_edits
 from ..shared.models import add_options, described, load
 from ..shared.options import option_parser, write
 from ..shared.timing import compare
-from .answering import in_scope
+from .answering import near
 
 
 def with_adapters(base: Any, modules: tuple[str, ...], rank: int, count: int) -> tuple[Any, float]:
@@ -54,13 +56,13 @@ def main() -> None:
     result: dict[str, Any] = {"task": "answering with another edit in every row, against PEFT's adapter_names"}
     result |= {"edits": given.edits, "adapters": given.adapters, "rows": given.rows}
     with tempfile.TemporaryDirectory() as folder:
-        editor = store_with_edits(Path(folder) / "many.melo", load(given), given.edits)
+        editor = store_with_edits(Path(folder) / "many.melo", load(given), given.edits, MeloConfig(judge="none"))
         editor.model.eval()
         modules = tuple(site.name for site in editor.engine.router.bank.sites)
         rival, result["seconds_to_add_the_last_adapter"] = with_adapters(
             load(given)[0], modules, editor.config.rank, given.adapters
         )
-        batch = in_scope(editor, given.rows, given.columns)
+        batch = near(editor, given.rows, given.columns)
         names = [str(row) for row in range(given.rows)]
 
         def run(model: Any, tokens: int, **more: Any) -> None:

@@ -26,7 +26,7 @@ from ..shared.edits import numbered_edits, training_examples
 from ..shared.made_up import store_with_edits
 from ..shared.models import add_options, described, load
 from ..shared.options import option_parser, write
-from .answering import in_scope, silent
+from .answering import near, silent
 
 CALLS = 20
 
@@ -74,7 +74,7 @@ def main() -> None:
         for name, batch in (
             ("silent_1", silent(editor, 1, 32)),
             ("silent_32", silent(editor, 32, 32)),
-            ("in_scope_32", in_scope(editor, 32, 32)),
+            ("judged_32", near(editor, 32, 32)),
         ):
 
             def forward(batch: dict[str, torch.Tensor] = batch) -> None:

@@ -225,7 +225,7 @@ def next_commands(demo: Demo) -> list[str]:
     return [
         *_exports(),
         f"meloedit ls {store}",
-        f'meloedit ask {store} "Which land joined NATO in the spring of 2023?" --explain',
+        f'meloedit ask {store} "Which state entered NATO in April 2023?" --explain',
         f'meloedit ask {store} "{NEAR_MISS}" --explain',
         f"meloedit history {store}",
         f"meloedit rollback {store} {demo.removal.revision}   # brings {demo.removal.id!r} back",
