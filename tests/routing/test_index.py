@@ -248,3 +248,17 @@ def test_neighbours():
     assert sorted(index.neighbours(4)[2]) == [3, 5]
     index.remove([4])
     assert index.neighbours(3) == (5, pytest.approx(math.sqrt(2)), [])
+
+
+def test_a_kept_cache_does_not_follow_later_changes():
+    index, prompts, keys = NeuronIndex(PLAIN), vectors_of(9, SIZE), vectors_of(3, SIZE, seed=4)
+    prompts, keys = Keys.of_content(prompts), Keys.of_content(keys)
+    index.set_scope(prompts, 0.5, -1.0)
+    index.add(1, keys[:1])
+    cache = index.nearest_cache
+    index.add(2, keys[1:])
+    again = NeuronIndex(PLAIN)
+    again.add(1, keys[:1])
+    again.set_scope(prompts, 0.5, -1.0, cache=cache)
+    index.remove([2])
+    assert again.similarity == index.similarity

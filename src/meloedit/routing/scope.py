@@ -111,7 +111,7 @@ class Scope:
 
     def cache(self, owners: frozenset[int]) -> NearestCache:
         """Return what ``restore`` can start from; ``owners`` are the edits whose keys were searched."""
-        return NearestCache(self._near, self._owner, owners)
+        return NearestCache(self._near.clone(), self._owner.clone(), owners)  # later changes are made in place
 
     def restore(self, cache: NearestCache) -> None:
         """Start from a cache that was made with the same prompts."""
