@@ -1,18 +1,22 @@
-"""Measure a judge on pairs alone, without an index: shares kept and let through on rows that were not trained on."""
+"""Measure the judge alone, without index and guards: python -m judge.measure --dev FILE --pairs FILE --chats FILE."""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import BertForSequenceClassification
 
+from meloedit.judging.judge import Judge
 from meloedit.judging.pairs import PairTokenizer
 from meloedit.types import Asked
 
-from .mixture import Pair, asked
+from .mixture import Pair, asked, kept_back, read_rows
 
 Score = Callable[[Sequence[Asked], Sequence[Asked]], Tensor]
 """Scores n prompts, each beside a wording: (n,) log-odds."""
@@ -97,3 +101,45 @@ def scorer(model: BertForSequenceClassification, pairs: PairTokenizer) -> Score:
         return scores
 
     return score
+
+
+def traps(score: Score, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the AUC of pairs ``{a, b, same, category}``: of all, and of each category."""
+    scores = score([asked(row["b"]) for row in rows], [asked(row["a"]) for row in rows])
+    figures = {}
+    for name in ("all", *dict.fromkeys(row["category"] for row in rows)):
+        same, other = (
+            scores[torch.tensor([row["same"] == kind and name in ("all", row["category"]) for row in rows])]
+            for kind in (True, False)
+        )
+        figures[f"traps {name} auc"] = round(auc(same, other), 3)
+    return figures
+
+
+def chats(score: Score, rows: Sequence[Mapping[str, Any]], least: Sequence[float]) -> dict[str, float]:
+    """Return the shares of conversations that ask their row's question, and of others, above some scores."""
+    figures = {}
+    for name in ("chat_same", "chat_other"):
+        pairs = [(asked(chat), asked(row["prompt"])) for row in rows for chat in row[name]]
+        scores = score(*map(list, zip(*pairs, strict=True)))
+        figures |= {f"{name} > {value:.2f}": round((scores > value).float().mean().item(), 3) for value in least}
+    return figures
+
+
+def main() -> None:
+    """Print the figures of the judge that ships, or of another file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--judge", type=Path)
+    parser.add_argument("--dev", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--chats", type=Path, required=True, help="a file of rows of which every 14th is taken")
+    args = parser.parse_args()
+    judge = Judge.open(args.judge)
+    least = judge.least_score(0.15)
+    figures = report(judge.scores, read_rows([args.dev])) | traps(judge.scores, read_rows([args.pairs]))
+    figures |= chats(judge.scores, kept_back(args.chats, True), (least, least + 2))
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -37,6 +37,15 @@ def read_rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
+KEPT_EVERY = 14
+"""Of a file of rows every so many-th is kept back from training."""
+
+
+def kept_back(path: Path, kept: bool) -> list[dict[str, Any]]:
+    """Return the rows of a file that are kept back from training, or the others."""
+    return [row for i, row in enumerate(read_rows([path])) if (i % KEPT_EVERY == KEPT_EVERY - 1) == kept]
+
+
 def asked(prompt: Any) -> Asked:
     """Return a string, or a conversation, as the judge reads it."""
     if isinstance(prompt, str):

@@ -15,7 +15,7 @@ from meloedit.judging.pairs import PairTokenizer
 from meloedit.judging.weights import restored, rounded, write_judge
 
 from .measure import near_pairs, report, scorer
-from .mixture import read_rows
+from .mixture import kept_back, read_rows
 
 CONFIG = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -28,7 +28,7 @@ def main() -> None:
     """Round the weights, score near pairs that were kept back, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--kept", type=Path, nargs="+", required=True)
+    parser.add_argument("--kept", type=Path, nargs="+", required=True, help="files of which every 14th row is taken")
     parser.add_argument("--lang", default="en", help="the rows whose near pairs set the threshold of a stated rate")
     parser.add_argument("--dev", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -38,7 +38,7 @@ def main() -> None:
     model.load_state_dict(restored({k: t for name, w in weights.items() for k, t in rounded(name, w).items()}))
     tokenizer = (args.model / "tokenizer.json").read_bytes()
     score = scorer(model, PairTokenizer(Tokenizer.from_str(tokenizer.decode())))
-    kept = near_pairs([row for row in read_rows(args.kept) if row["lang"] == args.lang])
+    kept = near_pairs([row for path in args.kept for row in kept_back(path, True) if row["lang"] == args.lang])
     near = score([pair.prompt for pair in kept], [pair.wording for pair in kept])
     card = {
         "config": {name: getattr(model.config, name) for name in CONFIG},

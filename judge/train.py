@@ -1,6 +1,6 @@
 """Train the pair judge.
 
-python -m judge.train --start FOLDER --rows FILE... --wordings FOLDER --dev FILE --out FOLDER
+python -m judge.train --start FOLDER --whole FILE --rows FILE... --wordings FOLDER --dev FILE --out FOLDER
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import BertForSequenceClassification
 from meloedit.judging.pairs import PairTokenizer
 
 from .measure import report, scorer
-from .mixture import Hand, batches, read_rows
+from .mixture import Hand, batches, kept_back, read_rows
 from .public import Public
 
 
@@ -27,7 +27,10 @@ def main() -> None:
     """Train, and write the model with what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, nargs="+", required=True)
+    parser.add_argument(
+        "--rows", type=Path, nargs="+", required=True, help="files of which every 14th row is kept back"
+    )
+    parser.add_argument("--whole", type=Path, nargs="*", default=[], help="files of which every row is trained on")
     parser.add_argument("--wordings", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
@@ -47,7 +50,7 @@ def main() -> None:
     dropout = {"hidden_dropout_prob": args.dropout, "attention_probs_dropout_prob": args.dropout}
     model = BertForSequenceClassification.from_pretrained(args.start, num_labels=1, dtype=torch.float32, **dropout)
     pairs = PairTokenizer(Tokenizer.from_file(str(args.start / "tokenizer.json")))
-    rows = read_rows(args.rows)
+    rows = read_rows(args.whole) + [row for path in args.rows for row in kept_back(path, False)]
     rng.shuffle(rows)
     rows = rows[: args.limit_rows]
     print(len(rows), "rows", flush=True)

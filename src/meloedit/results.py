@@ -21,11 +21,11 @@ class Route:
 
     Attributes:
         edit: id of the edit that fires; ``None`` for the base model.
-        distance: distance |u - v| of the prompt's key to the nearest edit's; in paper mode to the centre of the nearest
+        distance: distance of the prompt's key to that of ``nearest``; in paper mode to the centre of the nearest
             cluster. ``None`` without edits or prompt.
-        threshold: the distance below which an edit is in scope; in paper mode the radius of that cluster, which is
-            itself in scope.
-        nearest: id of the nearest edit, whether it fires or not.
+        threshold: the distance below which an edit is in scope, or, where a judge decides, is read by it; in paper mode
+            the radius of that cluster, which is itself in scope.
+        nearest: id of the nearest edit, or of the one that the judge scored best, whether it fires or not.
         reason: why it fires, or why it does not.
         boundary: how the end of the prompt was known.
         score: the judge's probability that the prompt asks what this edit asks; ``None`` where no judge read them.

@@ -15,8 +15,9 @@ def remember(cache: Any, attribute: str, past: int, tokens: Tensor | None) -> No
     """Keep the tokens (B, T) of the columns of a cache from ``past`` on; ``None``: embeddings, which are not known."""
     if tokens is None or torch.compiler.is_compiling():
         return
-    runs: list[tuple[int, Tensor]] = getattr(cache, attribute, [])
-    setattr(cache, attribute, [*runs, (past, tokens.detach())] if past else [(0, tokens.detach())])
+    if not past or not hasattr(cache, attribute):
+        setattr(cache, attribute, [])
+    getattr(cache, attribute).append((past, tokens.detach()))  # in place: there is one call per generated token
 
 
 def heard(cache: Any, attribute: str, rows: int, past: int) -> Tensor | None:

@@ -133,16 +133,14 @@ class Method(ABC):
         Raises:
             EditError: if there are no such edits, or the method cannot remove any.
         """
-        if not self.removes:
-            raise EditError(f"method {self.name} cannot remove an edit: all of them share the same weights")
-        if missing := [name for name in ids if name not in self.edits]:
+        if self.removes and (missing := [name for name in ids if name not in self.edits]):
             raise EditError(f"method {self.name} has no edit {missing[0]!r}")
         self._remove(ids)
         self.edits = {name: edit for name, edit in self.edits.items() if name not in ids}
 
     def _remove(self, ids: Sequence[str]) -> None:
-        """Remove edits that exist; needed only by a class with ``removes = True``."""
-        raise NotImplementedError
+        """Remove edits that exist; a class with ``removes = True`` overrides this."""
+        raise EditError(f"method {self.name} cannot remove an edit: all of them share the same weights")
 
     def reset(self) -> None:
         """Remove all edits: the model answers as it did before the first."""

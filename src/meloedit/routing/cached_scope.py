@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -11,23 +9,23 @@ from .judged_scope import JudgedScope
 from .policy import KeyTensors
 from .scope import NearestCache
 
-if TYPE_CHECKING:
-    from ..store import Store
+Kept = tuple[KeyTensors, frozenset[int]]
+"""What ``Store.scope_cache`` returns: the tensors, and the records that they cover."""
 
 
-def nearest_from_store(store: Store, prompts: int) -> NearestCache | None:
+def nearest_of(kept: Kept | None, prompts: int) -> NearestCache | None:
     """Return the keys nearest to the calibration prompts; ``None`` if the store has none for so many prompts."""
-    if (found := store.scope_cache()) is None:
+    if kept is None:
         return None
-    tensors, owners = found
+    tensors, owners = kept
     cache = NearestCache(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), owners)
     return cache if cache.fits(prompts) else None
 
 
-def scores_from_store(store: Store, scope: JudgedScope) -> None:
+def restore_scores(tensors: KeyTensors, scope: JudgedScope) -> None:
     """Let a scope start from the scores that the store keeps, if its judge gave them."""
-    if (found := store.scope_cache()) is not None and _judge_of(found[0]) == scope.judge.name:
-        scope.restore(found[0]["judged"], found[0]["scores"])
+    if _judge_of(tensors) == scope.judge.name:
+        scope.restore(tensors["judged"], tensors["scores"])
 
 
 def scope_to_tensors(near: NearestCache, scope: JudgedScope | None) -> KeyTensors:

@@ -1,9 +1,9 @@
 """JudgedScope: the least score at which an edit fires, set by prompts that no edit should answer.
 
 Two stated rates set it. ``false_neighbour``: the share of near questions, of those kept back when the judge was
-trained, that may score above it. ``false_activation``: of n unrelated prompts with maximum scores m_i over all their
-candidates, the least score is no less than the ceil((n + 1)(1 - a))-th smallest m_i (split conformal prediction on the
-maximum); a prompt without a candidate has m_i = -inf.
+trained, that may score above it. ``false_activation``: of n unrelated prompts with maximum scores m_i, the least score
+is no less than the ceil((n + 1)(1 - a))-th smallest m_i (split conformal prediction on the maximum). m_i is taken over
+the edits in reach whose keys ``Scope`` caches for the prompt; without any it is -inf.
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ class JudgedScope:
 
         Prompts that ask an edit in its own words (traffic does) do not count against it.
         """
-        best = torch.full((len(self._prompts),), -math.inf)
-        for (prompt, _), score in self._scores.items():
-            best[prompt] = max(float(best[prompt]), score)
+        of, scores = torch.tensor([prompt for prompt, _ in self._scores]), torch.tensor(list(self._scores.values()))
+        best = torch.full((len(self._prompts),), -math.inf).scatter_reduce(0, of.long(), scores, "amax")
         best = best[best < SAME]
         if not len(best):
             return -math.inf

@@ -1,4 +1,4 @@
-"""NearestPolicy: the default mode. The edit with the nearest key answers, if it lies within the calibrated scope."""
+"""NearestPolicy: the default mode. The nearest keys propose edits, and the judge, if there is one, decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ..edit import prompt_text
 from ..errors import EditError
@@ -18,7 +17,7 @@ from ..keys.names import asked_shares, name_shares
 from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
-from .cached_scope import nearest_from_store, scope_to_tensors, scores_from_store
+from .cached_scope import nearest_of, restore_scores, scope_to_tensors
 from .calibration import SCOPE_SETTINGS, Calibration
 from .choice import Choice, by_distance, by_judge, candidates_of, prompts_of
 from .index import SAME_KEY, NeuronIndex
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ..edit import Edit
     from ..hooks.router import Router
     from ..store import Store
-    from ..types import Prompt
+    from ..types import Asked, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,9 @@ CACHE_EVERY = 512
 
 
 class NearestPolicy:
-    """Decides by the nearest key, see ``NeuronIndex`` and ``Scope``; implements ``Policy``.
+    """Decides by the judge's score, see ``by_judge``, or else by the nearest key, see ``by_distance``.
+
+    It implements ``Policy``.
 
     Args:
         router: the model and its hooks.
@@ -148,7 +149,8 @@ class NearestPolicy:
             self._calibrate(store)
         if self.scope is not None:
             self.index.judge_scope(self.scope)
-        if len(self.index) and math.isinf(self.index.similarity if self.scope is None else self.scope.least):
+        least = -math.inf if self.scope is None else self.scope.least
+        if len(self.index) and math.inf in (self.index.similarity, least):
             logger.warning("no edit can fire: too few calibration prompts ask something else; calibrate with others")
 
     def _load_calibration(self, store: Store) -> bool:
@@ -172,7 +174,8 @@ class NearestPolicy:
         prompts, config = self.calibration.prompts, self.scope_config(self.calibration.info)
         least = config.min_similarity if len(prompts) else config.document_similarity
         least = -1.0 if least is None else least
-        if (cache := nearest_from_store(store, len(prompts))) is not None:
+        kept = store.scope_cache()
+        if (cache := nearest_of(kept, len(prompts))) is not None:
             self._uncached = len(cache.owners.symmetric_difference(self._id))
         if self.verifier is None:
             self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
@@ -181,8 +184,8 @@ class NearestPolicy:
         self.index.set_scope(prompts, min(share, 0.99), least, self.calibration.prompt_of, cache)
         asked, rates = self.calibration.asked, (config.false_activation, config.false_neighbour)
         self.scope = JudgedScope(self.verifier, asked, *rates)
-        if cache is not None:
-            scores_from_store(store, self.scope)
+        if kept is not None:
+            restore_scores(kept[0], self.scope)
 
     def scope_config(self, info: Mapping[str, Any]) -> MeloConfig:
         """Return the config, with scope settings overridden by those that a calibration states in its ``info``."""
@@ -230,14 +233,13 @@ class NearestPolicy:
 
     def _route(self, choice: Choice) -> Route:
         best = choice.best
-        judged = self.scope is not None and best.score > -math.inf
         return Route(
             edit=self._id.get(choice.record),
             distance=None if math.isinf(best.distance) else best.distance,
             threshold=self.index.threshold,
             nearest=self._id.get(best.record),
             reason=choice.reason,
-            score=probability(best.score) if judged else None,
+            score=None if math.isinf(best.score) else probability(best.score),
             least_score=self.least_score,
         )
 
@@ -245,22 +247,32 @@ class NearestPolicy:
         """Return the terms of each of B prompts' similarity to its nearest edit; ``None`` where there are none."""
         if self.calibration is None or not len(self.index):
             return [None] * pooled.count
-        choices = self._choices(pooled)
+        choices, read = self._choices(pooled), prompts_of(pooled)
         keys, rows = self.calibration.encoder.keys(pooled.states, pooled.asked), torch.tensor(pooled.rows)
         found: list[Evidence | None] = []
         for prompt, choice in enumerate(choices):
             of_prompt = torch.nonzero(rows == prompt).flatten()
-            found.append(None if choice.best.record < 0 else self._evidence(choice, pooled, keys, of_prompt))
+            found.append(
+                None
+                if choice.best.record < 0
+                else self._evidence(choice, read[prompt], keys[of_prompt], [pooled.asked[i] for i in of_prompt])
+            )
         return found
 
-    def _evidence(self, choice: Choice, pooled: PooledStates, keys: Keys, rows: Tensor) -> Evidence:
-        """Return the terms of an edit's similarity to the nearest of the keys ``rows``, with the words of its names."""
+    def _evidence(self, choice: Choice, read: Asked, keys: Keys, asked: Sequence[Asked]) -> Evidence:
+        """Return what speaks for an edit: the terms of its similarity, the words of its names, the judge's scores.
+
+        Args:
+            choice: what was decided.
+            read: what the judge read.
+            keys: (m,) the prompt's keys; the one nearest to the edit counts.
+            asked: (m,) what each of them asks.
+        """
         assert self.calibration is not None
         edit_id = self._id[choice.best.record]
-        terms, query, key = self.index.evidence(choice.best.record, keys[rows])
+        terms, query, key = self.index.evidence(choice.best.record, keys)
         if choice.judged:
             assert self.verifier is not None
-            read = prompts_of(pooled)[pooled.rows[int(rows[query])]]
             candidates = [(self._id[one.record], *one.probabilities, one.guard) for one in choice.judged]
             terms = terms._replace(
                 candidates=candidates, turns_read=len(read.before), cut=self.verifier.judge.truncates(read)
@@ -270,7 +282,7 @@ class NearestPolicy:
             return terms
         prompts = self._store.get(edit_id).edit.prompts
         wordings = [prompt for prompt in prompts for _ in self.forms(prompt)]
-        mentioned = asked_shares(pooled.asked[int(rows[query])], words)
+        mentioned = asked_shares(asked[query], words)
         names = {word: share for word, share in name_shares(prompt_text(wordings[key]), words).items() if share}
         return terms._replace(names={word: (share, word in mentioned) for word, share in names.items()})
 

@@ -16,7 +16,7 @@ from .key_table import OwnedKeys
 
 SAME_WORDS = 0.99
 """Similarity from which two prompts have the same words, case and punctuation aside."""
-CACHED = 4
+CACHED = 8
 """Nearest keys cached per calibration prompt. After that many removals the prompt is scored again."""
 SCORES_AT_ONCE = 2**20
 """Similarities of calibration prompts to keys that are computed at once."""

@@ -108,10 +108,9 @@ class Verifier:
         guards: dict[tuple[Asked, Asked], Guard | None] = {}
         for prompt, candidates in zip(prompts, found, strict=True):
             wordings = {one.record: self._read(prompt, one.record) for one in candidates}
+            words = {record: words_of(" ".join(w.text for w in own)) for record, own in wordings.items()}
             for record, own in wordings.items():
-                others = set().union(
-                    *(words_of(w.text) for other in wordings if other != record for w in wordings[other])
-                )
+                others = set().union(*(words[other] for other in words if other != record))
                 for pair in ((prompt, wording) for wording in own):
                     pairs[pair] = SAME if same_words(*pair) else 0.0
                     read[pair] = self._respelled(*pair, others)
