@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from meloedit.types import Asked
 
 from .noise import noisy
+from .tasks import asks_else, asks_itself
 
 Row = Mapping[str, Any]
 HARD = 3
@@ -73,9 +74,9 @@ class Hand:
     def __call__(self) -> Pair:
         """Return a pair."""
         rng, kind = self._rng, self._rng.random()
-        if kind < 0.10 and self._chats:
+        if kind < 0.14 and self._chats:
             return self._chat(rng.choice(self._chats))
-        if kind < 0.14 and self._inside:
+        if kind < 0.19 and self._inside:
             row = rng.choice(self._inside)
             return Pair(Asked(rng.choice(row["asks_inside"])), asked(row["prompt"]), True)
         return self._in_context(self._plain(self._row()))
@@ -92,15 +93,19 @@ class Hand:
             return Pair(Asked(n(first)), Asked(first), True)
         near = list(row["near_same_subject"])
         hard = len(near) // 2 if len(near) != 2 * HARD else HARD
-        if kind < 0.76:
+        if kind < 0.73:
             other = rng.choice(near[:hard] if rng.random() < 0.7 else near[hard:])
             return self._turned(n(other), n(first), False, 0.3)
-        if kind < 0.90:
+        if kind < 0.85:
             return self._turned(n(rng.choice(row["near_same_relation"])), n(first), False, 0.3)
         contains = row.get("contains") or []
         contains = [contains] if isinstance(contains, str) else contains
-        if kind < 0.95 and contains:
+        if kind < 0.91 and contains:
             return Pair(Asked(rng.choice(contains)), Asked(n(first)), False)
+        if kind < 0.94:
+            return Pair(Asked(asks_else(n(rng.choice(wordings)), rng)), Asked(n(first)), False)
+        if kind < 0.96:
+            return Pair(Asked(asks_itself(n(rng.choice(wordings)), rng)), Asked(n(first)), True)
         if kind < 0.98 and (subject := row.get("subject")) and (swapped := self._swapped(first, subject)):
             other = rng.choice(wordings)
             return Pair(Asked(n(swapped)), Asked(n(other)), False)
@@ -145,7 +150,20 @@ class Hand:
         rng = self._rng
         wording = asked(rng.choice([row["prompt"], *row["rephrasings"]]))
         same = rng.random() < 0.5
+        if same and rng.random() < 0.25 and (moved := self._moved(asked(rng.choice(row["chat_same"])), row)):
+            return Pair(moved, wording, False)
         return Pair(asked(rng.choice(row["chat_same" if same else "chat_other"])), wording, same)
+
+    def _moved(self, chat: Asked, row: Row) -> Asked | None:
+        """Return a conversation that asks the same about another subject; ``None`` if it does not name its subject."""
+        other = self._rng.choice([r for r in self._rng.choices(self._rows, k=4) if r["lang"] == row["lang"]] or [None])
+        if other is None or not other.get("subject") or not any(row["subject"] in turn for turn in chat.before):
+            return None
+        turns = [turn.replace(row["subject"], other["subject"]) for turn in (*chat.before, chat.text)]
+        named = [word for word in row["subject"].split() if word[:1].isupper() or word[:1].isdigit()]
+        if not named or any(word in turn for word in named for turn in turns):
+            return None
+        return Asked(turns[-1], tuple(turns[:-1]))
 
 
 ADDED = (

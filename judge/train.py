@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import BertForSequenceClassification
 
 from meloedit.judging.pairs import PairTokenizer
@@ -44,6 +45,8 @@ def main() -> None:
     parser.add_argument("--limit-rows", type=int, help="train on so many rows alone, for a learning curve")
     parser.add_argument("--floor", type=float, default=0.01, help="least share of the learning rate")
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16: faster where the processor can")
+    parser.add_argument("--average", type=float, default=0.999, help="decay of the running average that is written")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     torch.manual_seed(args.seed)
@@ -57,7 +60,8 @@ def main() -> None:
     mixed = batches(
         [(args.hand, Hand(rows, rng)), (1 - args.hand, Public(args.wordings, rng))], args.size, args.tokens, rng
     )
-    dev, score = read_rows([args.dev]), scorer(model, pairs)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.average))
+    dev, score = read_rows([args.dev]), scorer(averaged.module, pairs)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, fused=True)
     total, count, began = 0.0, 0, time.perf_counter()
     model.train()
@@ -68,13 +72,15 @@ def main() -> None:
         optimizer.param_groups[0]["lr"] = args.lr * min(1, step / 80) * max(args.floor, 1 - done)
         batch = next(mixed)
         ids, types, mask = pairs.pad(pairs.encode([pair.prompt for pair in batch], [pair.wording for pair in batch]))
-        logits = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0]
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            logits = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0].float()
         wanted = torch.tensor([float(pair.same) for pair in batch])
         loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        averaged.update_parameters(model)
         total, count = total + loss.item(), count + 1
         if step % 50 == 0 or done >= 1:
             print(f"{step} loss {total / count:.3f} {time.perf_counter() - began:.0f} s", flush=True)
@@ -82,7 +88,7 @@ def main() -> None:
         if step % 500 == 0 or done >= 1:
             figures = report(score, dev)
             print(json.dumps(figures), flush=True)
-            model.save_pretrained(args.out)
+            averaged.module.save_pretrained(args.out)
             (args.out / "tokenizer.json").write_bytes((args.start / "tokenizer.json").read_bytes())
             (args.out / "training.json").write_text(json.dumps({"step": step, **figures}, indent=1))
         if done >= 1:

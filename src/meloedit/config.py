@@ -14,6 +14,8 @@ MIN_FALSE_ACTIVATION = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
 CANDIDATE_SIMILARITY = 0.25
 """Similarity from which the index proposes an edit to the judge."""
+NAMED_JUDGES = ("built-in", "none")
+"""What ``judge`` may be besides a file."""
 MAX_ANSWER_POSITIONS = 1024
 """Most answer positions with an input of their own: each is a column of a block's P."""
 
@@ -91,8 +93,9 @@ class MeloConfig:
     def __post_init__(self) -> None:
         if isinstance(self.modules, list):
             object.__setattr__(self, "modules", tuple(self.modules))
-        if isinstance(self.judge, Path):
-            object.__setattr__(self, "judge", str(self.judge))
+        if isinstance(self.judge, Path) or (is_text(self.judge) and self.judge not in NAMED_JUDGES):
+            # a store is opened in other folders, too
+            object.__setattr__(self, "judge", str(Path(str(self.judge)).expanduser().absolute()))
         problems = [
             f"{name} must be {words}, not {getattr(self, name)!r}"
             for name, words, rule in self._rules()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import EditError
+from .text import plain, shorten
 from .types import Prompt
 
 FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
@@ -16,6 +17,8 @@ FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
 EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute", "portability"})
 """Fields that only evaluation uses. ``Edit.from_dict`` skips them, so evaluation files can be read as edits."""
 
+SHOWN = 60
+"""Characters of a prompt in a message."""
 MAX_DEPTH = 64
 """How deeply JSON may be nested. The limit is fixed: Python's recursion limit depends on the caller's stack depth."""
 
@@ -47,6 +50,11 @@ def prompt_key(prompt: Prompt) -> str:
 def prompt_text(prompt: Prompt) -> str:
     """Return the user's text: the string itself, or the content of the last message."""
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+
+
+def quoted(prompt: Prompt) -> str:
+    """Return a prompt, or any text, in quotes and one short line, for messages."""
+    return f'"{plain(shorten(prompt_text(prompt), SHOWN))}"'
 
 
 def _check_text(text: str, name: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbones import locate, open_backbone
 from .backbones.loading import open_model
-from .config import MeloConfig, is_whole
+from .config import MeloConfig
 from .edit import Edit
+from .engine.changing import ChangeView
 from .engine.editing import EditRun
 from .engine.engine import Engine, UnloadedEngine
 from .engine.hub import HubStore, find_store
@@ -18,7 +19,7 @@ from .engine.mode import DefaultMode
 from .engine.opening import check_fits, check_new, create_store
 from .engine.planning import Planner
 from .engine.views import ModelView, StoreView
-from .errors import ModelError, StoreError
+from .errors import ModelError
 from .paper.clusters import ClusterIndex
 from .paper.config import PaperConfig, config_from_dict
 from .paper.mode import PaperMode, locate_published
@@ -38,7 +39,7 @@ Edits = Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, An
 """One edit or many, each as an ``Edit``, as ``read_edits`` gives it, or an object with ``prompt`` and ``target``."""
 
 
-class Editor(StoreView, ModelView, HubStore):
+class Editor(StoreView, ModelView, ChangeView, HubStore):
     """**Hooks the model it is given**: until ``unload``, calls on ``editor.model`` are routed through the edits.
 
     The base weights are never written. Every change is a transaction in the store; what answers is what was read back.
@@ -180,27 +181,30 @@ class Editor(StoreView, ModelView, HubStore):
         replace: bool = False,
         progress: Progress | None = None,
         edits_per_block: int | None = None,
+        keep_both: bool = False,
     ) -> list[EditReport]:
         """Train and store edits; each is in the store whole or not at all.
 
-        Edits that are there already (same id and content) are skipped. An edit of a prompt that another edit asks
-        replaces it.
+        Edits that are there already (same id and content) are skipped. The latest prevails: an edit replaces a stored
+        one of its prompt and, where the judge is sure, one that asks the same in other words with another target.
 
         Args:
             edits: one edit or many, as ``Edit`` or as objects with ``prompt`` and ``target``.
-            replace: let an edit replace one with the same id and other content.
+            replace: let an edit replace one with the same id and other content, or one that may ask the same.
             progress: told how many edits are done.
             edits_per_block: paper mode: how many of the edits share a block; ``None``: as many as the settings say.
+            keep_both: keep stored edits that ask the same in other words.
 
         Returns:
             A report per edit, in order. One that does not hold is not stored (in paper mode it is, with its batch),
             and its report says ``holds=False``.
 
         Raises:
-            EditError: before any training, if an edit is not usable or two contradict each other.
+            EditError: before any training, if an edit is not usable, two contradict each other, or one may ask what a
+                stored one asks, with another target.
         """
         many = edit_list(edits)
-        parts = self.edit_in_parts(many, replace, progress, edits_per_block)
+        parts = self.edit_in_parts(many, replace, progress, edits_per_block, keep_both)
         reports = {report.id: report for part in parts for report in part}
         return [reports[edit.id] for edit in many]
 
@@ -210,10 +214,11 @@ class Editor(StoreView, ModelView, HubStore):
         replace: bool = False,
         progress: Progress | None = None,
         edits_per_block: int | None = None,
+        keep_both: bool = False,
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
         batch_size = self.engine.mode.batch_size(edits_per_block)
-        prepared = Planner(self.engine).prepare(edit_list(edits), replace)
+        prepared = Planner(self.engine, replace, keep_both).prepare(edit_list(edits))
         with self.engine.store.writing():
             self.prepare(progress)
             yield from EditRun(self.engine, prepared, batch_size, progress).parts()
@@ -223,27 +228,6 @@ class Editor(StoreView, ModelView, HubStore):
         if not self.engine.policy.ready:
             self._change(lambda store: self.engine.mode.prepare(store, progress))
 
-    def _change(self, transaction: Callable[[Store], int]) -> int:
-        return self.engine.change(lambda: transaction(self.engine.store))
-
-    def remove(self, ids: str | Sequence[str]) -> int:
-        """Remove edits; their prompts get the base model's answers again, bit for bit. Return the new revision."""
-        return self._change(lambda store: store.remove(ids))
-
-    def enable(self, ids: str | Sequence[str]) -> int:
-        """Let disabled edits answer again. Return the new revision."""
-        return self._change(lambda store: store.set_enabled(ids, True))
-
-    def disable(self, ids: str | Sequence[str]) -> int:
-        """Keep edits from answering without removing them. Return the new revision."""
-        return self._change(lambda store: store.set_enabled(ids, False))
-
-    def rollback(self, to: int) -> int:
-        """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
-        if not is_whole(to):
-            raise StoreError(f"a revision is a whole number, not {to!r}")
-        return self._change(lambda store: store.rollback(to))
-
     def calibrate(
         self,
         prompts: Sequence[Prompt] | None = None,
@@ -252,6 +236,7 @@ class Editor(StoreView, ModelView, HubStore):
         false_activation: float | None = None,
         min_similarity: float | None = None,
         false_neighbour: float | None = None,
+        judge: str | Path | None = None,
     ) -> int:
         """Fit the key encoder, calibrate the threshold on built-in or given prompts, and recompute all keys.
 
@@ -264,11 +249,12 @@ class Editor(StoreView, ModelView, HubStore):
             false_activation: stated share of such prompts that fires, from now on; ``None``: as it was.
             min_similarity: similarity below which nothing fires, from now on; ``None``: as it was.
             false_neighbour: stated share of near questions that fires, from now on; ``None``: as it was.
+            judge: what decides from now on, see ``MeloConfig``; ``None``: as it was.
 
         Returns:
             The new revision.
         """
-        given = (false_activation, false_neighbour, min_similarity)
+        given = (false_activation, false_neighbour, min_similarity, judge)
         scope = {name: value for name, value in zip(SCOPE_SETTINGS, given, strict=True) if value is not None}
         return self._change(lambda store: self.engine.mode.calibrate(store, prompts, origin, scope, progress))
 

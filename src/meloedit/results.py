@@ -137,6 +137,7 @@ class EditReport:
         nearest_distance: the distance to it; ``None`` if there is none.
         overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
         replaced: ids of edits that it replaced.
+        corrections: how many wordings and quiet prompts, put right by hand, it took over from these.
         reason: why it failed, or that it is disabled.
     """
 
@@ -151,6 +152,7 @@ class EditReport:
     nearest_distance: float | None = None
     overlaps: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    corrections: int = 0
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from .config import MeloConfig, raise_max_rank
 from .errors import ModelError
 from .paper.config import PaperConfig
+from .routing.calibration import SCOPE_SETTINGS
 
 _PYTHON = {"None": None, "True": True, "False": False}
 """Python's names for values that JSON spells otherwise; users write both."""
@@ -50,6 +51,8 @@ def read_config(
         if not paper:
             _refuse_paper(values)
             return MeloConfig.from_dict(raise_max_rank(values))
+        if foreign := [name for name in SCOPE_SETTINGS if values.get(name) is not None]:
+            raise ModelError(f"setting {foreign[0]!r} is of the default mode: in paper mode the radius is the scope")
         if "preset" in values:
             raise ModelError("--set preset: use --preset NAME")
         return PaperConfig.from_dict(values) if preset is None else PaperConfig.from_preset(preset, **values)

@@ -18,6 +18,7 @@ from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
 from .commands.report import report
+from .commands.scope import allow, quiet
 from .commands.store import disable, enable, history, ls, rm, rollback, show
 from .terminal import note, open_streams, put, show_warnings
 
@@ -69,6 +70,8 @@ for _command in (
     init,
     edit,
     ask,
+    quiet,
+    allow,
     ls,
     show,
     rm,

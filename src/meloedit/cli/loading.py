@@ -78,11 +78,6 @@ def lasting_name(name: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else name
 
 
-def lasting_judge(name: str | None) -> str | None:
-    """Return a judge's name as the store records it: a file by its full path."""
-    return name if name in (None, "none", "built-in", "") else str(Path(str(name)).expanduser().resolve())
-
-
 @contextmanager
 def open_editor(options: StoreOptions, progress: Progress, writing: bool = False) -> Iterator[Editor]:
     """Open a store on its model.

@@ -55,6 +55,8 @@ def _remarks(report: EditReport) -> list[str]:
     remarks = [report.reason] if report.reason else []
     if report.replaced:
         remarks.append(f"replaces {join_names(report.replaced)}")
+    if report.corrections:
+        remarks.append(f"keeps {counted(report.corrections, 'correction')} of its scope")
     if report.overlaps:
         remarks.append(f"overlaps {join_names(report.overlaps, 3)}")
     return remarks

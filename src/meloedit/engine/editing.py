@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..hooks.blocks import block_to_tensors
 from ..results import EditReport
-from ..store import Record
+from ..store import GIVEN, Record
 from ..training.trainer import Trained
 from ..types import Progress
 from .planning import PreparedEdit
@@ -77,6 +77,7 @@ class EditRun:
             shared = bool(records) and result.block is trained[0].block  # the first record of the batch has it
             block = {} if shared else block_to_tensors(result.block)
             facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "seconds")}
+            facts |= {GIVEN: item.given.to_dict()} if item.corrections else {}
             records.append(Record(item.edit, result.rank, self._engine.config.reach, facts, block, keys))
             replaced += item.replaced
         removed = [edit_id for edit_id in dict.fromkeys(replaced) if edit_id not in reports]
@@ -115,4 +116,5 @@ def _report(item: PreparedEdit, result: Trained, seconds: float, failure: str) -
     if failure:
         return EditReport(item.edit.id, "failed", holds=False, reason=failure, **facts)
     reason = "" if result.holds else f"does not hold after {result.steps} iterations; stored as it is"
-    return EditReport(item.edit.id, "stored", result.holds, replaced=item.replaced, reason=reason, **facts)
+    facts |= {"replaced": item.replaced, "corrections": item.corrections}
+    return EditReport(item.edit.id, "stored", result.holds, reason=reason, **facts)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import EditError, StoreError
 from ..routing.calibration import BUILT_IN
 from ..routing.nearest import NearestPolicy
+from ..routing.same_question import Asking, asking_same
 from ..training.trainer import Trainer
 from .recalibration import Recalibration
 
 if TYPE_CHECKING:
     from ..backbones.batch import Example
     from ..config import MeloConfig
+    from ..edit import Edit
     from ..hooks.router import Router
     from ..routing.policy import Policy
     from ..store import Store
@@ -60,13 +62,16 @@ class Mode(Protocol):
         store: Store,
         prompts: Sequence[Prompt] | None,
         origin: str,
-        scope: Mapping[str, float],
+        scope: Mapping[str, Any],
         progress: Progress | None,
     ) -> int:
         """Put a new calibration in force, see ``Recalibration``; return the new revision."""
 
     def prepare(self, store: Store, progress: Progress | None) -> int:
         """Do what the first edit needs; return the new revision."""
+
+    def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
+        """Return, for each new edit, the enabled stored ones that ask the same in other words."""
 
     def write_cache(self, store: Store) -> None:
         """Write what the policy derived to the store, where that is due; called while nothing can change."""
@@ -93,7 +98,7 @@ class DefaultMode:
         store: Store,
         prompts: Sequence[Prompt] | None,
         origin: str,
-        scope: Mapping[str, float],
+        scope: Mapping[str, Any],
         progress: Progress | None,
     ) -> int:
         """Put a new calibration in force, see ``Recalibration``; return the new revision."""
@@ -104,6 +109,10 @@ class DefaultMode:
     def prepare(self, store: Store, progress: Progress | None) -> int:
         """Calibrate on the package's own prompts."""
         return self.calibrate(store, None, BUILT_IN, {}, progress)
+
+    def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
+        """Return, for each new edit, the enabled stored ones that ask the same, as the judge says."""
+        return asking_same(self.policy, edits)
 
     def write_cache(self, store: Store) -> None:
         """Write the scope's cache to the store, once in so many changes."""

@@ -10,6 +10,7 @@ from ..backbones.batch import Example
 from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
+from .prevailing import Prevailing
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -20,14 +21,21 @@ class PreparedEdit:
     """An edit to be made.
 
     Attributes:
-        edit: the edit, its target as the model writes it.
+        edit: the edit, its target as the model writes it, with the corrections of the scope that it takes over.
         rows: its training rows; none if it is stored already.
         replaced: ids of the other edits that it replaces.
+        given: the edit without these corrections.
     """
 
     edit: Edit
     rows: list[Example]
     replaced: list[str]
+    given: Edit
+
+    @property
+    def corrections(self) -> int:
+        """How many corrections of the scope it takes over from what it replaces."""
+        return len(self.edit.prompts) + len(self.edit.quiet) - len(self.given.prompts) - len(self.given.quiet)
 
 
 class Planner:
@@ -35,14 +43,17 @@ class Planner:
 
     Args:
         engine: the model and its store.
+        replacing: let an edit replace one of its id, or one that asks the same.
+        keeping_both: keep stored edits that ask the same in other words.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, replacing: bool = False, keeping_both: bool = False) -> None:
         self._backbone, self._policy = engine.backbone, engine.policy
-        self._store, self._prompts, self._config = engine.store, engine.prompts, engine.config
+        self._store, self._config = engine.store, engine.config
+        self._prevailing, self._replacing = Prevailing(engine, replacing, keeping_both), replacing
 
-    def prepare(self, edits: Sequence[Edit], replacing: bool) -> list[PreparedEdit]:
-        """Decide what each edit means for the store; ``replacing`` lets one replace another of its id.
+    def prepare(self, edits: Sequence[Edit]) -> list[PreparedEdit]:
+        """Decide what each edit means for the store.
 
         Raises:
             EditError: if two edits contradict each other, an id has other content, or a text does not fit the model.
@@ -53,40 +64,28 @@ class Planner:
             raise EditError(
                 f"edit {second + 1} contradicts edit {first + 1}: same prompt or id, other target; keep one of them"
             )
-        stored = {edit.id: found.edit for edit in edits if (found := self._store.find(edit.id)) is not None}
+        stored = {edit.id: found.given for edit in edits if (found := self._store.find(edit.id)) is not None}
         # An edit that this call gives another prompt no longer asks its old one.
         moving = {edit.id for edit in edits if edit.id in stored and stored[edit.id].content != edit.content}
         prepared: dict[str, PreparedEdit] = {}
         for edit in edits:
             old = stored.get(edit.id)
-            if old is not None and old.content != edit.content and not replacing:
+            if old is not None and old.content != edit.content and not self._replacing:
                 raise EditError(
                     f"edit {edit.id!r} is in the store with other content: use replace (--replace) to change it, or "
                     "another id"
                 )
             if edit.id in prepared:
                 continue  # the same edit twice in one call
-            if old is not None and old.content == edit.content and not (replacing and old.metadata != edit.metadata):
-                prepared[edit.id] = PreparedEdit(edit, [], [])
-                continue
-            replaced = self._replaced(edit, {edit.id, *moving})
-            prepared[edit.id] = PreparedEdit(edit, self._rows(edit), replaced)
+            known = old is not None and old.content == edit.content
+            retold = known and self._replacing and old is not None and old.metadata != edit.metadata
+            prepared[edit.id] = PreparedEdit(edit, [] if known and not retold else self._rows(edit), [], edit)
+        new = [item for item in prepared.values() if item.rows]
+        for item, replaced in zip(new, self._prevailing.replaced([item.edit for item in new], moving), strict=True):
+            whole = self._prevailing.with_corrections(item.edit, replaced)
+            rows = item.rows if whole is item.edit else self._rows(whole)
+            prepared[whole.id] = PreparedEdit(whole, rows, replaced, item.given)
         return list(prepared.values())
-
-    def _replaced(self, edit: Edit, ignored: set[str]) -> list[str]:
-        """Return the stored edits of the same prompt; ``ignored`` ones no longer ask what they did.
-
-        Raises:
-            EditError: if another edit shares a wording and wants another answer.
-        """
-        replaced = [other.id for other in self._prompts.asking(edit.prompt) if other.id not in ignored]
-        for other in (other for prompt in edit.prompts for other in self._prompts.sharing(prompt)):
-            if other.id not in ignored.union(replaced) and other.target != edit.target:
-                raise EditError(
-                    f"edit {edit.id!r} and edit {other.id!r} in the store share a wording and want different answers: "
-                    "take it out of one of them"
-                )
-        return replaced
 
     def _as_written(self, edit: Edit) -> Edit:
         try:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..config import CANDIDATE_SIMILARITY
 from ..edit import check_prompt, prompt_key
 from ..errors import EditError
-from ..routing.calibration import SCOPE_SETTINGS, Calibration, built_in_calibration, calibrate, check_rate
+from ..routing.calibration import (
+    JUDGE_NAME,
+    SCOPE_SETTINGS,
+    Calibration,
+    built_in_calibration,
+    calibrate,
+    check_rate,
+)
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ class Recalibration:
         self._router, self._policy, self._store = router, policy, store
 
     def make(
-        self, prompts: Sequence[Prompt] | None, origin: str, scope: Mapping[str, float], progress: Progress | None
+        self, prompts: Sequence[Prompt] | None, origin: str, scope: Mapping[str, Any], progress: Progress | None
     ) -> tuple[Calibration, dict[str, KeyTensors]]:
         """Return a new calibration, and by id the keys that edits have under it.
 
@@ -42,10 +50,18 @@ class Recalibration:
             scope: settings of the scope from now on. With such, and no prompts, keys and prompts stay as they are.
             progress: told how many prompts are done.
         """
+        if self._router.backbone.documents and scope.get("judge", "none") != "none":
+            raise EditError("judge: a classifier's documents are not judged: leave it out")
         present = self._policy.calibration
         stated = {} if present is None else {n: present.info[n] for n in SCOPE_SETTINGS if n in present.info}
         stated |= scope
+        if "judge" in scope and "min_similarity" not in scope:  # what it means depends on whether a judge decides
+            defaults = self._router.backbone.defaults
+            judged = scope["judge"] != "none"
+            stated["min_similarity"] = CANDIDATE_SIMILARITY if judged else defaults["min_similarity"]
         config = self._policy.scope_config(stated)
+        if "judge" in stated:
+            stated["judge"] = config.judge  # a file by its full path
         if prompts is None and scope and present is not None:
             check_rate(present.info["prompts"], config)
             calibration, keys = present, {edit_id: keys for edit_id, (_, keys) in self._store.tensors().items()}
@@ -58,7 +74,8 @@ class Recalibration:
                 "min_similarity decides nothing while near-exact repeats of a document alone fire "
                 "(document_similarity): give documents to calibrate on"
             )
-        return replace(calibration, info={**calibration.info, **stated}), keys
+        info = {**calibration.info, **stated, JUDGE_NAME: self._policy.judge_of(config)}
+        return replace(calibration, info={name: value for name, value in info.items() if value is not None}), keys
 
     def _of_prompts(
         self, prompts: Sequence[Prompt] | None, origin: str, config: MeloConfig, progress: Progress | None

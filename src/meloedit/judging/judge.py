@@ -69,6 +69,11 @@ class Judge:
             )
         return float(self._near[place - 1])
 
+    @property
+    def greatest_near(self) -> float:
+        """The greatest score of the near pairs kept back from training: what scores above it is the same for sure."""
+        return float(self._near[-1])
+
     def truncates(self, prompt: Asked) -> bool:
         """Return whether a prompt is longer than what the judge reads."""
         return self._pairs.is_cut(prompt)

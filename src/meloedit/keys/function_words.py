@@ -28,4 +28,4 @@ FUNCTION_WORDS = frozenset(
     niet geen nee van naar voor met bij tot
     """.split()
 )
-"""In lower case, without accents aside from those that keep words apart."""
+"""In lower case, with the accents that keep words apart."""

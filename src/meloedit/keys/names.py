@@ -153,6 +153,9 @@ def fold(word: str) -> str:
     return word[:-1] if len(word) > MIN_PLURAL and word[-1] == "s" and word[-2] not in "su" else word
 
 
+_FOLDED = frozenset(map(fold, FUNCTION_WORDS))
+
+
 def name_shares(text: str, counts: WordCounts) -> dict[str, float]:
     """Return at most ``MAX_WORDS`` words of a text, each with its share in the names; shares add up to 1.
 
@@ -162,7 +165,7 @@ def name_shares(text: str, counts: WordCounts) -> dict[str, float]:
     by_text = {word.text: word for word in sorted(find_words(text, counts), key=lambda word: word.is_name)}
     every = list(by_text.values())
     rare = [word for word in every if word.idf > COMMON]
-    words = [word for word in rare if word.text not in FUNCTION_WORDS] or rare or every
+    words = [word for word in rare if word.is_name or word.text not in _FOLDED] or rare or every
     words = sorted(words, key=lambda word: (not word.is_name, -word.idf))[:MAX_WORDS]
     has_names = any(word.is_name for word in words)
     weights = [max(word.idf, 1e-3) * (word.is_name or not has_names) for word in words]

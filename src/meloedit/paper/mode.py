@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..backbones import locate
 from ..config import MeloConfig, is_positive
@@ -14,7 +14,9 @@ from .trainer import BatchTrainer
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
+    from ..edit import Edit
     from ..hooks.router import Router
+    from ..routing.same_question import Asking
     from ..store import Store
     from ..types import Progress, Prompt
 
@@ -48,7 +50,7 @@ class PaperMode:
         store: Store,
         prompts: Sequence[Prompt] | None,
         origin: str,
-        scope: Mapping[str, float],
+        scope: Mapping[str, Any],
         progress: Progress | None,
     ) -> int:
         """Refuse: there is nothing to calibrate."""
@@ -57,6 +59,10 @@ class PaperMode:
     def prepare(self, store: Store, progress: Progress | None) -> int:
         """Make the empty calibration that the store's keys belong to."""
         return store.calibrate({}, {"source": "none"}, {})
+
+    def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
+        """Return none: the paper compares no texts."""
+        return [[] for _ in edits]
 
     def write_cache(self, store: Store) -> None:
         """Do nothing: clusters derive nothing that is worth storing."""

@@ -13,13 +13,13 @@ import torch
 from ..edit import prompt_text
 from ..errors import EditError
 from ..keys.keys import Keys, KeyShape
-from ..keys.names import asked_shares, name_shares
 from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
 from .cached_scope import nearest_of, restore_scores, scope_to_tensors
-from .calibration import SCOPE_SETTINGS, Calibration
+from .calibration import JUDGE_NAME, SCOPE_SETTINGS, Calibration
 from .choice import Choice, by_distance, by_judge, candidates_of, prompts_of
+from .explained import Explained
 from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope
 from .key_maker import KeyMaker
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..edit import Edit
     from ..hooks.router import Router
     from ..store import Store
-    from ..types import Asked, Prompt
+    from ..types import Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,11 @@ class NearestPolicy:
         self._calibration_id: int | None = None
         self._store: Store
         self._record: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
-        self._id: dict[int, str] = {}
+        self.ids: dict[int, str] = {}  # of the enabled edits by their records
         self._uncached = 0  # edits that came or went since the scope's cache was written
         self._wordings: dict[int, Wordings] = {}  # of the records that were candidates
-        named = "none" if self._backbone.documents else config.judge
-        self.verifier = Verifier.open(named, router.key_device, self._wordings_of)
+        self.verifier = self._open_verifier(config)  # now: a judge that is missing is no surprise later
+        self._judged_by = config.judge
         self.scope: JudgedScope | None = None  # there is one once a calibration is in force, if a judge decides
 
     @property
@@ -99,6 +99,10 @@ class NearestPolicy:
     def forms(self, prompt: Prompt) -> list[Encoded]:
         """Return a prompt in every form the model may be asked it in."""
         return self._backbone.forms(prompt)
+
+    def _open_verifier(self, config: MeloConfig) -> Verifier | None:
+        named = "none" if self._backbone.documents else config.judge
+        return Verifier.open(named, self._router.key_device, self._wordings_of)
 
     # -- keys
 
@@ -139,12 +143,12 @@ class NearestPolicy:
         gone = [record for edit_id, record in known if active.get(edit_id) != record]
         self.index.remove(gone)
         for record in gone:
-            del self._record[self._id.pop(record)]
+            del self._record[self.ids.pop(record)]
         new = {edit_id: record for edit_id, record in active.items() if edit_id not in self._record}
         self._add(store, list(new.values()))
         self._record |= new
-        self._id |= {record: edit_id for edit_id, record in new.items()}
-        self._wordings = {record: asked for record, asked in self._wordings.items() if record in self._id}
+        self.ids |= {record: edit_id for edit_id, record in new.items()}
+        self._wordings = {record: asked for record, asked in self._wordings.items() if record in self.ids}
         if recalibrated:
             self._calibrate(store)
         if self.scope is not None:
@@ -161,7 +165,7 @@ class NearestPolicy:
         self.calibration = Calibration.from_tensors(tensors, info)
         self.pooling = self.calibration.encoder.pooling(self._backbone.tokenizer)
         self.index = NeuronIndex(self.calibration.encoder.shape, self._router.key_device)
-        self._record, self._id = {}, {}
+        self._record, self.ids = {}, {}
         return True
 
     def _add(self, store: Store, records: Sequence[int]) -> None:
@@ -171,13 +175,18 @@ class NearestPolicy:
 
     def _calibrate(self, store: Store) -> None:
         assert self.calibration is not None
-        prompts, config = self.calibration.prompts, self.scope_config(self.calibration.info)
+        prompts, info = self.calibration.prompts, self.calibration.info
+        config, before = self.scope_config(info), self._judged_by
+        self._judged_by = config.judge
+        if config.judge != before:
+            self.verifier = self._open_verifier(config)
         least = config.min_similarity if len(prompts) else config.document_similarity
         least = -1.0 if least is None else least
         kept = store.scope_cache()
         if (cache := nearest_of(kept, len(prompts))) is not None:
-            self._uncached = len(cache.owners.symmetric_difference(self._id))
+            self._uncached = len(cache.owners.symmetric_difference(self.ids))
         if self.verifier is None:
+            self.scope = None
             self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
             return
         share = max(CANDIDATE_SHARE, 2 / (1 + len(prompts)))  # of few prompts one may be nearer than all others
@@ -186,6 +195,20 @@ class NearestPolicy:
         self.scope = JudgedScope(self.verifier, asked, *rates)
         if kept is not None:
             restore_scores(kept[0], self.scope)
+        if (name := info.get(JUDGE_NAME)) not in (None, self.verifier.judge.name):
+            logger.warning(
+                "%s was calibrated with the judge %s, and the judge is %s now, so that other prompts may fire: "
+                "calibrate again, or bring that judge back", store.path, name, self.verifier.judge.name
+            )  # fmt: skip
+
+    def judge_of(self, config: MeloConfig) -> str | None:
+        """Return the name of the judge of some settings, which follows from its contents; ``None`` without one.
+
+        Raises:
+            ModelError: if there is no such judge.
+        """
+        verifier = self.verifier if config.judge == self._judged_by else self._open_verifier(config)
+        return None if verifier is None else verifier.judge.name
 
     def scope_config(self, info: Mapping[str, Any]) -> MeloConfig:
         """Return the config, with scope settings overridden by those that a calibration states in its ``info``."""
@@ -200,18 +223,22 @@ class NearestPolicy:
 
     def add_unblocked(self, edits: Sequence[Edit], keys: Sequence[KeyTensors]) -> None:
         """Add edits that have keys but no block. For evaluating routing only."""
-        for record, (edit, tensors) in enumerate(zip(edits, keys, strict=True), max(self._id, default=0) + 1):
+        for record, (edit, tensors) in enumerate(zip(edits, keys, strict=True), max(self.ids, default=0) + 1):
             stacked = {name: tensor[None] for name, tensor in tensors.items()}
             self.index.add_all([record], Keys.from_tensors(stacked), stacked["quiet"])
-            self._record[edit.id], self._id[record] = record, edit.id
+            self._record[edit.id], self.ids[record] = record, edit.id
             self._wordings[record] = Wordings.of(edit)
         if self.scope is not None:
             self.index.judge_scope(self.scope)
 
     def _wordings_of(self, record: int) -> Wordings:
         if (found := self._wordings.get(record)) is None:
-            found = self._wordings[record] = Wordings.of(self._store.get(self._id[record]).edit)
+            found = self._wordings[record] = Wordings.of(self._store.get(self.ids[record]).edit)
         return found
+
+    def _wordings_by_form(self, edit_id: str) -> list[str]:
+        """Return the text of each of an edit's keys, in the order of ``keys_of``."""
+        return [prompt_text(prompt) for prompt in self._store.get(edit_id).edit.prompts for _ in self.forms(prompt)]
 
     # -- deciding
 
@@ -234,10 +261,10 @@ class NearestPolicy:
     def _route(self, choice: Choice) -> Route:
         best = choice.best
         return Route(
-            edit=self._id.get(choice.record),
+            edit=self.ids.get(choice.record),
             distance=None if math.isinf(best.distance) else best.distance,
             threshold=self.index.threshold,
-            nearest=self._id.get(best.record),
+            nearest=self.ids.get(best.record),
             reason=choice.reason,
             score=None if math.isinf(best.score) else probability(best.score),
             least_score=self.least_score,
@@ -248,6 +275,7 @@ class NearestPolicy:
         if self.calibration is None or not len(self.index):
             return [None] * pooled.count
         choices, read = self._choices(pooled), prompts_of(pooled)
+        explained = Explained(self.index, self.calibration, self.verifier, self.ids, self._wordings_by_form)
         keys, rows = self.calibration.encoder.keys(pooled.states, pooled.asked), torch.tensor(pooled.rows)
         found: list[Evidence | None] = []
         for prompt, choice in enumerate(choices):
@@ -255,36 +283,9 @@ class NearestPolicy:
             found.append(
                 None
                 if choice.best.record < 0
-                else self._evidence(choice, read[prompt], keys[of_prompt], [pooled.asked[i] for i in of_prompt])
+                else explained.evidence(choice, read[prompt], keys[of_prompt], [pooled.asked[i] for i in of_prompt])
             )
         return found
-
-    def _evidence(self, choice: Choice, read: Asked, keys: Keys, asked: Sequence[Asked]) -> Evidence:
-        """Return what speaks for an edit: the terms of its similarity, the words of its names, the judge's scores.
-
-        Args:
-            choice: what was decided.
-            read: what the judge read.
-            keys: (m,) the prompt's keys; the one nearest to the edit counts.
-            asked: (m,) what each of them asks.
-        """
-        assert self.calibration is not None
-        edit_id = self._id[choice.best.record]
-        terms, query, key = self.index.evidence(choice.best.record, keys)
-        if choice.judged:
-            assert self.verifier is not None
-            candidates = [(self._id[one.record], *one.probabilities, one.guard) for one in choice.judged]
-            terms = terms._replace(
-                candidates=candidates, turns_read=len(read.before), cut=self.verifier.judge.truncates(read)
-            )
-        words = self.calibration.encoder.words
-        if words is None or terms.entity_overlap is None:
-            return terms
-        prompts = self._store.get(edit_id).edit.prompts
-        wordings = [prompt for prompt in prompts for _ in self.forms(prompt)]
-        mentioned = asked_shares(asked[query], words)
-        names = {word: share for word, share in name_shares(prompt_text(wordings[key]), words).items() if share}
-        return terms._replace(names={word: (share, word in mentioned) for word, share in names.items()})
 
     def neighbours(self, edit_id: str) -> Neighbours:
         """Return the nearest other edit, and the edits whose scopes overlap this one's; nothing if it is disabled."""
@@ -295,5 +296,5 @@ class NearestPolicy:
         if self.verifier is not None and self.scope is not None:
             overlaps = self.verifier.overlaps(self._record[edit_id], overlaps[:CANDIDATES], self.scope.least)
         return Neighbours(
-            self._id.get(nearest), None if nearest < 0 else distance, [self._id[record] for record in overlaps]
+            self.ids.get(nearest), None if nearest < 0 else distance, [self.ids[record] for record in overlaps]
         )

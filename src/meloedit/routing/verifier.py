@@ -125,6 +125,10 @@ class Verifier:
             for prompt, candidates in zip(prompts, found, strict=True)
         ]
 
+    def main_prompt(self, record: int) -> Asked:
+        """Return what an edit's own prompt asks."""
+        return self._wordings(record).own[0]
+
     def _read(self, prompt: Asked, record: int) -> list[Asked]:
         """Return the wordings and quiet prompts of an edit that are read beside a prompt."""
         return [wording for part in self._wordings(record) for wording in _likest(prompt, part)]

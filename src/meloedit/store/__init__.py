@@ -24,7 +24,7 @@ A commit takes these steps (:mod:`.store` calls the other files in this order):
 row that may be overwritten. Importing this package does not import torch.
 """
 
-from .records import ChangeRow, Record, Revision, StoredEdit
+from .records import GIVEN, ChangeRow, Record, Revision, StoredEdit
 from .store import Store
 
-__all__ = ["ChangeRow", "Record", "Revision", "Store", "StoredEdit"]
+__all__ = ["GIVEN", "ChangeRow", "Record", "Revision", "Store", "StoredEdit"]

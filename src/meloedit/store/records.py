@@ -8,6 +8,9 @@ from typing import Any
 from ..edit import Edit
 from .tensors import Tensors
 
+GIVEN = "given"
+"""Where the report of an amended edit has the edit as it was given."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -68,6 +71,11 @@ class StoredEdit:
     def holder(self) -> int:
         """The number of the record that holds the block: this edit's record, or the one whose block it shares."""
         return int(self.report.get("block", self.record))
+
+    @property
+    def given(self) -> Edit:
+        """The edit as it was given, without the wordings and quiet prompts that were put right later."""
+        return Edit.from_dict(self.report[GIVEN]) if GIVEN in self.report else self.edit
 
 
 @dataclass(frozen=True)

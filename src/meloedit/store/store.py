@@ -10,10 +10,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..edit import Edit
 from ..errors import StoreError
 from . import database, rows, scope_cache
 from .reader import StoreReader
-from .records import ChangeRow, Record
+from .records import GIVEN, ChangeRow, Record
 from .tensors import Tensors
 
 Work = Callable[[sqlite3.Connection], tuple[list[ChangeRow], int | None]]
@@ -151,6 +152,27 @@ class Store(StoreReader):
                 return changes, calibration
 
             return self._commit(action, {}, work)
+
+    def amend(self, edit: Edit, keys: Tensors, action: str, detail: Mapping[str, Any]) -> int:
+        """Change the wordings or quiet prompts of a live edit, whose block stays; return the new revision.
+
+        Args:
+            edit: the edit as it is from now on.
+            keys: the tensors of its keys under the calibration in force.
+            action: the name of this change in the history.
+            detail: further facts about it; JSON values only.
+        """
+        with self.writing():
+            old, calibration = self.get(edit.id), self._state.calibration
+            report = {**old.report, GIVEN: old.given.to_dict()}
+
+            def work(db: sqlite3.Connection) -> tuple[list[ChangeRow], int | None]:
+                number = rows.next_id(db, "records")
+                rows.insert_record(db, number, Record(edit, old.rank, old.reach, report, {}, keys), old.holder)
+                rows.insert_keys(db, number, calibration, keys)
+                return [ChangeRow(edit.id, number, old.enabled)], calibration
+
+            return self._commit(action, detail, work)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove edits and return the new revision; their records stay in the history."""

@@ -10,7 +10,7 @@ import typer
 
 from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names
-from ..loading import change_since, check_new, lasting_judge, lasting_name, load, open_editor, open_store
+from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
 from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, with_options
 from ..show import show_reports, similarity
 from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
@@ -72,7 +72,7 @@ def init(
         "false_activation": false_activation,
         "min_similarity": min_similarity,
         "false_neighbour": false_neighbour,
-        "judge": lasting_judge(judge),
+        "judge": judge,
     }
     from ...settings import read_config
 
@@ -132,7 +132,10 @@ def edit(
         list[str] | None, typer.Option(metavar="TEXT", help="A prompt on which the edit must not fire; repeatable.")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Let an edit take the place of one with its id and other content.")
+        bool, typer.Option("--replace", help="Let an edit take the place of one with its id, or that may ask the same.")
+    ] = False,
+    keep_both: Annotated[
+        bool, typer.Option("--keep-both", help="Keep stored edits that ask the same in other words.")
     ] = False,
     edits_per_block: Annotated[
         int | None, typer.Option(metavar="N", help="Paper mode: edits that share a block, if fewer than declared.")
@@ -162,7 +165,8 @@ def edit(
     with report_if_stopped(lambda: stored_so_far()[1]):
         try:
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
-                for part in editor.edit_in_parts([item.edit for item in sourced], replace, progress, edits_per_block):
+                edits = [item.edit for item in sourced]
+                for part in editor.edit_in_parts(edits, replace, progress, edits_per_block, keep_both):
                     reports += part
                 revision, index = editor.store.revision, editor.engine.policy.counts
         except EditError as error:
@@ -200,12 +204,15 @@ def calibrate(
     false_neighbour: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Stated share of near questions that fires, from now on.")
     ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What decides from now on: built-in, none, or a judge's file.")
+    ] = None,
 ) -> None:
     """Set how near a prompt must come to an edit to fire it.
 
     The scope is calibrated on built-in prompts or, better, on your traffic: prompts that no edit should answer. With
-    --false-activation, --false-neighbour or --min-similarity alone, keys and prompts stay as they are. No edit is
-    trained again.
+    --false-activation, --false-neighbour, --min-similarity or --judge alone, keys and prompts stay as they are. No
+    edit is trained again.
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
 
@@ -222,8 +229,9 @@ def calibrate(
         with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
             try:
                 source = source_name(str(prompts))
-                rates = {"false_activation": false_activation, "false_neighbour": false_neighbour}
-                revision = editor.calibrate(traffic, source, progress, min_similarity=min_similarity, **rates)
+                revision = editor.calibrate(
+                    traffic, source, progress, false_activation, min_similarity, false_neighbour, judge
+                )
             except EditError as error:
                 raise with_prompt_line(error, sourced, editor.backbone.forms) from None
             info, threshold = editor.calibration.info if editor.calibration else {}, editor.threshold

@@ -94,7 +94,7 @@ class Melo(Method):
             self._empty = self.editor.calibrate(list(documents), "documents of the task")
 
     def _edit(self, edits: Sequence[Edit]) -> None:
-        self.editor.edit(list(edits))
+        self.editor.edit(list(edits), keep_both=True)  # a benchmark's edits are all wanted
 
     def _remove(self, ids: Sequence[str]) -> None:
         stored = {item.edit.id for item in self.editor.edits()}

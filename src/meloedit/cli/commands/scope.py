@@ -1,0 +1,87 @@
+"""The commands that put an edit's scope right without training: quiet and allow. Each imports torch when it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...edit import check_prompt, quoted
+from ...readers import read_prompts
+from ...text import counted, plain
+from ..loading import change_since, open_editor, open_store
+from ..options import StoreOptions, with_options
+from ..terminal import one_line, progress_display, put, put_json, report_if_stopped
+from ..terminal import quoted as path_quoted
+
+if TYPE_CHECKING:
+    from ...results import Answer
+    from ...types import Prompt
+
+EditId = Annotated[str, typer.Argument(metavar="ID", help="The edit, as `ls` shows it.")]
+Prompts = Annotated[
+    list[str], typer.Argument(metavar="PROMPT...", help="One prompt or more; - reads one a line from stdin.")
+]
+Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the history.")]
+
+
+@with_options(StoreOptions)
+def quiet(options: StoreOptions, edit_id: EditId, prompts: Prompts, reason: Why = "") -> None:
+    """Keep an edit from answering a prompt, and what asks the same: put a wrong hit right, without training.
+
+    Example: meloedit quiet facts.melo 3f2a9c417d55 "Who founded Ohm?"
+    """
+    _amend(options, edit_id, prompts, reason, "quiet")
+
+
+@with_options(StoreOptions)
+def allow(options: StoreOptions, edit_id: EditId, prompts: Prompts, reason: Why = "") -> None:
+    """Let an edit answer a prompt, and what asks the same: put a miss right, without training.
+
+    Example: meloedit allow facts.melo 3f2a9c417d55 "the boss of Ohm, who is that"
+    """
+    _amend(options, edit_id, prompts, reason, "allow")
+
+
+def _amend(options: StoreOptions, edit_id: str, texts: list[str], reason: str, action: str) -> None:
+    prompts: list[Prompt] = []
+    for text in texts:
+        prompts += [prompt for _, prompt in read_prompts("-")] if text == "-" else [check_prompt(text)]
+    opened = open_store(options.store)
+    opened.get(edit_id)  # an unknown id is an error before the model is loaded
+    before = opened.revision
+    with report_if_stopped(lambda: change_since(options.store, before)):
+        with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
+            change = editor.quiet if action == "quiet" else editor.allow
+            revision = change(edit_id, prompts, reason)
+            answers = editor.ask(prompts)
+            target = editor[edit_id].edit.target
+        _show(options, edit_id, action, answers, target, (before, revision))
+
+
+def _show(
+    options: StoreOptions, edit_id: str, action: str, answers: list[Answer], target: str, revisions: tuple[int, int]
+) -> None:
+    before, after = revisions
+    if options.as_json:
+        put_json({"revision": after, "before": before, "answers": [answer.to_dict() for answer in answers]})
+        return
+    undo = f" (undo with: meloedit rollback {path_quoted(options.store)} {before})"
+    put(f"{counted(len(answers), 'prompt')} given; revision {after}{undo if after != before else ': nothing is new'}")
+    for answer in answers:
+        put(f"  {quoted(answer.prompt)}: {_remark(answer, edit_id, action, target)}")
+
+
+def _remark(answer: Answer, edit_id: str, action: str, target: str) -> str:
+    """Return what a prompt gets now, and what is left to do."""
+    fired, by = answer.route.edit, f"edit {plain(answer.route.edit or '')} answers"
+    if action == "quiet":
+        return "the base model answers" if fired is None else f"{by} now" if fired != edit_id else f"still {by}"
+    if fired != edit_id:
+        return f"{by}, not this one" if fired else "still not answered: the edit is disabled, or quiet on a like prompt"
+    if answer.text.strip() == target.strip():
+        return f"answered: {one_line(answer.text)}"
+    return (
+        f"reaches the edit, but is answered: {one_line(answer.text)}; train it on this wording with: meloedit edit "
+        "--replace, with the wording as --variant"
+    )
