@@ -11,7 +11,6 @@ from .backbones import locate, open_backbone
 from .backbones.loading import open_model
 from .config import MeloConfig
 from .edit import Edit
-from .engine.changing import ChangeView
 from .engine.editing import EditRun
 from .engine.engine import Engine, UnloadedEngine
 from .engine.hub import HubStore, find_store
@@ -20,6 +19,7 @@ from .engine.opening import check_fits, check_new, create_store
 from .engine.planning import Planner
 from .engine.views import ModelView, StoreView
 from .errors import ModelError
+from .oversight.views import OperatorView
 from .paper.clusters import ClusterIndex
 from .paper.config import PaperConfig, config_from_dict
 from .paper.mode import PaperMode, locate_published
@@ -39,7 +39,7 @@ Edits = Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, An
 """One edit or many, each as an ``Edit``, as ``read_edits`` gives it, or an object with ``prompt`` and ``target``."""
 
 
-class Editor(StoreView, ModelView, ChangeView, HubStore):
+class Editor(StoreView, ModelView, OperatorView, HubStore):
     """**Hooks the model it is given**: until ``unload``, calls on ``editor.model`` are routed through the edits.
 
     The base weights are never written. Every change is a transaction in the store; what answers is what was read back.

@@ -141,14 +141,23 @@ def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         where = f"{name}, line {number}"
-        text = check_line(line, where).rstrip()
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise EditError(f"{where}: not JSON ({_json_reason(error)}); one object per line is expected") from None
-        if too_deep(value, MAX_DEPTH + 1):  # one level more than metadata may have, which has a message of its own
-            raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
-        yield where, value
+        yield where, json_value(line, where)
+
+
+def json_value(line: str, where: str) -> Any:
+    """Return the JSON value of a line that stands at ``where``.
+
+    Raises:
+        EditError: if the line is too long, not JSON, or nested too deeply.
+    """
+    text = check_line(line, where).rstrip()
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EditError(f"{where}: not JSON ({_json_reason(error)}); one object per line is expected") from None
+    if too_deep(value, MAX_DEPTH + 1):  # one level more than metadata may have, which has a message of its own
+        raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
+    return value
 
 
 def _json_reason(error: ValueError | RecursionError) -> str:
@@ -245,7 +254,7 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
                 lines = ((f"{name}, line {number}", text) for number, text in enumerate(stream, 1) if text.strip())
                 prompts.extend((where, check_line(text, where).strip()) for where, text in lines)
             else:
-                prompts.extend((where, _prompt(value, where)) for where, value in json_rows(stream, name))
+                prompts.extend((where, prompt_of(value, where)) for where, value in json_rows(stream, name))
     except (OSError, EOFError, zlib.error) as error:
         raise EditError(f"{name}: cannot be read ({error})") from None
     if not prompts:
@@ -253,7 +262,12 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     return prompts
 
 
-def _prompt(value: object, where: str) -> Prompt:
+def prompt_of(value: object, where: str) -> Prompt:
+    """Return the prompt that a line's value is, or has as ``prompt``.
+
+    Raises:
+        EditError: if it is none.
+    """
     if isinstance(value, dict):
         if "prompt" not in value:
             raise EditError(f"{where}: no prompt (fields found: {', '.join(value) or 'none'})")

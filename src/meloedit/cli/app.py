@@ -18,7 +18,7 @@ from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
 from .commands.report import report
-from .commands.scope import allow, quiet
+from .commands.scope import allow, quiet, scan
 from .commands.store import disable, enable, history, ls, rm, rollback, show
 from .terminal import note, open_streams, put, show_warnings
 
@@ -72,6 +72,7 @@ for _command in (
     ask,
     quiet,
     allow,
+    scan,
     ls,
     show,
     rm,

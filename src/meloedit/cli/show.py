@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..text import counted, join_names, plain, shorten
@@ -11,10 +12,13 @@ from .terminal import Column, one_line, put, put_table
 if TYPE_CHECKING:
     from ..edit import Edit
     from ..keys.similarity import Evidence
+    from ..oversight.scanning import ScanReport
     from ..results import Answer, EditReport
 
 MAX_OVERLAPS = 20
 """Overlaps that a check prints; JSON lists them all."""
+MAX_SCANNED = 15
+"""Edits that a scan lists; JSON and page list them all."""
 MAX_PROMPT = 100
 """Characters of a prompt in a table: a whole document would push the other columns out."""
 
@@ -124,6 +128,31 @@ def _judged(evidence: Evidence) -> list[str]:
         for edit_id, score, quiet, guard in evidence.candidates
     ]
     return [f"judge: read the prompt{turns}{cut}; {', '.join(scores)}"]
+
+
+def show_scan(report: ScanReport, page: Path | None) -> None:
+    """Print the outcome of a scan; ``page``: where its page is."""
+    for title, hits in (("would be answered", report.edits), ("came near", report.near)):
+        columns: list[Column] = [
+            "id",
+            (f"prompts that {title}", {"justify": "right"}),
+            ("edit", {"ratio": 1}),
+            ("the farthest" if hits is report.edits else "the nearest", {"ratio": 2}),
+        ]
+        rows = [
+            (plain(one.id), one.count, one_line(one.prompt), shorten(one_line(one.listed[0].prompt), MAX_PROMPT))
+            for one in hits[:MAX_SCANNED]
+        ]
+        if rows:
+            put_table(columns, rows)
+            put("")
+        if (more := len(hits) - MAX_SCANNED) > 0:
+            put(f"... and {more:,} more edits; --json lists them all")
+    share = report.fired / report.prompts
+    put(
+        f"{report.fired:,} of {counted(report.prompts, 'prompt')} ({share:.2%}) would be answered by an edit; each is "
+        f"in {report.record}" + (f", some in {page}" if page is not None else "")
+    )
 
 
 def show_check(result: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import EditError, StoreError
@@ -73,6 +74,13 @@ class Mode(Protocol):
     def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
         """Return, for each new edit, the enabled stored ones that ask the same in other words."""
 
+    def unmade(self, edits: Sequence[Edit]) -> AbstractContextManager[None]:
+        """Let edits that have no block yet be found by their keys, for the length of a ``with`` block.
+
+        Raises:
+            EditError: if keys alone decide nothing.
+        """
+
     def write_cache(self, store: Store) -> None:
         """Write what the policy derived to the store, where that is due; called while nothing can change."""
 
@@ -113,6 +121,16 @@ class DefaultMode:
     def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
         """Return, for each new edit, the enabled stored ones that ask the same, as the judge says."""
         return asking_same(self.policy, edits)
+
+    @contextmanager
+    def unmade(self, edits: Sequence[Edit]) -> Iterator[None]:
+        """Let edits that have no block yet be found by their keys, for the length of a ``with`` block."""
+        keys = self.policy.keys_of(edits)
+        records = self.policy.add_unblocked(edits, keys)
+        try:
+            yield
+        finally:
+            self.policy.drop(records)
 
     def write_cache(self, store: Store) -> None:
         """Write the scope's cache to the store, once in so many changes."""

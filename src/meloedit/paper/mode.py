@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..backbones import locate
@@ -63,6 +64,10 @@ class PaperMode:
     def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
         """Return none: the paper compares no texts."""
         return [[] for _ in edits]
+
+    def unmade(self, edits: Sequence[Edit]) -> AbstractContextManager[None]:
+        """Refuse: an edit's place in a cluster depends on those before it."""
+        raise EditError("paper mode cannot tell what an edit would answer before it is made: make it in a copy")
 
     def write_cache(self, store: Store) -> None:
         """Do nothing: clusters derive nothing that is worth storing."""

@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from ..types import Asked
-from .verifier import SAME, Candidate, Verifier
+from .verifier import CANDIDATE_SHARE, SAME, Candidate, Verifier
 
 if TYPE_CHECKING:
-    from .scope import Scope
+    from ..config import MeloConfig
+    from .calibration import Calibration
+    from .index import NeuronIndex
+    from .scope import NearestCache, Scope
 
 PROMPTS_AT_ONCE = 256
 """Calibration prompts that are judged at once."""
@@ -84,3 +87,30 @@ class JudgedScope:
     def restore(self, pairs: Tensor, scores: Tensor) -> None:
         """Start from scores of the same judge and prompts."""
         self._scores = dict(zip(map(tuple, pairs.tolist()), scores.tolist(), strict=True))
+
+
+def set_scope(
+    index: NeuronIndex,
+    calibration: Calibration,
+    config: MeloConfig,
+    verifier: Verifier | None,
+    cache: NearestCache | None,
+) -> JudgedScope | None:
+    """Set how near a prompt must come to an edit, and return what the judge then decides by; ``None`` without one.
+
+    Args:
+        index: the edits' keys.
+        calibration: its prompts set the scope.
+        config: the rates, and the least similarity.
+        verifier: the second stage; ``None``: the index alone decides.
+        cache: the keys nearest to the calibration prompts, where the store has them.
+    """
+    prompts = calibration.prompts
+    least = config.min_similarity if len(prompts) else config.document_similarity
+    least = -1.0 if least is None else least
+    if verifier is None:
+        index.set_scope(prompts, config.false_activation, least, calibration.prompt_of, cache)
+        return None
+    share = max(CANDIDATE_SHARE, 2 / (1 + len(prompts)))  # of few prompts one may be nearer than all others
+    index.set_scope(prompts, min(share, 0.99), least, calibration.prompt_of, cache)
+    return JudgedScope(verifier, calibration.asked, config.false_activation, config.false_neighbour)

@@ -21,10 +21,10 @@ from .calibration import JUDGE_NAME, SCOPE_SETTINGS, Calibration
 from .choice import Choice, by_distance, by_judge, candidates_of, prompts_of
 from .explained import Explained
 from .index import SAME_KEY, NeuronIndex
-from .judged_scope import JudgedScope
+from .judged_scope import JudgedScope, set_scope
 from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
-from .verifier import CANDIDATE_SHARE, CANDIDATES, Verifier, Wordings, probability
+from .verifier import CANDIDATES, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 EDITS_AT_ONCE = 64
 """Edits whose keys are read from the store at once."""
+OTHER_JUDGE = (
+    "%s was calibrated with the judge %s, and the judge is %s now, so that other prompts may fire: calibrate again, or "
+    "bring that judge back"
+)
 CACHE_EVERY = 512
 """Edits that come or go before the scope's cache is written again; opening a store compares so many at most."""
 
@@ -119,9 +123,7 @@ class NearestPolicy:
     def keys_of(self, edits: Sequence[Edit], calibration: Calibration | None = None) -> list[KeyTensors]:
         """Return, per edit, the keys of its prompts, then of its quiet prompts (``quiet`` marks them), in every form.
 
-        Args:
-            edits: the edits.
-            calibration: the calibration to use; ``None``: the one in force.
+        ``calibration`` is the one in force where it is not given.
         """
         calibration = calibration or self.calibration
         return [] if calibration is None else self._key_maker.of_edits(calibration, edits)
@@ -151,8 +153,7 @@ class NearestPolicy:
         self._wordings = {record: asked for record, asked in self._wordings.items() if record in self.ids}
         if recalibrated:
             self._calibrate(store)
-        if self.scope is not None:
-            self.index.judge_scope(self.scope)
+        self._judge_scope()
         least = -math.inf if self.scope is None else self.scope.least
         if len(self.index) and math.inf in (self.index.similarity, least):
             logger.warning("no edit can fire: too few calibration prompts ask something else; calibrate with others")
@@ -180,33 +181,19 @@ class NearestPolicy:
         self._judged_by = config.judge
         if config.judge != before:
             self.verifier = self._open_verifier(config)
-        least = config.min_similarity if len(prompts) else config.document_similarity
-        least = -1.0 if least is None else least
         kept = store.scope_cache()
         if (cache := nearest_of(kept, len(prompts))) is not None:
             self._uncached = len(cache.owners.symmetric_difference(self.ids))
-        if self.verifier is None:
-            self.scope = None
-            self.index.set_scope(prompts, config.false_activation, least, self.calibration.prompt_of, cache)
+        self.scope = set_scope(self.index, self.calibration, config, self.verifier, cache)
+        if self.scope is None or self.verifier is None:
             return
-        share = max(CANDIDATE_SHARE, 2 / (1 + len(prompts)))  # of few prompts one may be nearer than all others
-        self.index.set_scope(prompts, min(share, 0.99), least, self.calibration.prompt_of, cache)
-        asked, rates = self.calibration.asked, (config.false_activation, config.false_neighbour)
-        self.scope = JudgedScope(self.verifier, asked, *rates)
         if kept is not None:
             restore_scores(kept[0], self.scope)
         if (name := info.get(JUDGE_NAME)) not in (None, self.verifier.judge.name):
-            logger.warning(
-                "%s was calibrated with the judge %s, and the judge is %s now, so that other prompts may fire: "
-                "calibrate again, or bring that judge back", store.path, name, self.verifier.judge.name
-            )  # fmt: skip
+            logger.warning(OTHER_JUDGE, store.path, name, self.verifier.judge.name)
 
     def judge_of(self, config: MeloConfig) -> str | None:
-        """Return the name of the judge of some settings, which follows from its contents; ``None`` without one.
-
-        Raises:
-            ModelError: if there is no such judge.
-        """
+        """Return the name of the judge of some settings, which follows from its contents; ``None`` without one."""
         verifier = self.verifier if config.judge == self._judged_by else self._open_verifier(config)
         return None if verifier is None else verifier.judge.name
 
@@ -221,13 +208,26 @@ class NearestPolicy:
         self._uncached = 0
         return scope_to_tensors(self.index.nearest_cache, self.scope)
 
-    def add_unblocked(self, edits: Sequence[Edit], keys: Sequence[KeyTensors]) -> None:
-        """Add edits that have keys but no block. For evaluating routing only."""
-        for record, (edit, tensors) in enumerate(zip(edits, keys, strict=True), max(self.ids, default=0) + 1):
+    def add_unblocked(self, edits: Sequence[Edit], keys: Sequence[KeyTensors]) -> list[int]:
+        """Add edits that have keys but no block, which can be found alone; return their records, for ``drop``."""
+        records = list(range(first := max(self.ids, default=0) + 1, first + len(edits)))
+        for record, edit, tensors in zip(records, edits, keys, strict=True):
             stacked = {name: tensor[None] for name, tensor in tensors.items()}
             self.index.add_all([record], Keys.from_tensors(stacked), stacked["quiet"])
             self._record[edit.id], self.ids[record] = record, edit.id
             self._wordings[record] = Wordings.of(edit)
+        self._judge_scope()
+        return records
+
+    def drop(self, records: Sequence[int]) -> None:
+        """Take edits out of the index again."""
+        self.index.remove(records)
+        for record in records:
+            del self.ids[record], self._wordings[record]
+        self._record = {edit_id: record for record, edit_id in self.ids.items()}
+        self._judge_scope()
+
+    def _judge_scope(self) -> None:
         if self.scope is not None:
             self.index.judge_scope(self.scope)
 

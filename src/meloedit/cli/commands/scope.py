@@ -1,7 +1,8 @@
-"""The commands that put an edit's scope right without training: quiet and allow. Each imports torch when it runs."""
+"""The commands for an edit's scope: quiet, allow, scan. Nothing is trained; each imports torch when it runs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,12 +12,13 @@ from ...readers import read_prompts
 from ...text import counted, plain
 from ..loading import change_since, open_editor, open_store
 from ..options import StoreOptions, with_options
+from ..show import show_scan
 from ..terminal import one_line, progress_display, put, put_json, report_if_stopped
 from ..terminal import quoted as path_quoted
 
 if TYPE_CHECKING:
     from ...results import Answer
-    from ...types import Prompt
+    from ...types import Form, Prompt
 
 EditId = Annotated[str, typer.Argument(metavar="ID", help="The edit, as `ls` shows it.")]
 Prompts = Annotated[
@@ -85,3 +87,52 @@ def _remark(answer: Answer, edit_id: str, action: str, target: str) -> str:
         f"reaches the edit, but is answered: {one_line(answer.text)}; train it on this wording with: meloedit edit "
         "--replace, with the wording as --variant"
     )
+
+
+@with_options(StoreOptions)
+def scan(
+    options: StoreOptions,
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            help='Past prompts, one a line: .txt, or JSONL of strings, {"prompt"} or {"messages"}; .gz too.',
+        ),
+    ],
+    edits: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Edits that are not made yet: what would they answer?")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where every hit is written as the scan goes (default: LOG.scan.jsonl)."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page, too.")
+    ] = None,
+    chat: Annotated[
+        bool | None,
+        typer.Option("--chat/--raw", help="Asked as a user's chat turn (default, if the model can), or as is."),
+    ] = None,
+) -> None:
+    """Say which past prompts would be answered by which edit: a dry run.
+
+    A scan that was stopped goes on where it left off when it is run again.
+
+    Example: meloedit scan facts.melo traffic.jsonl --html scan.html
+
+    Example: meloedit scan facts.melo traffic.jsonl --edits new.jsonl
+    """
+    from ...readers import read_edits
+
+    unmade = [item.edit for item in read_edits(edits)] if edits is not None else []
+    record = record or Path(f"{log}.scan.jsonl")
+    with report_if_stopped(lambda: f"what was scanned is kept in {record}: run the same command to go on"):
+        with progress_display() as progress, open_editor(options, progress) as editor:
+            form: Form | None = None if chat is None else "chat" if chat else "raw"
+            report = editor.scan(log, unmade, record, form, progress)
+        if page is not None:
+            report.write_page(page)
+    if options.as_json:
+        put_json(report.to_dict())
+    else:
+        show_scan(report, page)

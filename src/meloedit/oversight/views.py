@@ -1,22 +1,26 @@
-"""What an editor changes without training: which edits answer, and what."""
+"""What an operator asks of an editor without training: which edits answer, and what, and what they would answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..config import is_whole
+from ..edit import Edit
 from ..errors import StoreError
+from ..readers import SourcedEdit, edit_list
 from .amending import Amender
+from .scanning import Scanner, ScanReport
 
 if TYPE_CHECKING:
+    from ..engine.engine import Engine
     from ..store import Store
-    from ..types import Prompt
-    from .engine import Engine
+    from ..types import Form, Progress, Prompt
 
 
-class ChangeView:
-    """Changes the store of an engine; every change is a revision, which is returned."""
+class OperatorView:
+    """Changes the store of an engine, each time by a revision, which is returned; and tries its scope on traffic."""
 
     engine: Engine
 
@@ -74,3 +78,28 @@ class ChangeView:
             EditError: if another edit asks or answers such a prompt, with another target.
         """
         return Amender(self.engine).allow(edit_id, prompts, reason)
+
+    def scan(
+        self,
+        log: str | Path,
+        edits: Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, Any]] = (),
+        record: str | Path | None = None,
+        form: Form | None = None,
+        progress: Progress | None = None,
+    ) -> ScanReport:
+        """Say which prompts of a log would be answered by which edit. Only the layers up to the key layer run.
+
+        Args:
+            log: a file with a prompt a line: ``.txt``, or JSONL of strings, objects with ``prompt`` or ``messages``, or
+                lists of messages; ``.gz`` too. It is read a line at a time.
+            edits: edits that are not made yet, to be scanned for by their keys beside the stored ones.
+            record: where every hit is written as the scan goes; a scan that was stopped goes on from it. ``None``:
+                beside the log, with ``.scan.jsonl`` at the end.
+            form: how the prompts are asked; ``None``: as chat where the model has a template.
+            progress: told how many lines are done.
+
+        Raises:
+            EditError: naming the line, if one is no prompt; the lines before it are done and stay so.
+        """
+        record = Path(f"{log}.scan.jsonl") if record is None else Path(record)
+        return Scanner(self.engine, form, progress).scan(Path(log), record, edit_list(edits))

@@ -12,9 +12,9 @@ from ..edit import Edit, prompt_key, prompt_list, quoted
 from ..errors import EditError
 
 if TYPE_CHECKING:
+    from ..engine.engine import Engine
     from ..routing.policy import KeyTensors
     from ..types import Prompt
-    from .engine import Engine
 
 
 class Amender:
