@@ -8,7 +8,7 @@ from support.prompts import EDITS, FACTS, OTHERS
 
 from meloedit import Edit
 from meloedit.errors import EditError
-from meloedit.oversight import scanning
+from meloedit.oversight import near_misses, scanning
 
 JUDGED = {"judge": "built-in", "min_similarity": 0.0}
 TRAFFIC = [
@@ -85,7 +85,7 @@ def test_edits_are_scanned_for_before_they_are_made(editor, tmp_path):
 
 
 def test_near_misses_are_counted_apart(editor, tmp_path, monkeypatch):
-    monkeypatch.setattr(scanning, "NEAR_ODDS", 1e9)
+    monkeypatch.setattr(near_misses, "NEAR_ODDS", 1e9)
     report = editor.scan(write_log(tmp_path / "log.jsonl", ["What colour is the sand of the book?", *TRAFFIC]))
     assert report.fired == 5 and sum(hits.count for hits in report.near) >= 1
     page = tmp_path / "scan.html"

@@ -18,6 +18,7 @@ from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
 from .commands.report import report
+from .commands.review import review
 from .commands.scope import allow, quiet, scan
 from .commands.store import disable, enable, history, ls, rm, rollback, show
 from .terminal import note, open_streams, put, show_warnings
@@ -73,6 +74,7 @@ for _command in (
     quiet,
     allow,
     scan,
+    review,
     ls,
     show,
     rm,

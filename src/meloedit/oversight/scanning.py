@@ -15,6 +15,7 @@ from ..edit import Edit, prompt_key
 from ..errors import EditError
 from ..files import json_hash
 from .log import LogLine, count_lines, is_plain, log_lines, prompt_in
+from .near_misses import NearMisses, is_near
 from .scan_page import write_page
 from .scan_record import Done, Finding, ScanRecord
 
@@ -29,8 +30,6 @@ REMEMBERED = 50_000
 """Prompts whose routes are kept: logs repeat themselves."""
 LISTED = 20
 """Prompts of each edit that a report lists, the nearest and the farthest ones; the record has all."""
-NEAR_ODDS = 20.0
-"""A prompt that does not fire is a near miss if the odds for it are at least one in so many of what they must be."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,17 @@ class Scanner:
         engine: the model and its store.
         form: how the prompts are asked; ``None``: as chat where the model has a template.
         progress: told how many lines are done.
+        notes: where near misses are noted, each prompt once; ``None``: nowhere.
     """
 
-    def __init__(self, engine: Engine, form: Form | None = None, progress: Progress | None = None) -> None:
-        self._engine, self._progress = engine, progress
+    def __init__(
+        self,
+        engine: Engine,
+        form: Form | None = None,
+        progress: Progress | None = None,
+        notes: NearMisses | None = None,
+    ) -> None:
+        self._engine, self._progress, self._notes = engine, progress, notes
         templated = bool(getattr(engine.backbone.tokenizer, "chat_template", None))
         self._form: Form = form or ("chat" if templated else "raw")
         self._routes: OrderedDict[str, Route] = OrderedDict()
@@ -181,12 +187,14 @@ class Scanner:
                 raise EditError(f"{chunk[i].where}: {error}") from None
         routes = self._engine.route(encoded) if encoded else []
         self._routes |= zip(new, routes, strict=True)
+        if self._notes is not None:
+            self._notes.note((prompts[i], route) for i, route in zip(new.values(), routes, strict=True))
         found = [
             Finding(
                 line.number, prompt, route.nearest, route.edit is not None, route.reason, route.distance, route.score
             )
             for line, prompt, key in zip(chunk, prompts, keys, strict=True)
-            if (route := self._routes[key]).nearest is not None and (route.edit is not None or _is_near(route))
+            if (route := self._routes[key]).nearest is not None and (route.edit is not None or is_near(route))
         ]
         while len(self._routes) > REMEMBERED:
             self._routes.popitem(last=False)
@@ -220,16 +228,6 @@ class Scanner:
         edit = unmade[edit_id] if edit_id in unmade else self._engine.store.get(edit_id).edit
         order = sorted(listed.values(), key=lambda finding: finding.nearness, reverse=not fires)
         return EditHits(edit_id, edit.prompt, edit.target, count, order)
-
-
-def _is_near(route: Route) -> bool:
-    """Return whether a prompt that does not fire came near."""
-    if route.reason == "quiet":
-        return False  # somebody saw to it
-    if route.score is None or route.least_score is None:
-        return route.distance is not None and route.distance < 1.1 * route.threshold
-    odds, least = (p / max(1 - p, 1e-12) for p in (route.score, route.least_score))
-    return odds * NEAR_ODDS >= least
 
 
 def _keep(listed: dict[str, Finding], finding: Finding, most: int) -> None:

@@ -11,10 +11,12 @@ from ..edit import Edit
 from ..errors import StoreError
 from ..readers import SourcedEdit, edit_list
 from .amending import Amender
+from .near_misses import Decision, NearMiss, NearMisses
 from .scanning import Scanner, ScanReport
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..results import Answer
     from ..store import Store
     from ..types import Form, Progress, Prompt
 
@@ -86,6 +88,7 @@ class OperatorView:
         record: str | Path | None = None,
         form: Form | None = None,
         progress: Progress | None = None,
+        note: bool = False,
     ) -> ScanReport:
         """Say which prompts of a log would be answered by which edit. Only the layers up to the key layer run.
 
@@ -97,9 +100,37 @@ class OperatorView:
                 beside the log, with ``.scan.jsonl`` at the end.
             form: how the prompts are asked; ``None``: as chat where the model has a template.
             progress: told how many lines are done.
+            note: note near misses, see ``near_misses``.
 
         Raises:
             EditError: naming the line, if one is no prompt; the lines before it are done and stay so.
         """
         record = Path(f"{log}.scan.jsonl") if record is None else Path(record)
-        return Scanner(self.engine, form, progress).scan(Path(log), record, edit_list(edits))
+        notes = self._near_misses if note else None
+        return Scanner(self.engine, form, progress, notes).scan(Path(log), record, edit_list(edits))
+
+    # -- near misses
+
+    def note(self, answers: Sequence[Answer]) -> int:
+        """Note the prompts that came near an edit without firing it, or fired it with a low score; return how many."""
+        return self._near_misses.note((answer.prompt, answer.route) for answer in answers)
+
+    def near_misses(self) -> list[NearMiss]:
+        """Return the noted prompts that nobody has decided about, those of stored edits, the most frequent first."""
+        return [miss for miss in self._near_misses.pending() if self.engine.store.find(miss.edit) is not None]
+
+    def settle(self, miss: NearMiss, decision: Decision, reason: str = "") -> int:
+        """Decide about a near miss: ``allow`` or ``quiet`` change the edit, ``leave`` nothing. Return the revision.
+
+        Raises:
+            EditError: if the edit cannot be changed so; the near miss is then still pending.
+        """
+        revision = self.engine.store.revision
+        if decision != "leave":
+            revision = (self.allow if decision == "allow" else self.quiet)(miss.edit, [miss.prompt], reason)
+        self._near_misses.decide(miss, decision)
+        return revision
+
+    @property
+    def _near_misses(self) -> NearMisses:
+        return NearMisses(self.engine.store.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,12 @@ from ...text import counted, join_names
 from ..loading import open_editor, open_store
 from ..options import Json, StoreOptions, with_options
 from ..show import explain_route, show_check
-from ..terminal import one_line, progress_display, put, put_json
+from ..terminal import note as remark
+from ..terminal import one_line, progress_display, put, put_json, quoted
 
 if TYPE_CHECKING:
     from ...readers import SourcedPrompt
+    from ...results import Answer
     from ...types import Form
 
 
@@ -59,6 +62,9 @@ def ask(
     explain: Annotated[
         bool, typer.Option("--explain", "-e", help="Say which edit fired, or which came nearest and why it did not.")
     ] = False,
+    note: Annotated[
+        bool, typer.Option("--note", help="Note prompts that came near an edit, or fired one barely; see `review`.")
+    ] = False,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Length of the longest answer.")] = 32,
 ) -> None:
     """Ask the edited model.
@@ -89,18 +95,28 @@ def ask(
             answers = editor.ask(texts, form, progress=progress, max_new_tokens=max_new_tokens)
         except EditError as error:
             raise with_prompt_line(error, sourced, lambda prompt: editor.backbone.encode(prompt, form)) from None
+        noted = editor.note(answers) if note else 0
         edits, key_tokens = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_tokens
         evidence = editor.evidence(texts, form) if explain else []
     if options.as_json:
         more = [{"evidence": item._asdict() if item else None} for item in evidence] or [{}] * len(answers)
         put_json([answer.to_dict() | extra for answer, extra in zip(answers, more, strict=True)])
         return
+    explained = [
+        explain_route(answer, edits, key_tokens, item) for answer, item in zip(answers, evidence, strict=False)
+    ]
+    _put_answers(answers, explained)
+    if noted:
+        remark(f"noted {counted(noted, 'prompt')}; go through them with: meloedit review {quoted(options.store)}")
+
+
+def _put_answers(answers: Sequence[Answer], explained: Sequence[Sequence[str]]) -> None:
     for number, answer in enumerate(answers):
         if len(answers) > 1:
             put(f"{'' if number == 0 else chr(10)}> {one_line(answer.prompt)}")
         put(answer.text)
-        if explain:
-            put("\n".join(f"  {text}" for text in explain_route(answer, edits, key_tokens, evidence[number])))
+        if explained:
+            put("\n".join(f"  {text}" for text in explained[number]))
 
 
 @with_options(StoreOptions)

@@ -113,6 +113,7 @@ def scan(
         bool | None,
         typer.Option("--chat/--raw", help="Asked as a user's chat turn (default, if the model can), or as is."),
     ] = None,
+    note: Annotated[bool, typer.Option("--note", help="Note prompts near the threshold; see `review`.")] = False,
 ) -> None:
     """Say which past prompts would be answered by which edit: a dry run.
 
@@ -129,7 +130,7 @@ def scan(
     with report_if_stopped(lambda: f"what was scanned is kept in {record}: run the same command to go on"):
         with progress_display() as progress, open_editor(options, progress) as editor:
             form: Form | None = None if chat is None else "chat" if chat else "raw"
-            report = editor.scan(log, unmade, record, form, progress)
+            report = editor.scan(log, unmade, record, form, progress, note)
         if page is not None:
             report.write_page(page)
     if options.as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...edit import quoted as quoted_prompt
 from ...text import counted, format_size, join_names, plain
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
@@ -199,7 +200,14 @@ def _revision(item: Revision) -> dict[str, Any]:
 
 
 def _action(item: Revision) -> str:
-    return " ".join([item.action, *(f"{name} {value}" for name, value in item.detail.items())])
+    return " ".join([item.action, *(f"{name} {_detail(value)}" for name, value in item.detail.items())])
+
+
+def _detail(value: object) -> str:
+    """Return a fact about a change; of prompts the first one."""
+    if not isinstance(value, list):
+        return one_line(str(value))
+    return quoted_prompt(value[0]) + (f" and {len(value) - 1:,} more" if len(value) > 1 else "")
 
 
 def _changes(item: Revision) -> str:
