@@ -14,6 +14,8 @@ MIN_FALSE_ACTIVATION = 1e-9
 """Least false activation that may be stated: it takes one prompt per share to calibrate it."""
 CANDIDATE_SIMILARITY = 0.25
 """Similarity from which the index proposes an edit to the judge."""
+SCOPE_SETTINGS = ("false_activation", "false_neighbour", "min_similarity", "judge")
+"""Settings that a calibration may state, in its ``info``: they override the store's."""
 NAMED_JUDGES = ("built-in", "none")
 """What ``judge`` may be besides a file."""
 MAX_ANSWER_POSITIONS = 1024

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backbones import locate, open_backbone
 from .backbones.loading import open_model
-from .config import MeloConfig
+from .config import SCOPE_SETTINGS, MeloConfig
 from .edit import Edit
 from .engine.editing import EditRun
 from .engine.engine import Engine, UnloadedEngine
@@ -26,7 +26,7 @@ from .paper.mode import PaperMode, locate_published
 from .paper.policy import ClusterPolicy
 from .readers import SourcedEdit, edit_list
 from .results import EditReport
-from .routing.calibration import SCOPE_SETTINGS, Calibration
+from .routing.calibration import Calibration
 from .routing.index import NeuronIndex
 from .routing.nearest import NearestPolicy
 from .store import Store

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from .config import MeloConfig, raise_max_rank
+from .config import SCOPE_SETTINGS, MeloConfig, raise_max_rank
 from .errors import ModelError
 from .paper.config import PaperConfig
-from .routing.calibration import SCOPE_SETTINGS
 
 _PYTHON = {"None": None, "True": True, "False": False}
 """Python's names for values that JSON spells otherwise; users write both."""

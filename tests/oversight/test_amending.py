@@ -6,6 +6,7 @@ from support.prompts import EDITS
 
 from meloedit import Edit, Editor
 from meloedit.errors import EditError, StoreError
+from meloedit.oversight.still_answered import still_answered
 
 JUDGED = {"judge": "built-in", "min_similarity": 0.0}
 BOOK = EDITS[0]
@@ -133,3 +134,14 @@ def test_what_may_ask_the_same_is_refused_until_told(editor, monkeypatch):
 def test_edits_with_the_same_target_and_other_questions_stay(editor):
     reports = editor.edit([Edit(REWORDED, "Jorge", id="same"), Edit("How many eyes has a spider?", "eight", id="eyes")])
     assert [report.replaced for report in reports] == [[], []] and len(editor) == 5
+
+
+def test_a_removed_edit_that_a_neighbour_still_answers_is_named(editor):
+    editor.edit(Edit(REWORDED, "jorge", id="same"), keep_both=True)
+    gone = editor["book"].edit
+    editor.remove("book")
+    assert still_answered(editor.store, [gone]) == [("book", "same")]
+    editor.quiet("same", BOOK.prompt)
+    assert still_answered(editor.store, [gone]) == []
+    editor.disable("same")
+    assert still_answered(editor.store, [gone, editor["legs"].edit]) == [("legs", "legs")]

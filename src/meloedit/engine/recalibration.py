@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..config import CANDIDATE_SIMILARITY
+from ..config import CANDIDATE_SIMILARITY, SCOPE_SETTINGS
 from ..edit import check_prompt, prompt_key
 from ..errors import EditError
 from ..routing.calibration import (
     JUDGE_NAME,
-    SCOPE_SETTINGS,
     Calibration,
     built_in_calibration,
     calibrate,

@@ -34,8 +34,6 @@ BUILT_IN = "built-in grammar"
 FITTED = 3000
 """Prompts, and pairs of wordings, of the grammar that the key encoder is fitted on, at most; further prompts serve
 the scope alone."""
-SCOPE_SETTINGS = ("false_activation", "false_neighbour", "min_similarity", "judge")
-"""Settings that a calibration may state, in its ``info``: they override the store's."""
 JUDGE_NAME = "judge_name"
 """Where ``info`` has the name of the judge that the store was calibrated with."""
 RELATION_SIZE = 64

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..config import SCOPE_SETTINGS
 from ..edit import prompt_text
 from ..errors import EditError
 from ..keys.keys import Keys, KeyShape
@@ -17,7 +18,7 @@ from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
 from .cached_scope import nearest_of, restore_scores, scope_to_tensors
-from .calibration import JUDGE_NAME, SCOPE_SETTINGS, Calibration
+from .calibration import JUDGE_NAME, Calibration
 from .choice import Choice, by_distance, by_judge, candidates_of, prompts_of
 from .explained import Explained
 from .index import SAME_KEY, NeuronIndex

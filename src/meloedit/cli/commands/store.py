@@ -11,7 +11,7 @@ from ...edit import quoted as quoted_prompt
 from ...text import counted, format_size, join_names, plain
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
-from ..terminal import Column, one_line, put, put_json, put_table, quoted, report_if_stopped
+from ..terminal import Column, note, one_line, put, put_json, put_table, quoted, report_if_stopped
 
 if TYPE_CHECKING:
     from ...store import Revision, Store, StoredEdit
@@ -76,9 +76,18 @@ def show(
 def rm(store: StorePath, ids: EditIds, as_json: Json = False) -> None:
     """Remove edits; the history keeps them.
 
+    It says so if a neighbour with the same target may answer the prompt of a removed edit from now on.
+
     Example: meloedit rm facts.melo 3f2a9c417d55
     """
+    from ...oversight.still_answered import still_answered
+
+    with open_store(store) as opened:
+        before = {stored.edit.id: stored.edit for stored in opened.edits()}
     _change(store, as_json, lambda opened: opened.remove(ids))
+    with open_store(store) as opened:
+        for gone, other in still_answered(opened, [before[edit_id] for edit_id in dict.fromkeys(ids)]):
+            note(f"note: what edit {plain(gone)} was asked may still be answered by edit {plain(other)}, same target")
 
 
 def enable(store: StorePath, ids: EditIds, as_json: Json = False) -> None:
