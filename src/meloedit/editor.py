@@ -182,6 +182,8 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         progress: Progress | None = None,
         edits_per_block: int | None = None,
         keep_both: bool = False,
+        trial: bool = True,
+        strict: bool = False,
     ) -> list[EditReport]:
         """Train and store edits; each is in the store whole or not at all.
 
@@ -194,6 +196,9 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             progress: told how many edits are done.
             edits_per_block: paper mode: how many of the edits share a block; ``None``: as many as the settings say.
             keep_both: keep stored edits that ask the same in other words.
+            trial: ask each edit its likely neighbours first, see ``trial``; it is kept quiet on those that would reach
+                it of which one word was changed.
+            strict: do not store an edit that its trial warns of.
 
         Returns:
             A report per edit, in order. One that does not hold is not stored (in paper mode it is, with its batch),
@@ -204,7 +209,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
                 stored one asks, with another target.
         """
         many = edit_list(edits)
-        parts = self.edit_in_parts(many, replace, progress, edits_per_block, keep_both)
+        parts = self.edit_in_parts(many, replace, progress, edits_per_block, keep_both, trial, strict)
         reports = {report.id: report for part in parts for report in part}
         return [reports[edit.id] for edit in many]
 
@@ -215,13 +220,15 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         progress: Progress | None = None,
         edits_per_block: int | None = None,
         keep_both: bool = False,
+        trial: bool = True,
+        strict: bool = False,
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
         batch_size = self.engine.mode.batch_size(edits_per_block)
         prepared = Planner(self.engine, replace, keep_both).prepare(edit_list(edits))
         with self.engine.store.writing():
             self.prepare(progress)
-            yield from EditRun(self.engine, prepared, batch_size, progress).parts()
+            yield from EditRun(self.engine, prepared, batch_size, progress, trial, strict).parts()
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Do what the first edit needs: calibrate on the package's own prompts."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from .text import plain, shorten
 from .types import Form, Prompt
 
 Boundary = Literal["given", "labels", "template", "assumed"]
@@ -121,6 +122,66 @@ class Check:
         return asdict(self)
 
 
+class TriedNeighbour(NamedTuple):
+    """A question that an edit should not answer, and whether it would.
+
+    Attributes:
+        prompt: the question.
+        kind: how it differs from the edit's.
+        score: the judge's probability that it asks the same.
+        fires: whether the edit would answer it.
+    """
+
+    prompt: str
+    kind: str
+    score: float
+    fires: bool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an edit would reach of its likely neighbours.
+
+    Attributes:
+        id: the edit's id.
+        neighbours: the questions that were asked, the likeliest to fire first; none without a judge.
+        silenced: those of the fired ones that the edit is kept quiet on by itself, since one word was changed.
+    """
+
+    id: str
+    neighbours: list[TriedNeighbour] = field(default_factory=list)
+    silenced: list[str] = field(default_factory=list)
+
+    @property
+    def reached(self) -> list[TriedNeighbour]:
+        """The neighbours that would get the edit's answer."""
+        return [one for one in self.neighbours if one.fires]
+
+    @property
+    def warned(self) -> bool:
+        """Whether the edit should be looked at: a neighbour that is not silenced would get its answer."""
+        return any(one.prompt not in self.silenced for one in self.reached)
+
+    @property
+    def sentence(self) -> str:
+        """How many neighbours would get the edit's answer, and the worst; empty if none would."""
+        if not self.reached:
+            return ""
+        others = f"{len(self.reached)} of {len(self.neighbours)} likely neighbours would get its answer"
+        kept = f", {len(self.silenced)} of them kept quiet" if self.silenced else ""
+        return f'{others}{kept}; the worst: "{plain(shorten(self.reached[0].prompt, 80))}"'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trial as JSON-ready values."""
+        return {
+            "id": self.id,
+            "asked": len(self.neighbours),
+            "warned": self.warned,
+            "neighbours": [one._asdict() for one in self.neighbours],
+            "silenced": self.silenced,
+        }
+
+
 @dataclass(frozen=True)
 class EditReport:
     """The outcome of making one edit.
@@ -139,6 +200,7 @@ class EditReport:
         replaced: ids of edits that it replaced.
         corrections: how many wordings and quiet prompts, put right by hand, it took over from these.
         reason: why it failed, or that it is disabled.
+        trial: what became of its likely neighbours; ``None`` if it was skipped.
     """
 
     id: str
@@ -154,7 +216,9 @@ class EditReport:
     replaced: list[str] = field(default_factory=list)
     corrections: int = 0
     reason: str = ""
+    trial: Trial | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values."""
-        return asdict(self)
+        trial = None if self.trial is None else self.trial.to_dict()
+        return asdict(replace(self, trial=None)) | {"trial": trial}

@@ -19,7 +19,7 @@ from .commands.harness import harness
 from .commands.model import calibrate, edit, init
 from .commands.report import report
 from .commands.review import review
-from .commands.scope import allow, quiet, scan
+from .commands.scope import allow, quiet, scan, trial
 from .commands.store import disable, enable, history, ls, rm, rollback, show
 from .terminal import note, open_streams, put, show_warnings
 
@@ -73,6 +73,7 @@ for _command in (
     ask,
     quiet,
     allow,
+    trial,
     scan,
     review,
     ls,

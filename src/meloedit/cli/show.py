@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..edit import Edit
     from ..keys.similarity import Evidence
     from ..oversight.scanning import ScanReport
-    from ..results import Answer, EditReport
+    from ..results import Answer, EditReport, Trial
 
 MAX_OVERLAPS = 20
 """Overlaps that a check prints; JSON lists them all."""
@@ -61,6 +61,8 @@ def _remarks(report: EditReport) -> list[str]:
         remarks.append(f"replaces {join_names(report.replaced)}")
     if report.corrections:
         remarks.append(f"keeps {counted(report.corrections, 'correction')} of its scope")
+    if report.status == "stored" and report.trial is not None and report.trial.sentence:
+        remarks.append(report.trial.sentence)
     if report.overlaps:
         remarks.append(f"overlaps {join_names(report.overlaps, 3)}")
     return remarks
@@ -128,6 +130,18 @@ def _judged(evidence: Evidence) -> list[str]:
         for edit_id, score, quiet, guard in evidence.candidates
     ]
     return [f"judge: read the prompt{turns}{cut}; {', '.join(scores)}"]
+
+
+def show_trials(trials: Sequence[Trial], edits: dict[str, Edit]) -> None:
+    """Print which likely neighbours would get the answer of each edit."""
+    for trial in trials:
+        put(f"{plain(trial.id)}  {one_line(edits[trial.id].prompt)}")
+        put(f"  {trial.sentence or f'{len(trial.neighbours)} likely neighbours asked, none would get its answer'}")
+        for one in trial.reached:
+            kept = "; kept quiet when the edit is made" if one.prompt in trial.silenced else ""
+            put(f"  {one.score:.3f}  {shorten(one_line(one.prompt), MAX_PROMPT)} ({one.kind}{kept})")
+    warned = sum(trial.warned for trial in trials)
+    put(f"{counted(len(trials), 'edit')} tried, {warned} to look at")
 
 
 def show_scan(report: ScanReport, page: Path | None) -> None:

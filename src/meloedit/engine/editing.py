@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..hooks.blocks import block_to_tensors
-from ..results import EditReport
+from ..results import EditReport, Trial
 from ..store import GIVEN, Record
 from ..training.trainer import Trained
 from ..types import Progress
 from .planning import PreparedEdit
 
 if TYPE_CHECKING:
+    from ..edit import Edit
     from ..routing.policy import KeyTensors
     from .engine import Engine
 
@@ -27,11 +28,21 @@ class EditRun:
         prepared: the edits.
         batch_size: edits that train at once and are stored in one transaction.
         progress: told how many edits are done.
+        trying: ask each edit its likely neighbours before it is stored; it is kept quiet on those that would reach it,
+            of which one word was changed.
+        strict: do not store an edit that its trial warns of.
     """
 
     def __init__(
-        self, engine: Engine, prepared: Sequence[PreparedEdit], batch_size: int, progress: Progress | None
+        self,
+        engine: Engine,
+        prepared: Sequence[PreparedEdit],
+        batch_size: int,
+        progress: Progress | None,
+        trying: bool = True,
+        strict: bool = False,
     ) -> None:
+        self._trying, self._strict = trying, strict
         self._engine, self._mode, self._store = engine, engine.mode, engine.store
         self._prepared, self._batch_size, self._progress = prepared, batch_size, progress
 
@@ -64,21 +75,23 @@ class EditRun:
 
     def _store_part(self, part: Sequence[PreparedEdit], trained: Sequence[Trained], seconds: float) -> list[EditReport]:
         """Store the edits that hold (in paper mode, all) in one transaction."""
-        all_keys = self._engine.policy.keys_of([item.edit for item in part])
+        trials = self._mode.trials([item.edit for item in part]) if self._trying else [Trial(i.edit.id) for i in part]
+        edits = [_silenced(item.edit, trial) for item, trial in zip(part, trials, strict=True)]
+        all_keys = self._engine.policy.keys_of(edits)
         reports: dict[str, EditReport] = {}
         records: list[Record] = []
         replaced: list[str] = []
-        for item, result, keys in zip(part, trained, all_keys, strict=True):
-            failure = "" if self._mode.stores_all else self._failure(result, keys)
-            report = _report(item, result, seconds, failure)
+        for item, edit, trial, result, keys in zip(part, edits, trials, trained, all_keys, strict=True):
+            failure = "" if self._mode.stores_all else self._failure(result, keys, trial)
+            report = _report(item, result, seconds, failure, trial)
             reports[item.edit.id] = report
             if failure:
                 continue
             shared = bool(records) and result.block is trained[0].block  # the first record of the batch has it
             block = {} if shared else block_to_tensors(result.block)
             facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "seconds")}
-            facts |= {GIVEN: item.given.to_dict()} if item.corrections else {}
-            records.append(Record(item.edit, result.rank, self._engine.config.reach, facts, block, keys))
+            facts |= {GIVEN: item.given.to_dict()} if edit is not item.given else {}
+            records.append(Record(edit, result.rank, self._engine.config.reach, facts, block, keys))
             replaced += item.replaced
         removed = [edit_id for edit_id in dict.fromkeys(replaced) if edit_id not in reports]
         removed = [edit_id for edit_id in removed if self._store.find(edit_id) is not None]
@@ -86,12 +99,14 @@ class EditRun:
             self._engine.change(lambda: self._store.put(records, "edit", removed))
         return [self._with_neighbours(report) for report in reports.values()]
 
-    def _failure(self, result: Trained, keys: KeyTensors) -> str:
+    def _failure(self, result: Trained, keys: KeyTensors, trial: Trial) -> str:
         """Return why an edit is not stored; empty if it is."""
         if not result.holds:
             return f"does not hold after {result.steps} steps, up to rank {result.rank} (loss {result.loss:.3f})"
         if self._engine.policy.clash(keys):
             return "a quiet prompt has the same key as the edit's own prompt: the model cannot tell them apart"
+        if self._strict and trial.warned:
+            return f"not stored, as --strict says: {trial.sentence}"
         return ""
 
     def _with_neighbours(self, report: EditReport) -> EditReport:
@@ -106,8 +121,14 @@ class EditRun:
         return "" if self._store.get(edit_id).enabled else "disabled: it does not answer until it is enabled"
 
 
-def _report(item: PreparedEdit, result: Trained, seconds: float, failure: str) -> EditReport:
+def _silenced(edit: Edit, trial: Trial) -> Edit:
+    """Return an edit that is quiet on the neighbours that its trial silences."""
+    return replace(edit, quiet=(*edit.quiet, *trial.silenced)) if trial.silenced else edit
+
+
+def _report(item: PreparedEdit, result: Trained, seconds: float, failure: str, trial: Trial) -> EditReport:
     facts: dict[str, Any] = {
+        "trial": trial,
         "steps": result.steps,
         "rank": result.rank,
         "loss": round(result.loss, 6),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import EditError, StoreError
 from ..routing.calibration import BUILT_IN
 from ..routing.nearest import NearestPolicy
-from ..routing.same_question import Asking, asking_same
 from ..training.trainer import Trainer
+from ..trying.same_question import Asking, asking_same
+from ..trying.trial import Trials
 from .recalibration import Recalibration
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..config import MeloConfig
     from ..edit import Edit
     from ..hooks.router import Router
+    from ..results import Trial
     from ..routing.policy import Policy
     from ..store import Store
     from ..training.trainer import Trained
@@ -74,6 +76,9 @@ class Mode(Protocol):
     def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
         """Return, for each new edit, the enabled stored ones that ask the same in other words."""
 
+    def trials(self, edits: Sequence[Edit]) -> list[Trial]:
+        """Return what each edit would reach of its likely neighbours; where no judge decides none are asked."""
+
     def unmade(self, edits: Sequence[Edit]) -> AbstractContextManager[None]:
         """Let edits that have no block yet be found by their keys, for the length of a ``with`` block.
 
@@ -94,6 +99,7 @@ class DefaultMode:
         self._router, self._config = router, config
         self.policy = NearestPolicy(router, config)
         self.trainer = Trainer(router, config)
+        self._trials = Trials(self.policy)
 
     def batch_size(self, edits_per_block: int | None) -> int:
         """Return how many edits train at once; each has a block of its own."""
@@ -121,6 +127,10 @@ class DefaultMode:
     def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
         """Return, for each new edit, the enabled stored ones that ask the same, as the judge says."""
         return asking_same(self.policy, edits)
+
+    def trials(self, edits: Sequence[Edit]) -> list[Trial]:
+        """Return what each edit would reach of its likely neighbours; without a judge none are asked."""
+        return self._trials.of(edits)
 
     @contextmanager
     def unmade(self, edits: Sequence[Edit]) -> Iterator[None]:

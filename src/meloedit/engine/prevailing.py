@@ -10,8 +10,8 @@ from ..edit import Edit, prompt_key, quoted
 from ..errors import EditError
 
 if TYPE_CHECKING:
-    from ..routing.same_question import Asking
     from ..store import StoredEdit
+    from ..trying.same_question import Asking
     from .engine import Engine
 
 

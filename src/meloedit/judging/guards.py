@@ -60,6 +60,11 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     return None
 
 
+def opposites_of(word: str) -> set[str]:
+    """Return the opposites of a word in lower case."""
+    return _OF.get(word, set())
+
+
 def _words(text: str) -> set[str]:
     text = text.casefold()
     words = set(_WORD.findall(text)) | {f"{verb}-{particle}" for verb, particle in _PARTICLE.findall(text)}

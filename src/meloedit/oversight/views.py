@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import is_whole
 from ..edit import Edit
-from ..errors import StoreError
+from ..errors import EditError, StoreError
 from ..readers import SourcedEdit, edit_list
 from .amending import Amender
 from .near_misses import Decision, NearMiss, NearMisses
@@ -16,7 +16,7 @@ from .scanning import Scanner, ScanReport
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..results import Answer
+    from ..results import Answer, Trial
     from ..store import Store
     from ..types import Form, Progress, Prompt
 
@@ -80,6 +80,22 @@ class OperatorView:
             EditError: if another edit asks or answers such a prompt, with another target.
         """
         return Amender(self.engine).allow(edit_id, prompts, reason)
+
+    def trial(self, edits: Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, Any]]) -> list[Trial]:
+        """Ask edits their likely neighbours, without making them: questions that they should not answer.
+
+        Neighbours are questions that people wrote beside a question like the edit's, and the edit's own words with one
+        thing changed. Only the judge reads them; without a judge none are asked.
+
+        Args:
+            edits: one edit or many; they need not be stored.
+
+        Returns:
+            A trial per edit: what was asked, what would get its answer, the likeliest first.
+        """
+        if not self.engine.policy.ready:
+            raise EditError("this store has no calibration yet, so nothing can be tried: calibrate first, or edit once")
+        return self.engine.mode.trials(edit_list(edits))
 
     def scan(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..backbones import locate
 from ..config import MeloConfig, is_positive
 from ..errors import EditError, ModelError
+from ..results import Trial
 from .config import PaperConfig
 from .policy import ClusterPolicy
 from .trainer import BatchTrainer
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
     from ..edit import Edit
     from ..hooks.router import Router
-    from ..routing.same_question import Asking
     from ..store import Store
+    from ..trying.same_question import Asking
     from ..types import Progress, Prompt
 
 
@@ -64,6 +65,10 @@ class PaperMode:
     def asking_same(self, edits: Sequence[Edit]) -> list[list[Asking]]:
         """Return none: the paper compares no texts."""
         return [[] for _ in edits]
+
+    def trials(self, edits: Sequence[Edit]) -> list[Trial]:
+        """Ask nothing: the paper compares no texts."""
+        return [Trial(edit.id) for edit in edits]
 
     def unmade(self, edits: Sequence[Edit]) -> AbstractContextManager[None]:
         """Refuse: an edit's place in a cluster depends on those before it."""

@@ -39,10 +39,7 @@ logger = logging.getLogger(__name__)
 
 EDITS_AT_ONCE = 64
 """Edits whose keys are read from the store at once."""
-OTHER_JUDGE = (
-    "%s was calibrated with the judge %s, and the judge is %s now, so that other prompts may fire: calibrate again, or "
-    "bring that judge back"
-)
+OTHER_JUDGE = "%s was calibrated with the judge %s, it is %s now: other prompts may fire until it is calibrated again"
 CACHE_EVERY = 512
 """Edits that come or go before the scope's cache is written again; opening a store compares so many at most."""
 

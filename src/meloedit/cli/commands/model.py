@@ -137,6 +137,12 @@ def edit(
     keep_both: Annotated[
         bool, typer.Option("--keep-both", help="Keep stored edits that ask the same in other words.")
     ] = False,
+    trial: Annotated[
+        bool, typer.Option("--trial/--no-trial", help="Ask each edit its likely neighbours first.")
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Do not store an edit that likely neighbours would reach.")
+    ] = False,
     edits_per_block: Annotated[
         int | None, typer.Option(metavar="N", help="Paper mode: edits that share a block, if fewer than declared.")
     ] = None,
@@ -166,7 +172,7 @@ def edit(
         try:
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
                 edits = [item.edit for item in sourced]
-                for part in editor.edit_in_parts(edits, replace, progress, edits_per_block, keep_both):
+                for part in editor.edit_in_parts(edits, replace, progress, edits_per_block, keep_both, trial, strict):
                     reports += part
                 revision, index = editor.store.revision, editor.engine.policy.counts
         except EditError as error:
@@ -182,7 +188,8 @@ def edit(
                 put("index: " + ", ".join(f"{number} {name}" for name, number in index.items()))
     if failed := [report.id for report in reports if report.status == "failed"]:
         raise MeloEditError(
-            f"{len(failed)} of {counted(len(reports), 'edit')} not stored, as they do not hold: {join_names(failed)}"
+            f"{len(failed)} of {counted(len(reports), 'edit')} not stored, as they do not hold"
+            f"{' or neighbours would reach them' if strict else ''}: {join_names(failed)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The commands for an edit's scope: quiet, allow, scan. Nothing is trained; each imports torch when it runs."""
+"""The commands for an edit's scope: quiet, allow, trial, scan. Nothing is trained; each imports torch when it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...readers import read_prompts
 from ...text import counted, plain
 from ..loading import change_since, open_editor, open_store
 from ..options import StoreOptions, with_options
-from ..show import show_scan
+from ..show import show_scan, show_trials
 from ..terminal import one_line, progress_display, put, put_json, report_if_stopped
 from ..terminal import quoted as path_quoted
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ...results import Answer
     from ...types import Form, Prompt
 
+File = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="Edits as JSONL or CSV (.gz too); - is JSONL on stdin.")
+]
 EditId = Annotated[str, typer.Argument(metavar="ID", help="The edit, as `ls` shows it.")]
 Prompts = Annotated[
     list[str], typer.Argument(metavar="PROMPT...", help="One prompt or more; - reads one a line from stdin.")
@@ -87,6 +90,28 @@ def _remark(answer: Answer, edit_id: str, action: str, target: str) -> str:
         f"reaches the edit, but is answered: {one_line(answer.text)}; train it on this wording with: meloedit edit "
         "--replace, with the wording as --variant"
     )
+
+
+@with_options(StoreOptions)
+def trial(
+    options: StoreOptions,
+    file: File = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="What an edit asks.")] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", metavar="TEXT", help="What it must answer.")] = None,
+) -> None:
+    """Ask edits their likely neighbours, without making them: which questions would wrongly get their answers?
+
+    Example: meloedit trial facts.melo -p "Who leads Ohm?" -t "Ada Volt"
+    """
+    from ..inputs import edits_to_make
+
+    sourced = edits_to_make(file, prompt, target, None, None, None)
+    with progress_display() as progress, open_editor(options, progress) as editor:
+        trials = editor.trial([item.edit for item in sourced])
+    if options.as_json:
+        put_json([one.to_dict() for one in trials])
+    else:
+        show_trials(trials, {item.edit.id: item.edit for item in sourced})
 
 
 @with_options(StoreOptions)

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..keys.keys import Keys
-from .verifier import Candidate, Verifier, Wordings, asked
+from ..routing.verifier import Candidate, Verifier, Wordings, asked
 
 if TYPE_CHECKING:
     from ..edit import Edit
-    from .index import NeuronIndex
-    from .nearest import NearestPolicy
-    from .policy import KeyTensors
+    from ..routing.index import NeuronIndex
+    from ..routing.nearest import NearestPolicy
+    from ..routing.policy import KeyTensors
 
 PROPOSED = 8
 """Stored edits that are read beside a new one, the nearest ones."""
