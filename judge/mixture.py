@@ -60,8 +60,12 @@ class Hand:
 
     def __init__(self, rows: Sequence[Row], rng: random.Random) -> None:
         self._rng = rng
+        self.take(rows)
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Make pairs of these rows from now on."""
         self._rows = list(rows)
-        self._weights: list[float] = [2.5 if row["lang"] != "en" else 1.0 for row in self._rows]
+        self._weights: list[float] = [2.0 if row["lang"] != "en" else 1.0 for row in self._rows]
         self._chats = [row for row in self._rows if row.get("chat_same")]
         self._inside = [row for row in self._rows if row.get("asks_inside")]
         self._order: list[Row] = []

@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=6e-5)
     parser.add_argument("--hand", type=float, default=0.75)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--watch", action="store_true", help="read the rows again now and then: somebody adds to them")
     parser.add_argument("--limit-rows", type=int, help="train on so many rows alone, for a learning curve")
     parser.add_argument("--floor", type=float, default=0.01, help="least share of the learning rate")
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -57,9 +59,8 @@ def main() -> None:
     rng.shuffle(rows)
     rows = rows[: args.limit_rows]
     print(len(rows), "rows", flush=True)
-    mixed = batches(
-        [(args.hand, Hand(rows, rng)), (1 - args.hand, Public(args.wordings, rng))], args.size, args.tokens, rng
-    )
+    hand = Hand(rows, rng)
+    mixed = batches([(args.hand, hand), (1 - args.hand, Public(args.wordings, rng))], args.size, args.tokens, rng)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.average))
     dev, score = read_rows([args.dev]), scorer(averaged.module, pairs)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, fused=True)
@@ -85,6 +86,11 @@ def main() -> None:
         if step % 50 == 0 or done >= 1:
             print(f"{step} loss {total / count:.3f} {time.perf_counter() - began:.0f} s", flush=True)
             total, count = 0.0, 0
+        if args.watch and step % 200 == 0:
+            with suppress(ValueError):  # a line that is being written: next time
+                rows = read_rows(args.whole) + [row for path in args.rows for row in kept_back(path, False)]
+                hand.take(rows)
+                print(len(rows), "rows", flush=True)
         if step % 500 == 0 or done >= 1:
             figures = report(score, dev)
             print(json.dumps(figures), flush=True)

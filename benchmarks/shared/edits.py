@@ -35,4 +35,4 @@ def distinct_edits(paths: Sequence[str]) -> list[Edit]:
 
 def training_examples(editor: Editor, edits: Sequence[Edit]) -> list[tuple[str, list[Example]]]:
     """Return the id of each edit and the examples that its block is trained on, as ``Editor.edit`` prepares them."""
-    return [(prepared.edit.id, prepared.rows) for prepared in Planner(editor.engine).prepare(edits, False)]
+    return [(prepared.edit.id, prepared.rows) for prepared in Planner(editor.engine, keeping_both=True).prepare(edits)]
