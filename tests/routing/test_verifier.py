@@ -68,12 +68,13 @@ def test_no_candidate_that_the_judge_refuses_answers():
     assert (choice.record, choice.reason, judge.read) == (-1, "outside scope", [])
 
 
-def test_a_quiet_prompt_that_scores_as_high_keeps_its_edit_from_answering():
-    table = {("q", "one"): 2.0, ("q", "not one"): 2.0, ("q", "two"): 1.0}
+def test_a_quiet_prompt_that_scores_higher_keeps_its_edit_from_answering():
+    table = {("q", "one"): 2.0, ("q", "not one"): 3.1, ("q", "two"): 1.0}
     ((choice,), _) = choose(table, ["q"], [[1]])
     assert (choice.record, choice.reason) == (-1, "quiet")
     assert choose(table, ["q"], [[1, 2]])[0][0].record == 2  # others do not heed it
-    assert choose(table | {("q", "not one"): 1.9}, ["q"], [[1]])[0][0].record == 1
+    assert choose(table | {("q", "not one"): 2.9}, ["q"], [[1]])[0][0].record == 1  # not high enough
+    assert choose(table | {("q", "one"): 2.9}, ["q"], [[1]])[0][0].record == 1  # not higher enough than the edit
     assert choose({}, ["not one"], [[1]])[0][0].reason == "quiet"  # its own words, unread
 
 
@@ -95,6 +96,7 @@ def test_conversations_are_compared_turn_by_turn():
     chat += [{"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "Cancel it"}]
     assert asked(chat) == Asked("Cancel it", ("Hi", "Hello!")) and asked("x") == Asked("x")
     assert same_words(Asked("Cancel  it", ("hi", "Hello!")), asked(chat))
+    assert same_words(Asked('"CANCEL it?!"', ("hi", "hello")), asked(chat)) and not same_words(Asked("C++"), Asked("C"))
     assert not same_words(Asked("Cancel it"), asked(chat)) and not same_words(
         Asked("Cancel it", ("hi", "no")), asked(chat)
     )

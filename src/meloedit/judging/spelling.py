@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 MIN_SLIP, MIN_MEANT = 5, 6
 """Letters of a misspelt word, and of the word that is meant, at least."""
+REMEMBERED = 65_536
+"""Texts whose words are remembered: an edit may have a thousand quiet prompts."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -39,9 +42,10 @@ def respelled(text: str, wording: str, known: Callable[[str], bool], others: Col
     return _WORD.sub(spelled, text)
 
 
-def words_of(text: str) -> set[str]:
+@lru_cache(REMEMBERED)
+def words_of(text: str) -> frozenset[str]:
     """Return the words of a text in lower case, without digits."""
-    return {word.casefold() for word in _WORD.findall(text)}
+    return frozenset(word.casefold() for word in _WORD.findall(text))
 
 
 def is_slip(word: str, meant: str) -> bool:

@@ -159,6 +159,13 @@ class NeuronIndex:
         self._changed = True
         self._scope.add(added)
 
+    def add_unquiet(self, owners: Sequence[int], keys: Keys, quiet: Tensor, room: int = 0) -> None:
+        """Add n edits as ``add_all`` does, without the keys of their quiet prompts."""
+        for mask in quiet.unique(dim=0):
+            rows = (quiet == mask).all(1).nonzero()[:, 0]
+            part = Keys(*(column[rows][:, ~mask] for column in keys))
+            self.add_all([owners[row] for row in rows.tolist()], part, quiet[rows][:, ~mask], room)
+
     def remove(self, owners: Sequence[int]) -> None:
         """Remove edits; those that are not here are ignored."""
         owners = [owner for owner in dict.fromkeys(owners) if owner in self._rows_of]

@@ -164,25 +164,28 @@ class NearestPolicy:
         self.calibration = Calibration.from_tensors(tensors, info)
         self.pooling = self.calibration.encoder.pooling(self._backbone.tokenizer)
         self.index = NeuronIndex(self.calibration.encoder.shape, self._router.key_device)
+        if (config := self.scope_config(info)).judge != self._judged_by:
+            self._judged_by, self.verifier = config.judge, self._open_verifier(config)
         self._record, self.ids = {}, {}
         return True
 
     def _add(self, store: Store, records: Sequence[int]) -> None:
         for start in range(0, len(records), EDITS_AT_ONCE):
             for owners, tensors in store.key_stacks(records[start : start + EDITS_AT_ONCE]):
-                self.index.add_all(owners, Keys.from_tensors(tensors), tensors["quiet"], len(records) - start)
+                self._add_keys(owners, tensors, len(records) - start)
+
+    def _add_keys(self, owners: Sequence[int], tensors: KeyTensors, room: int = 0) -> None:
+        """Add edits' keys (n, f); where a judge reads the quiet prompts, their keys decide nothing and stay out."""
+        add = self.index.add_all if self.verifier is None else self.index.add_unquiet
+        add(owners, Keys.from_tensors(tensors), tensors["quiet"], room)
 
     def _calibrate(self, store: Store) -> None:
         assert self.calibration is not None
         prompts, info = self.calibration.prompts, self.calibration.info
-        config, before = self.scope_config(info), self._judged_by
-        self._judged_by = config.judge
-        if config.judge != before:
-            self.verifier = self._open_verifier(config)
         kept = store.scope_cache()
         if (cache := nearest_of(kept, len(prompts))) is not None:
             self._uncached = len(cache.owners.symmetric_difference(self.ids))
-        self.scope = set_scope(self.index, self.calibration, config, self.verifier, cache)
+        self.scope = set_scope(self.index, self.calibration, self.scope_config(info), self.verifier, cache)
         if self.scope is None or self.verifier is None:
             return
         if kept is not None:
@@ -210,8 +213,7 @@ class NearestPolicy:
         """Add edits that have keys but no block, which can be found alone; return their records, for ``drop``."""
         records = list(range(first := max(self.ids, default=0) + 1, first + len(edits)))
         for record, edit, tensors in zip(records, edits, keys, strict=True):
-            stacked = {name: tensor[None] for name, tensor in tensors.items()}
-            self.index.add_all([record], Keys.from_tensors(stacked), stacked["quiet"])
+            self._add_keys([record], {name: tensor[None] for name, tensor in tensors.items()})
             self._record[edit.id], self.ids[record] = record, edit.id
             self._wordings[record] = Wordings.of(edit)
         self._judge_scope()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
-from ..judging.spelling import respelled, words_of
+from ..judging.spelling import REMEMBERED, respelled, words_of
 from ..types import Asked
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..edit import Edit
     from ..types import Prompt
 
+PUNCTUATION = "?!.,;:…\"'`()[]¿¡？！。，、；："
+"""What may stand around a word without changing it."""
 CANDIDATES = 4
 """Edits that the judge reads beside a prompt, the nearest ones."""
 CANDIDATE_SHARE = 0.1
@@ -30,6 +33,8 @@ MAX_WORDINGS = 6
 """Wordings of an edit that the judge reads, and quiet prompts: those that share most words with the prompt."""
 TURNS_PENALTY = 2.0
 """What turns before a prompt take from its score: the judge scores near questions so much higher behind a chat."""
+QUIET_MARGIN, QUIET_LEAST = 0.5, 3.0
+"""By how much a quiet prompt must score higher than the edit, and how high at least (measured in docs/scope.md)."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -75,8 +80,12 @@ class Candidate(NamedTuple):
 
     @property
     def silenced(self) -> bool:
-        """Whether one of its quiet prompts keeps it from answering."""
-        return self.quiet >= self.score and self.quiet > -math.inf
+        """Whether one of its quiet prompts keeps it from answering: its score is high, and higher than the edit's.
+
+        A rewording of the edit scores beside a near quiet prompt about as high as beside the edit, so that it takes
+        more than a higher score.
+        """
+        return self.quiet >= max(self.score + QUIET_MARGIN, QUIET_LEAST)
 
 
 class Verifier:
@@ -108,7 +117,7 @@ class Verifier:
         guards: dict[tuple[Asked, Asked], Guard | None] = {}
         for prompt, candidates in zip(prompts, found, strict=True):
             wordings = {one.record: self._read(prompt, one.record) for one in candidates}
-            words = {record: words_of(" ".join(w.text for w in own)) for record, own in wordings.items()}
+            words = {record: set().union(*(words_of(w.text) for w in own)) for record, own in wordings.items()}
             for record, own in wordings.items():
                 others = set().union(*(words[other] for other in words if other != record))
                 for pair in ((prompt, wording) for wording in own):
@@ -191,10 +200,17 @@ def asked(prompt: Prompt) -> Asked:
 
 
 def same_words(prompt: Asked, wording: Asked) -> bool:
-    """Return whether two texts differ in case and white space alone, and the turns before them, too."""
+    """Return whether two texts, and the turns before them, differ in case, blanks and punctuation alone."""
     if len(prompt.before) != len(wording.before):
         return False
     return all(
-        one == other or one.split() == other.split() or one.casefold().split() == other.casefold().split()
+        one == other or _spoken(one) == _spoken(other)
         for one, other in zip((prompt.text, *prompt.before), (wording.text, *wording.before), strict=True)
     )
+
+
+@lru_cache(REMEMBERED)
+def _spoken(text: str) -> tuple[str, ...]:
+    """Return the words of a text as they are spoken: "C++" and "C" are two words, "Now" and "now?" are one."""
+    stripped = (word.strip(PUNCTUATION) for word in text.casefold().split())
+    return tuple(word for word in stripped if word)
