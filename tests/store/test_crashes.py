@@ -1,40 +1,12 @@
 """Killed processes, full disks and failed writes leave whole stores."""
 
-import os
 import random
-import signal
-import time
-from contextlib import contextmanager
 
 import pytest
-from support.store_cases import CONFIG, MODEL, child, one_line, posix, record, state
+from support.store_cases import CONFIG, MODEL, killed_midway, one_line, posix, record, state
 
 from meloedit.errors import StoreError
 from meloedit.store import Store, database
-
-
-@contextmanager
-def killed_midway(work, chance):
-    """Fork a process that calls ``work(number)`` for 0, 1, 2 ..., and kill it while it does so.
-
-    The moment is a random one within two calls, as long as calls take on this machine; at least one is done before.
-    """
-    notes = os.pipe()
-
-    def repeat():
-        for number in range(10**6):
-            os.write(notes[1], b"x")
-            work(number)
-
-    with child(repeat) as pid, open(notes[0], "rb", buffering=0) as begun:
-        os.close(notes[1])
-        assert begun.read(1)
-        start = time.monotonic()
-        assert begun.read(1), "the process ended by itself"
-        time.sleep(chance.uniform(0, 2 * (time.monotonic() - start)))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        yield
 
 
 @posix
