@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         config: settings, of the default mode or a ``PaperConfig``; ``None``: the defaults, or those of ``store``.
         store: where the edits live; a path: a new file; ``None``: a temporary store, gone unless ``save`` copies it.
         name: what the store calls the model; ``None``: the name the model was loaded by.
+        judge: the judge to take in place of the store's while this editor lasts, see ``MeloConfig``; ``None``: that.
 
     Raises:
         ModelError: if the model cannot be edited with these settings.
@@ -64,6 +66,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         config: MeloConfig | None = None,
         store: Store | str | Path | None = None,
         name: str | None = None,
+        judge: str | Path | None = None,
     ) -> None:
         if config is not None and not isinstance(config, MeloConfig):
             kind = type(config).__name__
@@ -78,10 +81,12 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         settings = settings.for_family(self.backbone.defaults, type(model).__name__)
         paper = isinstance(settings, PaperConfig)
         locations = (locate_published if paper else locate)(self.backbone, settings)
-        self.engine = Engine(self.backbone, locations, settings, PaperMode if paper else DefaultMode)
+        default = partial(DefaultMode, judge=None if judge is None else str(judge))
+        self.engine = Engine(self.backbone, locations, settings, PaperMode if paper else default)
         try:
             # last of all: a model that cannot be edited leaves no store behind
             if not isinstance(store, Store):
+                self.engine.mode.check()
                 store = create_store(self._path(store), self.backbone, locations, settings, name)
             self.store: Store = store
             self.config = config_from_dict(self.store.config)
@@ -135,6 +140,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
+        judge: str | Path | None = None,
         **kwargs: Any,
     ) -> Editor:
         """Open a store on the model it was made for.
@@ -146,11 +152,12 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             revision: of the repository.
             token: for the repository.
             cache_dir: where what is downloaded goes.
+            judge: the judge to take in place of the store's while the editor lasts.
             kwargs: passed on when the model is loaded (``dtype``, ``device_map``, ...).
         """
         opened = Store.open(find_store(store, revision=revision, token=token, cache_dir=cache_dir))
         loaded, tokenizer = open_model(opened.model["name"] if model is None else model, tokenizer, **kwargs)
-        return cls(loaded, tokenizer, store=opened)
+        return cls(loaded, tokenizer, store=opened, judge=judge)
 
     # -- what it holds
 

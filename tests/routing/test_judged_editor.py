@@ -117,4 +117,33 @@ def test_another_judge_sets_another_scope_and_a_missing_one_is_named(make_editor
     with pytest.raises(ModelError, match="there is no judge") as caught:
         Editor.from_pretrained(store, model, tokenizer)
     assert "\n" not in str(caught.value)
-    Editor(model, tokenizer, MeloConfig(calibration_prompts=200)).unload()  # the model was left as it was
+    with Editor.from_pretrained(store, model, tokenizer, judge="built-in") as other:  # the model was left as it was
+        assert fired(other, [REWORDED[1]]) == ["book"]
+        other.calibrate(judge="built-in")
+    with Editor.from_pretrained(store, model, tokenizer) as again:
+        assert fired(again, [REWORDED[1]]) == ["book"] and again.calibration.info["judge"] == "built-in"
+        again.calibrate(judge="none")
+        assert again.least_score is None and again.index.similarity >= 0.55
+        again.calibrate(judge="built-in")
+        assert fired(again, [REWORDED[1]]) == ["book"]
+    missing = tmp_path / "new.melo"
+    with pytest.raises(ModelError, match="there is no judge"):
+        Editor(model, tokenizer, MeloConfig(judge=tmp_path / "none"), store=missing)
+    assert not missing.exists()
+
+
+def test_a_judge_that_took_anothers_place_is_named(make_editor, make_model, tokenizer, tmp_path, caplog, monkeypatch):
+    built_in, path, store = read_judge(BUILT_IN), tmp_path / "own.safetensors", tmp_path / "s.melo"
+    vocabulary = built_in.tokenizer.to_str().encode()
+    write_judge(path, built_in.weights, vocabulary, built_in.near, built_in.card)
+    monkeypatch.chdir(tmp_path)
+    editor = make_editor(edits=EDITS[:1], store=store, **JUDGED | {"judge": path.name})
+    assert editor.config.judge == str(path)  # whatever the folder when it is opened again
+    editor.unload()
+    write_judge(path, built_in.weights, vocabulary, torch.linspace(10, 40, 100), built_in.card)
+    with Editor.from_pretrained(store, make_model(), tokenizer) as again:
+        assert "was calibrated with the judge" in caplog.text and caplog.text.count("calibrated with") == 1
+        again.calibrate(false_neighbour=0.2)
+        caplog.clear()
+    Editor.from_pretrained(store, make_model(), tokenizer).unload()
+    assert caplog.text == ""

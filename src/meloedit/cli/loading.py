@@ -79,7 +79,9 @@ def lasting_name(name: str) -> str:
 
 
 @contextmanager
-def open_editor(options: StoreOptions, progress: Progress, writing: bool = False) -> Iterator[Editor]:
+def open_editor(
+    options: StoreOptions, progress: Progress, writing: bool = False, judge: str | None = None
+) -> Iterator[Editor]:
     """Open a store on its model.
 
     Args:
@@ -87,6 +89,7 @@ def open_editor(options: StoreOptions, progress: Progress, writing: bool = False
             in the one that its edits were made in.
         progress: called before and after the model is loaded.
         writing: whether the command changes the store. Other writers are then locked out before the model is loaded.
+        judge: the judge to take in place of the store's, which may be gone.
 
     Raises:
         ModelError: if the model cannot be loaded, or is not the one that the store was made for.
@@ -102,7 +105,7 @@ def open_editor(options: StoreOptions, progress: Progress, writing: bool = False
         model, tokenizer = load(name, options.device, dtype, progress, hint)
         from ..editor import Editor
 
-        with Editor(model, tokenizer, store=store) as editor:
+        with Editor(model, tokenizer, store=store, judge=judge) as editor:
             yield editor
 
 

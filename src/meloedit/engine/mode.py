@@ -60,6 +60,9 @@ class Mode(Protocol):
             EditError: if so many edits cannot share a block.
         """
 
+    def check(self) -> None:
+        """Raise a ModelError if what the settings name is not there: before a new store is made."""
+
     def calibrate(
         self,
         store: Store,
@@ -95,9 +98,9 @@ class DefaultMode:
 
     stores_all = False
 
-    def __init__(self, router: Router, config: MeloConfig) -> None:
+    def __init__(self, router: Router, config: MeloConfig, judge: str | None = None) -> None:
         self._router, self._config = router, config
-        self.policy = NearestPolicy(router, config)
+        self.policy = NearestPolicy(router, config, judge)
         self.trainer = Trainer(router, config)
         self._trials = Trials(self.policy)
 
@@ -106,6 +109,10 @@ class DefaultMode:
         if edits_per_block is not None:
             raise EditError("edits_per_block: every edit has a block of its own in the default mode; leave it out")
         return self._config.train_batch_size
+
+    def check(self) -> None:
+        """Raise a ModelError if there is no judge as the settings name it."""
+        self.policy.take_judge({})
 
     def calibrate(
         self,

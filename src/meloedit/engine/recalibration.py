@@ -73,7 +73,7 @@ class Recalibration:
                 "min_similarity decides nothing while near-exact repeats of a document alone fire "
                 "(document_similarity): give documents to calibrate on"
             )
-        info = {**calibration.info, **stated, JUDGE_NAME: self._policy.judge_of(config)}
+        info = {**calibration.info, **stated, JUDGE_NAME: self._policy.judging.name_of(config.judge)}
         return replace(calibration, info={name: value for name, value in info.items() if value is not None}), keys
 
     def _of_prompts(

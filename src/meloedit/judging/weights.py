@@ -92,7 +92,9 @@ def read_judge(path: Path) -> JudgeFile:
         ModelError: if it is missing, damaged, of another format, or no judge.
     """
     if not path.exists():
-        raise ModelError(f"there is no judge {path}: put the file there, or make the store with another judge")
+        raise ModelError(
+            f"there is no judge {path}: put it there, or take another with meloedit calibrate STORE --judge"
+        )
     if not path.is_file():
         raise ModelError(f"the judge {path} is no file: name a file that judge.pack wrote, built-in, or none")
     try:

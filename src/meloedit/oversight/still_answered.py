@@ -25,9 +25,11 @@ def still_answered(store: Store, removed: Sequence[Edit]) -> list[tuple[str, str
         return []
     import torch
 
-    from ..routing.verifier import Candidate, Verifier, Wordings, asked
+    from ..routing.verifier import Candidate, JudgeInUse, Wordings, asked
 
-    verifier = Verifier.open(settings["judge"], torch.device("cpu"), lambda number: Wordings.of(near[number][1]))
+    judging = JudgeInUse(torch.device("cpu"), lambda number: Wordings.of(near[number][1]))
+    judging.take(settings["judge"])
+    verifier = judging.verifier
     assert verifier is not None
     scored = verifier.score([asked(edit.prompt) for edit, _ in near], [[Candidate(i, 0.0)] for i in range(len(near))])
     least = verifier.judge.least_score(settings["false_neighbour"])

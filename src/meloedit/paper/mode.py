@@ -47,6 +47,9 @@ class PaperMode:
             )
         return edits_per_block
 
+    def check(self) -> None:
+        """Do nothing: there is no judge."""
+
     def calibrate(
         self,
         store: Store,

@@ -25,7 +25,7 @@ from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
 from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
-from .verifier import CANDIDATES, Verifier, Wordings, probability
+from .verifier import CANDIDATES, JudgeInUse, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
@@ -52,10 +52,12 @@ class NearestPolicy:
     Args:
         router: the model and its hooks.
         config: settings.
+        judge: the judge to take, whatever the settings and the store say; ``None``: theirs.
     """
 
-    def __init__(self, router: Router, config: MeloConfig) -> None:
-        self._router, self._config = router, config
+    def __init__(self, router: Router, config: MeloConfig, judge: str | None = None) -> None:
+        self._router, self._config = router, config if judge is None else replace(config, judge=judge)
+        self._instead = self._config.judge if judge is not None else None
         self._backbone, self._key_maker = router.backbone, KeyMaker(router)
         self.index = NeuronIndex(KeyShape(1))
         self.calibration: Calibration | None = None
@@ -66,8 +68,7 @@ class NearestPolicy:
         self.ids: dict[int, str] = {}  # of the enabled edits by their records
         self._uncached = 0  # edits that came or went since the scope's cache was written
         self._wordings: dict[int, Wordings] = {}  # of the records that were candidates
-        self.verifier = self._open_verifier(config)  # now: a judge that is missing is no surprise later
-        self._judged_by = config.judge
+        self.judging = JudgeInUse(router.key_device, self._wordings_of, never=self._backbone.documents)
         self.scope: JudgedScope | None = None  # there is one once a calibration is in force, if a judge decides
 
     @property
@@ -102,9 +103,14 @@ class NearestPolicy:
         """Return a prompt in every form the model may be asked it in."""
         return self._backbone.forms(prompt)
 
-    def _open_verifier(self, config: MeloConfig) -> Verifier | None:
-        named = "none" if self._backbone.documents else config.judge
-        return Verifier.open(named, self._router.key_device, self._wordings_of)
+    def take_judge(self, info: Mapping[str, Any]) -> None:
+        """Open the judge that the settings name, or the ``info`` of a calibration; a ModelError if there is none."""
+        self.judging.take(self.scope_config(info).judge)
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """The second stage; ``None`` where no judge decides."""
+        return self.judging.verifier
 
     # -- keys
 
@@ -137,6 +143,7 @@ class NearestPolicy:
         """Make the index hold the store's enabled edits."""
         self._store = store
         recalibrated = store.calibration_id != self._calibration_id and self._load_calibration(store)
+        self.take_judge({} if self.calibration is None else self.calibration.info)
         self._uncached += len(changes.ids)
         active = {edit_id: stored.record for edit_id, stored in changes.active.items()}
         known = [(edit_id, record) for edit_id in changes.ids if (record := self._record.get(edit_id)) is not None]
@@ -164,8 +171,6 @@ class NearestPolicy:
         self.calibration = Calibration.from_tensors(tensors, info)
         self.pooling = self.calibration.encoder.pooling(self._backbone.tokenizer)
         self.index = NeuronIndex(self.calibration.encoder.shape, self._router.key_device)
-        if (config := self.scope_config(info)).judge != self._judged_by:
-            self._judged_by, self.verifier = config.judge, self._open_verifier(config)
         self._record, self.ids = {}, {}
         return True
 
@@ -193,21 +198,15 @@ class NearestPolicy:
         if (name := info.get(JUDGE_NAME)) not in (None, self.verifier.judge.name):
             logger.warning(OTHER_JUDGE, store.path, name, self.verifier.judge.name)
 
-    def judge_of(self, config: MeloConfig) -> str | None:
-        """Return the name of the judge of some settings, which follows from its contents; ``None`` without one."""
-        verifier = self.verifier if config.judge == self._judged_by else self._open_verifier(config)
-        return None if verifier is None else verifier.judge.name
-
     def scope_config(self, info: Mapping[str, Any]) -> MeloConfig:
         """Return the config, with scope settings overridden by those that a calibration states in its ``info``."""
-        return replace(self._config, **{name: info[name] for name in SCOPE_SETTINGS if name in info})
+        stated = {name: info[name] for name in SCOPE_SETTINGS if name in info}
+        return replace(self._config, **stated | ({} if self._instead is None else {"judge": self._instead}))
 
     def cache_to_store(self) -> KeyTensors | None:
         """Return the scope's cache if it is time to write it to the store again, else ``None``."""
-        if self._uncached < CACHE_EVERY:
-            return None
-        self._uncached = 0
-        return scope_to_tensors(self.index.nearest_cache, self.scope)
+        due, self._uncached = self._uncached >= CACHE_EVERY, self._uncached % CACHE_EVERY
+        return scope_to_tensors(self.index.nearest_cache, self.scope) if due else None
 
     def add_unblocked(self, edits: Sequence[Edit], keys: Sequence[KeyTensors]) -> list[int]:
         """Add edits that have keys but no block, which can be found alone; return their records, for ``drop``."""

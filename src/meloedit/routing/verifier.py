@@ -99,17 +99,6 @@ class Verifier:
     def __init__(self, judge: Judge, wordings: Callable[[int], Wordings]) -> None:
         self.judge, self._wordings = judge, wordings
 
-    @classmethod
-    def open(cls, judge: str | None, device: torch.device, wordings: Callable[[int], Wordings]) -> Verifier | None:
-        """Return a verifier with the judge that a setting names; ``None`` for ``none``.
-
-        Raises:
-            ModelError: if there is no such judge, or its file is damaged.
-        """
-        if judge in (None, "none"):
-            return None
-        return cls(Judge.open(None if judge == "built-in" else Path(judge), device), wordings)
-
     def score(self, prompts: Sequence[Asked], found: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
         """Return the candidates of n prompts with their scores, best first; all pairs go through the judge together."""
         pairs: dict[tuple[Asked, Asked], float] = {}
@@ -166,6 +155,40 @@ class Verifier:
             guard=guards.get(best),
             quiet=max((pairs.get((prompt, wording), -math.inf) for wording in quiet), default=-math.inf),
         )
+
+
+class JudgeInUse:
+    """The judge that decides, by the name of the setting ``judge``; it is opened again only if that changes.
+
+    Args:
+        device: where it runs.
+        wordings: returns what an edit asks, by its record.
+        never: whether there is none, whatever is named.
+    """
+
+    def __init__(self, device: torch.device, wordings: Callable[[int], Wordings], never: bool = False) -> None:
+        self._device, self._wordings, self._never = device, wordings, never
+        self._named: str | None = "none"
+        self.verifier: Verifier | None = None
+
+    def take(self, named: str | None) -> None:
+        """Use the judge of this name from now on.
+
+        Raises:
+            ModelError: if there is no such judge, or its file is damaged.
+        """
+        if named != self._named:
+            self._named, self.verifier = named, self._open(named)
+
+    def name_of(self, named: str | None) -> str | None:
+        """Return what follows from the contents of the judge of this name; ``None`` without one."""
+        verifier = self.verifier if named == self._named else self._open(named)
+        return None if verifier is None else verifier.judge.name
+
+    def _open(self, named: str | None) -> Verifier | None:
+        if self._never or named in (None, "none"):
+            return None
+        return Verifier(Judge.open(None if named == "built-in" else Path(str(named)), self._device), self._wordings)
 
 
 def _likest(prompt: Asked, wordings: Sequence[Asked]) -> Sequence[Asked]:

@@ -233,7 +233,7 @@ def calibrate(
     traffic = [prompt for _, prompt in sourced] or None
     before = open_store(options.store).revision
     with report_if_stopped(lambda: change_since(options.store, before)):
-        with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
+        with progress_display() as progress, open_editor(options, progress, True, judge) as editor:
             try:
                 source = source_name(str(prompts))
                 revision = editor.calibrate(
