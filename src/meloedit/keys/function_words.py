@@ -1,6 +1,9 @@
 """Words that are never names, whatever their case: pronouns, question words, articles, prepositions, auxiliaries."""
 
-FUNCTION_WORDS = frozenset(
+import re
+from functools import lru_cache
+
+ENGLISH = frozenset(
     """
     i im id ive ill me my mine myself you your yours yourself he him his himself she her hers herself it its
     itself we us our ours ourselves they them their theirs themselves this that these those who whom whose which
@@ -9,7 +12,12 @@ FUNCTION_WORDS = frozenset(
     been being am do does did done has have had having can could may might must shall should will would not no
     yes ok okay please thanks thank hi hello hey dear mr mrs ms dr sir madam there here some any all each every
     both few more most other another such only own same too very just also s t d m re ve ll don doesn didn isn
-    aren wasn weren won wouldn couldn shouldn hasn haven hadn ich du er sie es wir ihr mich dich sich uns euch
+    aren wasn weren won wouldn couldn shouldn hasn haven hadn
+    """.split()
+)
+FUNCTION_WORDS = ENGLISH | frozenset(
+    """
+    ich du er sie es wir ihr mich dich sich uns euch
     mir dir ihm ihnen mein dein sein unser euer der die das den dem des ein eine einer eines einem einen und
     oder aber wenn dass wer wen wem wessen wann wo warum wieso wie welche welcher welches welchen welchem ist
     sind war waren bin bist hat haben hatte kann können muss müssen darf dürfen soll sollen wird werden nicht
@@ -28,4 +36,14 @@ FUNCTION_WORDS = frozenset(
     niet geen nee van naar voor met bij tot
     """.split()
 )
-"""In lower case, with the accents that keep words apart."""
+"""In lower case, with the accents that keep words apart; in English and seven more languages."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+@lru_cache(65_536)
+def is_english(text: str) -> bool:
+    """Return whether a text is English, as far as its function words tell; one without any is, if it is in ASCII."""
+    words = {word.casefold() for word in _WORD.findall(text)}
+    foreign = words & (FUNCTION_WORDS - ENGLISH)
+    return len(words & ENGLISH) > len(foreign) or (text.isascii() and not foreign)

@@ -7,6 +7,7 @@ score, and no quiet prompt of the edit scores as high.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
 from ..judging.spelling import REMEMBERED, respelled, words_of
+from ..keys.function_words import FUNCTION_WORDS, is_english
 from ..types import Asked
 
 if TYPE_CHECKING:
@@ -31,10 +33,13 @@ CANDIDATE_SHARE = 0.1
 """Share of the calibration prompts that the index may propose an edit for: it bounds what judging costs."""
 MAX_WORDINGS = 6
 """Wordings of an edit that the judge reads, and quiet prompts: those that share most words with the prompt."""
-TURNS_PENALTY = 2.0
+TURNS_PENALTY = 1.5
 """What turns before a prompt take from its score: the judge scores near questions so much higher behind a chat."""
+FOREIGN_PENALTY = 1.0
+"""What a wording that is not English takes: the judge scores near questions so much higher there."""
 QUIET_MARGIN, QUIET_LEAST = 0.5, 3.0
 """By how much a quiet prompt must score higher than the edit, and how high at least (measured in docs/scope.md)."""
+_NAMED = re.compile(r"(?<=[^\s.?!:])\s+[\"'(]?([^\W\da-z_]\w+|\w*\d\w*)")
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -112,16 +117,32 @@ class Verifier:
                 for pair in ((prompt, wording) for wording in own):
                     pairs[pair] = SAME if same_words(*pair) else 0.0
                     read[pair] = self._respelled(*pair, others)
-        if unknown := [pair for pair, score in pairs.items() if score != SAME]:
-            scores = self.judge.scores([read[pair] for pair in unknown], [wording for _, wording in unknown])
-            for pair, score in zip(unknown, scores.tolist(), strict=True):
-                guards[pair] = guard_of(read[pair].text, pair[1].text)
-                turns = bool(pair[0].before) and not pair[1].before
-                pairs[pair] = score - (PENALTY if guards[pair] else 0.0) - (TURNS_PENALTY if turns else 0.0)
+        unknown = [pair for pair, score in pairs.items() if score != SAME]
+        for pair, score in zip(unknown, self._judged([(read[pair], pair[1]) for pair in unknown]), strict=True):
+            guards[pair] = guard_of(read[pair].text, pair[1].text)
+            foreign = not is_english(pair[1].text)
+            pairs[pair] = score - (PENALTY if guards[pair] else 0.0) - (FOREIGN_PENALTY if foreign else 0.0)
         return [
             sorted((self._scored(prompt, candidate, pairs, guards) for candidate in candidates), key=_best_first)
             for prompt, candidates in zip(prompts, found, strict=True)
         ]
+
+    def _judged(self, pairs: Sequence[tuple[Asked, Asked]]) -> list[float]:
+        """Return the judge's scores of prompts beside wordings.
+
+        Turns before a prompt lower its score. A last turn that names somebody or something may mean the same without
+        them: then it is read alone, too, and the greater score counts.
+        """
+        behind = [bool(prompt.before) and not wording.before for prompt, wording in pairs]
+        alone = [i for i, one in enumerate(behind) if one and names_something(pairs[i][0].text)]
+        read = [*pairs, *((Asked(pairs[i][0].text), pairs[i][1]) for i in alone)]
+        if not read:
+            return []
+        scores = self.judge.scores([prompt for prompt, _ in read], [wording for _, wording in read]).tolist()
+        found = [score - TURNS_PENALTY * one for score, one in zip(scores, behind, strict=False)]
+        for i, score in zip(alone, scores[len(pairs) :], strict=True):
+            found[i] = max(found[i], score)
+        return found
 
     def main_prompt(self, record: int) -> Asked:
         """Return what an edit's own prompt asks."""
@@ -220,6 +241,11 @@ def asked(prompt: Prompt) -> Asked:
         return Asked(prompt)
     turns = [turn["content"] for turn in prompt if turn["role"] != "system"]
     return Asked(turns[-1], tuple(turns[:-1]))
+
+
+def names_something(text: str) -> bool:
+    """Return whether a text has a word with a capital inside a sentence, or with a digit."""
+    return any(match.group(1).casefold() not in FUNCTION_WORDS for match in _NAMED.finditer(text))
 
 
 def same_words(prompt: Asked, wording: Asked) -> bool:
