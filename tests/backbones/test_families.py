@@ -58,9 +58,9 @@ def test_the_docs_name_no_family_that_is_not_tried():
     assert rows[1:] == [family.name for family in FAMILIES]
 
 
-@pytest.mark.parametrize("name", ["Mixtral", "GPT-OSS", "Llama 4", "OPT"])
+@pytest.mark.parametrize("name", ["Mixtral", "GPT-OSS", "Llama 4", "OPT", "Falcon-H1"])
 def test_a_route_changes_its_own_row_alone(name, make_editor, tokenizer):
-    """A whole feed-forward, one that returns a tuple, and modules that see all rows as one."""
+    """A whole feed-forward, one that returns a tuple, modules that see all rows as one, and layers with a state."""
     editor = make_editor(model=named(name).build(len(tokenizer), tokenizer.eos_token_id), edits=EDITS[:1])
     texts = [EDITS[0].prompt, "Where do the children play?"]
     batch = tokenizer(texts, return_tensors="pt", padding=True)

@@ -131,8 +131,8 @@ def _parts(module: nn.Module, seen: Mapping[int, Call], prefix: str = "") -> Ite
 
 
 def _has_matrices(part: nn.Module) -> bool:
-    """Return whether a part multiplies by matrices: linear modules, or experts in one parameter. A norm has none."""
-    return any(linear_shape(module) for module in part.modules()) or _is_mixture(part)
+    """Return whether a part multiplies by matrices, be it those of a router or of experts. A norm has none."""
+    return any(map(linear_shape, part.modules())) or any(weight.dim() >= 2 for weight in part.parameters())
 
 
 def _is_mixture(part: nn.Module) -> bool:
