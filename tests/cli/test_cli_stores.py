@@ -24,6 +24,7 @@ def test_ls_and_show(full):
     assert good_json("show", full, "legs")["history"][0]["action"] == "edit"
     assert good_json("show", full)["edits"] == 3
     assert "model.fingerprint " in good("show", full)
+    assert "model.chosen " in good("show", full) and "feed-forward" in good_json("show", full)["model"]["chosen"]
 
 
 def test_rm_disable_enable_rollback_and_history(full):

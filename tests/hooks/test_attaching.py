@@ -66,10 +66,10 @@ def test_saving_the_model_saves_the_base_model(llama, make_model, tmp_path):
         assert torch.equal(again.state_dict()[name], weight)
 
 
-def test_a_module_that_sees_rows_flattened_is_refused(make_model, tokenizer):
+def test_a_module_that_sees_its_columns_as_rows_is_refused(make_model, tokenizer):
     model = make_model()
     mlp = model.model.layers[-1].mlp
     forward = mlp.forward
-    mlp.forward = lambda x: forward(x.flatten(0, 1)).view(x.shape)
+    mlp.forward = lambda x: forward(x.transpose(0, 1)).transpose(0, 1)
     with pytest.raises(ModelError, match="down_proj.*row by row"):
         Editor(model, tokenizer)

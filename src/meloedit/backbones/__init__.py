@@ -29,6 +29,9 @@ def model_class(config: Any) -> Any:
         return transformers.AutoModelForSeq2SeqLM
     if any(name.endswith("ForSequenceClassification") for name in getattr(config, "architectures", None) or ()):
         return transformers.AutoModelForSequenceClassification
+    sees = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if sees and type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForImageTextToText
     return transformers.AutoModelForCausalLM
 
 

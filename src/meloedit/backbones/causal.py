@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..edit import prompt_text
 from ..errors import EditError, ModelError
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 
 class CausalBackbone(Backbone):
-    """A decoder-only causal language model and its tokenizer."""
+    """A decoder-only causal language model and its tokenizer.
+
+    Attributes:
+        only_keys_and_values: whether keys and values are all that a layer keeps of the tokens before. A state-space
+            mixer or a convolution keeps a state, which cannot be taken back to an earlier token.
+    """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(model, tokenizer)
@@ -36,23 +42,26 @@ class CausalBackbone(Backbone):
         self.stop_ids = self._end_tokens()
         self.pad_id = self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._check_causal()
-        self._after = self._find_after()
+        self._after, self.only_keys_and_values = self._follow_decoder()
 
     @property
     def decoder(self) -> nn.Module:
         """The model below its output embedding."""
-        return self.model.get_decoder()
+        decoder: nn.Module = self.model.get_decoder()
+        # A class whose own name for the decoder transformers does not know returns itself.
+        return decoder if decoder is not self.model else self.model.get_submodule(self.stacks[0][0].rpartition(".")[0])
 
     @property
     def counts_columns(self) -> bool:
         """Whether padding between a row's tokens would change its output.
 
-        It would in a sliding window, and in a model that takes no position ids.
+        It would in a sliding window, where a layer keeps a state, and in a model that takes no position ids.
         """
         config = self.model.config.get_text_config()
         windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
         kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-        return any(windows) or bool(kinds) or "position_ids" not in self.forward_names
+        moved = any(windows) or bool(kinds) or "position_ids" not in self.forward_names
+        return moved or not self.only_keys_and_values
 
     def after_layers(self, hidden: Tensor) -> Tensor:
         """Apply the modules between the last layer and the output embedding (the final norm) to states (..., d)."""
@@ -71,16 +80,27 @@ class CausalBackbone(Backbone):
         if not torch.allclose(one, other, atol=1e-2, rtol=1e-2):
             raise ModelError(f"{type(self.model).__name__} is not a causal language model: its tokens see later ones")
 
-    def _find_after(self) -> list[nn.Module]:
-        """Return the decoder's children that run after its last layer, from a recorded call."""
+    def _follow_decoder(self) -> tuple[list[nn.Module], bool]:
+        """Return, from a recorded call, what runs after the last layer, and whether layers keep only keys and values.
+
+        What runs after it is a list of children of the decoder.
+
+        Raises:
+            ModelError: if the model's cache does not say how many tokens it has seen, which a route goes by.
+        """
         last = self.layers[-1]
         children = [child for child in self.decoder.children() if child is not self.layers]
-        with torch.no_grad(), record_calls([*children, last]) as calls:
-            self.decoder(input_ids=torch.full((1, 2), self.stop_ids[0], device=self.device))
+        with torch.no_grad(), frozen(self.model), record_calls([*children, last]) as calls:
+            ids = torch.full((1, 2), self.stop_ids[0], device=self.device)
+            cache = getattr(self.decoder(input_ids=ids, use_cache=True), "past_key_values", None)
+        if not isinstance(cache, Cache) or cache.get_seq_length() != 2:
+            raise ModelError(f"the cache of {type(self.model).__name__} does not count tokens, which a route goes by")
         after: list[nn.Module] = []
         for call in calls:
             after = [] if call.module is last else [*after, call.module]
-        return after
+        kinds = (DynamicLayer, DynamicSlidingWindowLayer)  # not a subclass, which may keep a state beside them
+        seen = [layer.get_seq_length() for layer in cache.layers if isinstance(layer, kinds) and type(layer) in kinds]
+        return after, seen == [2] * len(self.layers)
 
     # -- text to tokens
 
@@ -221,11 +241,19 @@ def run_decoder(
     inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
     if "position_ids" in backbone.forward_names:
         inputs["position_ids"] = batch.positions[:, columns]
-    return backbone.decoder(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
+    if cache is not None:
+        inputs["past_key_values"] = cache
+    return backbone.decoder(**inputs, use_cache=cache is not None)[0]
 
 
-def prefill_shared(backbone: CausalBackbone, batch: CausalBatch) -> DynamicCache:
-    """Return a cache with the prefix that all rows share: run once, then repeated for every row."""
+def prefill_shared(backbone: CausalBackbone, batch: CausalBatch) -> DynamicCache | None:
+    """Return a cache with the prefix that all rows share: run once, then repeated for every row.
+
+    Returns:
+        ``None`` for a model whose layers keep more than keys and values; its batches share no prefix.
+    """
+    if not backbone.only_keys_and_values:
+        return None
     cache = DynamicCache()
     if batch.shared_prefix:
         one = batch.select(torch.tensor([0]))

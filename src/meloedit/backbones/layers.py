@@ -65,31 +65,22 @@ def linear_shape(module: nn.Module) -> tuple[int, int] | None:
 def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     """Return the name and the list of a model's layers: the module list as long as its configuration says.
 
+    A model that sees or hears has other stacks, too: the decoder of text is looked through first.
+
     Raises:
         ModelError: if there is no such list.
     """
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    for name, module in lists:
-        if len(module) == count and any(linear_shape(child) for child in module[0].modules()):
-            return name, module
+    for part in (model.get_decoder(), model):
+        within = {id(module) for module in part.modules()}
+        for name, module in lists:
+            is_stack = len(module) == count and any(linear_shape(child) for child in module.modules())
+            if is_stack and id(module) in within:
+                return name, module
     raise ModelError(
         f"cannot find the {count} layers of {type(model).__name__} (module lists: {[name for name, _ in lists]})"
     )
-
-
-def feed_forward_output(layer: nn.Module, name: str) -> str:
-    """Return the last linear module of a layer that writes to the residual stream: the feed-forward's output.
-
-    Raises:
-        ModelError: if the layer has no linear module.
-    """
-    linears = [(path, size) for path, module in layer.named_modules() if (size := linear_shape(module))]
-    if not linears:
-        raise ModelError(f"layer {name} has no linear module")
-    width = linears[0][1][0]  # a layer's first projection reads the residual stream
-    writers = [path for path, (_, out) in linears if out == width]
-    return (writers or [linears[-1][0]])[-1]
 
 
 def compressed(names: Sequence[str]) -> list[str]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
-from .layers import compressed, feed_forward_output, linear_names
+from ..text import counted
+from .feed_forward import FeedForward, feed_forwards
+from .layers import compressed, linear_names
 
 if TYPE_CHECKING:
     from ..config import MeloConfig
@@ -20,15 +22,17 @@ class Locations:
 
     Attributes:
         key_layer: the module whose output gives the keys.
-        modules: the edited linear modules.
+        modules: the edited modules: linear ones, or whole feed-forwards.
         first_edited_layer: index of the first edited layer in its stack.
         first_edited_stack: number of the stack that has the first edited layer.
+        chosen: why these modules, in a sentence.
     """
 
     key_layer: str
     modules: tuple[str, ...]
     first_edited_layer: int
     first_edited_stack: int = 0
+    chosen: str = ""
 
 
 def locate(backbone: Backbone, config: MeloConfig) -> Locations:
@@ -36,35 +40,70 @@ def locate(backbone: Backbone, config: MeloConfig) -> Locations:
 
     Raises:
         ModelError: if a module does not exist (the message lists those that do), or the key layer is not below the
-            edited modules.
+            edited modules, or no layer has a feed-forward.
     """
-    modules = _edited_modules(backbone, config)
+    if config.modules is not None:
+        modules, chosen = _existing(backbone, config.modules), "named by the settings"
+    else:
+        modules, chosen = _last_feed_forwards(backbone, config.layers)
     first = min(backbone.layer_of(name) for name in modules)
     key_layer = _key_layer(backbone, config, first)
     encoder_edited = not backbone.answer_follows_prompt and first[0] < len(backbone.stacks) - 1
     if encoder_edited and config.reach == "answer":
         raise ModelError("blocks in the encoder act on the prompt: edit decoder modules, or set reach to 'all'")
-    return Locations(key_layer, modules, first[1], first[0])
+    return Locations(key_layer, modules, first[1], first[0], chosen)
 
 
-def _edited_modules(backbone: Backbone, config: MeloConfig) -> tuple[str, ...]:
-    if config.modules is not None:
-        return _existing(backbone, config.modules)
+def _last_feed_forwards(backbone: Backbone, count: int) -> tuple[tuple[str, ...], str]:
+    """Return the modules at which the last ``count`` layers that have a feed-forward are edited, and why these."""
     prefix, layers = backbone.stacks[-1]
-    names = [f"{prefix}.{i}" for i in last_layers(len(layers), config.layers)]
-    return tuple(f"{name}.{feed_forward_output(backbone.model.get_submodule(name), name)}" for name in names)
+    found: list[FeedForward] = []
+    without: list[int] = []
+    top = len(layers)
+    while top and len(found) < count:
+        numbers = last_layers(top, count - len(found))
+        places = feed_forwards(backbone, [f"{prefix}.{i}" for i in numbers])
+        found = [place for place in places if place is not None] + found
+        without = [i for i, place in zip(numbers, places, strict=True) if place is None] + without
+        top = numbers[0]
+    if not found:
+        raise ModelError(
+            f"{type(backbone.model).__name__} has no feed-forward in its layers, where each part mixes tokens: "
+            "name the modules to edit"
+        )
+    reasons = {place.why: [other.module for other in found if other.why == place.why] for place in found}
+    whys = [f"{', '.join(names)}: {why}" if len(reasons) > 1 else why for why, names in reasons.items()]
+    sentence = f"in the last {counted(len(found), 'layer')} with a feed-forward, {'; '.join(whys)}"
+    if without:
+        sentence += f"; {prefix}.{', .'.join(map(str, without))} {'have' if len(without) > 1 else 'has'} none"
+    return tuple(place.module for place in found), sentence
 
 
 def _existing(backbone: Backbone, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the linear modules with these names; a name that ends in ``?`` need not exist."""
+    """Return the modules with these names, linear ones or whole feed-forwards; one that ends in ``?`` may be absent."""
     names, family = linear_names(backbone.model), type(backbone.model).__name__
     for name in wanted:
         if not name.endswith("?") and name not in names:
+            if _is_whole(backbone, name):
+                names.append(name)
+                continue
             raise ModelError(f"no linear module {name!r} in {family}; it has: {', '.join(compressed(names))}")
     existing = [name.rstrip("?") for name in wanted if name.rstrip("?") in names]
     if not existing:
         raise ModelError(f"none of the modules {', '.join(wanted)} is in {family}")
     return tuple(existing)
+
+
+def _is_whole(backbone: Backbone, name: str) -> bool:
+    """Return whether a name is that of a whole feed-forward at which its layer is edited."""
+    if name not in dict(backbone.model.named_modules()):
+        return False
+    try:
+        stack, layer = backbone.layer_of(name)
+    except ModelError:  # outside the layers
+        return False
+    (found,) = feed_forwards(backbone, [f"{backbone.stacks[stack][0]}.{layer}"])
+    return found is not None and found.module == name
 
 
 def _key_layer(backbone: Backbone, config: MeloConfig, first: tuple[int, int]) -> str:

@@ -69,6 +69,7 @@ def create_store(
     settings = config.to_dict() | {"modules": list(locations.modules), "key_layer": locations.key_layer}
     model = backbone.model
     facts = {"name": name or model_name(model), "fingerprint": backbone.fingerprint(), "dtype": str(model.dtype)}
+    facts["chosen"] = locations.chosen
     return Store.create(path, facts, settings)
 
 

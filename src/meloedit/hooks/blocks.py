@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -179,3 +179,30 @@ class RowBlocks:
         old = y[rows, first:]
         y[rows, first:] = torch.where(acts[:, :, None], old + add, old)
         return y
+
+
+def apply_all(blocks: Sequence[RowBlocks], name: str, x: Tensor, output: Any, past: int, rows: int) -> Any:
+    """Add the deltas of blocks of several shapes to what a module returned.
+
+    A whole feed-forward may return more than its output, which comes first. A module that is given the tokens of all
+    rows as one row (B T, in) has them parted again.
+
+    Args:
+        blocks: the groups.
+        name: the module.
+        x: (B, T, in) or (B T, in) its input.
+        output: what it returned: (B, T, out), (B T, out), or a tuple that begins with it.
+        past: how many columns come before this call's first.
+        rows: B.
+
+    Returns:
+        The output in the same form.
+    """
+    first: Tensor = output if isinstance(output, Tensor) else output[0]
+    y = first
+    if y.dim() == 2:
+        x, y = x.unflatten(0, (rows, -1)), y.unflatten(0, (rows, -1))
+    for group in blocks:
+        y = group.apply(name, x, y, past)
+    y = y.reshape(first.shape)
+    return y if isinstance(output, Tensor) else (y, *output[1:])

@@ -5,25 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.contexts import Call, frozen, record_calls
+from ..backbones.feed_forward import PROBE, states_of
 from ..errors import ModelError
 from .blocks import Site
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
 
-PROBE = 4
-"""Tokens of the trial call."""
-
 
 def input_norm(x: Tensor) -> float:
-    """Return the mean over tokens of the L1 norm of a module's input (1, T, in); 1 on the meta device, without values.
+    """Return the mean over tokens of the L1 norm of a module's input (T, in); 1 on the meta device, without values.
 
     The first token is left out: its activations can be massive.
     """
-    return 1.0 if x.is_meta else float(x[0, 1:].float().abs().sum(1).mean())
+    return 1.0 if x.is_meta else float(x[1:].float().abs().sum(1).mean())
 
 
 def probe_model(backbone: Backbone, locations: Locations) -> tuple[list[Site], Tensor]:
@@ -49,7 +47,7 @@ def probe_model(backbone: Backbone, locations: Locations) -> tuple[list[Site], T
         if name == locations.key_layer:
             states.append(_key_states(name, call))
         if name in locations.modules:
-            sites[name] = _site(name, call)
+            sites[name] = _site(backbone, name, call)
     names = [name for name, _ in ran]
     if silent := [name for name in watched if name not in names]:
         raise ModelError(f"module {silent[0]!r} is never called by {type(model).__name__}: choose another")
@@ -65,8 +63,21 @@ def _key_states(name: str, call: Call) -> Tensor:
     return state
 
 
-def _site(name: str, call: Call) -> Site:
-    x: Tensor = call.args[0]
-    if x.shape[:2] != (1, PROBE):
+def _site(backbone: Backbone, name: str, call: Call) -> Site:
+    x, y = states_of(call.args), states_of(call.output)
+    if x is None or y is None or x.shape[:-1] != y.shape[:-1] or x.shape[:-1] not in ((1, PROBE), (PROBE,)):
         raise ModelError(f"module {name!r} does not see its input row by row: choose another")
-    return Site(name, x.shape[-1], call.output.shape[-1], x.dtype, x.device, input_norm(x))
+    if x.dim() == 2 and _is_one_of_several(backbone, name):
+        raise ModelError(f"module {name!r} may see a part of the tokens, as an expert does: choose another")
+    return Site(name, x.shape[-1], y.shape[-1], x.dtype, x.device, input_norm(x.reshape(PROBE, -1)))
+
+
+def _is_one_of_several(backbone: Backbone, name: str) -> bool:
+    """Return whether a module lies in a list of modules inside its layer."""
+    stack, layer = backbone.layer_of(name)
+    above = f"{backbone.stacks[stack][0]}.{layer}"
+    for part in name.removeprefix(above + ".").split("."):
+        above = f"{above}.{part}"
+        if isinstance(backbone.model.get_submodule(above), nn.ModuleList):
+            return True
+    return False

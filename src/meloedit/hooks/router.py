@@ -27,7 +27,7 @@ from ..errors import ModelError, RoutingError
 from ..keys.pooling import PooledStates, Pooling
 from ..results import Route
 from .bank import BlockBank
-from .blocks import RowBlocks
+from .blocks import RowBlocks, apply_all
 from .calls import EncoderCall, GenerateCall, check_lengths, open_generate, open_plain, refuse_packed
 from .heard import heard, remember
 from .key_reader import KeyReader
@@ -261,21 +261,19 @@ class Router:
                 owners, routes = self._decider.decide(pooled)
                 frame.batch.set_routes(owners, routes, self.bank)
 
-    def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Tensor], Tensor | None]:
+    def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Any], Any]:
         """Return the hook of an edited module, which adds B_t A_t x to W x, row by row (Eq. 10 of the paper)."""
 
-        def add_blocks(module: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        def add_blocks(module: Any, args: tuple[Any, ...], output: Any) -> Any:
             thread = self._thread
             frame = thread.active
             if thread.blocks_in_use is not None and not thread.off:
-                blocks, past = thread.blocks_in_use, 0
+                blocks, past, rows = thread.blocks_in_use, 0, len(thread.blocks_in_use[0].rows)
             elif frame is not None and frame.batch.blocks:
-                blocks, past = frame.batch.blocks, frame.past
+                blocks, past, rows = frame.batch.blocks, frame.past, len(frame.batch.acts_from)
             else:
                 return None
-            for group in blocks:
-                output = group.apply(name, args[0], output, past)
-            return output
+            return apply_all(blocks, name, args[0], output, past, rows)
 
         return add_blocks
 

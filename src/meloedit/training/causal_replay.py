@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from ..backbones.batch import CausalBatch
 from ..backbones.causal import CausalBackbone, prefill_shared, run_decoder
-from ..backbones.contexts import record_calls
+from ..backbones.contexts import Call, record_calls
 from ..hooks.blocks import Block, RowBlocks
 from ..types import Reach
 from .frozen_prefix import reproduces, select_rows
@@ -63,6 +63,16 @@ class LayerCall(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    @classmethod
+    def of(cls, call: Call) -> LayerCall:
+        """Return a recorded call without the hidden states."""
+        return cls(call.module, call.args[1:], {n: v for n, v in call.kwargs.items() if n != "hidden_states"})
+
+    def select(self, picks: Tensor, count: int, of_one: LayerCall) -> LayerCall:
+        """Return the call with the rows of these numbers, of ``count``; ``of_one`` is the call of a batch of one."""
+        kwargs = {n: select_rows(v, picks, count, of_one.kwargs.get(n)) for n, v in self.kwargs.items()}
+        return LayerCall(self.layer, select_rows(self.args, picks, count, of_one.args), kwargs)
+
 
 class _PromptCache(DynamicCache):
     """Keys and values of the prompts at the layers that run again. They are given out, and never added to."""
@@ -84,19 +94,21 @@ class CachedPrefix:
     """What a step needs from the layers below the first edited one, and from the prompts.
 
     With ``reach="answer"`` a step runs the layers from the first edited one on over the last prompt token and the
-    target only (columns from ``first_column`` on), with the prompts' cached keys and values. With ``reach="all"`` it
-    runs them over all columns.
+    target only (columns from ``first_column`` on), with the prompts' cached keys and values. With ``reach="all"``, and
+    where layers keep more than keys and values, it runs them over all columns.
 
     Attributes:
         hidden: (R, L', d) input of the first layer that runs again.
         calls: how the model called the layers that run again.
-        prompt_kv: per layer number the prompts' keys and values; empty for ``reach="all"``.
+        calls_of_one: how it called them for a batch of one row, which tells which arguments have rows.
+        prompt_kv: per layer number the prompts' keys and values; empty where all columns run again.
         first_column: the first column that runs again.
         count: R, the number of rows.
     """
 
     hidden: Tensor
     calls: list[LayerCall]
+    calls_of_one: list[LayerCall]
     prompt_kv: dict[int, tuple[Tensor, Tensor]]
     first_column: int
     count: int
@@ -112,22 +124,20 @@ class CachedPrefix:
         """
         backbone = cast(CausalBackbone, router.backbone)
         numbers = range(router.locations.first_edited_layer, len(backbone.layers))
-        first = batch.split if reach == "answer" else 0
         with router.disabled():
-            cache, prompt_kv = None, {}
-            if first:
-                cache = prefill_shared(backbone, batch)
+            cache, prompt_kv = prefill_shared(backbone, batch) if reach == "answer" else None, {}
+            first = batch.split if cache is not None else 0
+            if cache is not None:
                 run_decoder(backbone, batch, batch.shared_prefix, first, cache)
                 cached: Any = cache.layers
                 prompt_kv = {i: (cached[i].keys, cached[i].values) for i in numbers}
             with record_calls([backbone.layers[i] for i in numbers]) as calls:
                 expected = run_decoder(backbone, batch, first, None, cache)
             hidden = calls[0].args[0] if calls[0].args else calls[0].kwargs["hidden_states"]
-            layer_calls = [
-                LayerCall(call.module, call.args[1:], {n: v for n, v in call.kwargs.items() if n != "hidden_states"})
-                for call in calls
-            ]
-            prefix = cls(hidden, layer_calls, prompt_kv, first, len(batch.rows))
+            with record_calls([backbone.layers[i] for i in numbers]) as calls_of_one:
+                run_decoder(backbone, batch.select(torch.tensor([0])), 0, 2)
+            layer_calls, of_one = ([LayerCall.of(call) for call in group] for group in (calls, calls_of_one))
+            prefix = cls(hidden, layer_calls, of_one, prompt_kv, first, len(batch.rows))
             again, real = prefix.run(backbone), batch.mask[:, first:].bool()
         return prefix if reproduces(again[real], expected[real]) else None
 
@@ -147,12 +157,8 @@ class CachedPrefix:
         if len(picks) == self.count:
             return self
 
-        def pick(value: Any) -> Any:
-            return select_rows(value, picks, self.count)
-
-        calls = [
-            LayerCall(layer, pick(args), {name: pick(value) for name, value in kwargs.items()})
-            for layer, args, kwargs in self.calls
-        ]
-        prompt_kv = {i: pick(pair) for i, pair in self.prompt_kv.items()}
-        return CachedPrefix(pick(self.hidden), calls, prompt_kv, self.first_column, len(picks))
+        hidden = select_rows(self.hidden, picks, self.count)
+        pairs = zip(self.calls, self.calls_of_one, strict=True)
+        calls = [call.select(picks, self.count, one) for call, one in pairs]
+        prompt_kv = {i: select_rows(pair, picks, self.count) for i, pair in self.prompt_kv.items()}
+        return CachedPrefix(hidden, calls, self.calls_of_one, prompt_kv, self.first_column, len(picks))

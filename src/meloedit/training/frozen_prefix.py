@@ -27,14 +27,22 @@ def reproduces(again: Tensor, expected: Tensor) -> bool:
     return True
 
 
-def select_rows(value: Any, picks: Tensor, count: int) -> Any:
+def select_rows(value: Any, picks: Tensor, count: int, of_one: Any = None) -> Any:
     """Select rows of a cached value.
 
     Args:
-        value: a tensor, or a tuple of values. What is not a tensor of ``count`` rows serves all rows as it is.
+        value: a tensor, or a tuple of values. What does not have ``count`` rows serves all rows as it is.
         picks: numbers of the rows.
         count: how many rows there are.
+        of_one: the same value of a batch of one row. It tells what has rows, and how many entries each row has: some
+            models have one for each row and head. Without it each row has one.
     """
-    if isinstance(value, Tensor) and value.dim() and value.shape[0] == count:
-        return value[picks.to(value.device)]
-    return tuple(select_rows(item, picks, count) for item in value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        ones = of_one if isinstance(of_one, tuple) and len(of_one) == len(value) else (None,) * len(value)
+        return tuple(select_rows(item, picks, count, one) for item, one in zip(value, ones, strict=True))
+    if not isinstance(value, Tensor) or not value.dim():
+        return value
+    entries = of_one.shape[0] if isinstance(of_one, Tensor) and of_one.dim() else 1
+    if value.shape[0] != entries * count:
+        return value
+    return value.unflatten(0, (count, entries))[picks.to(value.device)].flatten(0, 1)

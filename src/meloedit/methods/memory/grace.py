@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones.contexts import frozen
-from ...backbones.layers import feed_forward_output, linear_shape
+from ...backbones.feed_forward import feed_forward_linear
+from ...backbones.layers import linear_shape
 from ...errors import MeloEditError
 from ...results import Route
 from ...training.trainer import seeded
@@ -106,7 +107,7 @@ class Grace(TrainedMethod):
         prefix, layers = backbone.stacks[0]
         depth = 10 / 12 if backbone.documents else 27 / 32 if backbone.answer_follows_prompt else 4 / 8
         place = f"{prefix}.{int(depth * len(layers))}"
-        return f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}"
+        return feed_forward_linear(self.backbone, place)
 
     def _replace(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Replace the layer's output by the nearest key's value where the query is within the key's radius.

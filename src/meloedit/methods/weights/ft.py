@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...backbones.layers import feed_forward_output
+from ...backbones.feed_forward import feed_forward_linear
 from ...errors import MeloEditError
 from ...training.trainer import seeded
 from ..base import Size
@@ -60,7 +60,7 @@ class FineTuning(TrainedMethod):
         if not 0 <= self.settings.depth <= 1:
             raise MeloEditError(f"method ft: depth must lie between 0 and 1, not {self.settings.depth:g}")
         place = f"{prefix}.{min(int(self.settings.depth * len(layers)), len(layers) - 1)}"
-        self._name = f"{place}.{feed_forward_output(self.model.get_submodule(place), place)}"
+        self._name = feed_forward_linear(self.backbone, place)
         module: Any = self.model.get_submodule(self._name)
         self.weight: Any = module.weight
         self._original = self.weight.detach().clone()
