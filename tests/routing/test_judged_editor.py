@@ -71,7 +71,7 @@ def test_quiet_prompts_are_judged_in_any_words(make_editor):
     edit = Edit("Who wrote the book of sand?", "Jorge", id="book", quiet=["Who is the author of the book of sand?"])
     editor = make_editor(edits=[edit], **JUDGED)
     assert fired(editor, [edit.prompt]) == ["book"]
-    (route,) = editor.route(["Tell me the author of the book of sand."])
+    (route,) = editor.route(["Please tell me: who is the author of the book of SAND"])
     assert (route.edit, route.reason) == (None, "quiet")
     editor.unload()
 

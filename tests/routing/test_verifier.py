@@ -11,7 +11,8 @@ from meloedit.routing.choice import NOBODY, Found, by_judge
 from meloedit.routing.judged_scope import JudgedScope
 from meloedit.routing.key_table import OwnedKeys
 from meloedit.routing.scope import Scope
-from meloedit.routing.verifier import SAME, Candidate, Verifier, Wordings, asked, probability, same_words
+from meloedit.routing.verifier import SAME, Candidate, Verifier, Wordings, asked, probability
+from meloedit.routing.wording import names_something, same_words, spoken
 from meloedit.types import Asked
 
 INF = math.inf
@@ -38,7 +39,7 @@ class ByTable:
 
 
 WORDINGS = {
-    1: Wordings((Asked("one"), Asked("uno")), (Asked("not one"),)),
+    1: Wordings((Asked("one"), Asked("single")), (Asked("not one"),)),
     2: Wordings((Asked("two"),)),
     3: Wordings((Asked("three"),)),
 }
@@ -54,11 +55,11 @@ def choose(scores, prompts, records, least=0.0):
 
 
 def test_the_best_score_answers_and_every_pair_is_read_once():
-    table = {("q", "one"): -3.0, ("q", "uno"): 2.0, ("q", "two"): 1.5, ("p", "two"): 4.0}
+    table = {("q", "one"): -3.0, ("q", "single"): 2.0, ("q", "two"): 1.5, ("p", "two"): 4.0}
     choices, judge = choose(table, ["q", "p", "q"], [[1, 2], [2], [1]])
     assert [choice.record for choice in choices] == [1, 2, 1] and choices[0].best.score == 2.0
     assert [one.record for one in choices[0].judged] == [1, 2]
-    assert len(judge.read) == len(set(judge.read)) == 5  # q: one, uno, not one, two; p: two
+    assert len(judge.read) == len(set(judge.read)) == 5  # q: one, single, not one, two; p: two
 
 
 def test_no_candidate_that_the_judge_refuses_answers():
@@ -170,3 +171,56 @@ def test_of_many_wordings_the_likest_are_read_and_its_own_words_always_fire():
         assert choice.record == 1
     by_judge(verifier, [Asked("nothing like it")], [found(1)], 0.0)
     assert len(verifier.judge.read) == 5 + 5 + 6  # the one in its own words is not read
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Could you tell me: where is Ohm? Thanks!", "where is ohm"),
+        ("Hi there, WHERE is 'Ohm' please ?!", "where is ohm"),
+        ("Tell me where Ohm is", "where ohm is"),
+        ("C++ or C#", "c++ or c#"),
+        ("Thanks!", "thanks"),
+        ("hi", "hi"),
+        ("", ""),
+        ("¿Dónde está?", "dónde está"),
+    ],
+)
+def test_words_as_they_are_spoken(text, words):
+    assert " ".join(spoken(text)) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("And what about the Aster 12?", True),
+        ("is it 5 euros", True),
+        ("Nice. And its warranty?", False),
+        ("how long is it?", False),
+        ("", False),
+    ],
+)
+def test_whether_a_turn_names_something(text, named):
+    assert names_something(text) is named
+
+
+class ByTurns(ByTable):
+    """A judge that scores a prompt behind turns by another table than one alone."""
+
+    def scores(self, prompts, wordings):
+        return torch.tensor([-9.0 if prompt.before else 4.0 for prompt in prompts])
+
+
+def test_a_last_turn_that_names_something_is_read_alone_too():
+    verifier = Verifier(ByTurns({}), WORDINGS.__getitem__)
+    found = [[Candidate(2, 0.1)], [Candidate(2, 0.1)]]
+    prompts = [Asked("And what is the Aster?", ("Hi", "Hello!")), Asked("And what is it?", ("Hi", "Hello!"))]
+    (named,), (pronoun,) = verifier.score(prompts, found)
+    assert named.score == 4.0 and pronoun.score < -9.0
+
+
+def test_wordings_in_other_languages_take_a_point():
+    german = {1: Wordings((Asked("Wer leitet die Firma?"),)), 2: Wordings((Asked("Who leads the firm?"),))}
+    verifier = Verifier(ByTurns({}), german.__getitem__)
+    ((first, second),) = verifier.score([Asked("q")], [[Candidate(1, 0.1), Candidate(2, 0.1)]])
+    assert (first.record, first.score, second.record, second.score) == (2, 4.0, 1, 3.0)

@@ -7,17 +7,16 @@ score, and no quiet prompt of the edit scores as high.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
-from ..judging.spelling import REMEMBERED, respelled, words_of
-from ..keys.function_words import FUNCTION_WORDS, is_english
+from ..judging.spelling import respelled, words_of
+from ..keys.function_words import is_english
 from ..types import Asked
+from .wording import names_something, same_words
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from ..edit import Edit
     from ..types import Prompt
 
-PUNCTUATION = "?!.,;:…\"'`()[]¿¡？！。，、；："
-"""What may stand around a word without changing it."""
 CANDIDATES = 4
 """Edits that the judge reads beside a prompt, the nearest ones."""
 CANDIDATE_SHARE = 0.1
@@ -39,7 +36,6 @@ FOREIGN_PENALTY = 1.0
 """What a wording that is not English takes: the judge scores near questions so much higher there."""
 QUIET_MARGIN, QUIET_LEAST = 0.5, 3.0
 """By how much a quiet prompt must score higher than the edit, and how high at least (measured in docs/scope.md)."""
-_NAMED = re.compile(r"(?<=[^\s.?!:])\s+[\"'(]?([^\W\da-z_]\w+|\w*\d\w*)")
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -241,25 +237,3 @@ def asked(prompt: Prompt) -> Asked:
         return Asked(prompt)
     turns = [turn["content"] for turn in prompt if turn["role"] != "system"]
     return Asked(turns[-1], tuple(turns[:-1]))
-
-
-def names_something(text: str) -> bool:
-    """Return whether a text has a word with a capital inside a sentence, or with a digit."""
-    return any(match.group(1).casefold() not in FUNCTION_WORDS for match in _NAMED.finditer(text))
-
-
-def same_words(prompt: Asked, wording: Asked) -> bool:
-    """Return whether two texts, and the turns before them, differ in case, blanks and punctuation alone."""
-    if len(prompt.before) != len(wording.before):
-        return False
-    return all(
-        one == other or _spoken(one) == _spoken(other)
-        for one, other in zip((prompt.text, *prompt.before), (wording.text, *wording.before), strict=True)
-    )
-
-
-@lru_cache(REMEMBERED)
-def _spoken(text: str) -> tuple[str, ...]:
-    """Return the words of a text as they are spoken: "C++" and "C" are two words, "Now" and "now?" are one."""
-    stripped = (word.strip(PUNCTUATION) for word in text.casefold().split())
-    return tuple(word for word in stripped if word)
