@@ -7,11 +7,13 @@ score, and no quiet prompt of the edit scores as high.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..hooks.key_reader import MAX_TURNS
 from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
 from ..judging.spelling import REMEMBERED, respelled, words_of
@@ -37,6 +39,10 @@ QUIET_MARGIN, QUIET_LEAST = 0.5, 3.0
 """By how much a quiet prompt must score higher than the edit, and how high at least (measured in docs/scope.md)."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that write no blanks between words."""
 
 
 class Wordings(NamedTuple):
@@ -134,6 +140,10 @@ class Verifier:
             for prompt, candidates in zip(prompts, found, strict=True)
         ]
 
+    def may_ask(self, prompt: Asked, record: int) -> bool:
+        """Return whether a prompt may ask what an edit asks: one word does only if it is a wording of the edit."""
+        return not is_one_word(prompt.text) or any(same_words(prompt, own) for own in self._wordings(record).own)
+
     def main_prompt(self, record: int) -> Asked:
         """Return what an edit's own prompt asks."""
         return self._wordings(record).own[0]
@@ -192,11 +202,17 @@ def _best_first(candidate: Candidate) -> tuple[float, float, int]:
 
 
 def asked(prompt: Prompt) -> Asked:
-    """Return what a prompt asks; the turns of the user and the assistant before the last one come with it."""
+    """Return what a prompt asks, with the turns before it as ``KeyReader.asked`` finds them in a prompt's tokens.
+
+    These are the last turns of the user and of the assistant that answers, where they have a text.
+    """
     if isinstance(prompt, str):
         return Asked(prompt)
-    turns = [turn["content"] for turn in prompt if turn["role"] != "system"]
-    return Asked(turns[-1], tuple(turns[:-1]))
+    turns = [turn for turn in prompt if turn["role"] != "system"]
+    users = [i for i, turn in enumerate(turns) if turn["role"] == "user"]
+    answers = [i + 1 for i in users if i + 1 < len(turns) and turns[i + 1]["role"] == "assistant"]
+    before = [turns[i]["content"].strip() for i in sorted((*users, *answers)) if i < users[-1]]
+    return Asked(turns[users[-1]]["content"], tuple(text for text in before[-MAX_TURNS:] if text))
 
 
 def same_words(prompt: Asked, wording: Asked) -> bool:
@@ -207,6 +223,11 @@ def same_words(prompt: Asked, wording: Asked) -> bool:
         one == other or _spoken(one) == _spoken(other)
         for one, other in zip((prompt.text, *prompt.before), (wording.text, *wording.before), strict=True)
     )
+
+
+def is_one_word(text: str) -> bool:
+    """Return whether a text is one word, or none; in scripts without blanks between words that is not told."""
+    return len(_spoken(text)) < 2 and not _UNSPACED.search(text)
 
 
 @lru_cache(REMEMBERED)
