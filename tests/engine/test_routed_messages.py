@@ -125,6 +125,33 @@ def test_results_of_tools_behind_the_question_leave_it_the_question(judged):
     assert judged.route([later])[0].edit is None
 
 
+def test_where_a_template_writes_results_as_the_users_they_are_the_last_turn(make_tokenizer, make_editor):
+    tokenizer = make_tokenizer()
+    role = "{{ message['role'] }}"
+    tokenizer.chat_template = CHATML.replace(role, "{{ 'user' if message['role'] == 'tool' else message['role'] }}")
+    editor = make_editor(edits=FACTS, tokenizer=tokenizer, **JUDGED)
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    for said in ("It is cold.", BOOK.prompt):
+        prompt = [*as_text(BOOK.prompt), call, {"role": "tool", "content": said}]
+        encoded = editor.backbone.encode(check_asked(prompt))
+        read = editor.engine.router.reader.asked(encoded.ids, encoded.span)
+        assert read.text.strip() == said and read.before == (BOOK.prompt,)
+        assert editor.route([prompt])[0] == generated(editor, check_asked(prompt))
+    editor.unload()
+
+
+def test_what_a_template_cannot_render_is_one_line(make_tokenizer, make_editor):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHATML.replace(
+        "{{ message['content'] }}",
+        "{{ message['content'] }}{% if message.tool_calls %}{{ message.tool_calls | int + 'x' }}{% endif %}",
+    )
+    editor = make_editor(tokenizer=tokenizer)
+    with pytest.raises(EditError, match="the model's chat template refuses this prompt: "):
+        editor.route([[{"role": "assistant", "content": None, "tool_calls": [CALL]}, *as_text("a?")]])
+    editor.unload()
+
+
 def test_a_template_gets_what_tools_said(llama, make_tokenizer, make_model, make_editor):
     tokenizer = make_tokenizer()
     calls = "{% for call in message.tool_calls or [] %}{{ call.function.arguments.town }}{% endfor %}"
