@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import EditError
+from .messages import check_text, question, read_messages, up_to_question
 from .text import plain, shorten
 from .types import Prompt
 
@@ -48,8 +49,8 @@ def prompt_key(prompt: Prompt) -> str:
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """Return the user's text: the string itself, or the content of the last message."""
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    """Return the user's text: the string itself, or that of the user's last turn."""
+    return prompt if isinstance(prompt, str) else question(prompt)
 
 
 def quoted(prompt: Prompt) -> str:
@@ -57,15 +58,10 @@ def quoted(prompt: Prompt) -> str:
     return f'"{plain(shorten(prompt_text(prompt), SHOWN))}"'
 
 
-def _check_text(text: str, name: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise EditError(f"{name} cannot be encoded: character {error.start + 1} is half of a pair") from None
-
-
 def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
-    """Return a prompt if it is a non-empty string, or a list of chat messages of which the user's is last.
+    """Return the prompt of an edit: a non-empty string, or a list of chat messages of which the user's is last.
+
+    Messages come back in the form that ``read_messages`` gives them, so that contents in parts count as their text.
 
     Args:
         prompt: the value to check.
@@ -74,24 +70,40 @@ def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
     Raises:
         EditError: if it is anything else.
     """
+    checked = check_asked(prompt, name)
+    if isinstance(checked, list) and (checked[-1]["role"] != "user" or not checked[-1]["content"].strip()):
+        raise EditError(f"{name}: the last chat message must be the user's, with some text")
+    return checked
+
+
+def check_asked(prompt: Any, name: str = "prompt", leave_out: bool = False) -> Prompt:
+    """Return a prompt that is asked: as ``check_prompt``, but the user's last turn may be empty.
+
+    Results of tools may follow that turn, too.
+
+    Args:
+        prompt: the value to check.
+        name: what messages call it.
+        leave_out: leave parts of messages out that are no text, instead of refusing them.
+
+    Raises:
+        EditError: if it is anything else.
+    """
     if isinstance(prompt, str):
         if not prompt.strip():
             raise EditError(f"{name} is empty: give the text that the model is asked")
-        _check_text(prompt, name)
-        return prompt
+        return check_text(prompt, name)
     if not isinstance(prompt, list) or not prompt:
         raise EditError(f"{name} must be a string or a non-empty list of chat messages, not {type(prompt).__name__}")
-    for message in prompt:
-        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise EditError(f'{name}: a chat message is {{"role": "...", "content": "..."}}, not {message!r}')
-        _check_text(message["role"] + message["content"], name)
-    if prompt[-1]["role"] != "user" or not prompt[-1]["content"].strip():
-        raise EditError(f"{name}: the last chat message must be the user's, with some text")
-    return [{"role": message["role"], "content": message["content"]} for message in prompt]
+    messages = read_messages(prompt, name, leave_out)
+    roles = [message["role"] for message in messages]
+    if roles[-1] not in ("user", "tool") or "user" not in roles:
+        raise EditError(f"{name}: the last chat message must be the user's, or a tool's result after the user's")
+    return messages
 
 
 def prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """Return one prompt or many as a list of checked prompts; a list of chat messages is one prompt.
+    """Return one prompt or many that are asked, as a list of checked prompts; a list of chat messages is one prompt.
 
     Raises:
         EditError: if one of them is not a prompt.
@@ -99,8 +111,8 @@ def prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if not isinstance(prompts, (str, list, tuple)):
         raise EditError(f"prompts must be a string, chat messages, or a list of these, not {type(prompts).__name__}")
     if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Mapping)):
-        return [check_prompt(prompts)]
-    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+        return [check_asked(prompts)]
+    return [check_asked(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
 
 
 def _check_prompts(values: Any, name: str) -> tuple[Prompt, ...]:
@@ -141,8 +153,8 @@ class Edit:
             raise EditError(f"target must be a non-empty string, not {self.target!r}")
         if not isinstance(self.id, str):
             raise EditError(f"id must be a string, not {self.id!r}")
-        _check_text(self.target, "target")
-        _check_text(self.id, "id")
+        check_text(self.target, "target")
+        check_text(self.id, "id")
         set_field(self, "variants", _check_prompts(self.variants, "variants"))
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.metadata, Mapping):
@@ -178,11 +190,15 @@ class Edit:
     def from_dict(cls, values: Mapping[str, Any]) -> Edit:
         """Make an edit from a JSON object; fields that only evaluation uses are skipped.
 
+        A conversation may stand in ``messages`` instead of a prompt: up to the user's last turn it is the prompt.
+        Without a target, the assistant's answer that ends it is the target.
+
         Raises:
             EditError: if prompt or target is missing, a field is unknown, or a value does not fit.
         """
         if not isinstance(values, Mapping):
             raise EditError(f"expected an object with 'prompt' and 'target', not {type(values).__name__}")
+        values = _with_prompt(values)
         if missing := [name for name in ("prompt", "target") if values.get(name) is None]:
             raise EditError(f"no {' and no '.join(missing)!s} (fields found: {', '.join(map(str, values)) or 'none'})")
         if unknown := [str(name) for name in values if name not in FIELDS and name not in EVALUATION_FIELDS]:
@@ -190,6 +206,24 @@ class Edit:
                 f"unknown field {unknown[0]!r} (known: {', '.join(FIELDS)}; put other data into 'metadata')"
             )
         return cls(**{name: values[name] for name in FIELDS if values.get(name) is not None})
+
+
+def _with_prompt(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an edit's values with prompt and target in place of ``messages``."""
+    if values.get("messages") is None:
+        return values
+    if values.get("prompt") is not None:
+        raise EditError("give prompt or messages, not both")
+    if not isinstance(values["messages"], list):
+        raise EditError(f"messages must be a list of chat messages, not {type(values['messages']).__name__}")
+    messages = read_messages(values["messages"], "messages")
+    read = {name: value for name, value in values.items() if name != "messages"}
+    read["prompt"] = up_to_question(messages)
+    if read.get("target") is None:
+        if not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
+            raise EditError("no target, and messages do not end with an answer of the assistant's that could be it")
+        read["target"] = messages[-1]["content"]
+    return read
 
 
 def contradiction(edits: Iterable[Edit]) -> tuple[int, int] | None:

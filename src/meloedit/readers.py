@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from .edit import MAX_DEPTH, Edit, check_prompt, contradiction, too_deep
+from .edit import MAX_DEPTH, Edit, check_asked, contradiction, too_deep
 from .errors import EditError
+from .messages import up_to_question
 from .types import Prompt
 
 MAX_LINE = 1_000_000
@@ -240,7 +241,7 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     """Read prompts, one per line, from a file (``.gz`` too) or standard input (``-``); empty lines are skipped.
 
     In a ``.txt`` file and on standard input, the line itself is the prompt. In other files, a line is a JSON string, a
-    list of chat messages, or an object whose ``prompt`` is one of these.
+    list of chat messages, or an object whose ``prompt`` is one of these; see ``prompt_of``.
 
     Raises:
         EditError: naming file and line, if a line is no prompt; or if the file has no prompts.
@@ -262,18 +263,24 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     return prompts
 
 
-def prompt_of(value: object, where: str) -> Prompt:
-    """Return the prompt that a line's value is, or has as ``prompt``.
+def prompt_of(value: object, where: str, logged: bool = False, leave_out: bool = False) -> Prompt:
+    """Return the prompt that a line's value is, or has as ``prompt`` or ``messages``.
+
+    Of ``messages``, and if ``logged`` of any, those up to the user's last one count: what follows is the answer. With
+    ``leave_out``, parts of messages that are no text are left out, and not refused.
 
     Raises:
         EditError: if it is none.
     """
-    if isinstance(value, dict):
-        if "prompt" not in value:
+    if isinstance(value, Mapping):
+        field = "messages" if "prompt" not in value and "messages" in value else "prompt"
+        if field not in value:
             raise EditError(f"{where}: no prompt (fields found: {', '.join(value) or 'none'})")
-        value = value["prompt"]
+        value, logged = value[field], logged or field == "messages"
+    if logged and isinstance(value, list):
+        value = up_to_question(value)
     try:
-        return check_prompt(value)
+        return check_asked(value, leave_out=leave_out)
     except EditError as error:
         raise EditError(f"{where}: {error}") from None
 

@@ -44,6 +44,10 @@ class Route:
     score: float | None = None
     least_score: float | None = None
 
+    def without_prompt(self) -> Route:
+        """Return the route of a prompt that has no words: no edit answers it."""
+        return Route(None, None, self.threshold, None, "no prompt", self.boundary, self.user_turn_known)
+
 
 class Neighbours(NamedTuple):
     """The edits that lie near an edit.

@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def has_words(text: str) -> bool:
+    """Return whether a text has a letter or a digit of any script: punctuation and emoji alone ask nothing."""
+    return any(char.isalnum() for char in text)
+
+
 def shorten(text: str, width: int) -> str:
     """Return a text in one line of at most ``width`` characters; an ellipsis stands for the rest of a longer text."""
     words = " ".join(text.split(None, width))  # more words than ``width`` cannot fit: leave them unsplit

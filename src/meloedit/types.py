@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-Prompt = str | list[dict[str, str]]
-"""A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``."""
+Prompt = str | list[dict[str, Any]]
+"""A plain string, or chat messages: ``[{"role": "user", "content": "..."}]``, as ``messages.read_messages`` returns."""
 
 Form = Literal["raw", "chat"]
 """How a prompt is given to the model: as raw text, or as a user turn in the chat template."""

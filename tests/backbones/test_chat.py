@@ -101,11 +101,13 @@ def test_raw_text_is_its_own_turn_without_its_first_token(chatting):
     assert (one.start, one.stop) == (0, 1)
 
 
-def test_a_turn_without_words_is_taken_whole_and_said_so(chatting):
+def test_an_empty_turn_is_an_empty_span(chatting):
     tokenizer, markers = chatting
-    ids = tokens(tokenizer, render(tokenizer, "\n"))
-    words = user_span(ids, markers)
-    assert (words.start, words.stop, words.known) == (1, len(ids), False)
+    for turns in (["\n"], [""], ["Is it late?", "No.", ""]):
+        ids = tokens(tokenizer, render(tokenizer, *turns))
+        words = user_span(ids, markers)
+        assert words.start == words.stop and words.known
+        assert markers.prompt_end(ids, words.stop) == len(ids)
 
 
 def test_a_system_prompt_does_not_count(make_tokenizer):

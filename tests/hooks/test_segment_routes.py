@@ -6,10 +6,11 @@ import pytest
 import torch
 from support.causal_checks import assert_same, led_rows, run
 from support.model_calls import padded
-from support.prompts import EDITS, LEAD, LED_NEAREST, LED_PROMPTS
+from support.prompts import EDITS, LEAD, LED_NEAREST, LED_PROMPTS, OTHERS
 from transformers import DynamicCache
 
 from meloedit.edit import Edit
+from meloedit.hooks.state_reader import pooled_prompts, pooled_states
 
 
 @pytest.fixture(params=["llama", "qwen3", "gemma2"])
@@ -64,3 +65,15 @@ def test_a_quiet_prompt_is_obeyed_behind_a_lead_in(make_editor):
     editor = make_editor(edits=[Edit(EDITS[0].prompt, "Jorge", id="book", quiet=[quiet])], min_similarity=0.3)
     assert [route.edit for route in editor.route([EDITS[0].prompt, quiet])] == ["book", None]
     editor.unload()
+
+
+def test_a_prompt_of_many_sentences_is_run_once(llama, monkeypatch):
+    router, rows = llama.engine.router, []
+    run = router.key_states
+    monkeypatch.setattr(router, "key_states", lambda batch: rows.append(len(batch.rows)) or run(batch))
+    encoded = [llama.backbone.encode(prompt, "chat") for prompt in (*LED_PROMPTS, *OTHERS)]
+    parts, numbers = router.reader.with_segments(encoded)
+    pooled = pooled_prompts(router, encoded, pooling=llama.engine.pooling)
+    assert sum(rows) == len(encoded) < len(parts) == len(pooled.states) and pooled.rows == numbers
+    alone = pooled_states(router, parts, pooling=llama.engine.pooling)
+    assert torch.allclose(pooled.states, alone, atol=1e-5)

@@ -143,7 +143,10 @@ class CausalBackbone(Backbone):
                 )
             try:
                 text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            except TemplateError as error:
+            except (
+                TemplateError,
+                TypeError,
+            ) as error:  # a TypeError where a tool call is not as the template expects it
                 raise EditError(f"the model's chat template refuses this prompt: {error}") from None
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:

@@ -93,7 +93,7 @@ class ChatMarkers:
         return cls(tokenizer) if getattr(tokenizer, "chat_template", None) else None
 
     def last_user_turn(self, ids: Sequence[int]) -> tuple[int, int] | None:
-        """Return start and stop of the last user turn's text in ``ids``; ``None`` without a turn or text."""
+        """Return start and stop of the last user turn's text, which may be empty; ``None`` if ``ids`` have no turn."""
         opened = _find(ids, self.opener, range(len(ids) - len(self.opener), -1, -1))
         if opened is None:
             return None
@@ -104,7 +104,7 @@ class ChatMarkers:
             start += 1
         while start < stop and self._blank(ids[stop - 1]):
             stop -= 1
-        return (start, stop) if start < stop else None
+        return start, stop
 
     def turns_before(self, ids: Sequence[int], stop: int) -> list[tuple[int, int]]:
         """Return start and stop of the texts of the turns before the token ``stop``, the assistant's too, in order."""
@@ -166,8 +166,9 @@ def _find(ids: Sequence[int], sought: Sequence[int], starts: range) -> int | Non
 def user_span(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
     """Return the span of the user's text in one prompt's real (unpadded) tokens.
 
-    Without a user turn the span is the whole prompt but its first token. In decoders that token is an attention sink:
-    its state is huge and nearly the same in all prompts. Such a span is ``known`` if the prompt is certainly raw text.
+    An empty turn gives an empty span. Without a user turn the span is the whole prompt but its first token. In decoders
+    that token is an attention sink: its state is huge and nearly the same in all prompts. Such a span is ``known`` if
+    the prompt is certainly raw text.
     """
     if markers and (span := markers.last_user_turn(ids)):
         return Span(*span, known=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..edit import Edit
 from ..errors import EditError
@@ -17,13 +18,16 @@ def edits_to_make(
     edit_id: str | None,
     variant: list[str] | None,
     quiet: list[str] | None,
+    log: Path | None = None,
+    line: int | None = None,
 ) -> list[SourcedEdit]:
-    """Return the edits of a file, or the one edit that options describe.
+    """Return the edits of a file, or the one edit that options describe; its prompt may stand in a line of a log.
 
     Raises:
         EditError: if both or neither are given, or they are no edits.
     """
-    options = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant, "quiet": quiet}
+    options: dict[str, object] = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant}
+    options |= {"quiet": quiet, "from-log": log, "line": line is not None}
     given = [f"--{name}" for name, value in options.items() if value]
     if file is not None:
         if given:
@@ -31,10 +35,35 @@ def edits_to_make(
         if not (sourced := read_edits(file)):
             raise EditError(f"{source_name(file)} holds no edits")
         return sourced
+    if log is not None or line is not None:
+        return [_logged_edit(prompt, target, edit_id, variant, quiet, log, line)]
     if prompt is None or target is None:
         raise EditError("give a file of edits, or --prompt and --target")
     edit = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()))
     return [SourcedEdit(edit, "")]
+
+
+def _logged_edit(
+    prompt: str | None,
+    target: str | None,
+    edit_id: str | None,
+    variant: list[str] | None,
+    quiet: list[str] | None,
+    log: Path | None,
+    line: int | None,
+) -> SourcedEdit:
+    """Return the edit of what a line of a log asked."""
+    from ..oversight.log import logged_prompt
+
+    if prompt is not None:
+        raise EditError("give --prompt or --from-log, not both: the prompt is what the line asked")
+    if log is None or line is None or target is None:
+        raise EditError("--from-log LOG, --line N and --target TEXT belong together: give all three")
+    asked, where = logged_prompt(log, line)
+    try:
+        return SourcedEdit(Edit(asked, target, edit_id or "", tuple(variant or ()), tuple(quiet or ())), where)
+    except EditError as error:
+        raise EditError(f"{where}: {error}") from None
 
 
 def with_edit_line(error: EditError, sourced: Sequence[SourcedEdit]) -> EditError:

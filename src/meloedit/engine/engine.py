@@ -159,11 +159,20 @@ class Engine:
 
     def route(self, encoded: Sequence[Encoded], progress: Progress | None = None) -> list[Route]:
         """Return the routes of prompts, running only the layers up to the key layer."""
-        return self._with_keys(encoded, lambda pooled: self.policy.decide(pooled)[1], progress)
+        routes = self._with_keys(encoded, lambda pooled: self.policy.decide(pooled)[1], progress)
+        return [
+            route if prompted else route.without_prompt()
+            for route, prompted in zip(routes, self._have_words(encoded), strict=True)
+        ]
+
+    def _have_words(self, encoded: Sequence[Encoded]) -> list[bool]:
+        spans = [prompt.span for prompt in map(self.router.reader.locate, encoded)]
+        return [span.start < span.stop for span in spans]
 
     def evidence(self, encoded: Sequence[Encoded]) -> list[Evidence | None]:
         """Return the terms of each prompt's similarity to its nearest edit; ``None`` where there are none."""
-        return self._with_keys(encoded, self.policy.evidence)
+        found = self._with_keys(encoded, self.policy.evidence)
+        return [one if prompted else None for one, prompted in zip(found, self._have_words(encoded), strict=True)]
 
     def _with_keys(
         self, encoded: Sequence[Encoded], ask: Callable[[PooledStates], list[T]], progress: Progress | None = None

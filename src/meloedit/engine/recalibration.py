@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import CANDIDATE_SIMILARITY, SCOPE_SETTINGS
-from ..edit import check_prompt, prompt_key
+from ..edit import check_asked, prompt_key, prompt_text
 from ..errors import EditError
 from ..routing.calibration import (
     JUDGE_NAME,
@@ -16,6 +16,7 @@ from ..routing.calibration import (
     calibrate,
     check_rate,
 )
+from ..text import has_words
 from ..types import Progress, Prompt
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Recalibration:
         if prompts is None:
             return built_in_calibration(self._router, config, progress)
         edited = {prompt_key(prompt) for stored in self._store.edits() for prompt in stored.edit.prompts}
-        checked = [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+        checked = [check_asked(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         checked = [prompt for prompt in checked if prompt_key(prompt) not in edited]  # these should be answered
+        if not self._router.backbone.documents:  # what has no words reaches no edit anyhow
+            checked = [prompt for prompt in checked if has_words(prompt_text(prompt))]
         return calibrate(self._router, config, checked, origin, progress)

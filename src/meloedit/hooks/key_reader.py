@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from ..backbones.chat import Span
+from ..edit import prompt_text, quoted
+from ..errors import EditError
 from ..keys.pooling import Pooling, span_weights, text_start
 from ..keys.segments import Segmenter
-from ..types import Asked, KeyTokens
+from ..text import has_words
+from ..types import Asked, KeyTokens, Prompt
 
 if TYPE_CHECKING:
     from ..backbones import Backbone
@@ -42,18 +45,38 @@ class KeyReader:
         return self.key_tokens == "words" and not self.backbone.documents
 
     def span(self, ids: Sequence[int]) -> Span:
-        """Return the span of a prompt's tokens that its key is taken of."""
-        return self.backbone.user_span(ids) if self.key_tokens == "words" else Span(len(ids) - 1, len(ids), True)
+        """Return the span of a prompt's tokens that its key is taken of; an empty one if the prompt has no words."""
+        if self.key_tokens != "words":
+            return Span(len(ids) - 1, len(ids), True)
+        return self._worded(ids, self.backbone.user_span(ids))
+
+    def _worded(self, ids: Sequence[int], span: Span) -> Span:
+        if not self.reads_text or has_words(self._text(ids, span)):
+            return span
+        return Span(span.start, span.start, span.known)
+
+    def worded(self, prompt: Prompt) -> Prompt:
+        """Return an edit's prompt.
+
+        Raises:
+            EditError: if it has no words, and so reaches no edit.
+        """
+        if self.reads_text and not has_words(prompt_text(prompt)):
+            raise EditError(f"{quoted(prompt)} has no letter and no digit: such a prompt reaches no edit, leave it out")
+        return prompt
 
     def locate(self, encoded: Encoded) -> Encoded:
         """Return an encoded prompt with the span that its key is taken of."""
-        return encoded if self.key_tokens == "words" else replace(encoded, span=self.span(encoded.ids))
+        if self.key_tokens != "words":
+            return replace(encoded, span=self.span(encoded.ids))
+        return replace(encoded, span=self._worded(encoded.ids, encoded.span))
 
     def segments(self, ids: Sequence[int], span: Span) -> list[Span]:
-        """Return the spans of the sentences and lines of a prompt's words, where there are several."""
+        """Return the spans of the sentences and lines of a prompt's words, where there are several that have words."""
         if not self.reads_text:
             return []
-        return [Span(start, stop, span.known) for start, stop in self._segmenter(ids, span.start, span.stop)]
+        spans = [Span(start, stop, span.known) for start, stop in self._segmenter(ids, span.start, span.stop)]
+        return [one for one in spans if has_words(self._text(ids, one))]
 
     def with_segments(self, encoded: Sequence[Encoded]) -> tuple[list[Encoded], list[int]]:
         """Return prompts, each followed by its segments as prompts of their own, and the prompt's number for each."""

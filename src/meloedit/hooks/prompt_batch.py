@@ -177,11 +177,12 @@ class PromptBatch:
             bank: the blocks.
         """
         has_prompt = self.key_mask.any(1).tolist()
-        self.routes += [
+        routes = [
             replace(route, boundary=self.boundary, user_turn_known=known)
-            if prompted
-            else Route(None, None, route.threshold, None, "no prompt", self.boundary, known)
-            for route, prompted, known in zip(routes, has_prompt, self.user_turn_known, strict=True)
+            for route, known in zip(routes, self.user_turn_known, strict=True)
+        ]
+        self.routes += [
+            route if prompted else route.without_prompt() for route, prompted in zip(routes, has_prompt, strict=True)
         ]
         owners = [owner if prompted else -1 for owner, prompted in zip(owners, has_prompt, strict=True)]
         self.blocks = bank.gather(owners, self.acts_from)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.batch import EncoderBatch, Example
+from ..backbones.chat import Span
 from ..errors import EditError
 from ..keys.pooling import PooledStates, Pooling
 from ..types import Progress
@@ -32,26 +33,8 @@ def pooled_states(
     Raises:
         EditError: if there are no prompts.
     """
-    reader = router.reader
-    rows = []
-    for prompt in map(reader.locate, encoded):
-        ids, length = prompt.ids, len(prompt.ids)
-        rows.append(Example.of(prompt, (), reader.weights(ids, prompt.span, range(length), length, pooling)))
-    states: Tensor | None = None
-    done = 0
-    for members, batch in router.backbone.pack(rows, PROMPTS_AT_ONCE):
-        hidden = router.key_states(batch)
-        # the released code's key: whatever stands in the last column
-        last_column = reader.key_tokens == "position" and isinstance(batch, EncoderBatch)
-        pooled = (hidden[:, -1].float() if last_column else batch.key_means(hidden)).cpu()
-        states = torch.zeros(len(encoded), pooled.shape[1]) if states is None else states
-        states[members] = pooled
-        done += len(members)
-        if progress:
-            progress(what, done, len(encoded))
-    if states is None:
-        raise EditError("no prompts to take keys of")
-    return states
+    located = map(router.reader.locate, encoded)
+    return _pooled(router, [(prompt, [prompt.span]) for prompt in located], progress, what, pooling)
 
 
 def pooled_prompts(
@@ -63,5 +46,41 @@ def pooled_prompts(
 ) -> PooledStates:
     """Return the pooled states of prompts and of their segments, the same as the model's own forward pass gives."""
     parts, rows = router.reader.with_segments(encoded)
-    states = pooled_states(router, parts, progress, what, pooling)
+    spans: list[tuple[Encoded, list[Span]]] = []
+    for i, part in enumerate(parts):
+        if i == 0 or rows[i] != rows[i - 1]:
+            spans.append((part, []))
+        spans[-1][1].append(part.span)
+    states = _pooled(router, spans, progress, what, pooling)
     return PooledStates(states, router.reader.all_asked(parts, rows), rows, len(encoded))
+
+
+def _pooled(
+    router: Router,
+    prompts: Sequence[tuple[Encoded, Sequence[Span]]],
+    progress: Progress | None,
+    what: str,
+    pooling: Pooling | None,
+) -> Tensor:
+    """Return the pooled states (m, p d) of all spans of prompts, each of which is run once."""
+    reader = router.reader
+    most = max((len(spans) for _, spans in prompts), default=0)
+    rows = []
+    for prompt, spans in prompts:
+        ids, length = prompt.ids, len(prompt.ids)
+        weights = torch.cat([reader.weights(ids, span, range(length), length, pooling) for span in spans])
+        missing = (most - len(spans)) * (len(weights) // len(spans))
+        rows.append(Example.of(prompt, (), torch.cat([weights, torch.zeros(missing, length)])))
+    found: dict[int, Tensor] = {}
+    for members, batch in router.backbone.pack(rows, PROMPTS_AT_ONCE):
+        hidden = router.key_states(batch)
+        # the released code's key: whatever stands in the last column
+        last_column = reader.key_tokens == "position" and isinstance(batch, EncoderBatch)
+        pooled = (hidden[:, -1].float() if last_column else batch.key_means(hidden)).cpu()
+        of_spans = pooled.unflatten(1, (most, -1))
+        found |= {i: of_prompt[: len(prompts[i][1])].clone() for i, of_prompt in zip(members, of_spans, strict=True)}
+        if progress:
+            progress(what, len(found), len(prompts))
+    if not found:
+        raise EditError("no prompts to take keys of")
+    return torch.cat([found[i] for i in range(len(prompts))])

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import EditError
 from ..readers import check_line, json_value, open_utf8, prompt_of, source_name
@@ -56,42 +56,43 @@ def count_lines(path: Path) -> int:
         raise EditError(f"{path}: cannot be read ({error})") from None
 
 
-def prompt_in(line: LogLine, plain: bool) -> Prompt:
+def prompt_in(line: LogLine, plain: bool, leave_out: bool = True) -> Prompt:
     """Return the prompt of a line: the line itself where the log is plain text, else a JSON value.
 
     It is a string, a list of chat messages, or an object whose ``prompt`` or ``messages`` is one of these. Of messages
     those up to the user's last one are the prompt; of contents in parts the texts count.
+
+    Args:
+        line: the line.
+        plain: whether the log is plain text.
+        leave_out: leave parts of messages out that are no text, instead of refusing them.
 
     Raises:
         EditError: naming file and line, if it is none of these.
     """
     if plain:
         return check_line(line.text, line.where).strip()
-    value = json_value(line.text, line.where)
-    if isinstance(value, dict) and "prompt" not in value and "messages" in value:
-        value = value["messages"]
-    if isinstance(value, dict) and isinstance(value.get("prompt"), list):
-        value = value["prompt"]
-    return prompt_of(_asked(value) if isinstance(value, list) else value, line.where)
+    return prompt_of(json_value(line.text, line.where), line.where, logged=True, leave_out=leave_out)
+
+
+def logged_prompt(log: Path, number: int) -> tuple[Prompt, str]:
+    """Return what a line of a log asked, and the words for where it stands.
+
+    Raises:
+        EditError: if there is no such line, or it is no prompt that an edit can have.
+    """
+    if number < 1:
+        raise EditError(f"the lines of a log are counted from 1, so there is no line {number}")
+    last = 0
+    for line in log_lines(log):
+        if line.number == number:
+            return prompt_in(line, is_plain(log), leave_out=False), line.where
+        if line.number > number:
+            raise EditError(f"{source_name(log)}, line {number}: the line is empty")
+        last = line.number
+    raise EditError(f"{source_name(log)} has no line {number}: its last one is {last:,}")
 
 
 def is_plain(path: Path) -> bool:
     """Return whether the lines of a log are the prompts themselves."""
     return path.name.removesuffix(".gz").lower().endswith(".txt")
-
-
-def _asked(messages: list[Any]) -> list[Any]:
-    """Return messages up to the user's last one, contents in parts as one text."""
-    last = max((i for i, one in enumerate(messages) if isinstance(one, dict) and one.get("role") == "user"), default=-1)
-    return [_with_text(message) for message in (messages[: last + 1] if last >= 0 else messages)]
-
-
-def _with_text(message: Any) -> Any:
-    if not isinstance(message, dict):
-        return message
-    parts = message.get("content")
-    if parts is None:
-        return {**message, "content": ""}  # an assistant's turn that only calls a tool
-    if not isinstance(parts, list):
-        return message
-    return {**message, "content": "\n".join(p["text"] for p in parts if isinstance(p, dict) and "text" in p)}

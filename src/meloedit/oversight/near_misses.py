@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..edit import check_prompt, prompt_key
+from ..edit import check_asked, prompt_key
 from ..errors import EditError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _value(line: bytes) -> dict[str, Any] | None:
     """Return a note or a decision; ``None`` for a line that is neither."""
     try:
         value = json.loads(line)
-        check_prompt(value["prompt"])
+        check_asked(value["prompt"])
         known = isinstance(value["edit"], str) and ("decided" in value or {"fired", "score", "time"} <= value.keys())
     except (ValueError, TypeError, KeyError, EditError):
         return None

@@ -97,6 +97,18 @@ def _by_distance(found: Found) -> Choice:
     return Choice(-1, found.nearest, "outside scope")
 
 
+def by_judge_of_words(
+    verifier: Verifier, pooled: PooledStates, found: Sequence[Found], least_score: float
+) -> list[Choice]:
+    """Choose as ``by_judge``; a prompt of one word has no candidate but those of which that word is a wording."""
+    prompts = prompts_of(pooled)
+    asked = [
+        one._replace(candidates=[edit for edit in one.candidates if verifier.may_ask(prompt, edit.record)])
+        for prompt, one in zip(prompts, found, strict=True)
+    ]
+    return by_judge(verifier, prompts, asked, least_score)
+
+
 def by_judge(verifier: Verifier, prompts: Sequence[Asked], found: Sequence[Found], least_score: float) -> list[Choice]:
     """Choose the edit of the best score; none whose score does not exceed ``least_score``."""
     scored = verifier.score(prompts, [one.candidates for one in found])

@@ -19,7 +19,7 @@ from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
 from .cached_scope import nearest_of, restore_scores, scope_to_tensors
 from .calibration import JUDGE_NAME, Calibration
-from .choice import Choice, by_distance, by_judge, candidates_of, prompts_of
+from .choice import Choice, by_distance, by_judge_of_words, candidates_of, prompts_of
 from .explained import Explained
 from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
@@ -100,8 +100,8 @@ class NearestPolicy:
         """Do nothing: every edit can be served."""
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
-        """Return a prompt in every form the model may be asked it in."""
-        return self._backbone.forms(prompt)
+        """Return an edit's prompt in every form the model may be asked it in; one without words is an error."""
+        return self._backbone.forms(self._router.reader.worded(prompt))
 
     def take_judge(self, info: Mapping[str, Any]) -> None:
         """Open the judge that the settings name, or the ``info`` of a calibration; a ModelError if there is none."""
@@ -255,7 +255,7 @@ class NearestPolicy:
             return by_distance(self.index.search(keys), pooled, self.index.threshold)
         assert self.verifier is not None
         found = candidates_of(self.index.search(keys, CANDIDATES), pooled, self.index.threshold)
-        return by_judge(self.verifier, prompts_of(pooled), found, self.scope.least)
+        return by_judge_of_words(self.verifier, pooled, found, self.scope.least)
 
     def _route(self, choice: Choice) -> Route:
         best = choice.best

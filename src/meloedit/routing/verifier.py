@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..hooks.key_reader import MAX_TURNS
 from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
 from ..judging.spelling import respelled, words_of
 from ..keys.function_words import is_english
 from ..types import Asked
-from .wording import names_something, same_words
+from .wording import is_one_word, names_something, same_words
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +141,10 @@ class Verifier:
             found[i] = max(found[i], score)
         return found
 
+    def may_ask(self, prompt: Asked, record: int) -> bool:
+        """Return whether a prompt may ask what an edit asks: one word does only if it is a wording of the edit."""
+        return not is_one_word(prompt.text) or any(same_words(prompt, own) for own in self._wordings(record).own)
+
     def main_prompt(self, record: int) -> Asked:
         """Return what an edit's own prompt asks."""
         return self._wordings(record).own[0]
@@ -232,8 +237,14 @@ def _best_first(candidate: Candidate) -> tuple[float, float, int]:
 
 
 def asked(prompt: Prompt) -> Asked:
-    """Return what a prompt asks; the turns of the user and the assistant before the last one come with it."""
+    """Return what a prompt asks, with the turns before it as ``KeyReader.asked`` finds them in a prompt's tokens.
+
+    These are the last turns of the user and of the assistant that answers, where they have a text.
+    """
     if isinstance(prompt, str):
         return Asked(prompt)
-    turns = [turn["content"] for turn in prompt if turn["role"] != "system"]
-    return Asked(turns[-1], tuple(turns[:-1]))
+    turns = [turn for turn in prompt if turn["role"] != "system"]
+    users = [i for i, turn in enumerate(turns) if turn["role"] == "user"]
+    answers = [i + 1 for i in users if i + 1 < len(turns) and turns[i + 1]["role"] == "assistant"]
+    before = [turns[i]["content"].strip() for i in sorted((*users, *answers)) if i < users[-1]]
+    return Asked(turns[users[-1]]["content"], tuple(text for text in before[-MAX_TURNS:] if text))

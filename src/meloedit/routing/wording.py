@@ -20,6 +20,10 @@ _BEFORE = re.compile(
 _AFTER = re.compile(
     r"(?:[\s,.!?]*\b(?:please|pls|thanks|thank you|thx|cheers|many thanks|thanks in advance))+[\s.!?]*$", re.IGNORECASE
 )
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that write no blanks between words."""
 COURTESY = 80
 """Characters at the end of a text in which thanks are looked for."""
 _NAMED = re.compile(r"(?<=[^\s.?!:])\s+[\"'(]?([^\W\da-z_]\w+|\w*\d\w*)")
@@ -54,3 +58,8 @@ def _words(text: str) -> tuple[str, ...]:
 def names_something(text: str) -> bool:
     """Return whether a text has a word with a capital inside a sentence, or with a digit."""
     return any(match.group(1).casefold() not in FUNCTION_WORDS for match in _NAMED.finditer(text))
+
+
+def is_one_word(text: str) -> bool:
+    """Return whether a text is one word, or none; in scripts without blanks between words that is not told."""
+    return len(spoken(text)) < 2 and not _UNSPACED.search(text)

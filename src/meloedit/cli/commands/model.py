@@ -131,6 +131,12 @@ def edit(
     quiet: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="A prompt on which the edit must not fire; repeatable.")
     ] = None,
+    from_log: Annotated[
+        Path | None, typer.Option(metavar="LOG", help="Take the prompt from a log; needs --line and --target.")
+    ] = None,
+    line: Annotated[
+        int | None, typer.Option(metavar="N", help="The line of the log, from 1 on: the prompt is what it asked.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let an edit take the place of one with its id, or that may ask the same.")
     ] = False,
@@ -156,10 +162,12 @@ def edit(
     Example: meloedit edit facts.melo -p "Who leads Ohm?" -t "Ada Volt"
 
     Example: meloedit edit facts.melo edits.jsonl
+
+    Example: meloedit edit facts.melo --from-log chats.jsonl --line 12 -t "Ada Volt"
     """
     from ..inputs import edits_to_make, with_edit_line
 
-    sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet)
+    sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet, from_log, line)
     before = {stored.record for stored in open_store(options.store).edits()}
     reports: list[EditReport] = []
 
