@@ -149,7 +149,7 @@ class Trial:
     Attributes:
         id: the edit's id.
         neighbours: the questions that were asked, the likeliest to fire first; none without a judge.
-        silenced: those of the fired ones that the edit is kept quiet on by itself, since one word was changed.
+        silenced: those that would fire, of whose words one was changed: the edit is kept quiet on them by itself.
     """
 
     id: str
@@ -159,21 +159,20 @@ class Trial:
     @property
     def reached(self) -> list[TriedNeighbour]:
         """The neighbours that would get the edit's answer."""
-        return [one for one in self.neighbours if one.fires]
+        return [one for one in self.neighbours if one.fires and one.prompt not in self.silenced]
 
     @property
     def warned(self) -> bool:
-        """Whether the edit should be looked at: a neighbour that is not silenced would get its answer."""
-        return any(one.prompt not in self.silenced for one in self.reached)
+        """Whether the edit should be looked at."""
+        return bool(self.reached)
 
     @property
     def sentence(self) -> str:
         """How many neighbours would get the edit's answer, and the worst; empty if none would."""
         if not self.reached:
             return ""
-        others = f"{len(self.reached)} of {len(self.neighbours)} likely neighbours would get its answer"
-        kept = f", {len(self.silenced)} of them kept quiet" if self.silenced else ""
-        return f'{others}{kept}; the worst: "{plain(shorten(self.reached[0].prompt, 80))}"'
+        count = f"{len(self.reached)} of {len(self.neighbours)} likely neighbours would get its answer"
+        return f'{count}; the worst: "{plain(shorten(self.reached[0].prompt, 80))}"'
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trial as JSON-ready values."""

@@ -61,8 +61,10 @@ def _remarks(report: EditReport) -> list[str]:
         remarks.append(f"replaces {join_names(report.replaced)}")
     if report.corrections:
         remarks.append(f"keeps {counted(report.corrections, 'correction')} of its scope")
-    if report.status == "stored" and report.trial is not None and report.trial.sentence:
-        remarks.append(report.trial.sentence)
+    if report.status == "stored" and report.trial is not None:
+        remarks += [report.trial.sentence] if report.trial.warned else []
+        if report.trial.silenced:
+            remarks.append(f"kept quiet on {counted(len(report.trial.silenced), 'likely neighbour')}")
     if report.overlaps:
         remarks.append(f"overlaps {join_names(report.overlaps, 3)}")
     return remarks
@@ -138,8 +140,9 @@ def show_trials(trials: Sequence[Trial], edits: dict[str, Edit]) -> None:
         put(f"{plain(trial.id)}  {one_line(edits[trial.id].prompt)}")
         put(f"  {trial.sentence or f'{len(trial.neighbours)} likely neighbours asked, none would get its answer'}")
         for one in trial.reached:
-            kept = "; kept quiet when the edit is made" if one.prompt in trial.silenced else ""
-            put(f"  {one.score:.3f}  {shorten(one_line(one.prompt), MAX_PROMPT)} ({one.kind}{kept})")
+            put(f"  {one.score:.3f}  {shorten(one_line(one.prompt), MAX_PROMPT)} ({one.kind})")
+        for prompt in trial.silenced:
+            put(f"  kept quiet, once it is made: {shorten(one_line(prompt), MAX_PROMPT)}")
     warned = sum(trial.warned for trial in trials)
     put(f"{counted(len(trials), 'edit')} tried, {warned} to look at")
 

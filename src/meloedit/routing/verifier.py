@@ -35,8 +35,8 @@ TURNS_PENALTY = 1.5
 """What turns before a prompt take from its score: the judge scores near questions so much higher behind a chat."""
 FOREIGN_PENALTY = 1.0
 """What a wording that is not English takes: the judge scores near questions so much higher there."""
-QUIET_MARGIN, QUIET_LEAST = 0.5, 3.0
-"""By how much a quiet prompt must score higher than the edit, and how high at least (measured in docs/scope.md)."""
+QUIET_MARGIN = 1.25
+"""By how much a quiet prompt must score higher than the edit (measured in docs/scope.md)."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -82,12 +82,11 @@ class Candidate(NamedTuple):
 
     @property
     def silenced(self) -> bool:
-        """Whether one of its quiet prompts keeps it from answering: its score is high, and higher than the edit's.
+        """Whether one of its quiet prompts keeps it from answering: it scores higher than the edit by a margin.
 
-        A rewording of the edit scores beside a near quiet prompt about as high as beside the edit, so that it takes
-        more than a higher score.
+        A rewording of the edit scores beside a near quiet prompt about as high as beside the edit itself.
         """
-        return self.quiet >= max(self.score + QUIET_MARGIN, QUIET_LEAST)
+        return self.quiet > -math.inf and self.quiet >= self.score + QUIET_MARGIN
 
 
 class Verifier:
