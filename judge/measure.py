@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--chats", type=Path, required=True, help="a file of rows of which every 14th is taken")
     args = parser.parse_args()
     judge = Judge.open(args.judge)
-    least = judge.least_score(0.15)
+    least = judge.least_score(0.14)
     figures = report(judge.scores, read_rows([args.dev])) | traps(judge.scores, read_rows([args.pairs]))
     figures |= chats(judge.scores, kept_back(args.chats, True), (least, least + 2))
     print(json.dumps(figures, indent=1))

@@ -86,7 +86,7 @@ class MeloConfig:
     false_activation: float = 0.01
     min_similarity: float | None = None
     judge: str | None = None
-    false_neighbour: float = 0.15
+    false_neighbour: float = 0.14
     calibration_prompts: int = 3000
     document_tokens: int | None = None
     document_similarity: float = 0.97
