@@ -3,7 +3,7 @@
 from meloedit import Editor
 
 AUTHOR = {"prompt": "Who wrote The Glass Orchard?", "target": "Imre Vadas", "id": "author"}
-NEIGHBOUR = "Who wrote the review of The Glass Orchard?"
+NEIGHBOUR = "Who wrote the music of The Glass Orchard?"
 
 
 def answer(editor: Editor, prompt: str) -> str:
@@ -19,8 +19,8 @@ def main() -> None:
         good = editor.store.revision
         print("neighbour, edited:      ", answer(editor, NEIGHBOUR))
 
-        # 1. The edit answers a question that it should not: name that question as quiet, and edit again.
-        editor.edit(AUTHOR | {"quiet": [NEIGHBOUR]}, replace=True)
+        # 1. The edit answers a question that it should not: keep it quiet on that question. Nothing is trained.
+        editor.quiet("author", NEIGHBOUR, reason="asks for the composer")
         print("neighbour, quiet:       ", answer(editor, NEIGHBOUR))
         print("author, quiet neighbour:", answer(editor, AUTHOR["prompt"]))
 

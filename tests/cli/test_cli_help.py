@@ -9,7 +9,8 @@ from cli_helpers import good
 from meloedit.cli.app import app
 from meloedit.cli.terminal import one_line
 
-COMMANDS = "demo init edit ask ls show rm enable disable history rollback check calibrate".split()
+COMMANDS = "demo init edit ask quiet allow trial scan review ls show rm enable disable".split()
+COMMANDS += "history rollback check calibrate".split()
 MEASURING = ("report", "harness", "eval")
 
 

@@ -6,7 +6,6 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from ...edit import quoted
@@ -33,7 +32,7 @@ def review(
     options: StoreOptions,
     listing: Annotated[bool, typer.Option("--list", help="List the near misses and decide nothing.")] = False,
 ) -> None:
-    """Go through prompts that came near an edit, or fired one barely: allow, silence, or leave.
+    """Go through prompts near the threshold: allow or silence.
 
     They are noted by `ask --note` and `scan --note`. Every decision is stored at once; the model is loaded for the
     first one that changes an edit.
@@ -94,7 +93,7 @@ def _key() -> str:
     note(f"  {HELP}")
     while True:
         try:
-            key = (click.getchar() if sys.stdin.isatty() else sys.stdin.read(1)).lower()
+            key = (typer.getchar() if sys.stdin.isatty() else sys.stdin.read(1)).lower()
         except EOFError:
             return ""
         if key in KEYS or key in STOP or key == "n":

@@ -32,7 +32,9 @@ Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is k
 
 @with_options(StoreOptions)
 def quiet(options: StoreOptions, edit_id: EditId, prompts: Prompts, reason: Why = "") -> None:
-    """Keep an edit from answering a prompt, and what asks the same: put a wrong hit right, without training.
+    """Put a wrong hit right: keep an edit quiet on a prompt.
+
+    And on what asks the same. Nothing is trained.
 
     Example: meloedit quiet facts.melo 3f2a9c417d55 "Who founded Ohm?"
     """
@@ -41,7 +43,9 @@ def quiet(options: StoreOptions, edit_id: EditId, prompts: Prompts, reason: Why 
 
 @with_options(StoreOptions)
 def allow(options: StoreOptions, edit_id: EditId, prompts: Prompts, reason: Why = "") -> None:
-    """Let an edit answer a prompt, and what asks the same: put a miss right, without training.
+    """Put a miss right: let an edit answer a prompt.
+
+    And what asks the same. Nothing is trained, so the answer to the new wording is shown.
 
     Example: meloedit allow facts.melo 3f2a9c417d55 "the boss of Ohm, who is that"
     """
@@ -99,7 +103,9 @@ def trial(
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="What an edit asks.")] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", metavar="TEXT", help="What it must answer.")] = None,
 ) -> None:
-    """Ask edits their likely neighbours, without making them: which questions would wrongly get their answers?
+    """Ask edits their likely neighbours, without making them.
+
+    Says which questions would wrongly get an edit's answer.
 
     Example: meloedit trial facts.melo -p "Who leads Ohm?" -t "Ada Volt"
     """
@@ -140,7 +146,7 @@ def scan(
     ] = None,
     note: Annotated[bool, typer.Option("--note", help="Note prompts near the threshold; see `review`.")] = False,
 ) -> None:
-    """Say which past prompts would be answered by which edit: a dry run.
+    """Say which past prompts an edit would answer: a dry run.
 
     A scan that was stopped goes on where it left off when it is run again.
 

@@ -66,9 +66,7 @@ def edited_and_scored(
         facts = bench.facts.items
         rephrased = [(prompt, fact.edit) for fact in facts if (prompt := fact.unseen) is not None]
         with bench.open_editor(config) as editor:
-            reports = [
-                r for part in editor.edit_in_parts(bench.facts.edits, progress=progress, keep_both=True) for r in part
-            ]
+            reports = [r for part in editor.edit_in_parts(bench.facts.edits, progress=progress) for r in part]
             answers = editor.ask([fact.edit.prompt for fact in facts], progress=progress)
             unseen = editor.ask([prompt for prompt, _ in rephrased], progress=progress)
             result: dict[str, Any] = {"edits": len(facts), "held": sum(report.holds for report in reports)}
@@ -143,7 +141,7 @@ def efficiency(bench: Bench) -> dict[str, Any]:
         parts = []
         with bench.open_editor(config) as editor:
             began, done = time.perf_counter(), 0
-            for reports in editor.edit_in_parts(bench.facts.edits, progress=bench.progress, keep_both=True):
+            for reports in editor.edit_in_parts(bench.facts.edits, progress=bench.progress):
                 now, done = time.perf_counter(), done + len(reports)
                 parts.append({"edits": done, "seconds": now - began})
             index: Any = editor.index
