@@ -8,6 +8,7 @@ from torch import Tensor
 from .judged_scope import JudgedScope
 from .policy import KeyTensors
 from .scope import NearestCache
+from .verifier import RULES
 
 Kept = tuple[KeyTensors, frozenset[int]]
 """What ``Store.scope_cache`` returns: the tensors, and the records that they cover."""
@@ -24,7 +25,7 @@ def nearest_of(kept: Kept | None, prompts: int) -> NearestCache | None:
 
 def restore_scores(tensors: KeyTensors, scope: JudgedScope) -> None:
     """Let a scope start from the scores that the store keeps, if its judge gave them."""
-    if _judge_of(tensors) == scope.judge.name:
+    if _judge_of(tensors) == _rules(scope):
         scope.restore(tensors["judged"], tensors["scores"])
 
 
@@ -33,7 +34,12 @@ def scope_to_tensors(near: NearestCache, scope: JudgedScope | None) -> KeyTensor
     tensors = {"near": near.near, "owner": near.owner.int()}
     if scope is None:
         return tensors
-    return tensors | scope.to_tensors() | {"judge": torch.tensor(list(scope.judge.name.encode()), dtype=torch.uint8)}
+    return tensors | scope.to_tensors() | {"judge": torch.tensor(list(_rules(scope).encode()), dtype=torch.uint8)}
+
+
+def _rules(scope: JudgedScope) -> str:
+    """Return what the scores follow from: the judge, and the rules that lower its scores."""
+    return f"{scope.judge.name}/{RULES}"
 
 
 def _judge_of(tensors: KeyTensors) -> str | None:

@@ -37,6 +37,8 @@ FOREIGN_PENALTY = 1.0
 """What a wording that is not English takes: the judge scores near questions so much higher there."""
 QUIET_MARGIN = 1.25
 """By how much a quiet prompt must score higher than the edit (measured in docs/scope.md)."""
+RULES = 2
+"""Counts changes of how scores follow from the judge's: those that a store keeps by other rules are made again."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
