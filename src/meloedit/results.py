@@ -201,7 +201,7 @@ class EditReport:
         nearest_distance: the distance to it; ``None`` if there is none.
         overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
         replaced: ids of edits that it replaced.
-        corrections: how many wordings and quiet prompts, put right by hand, it took over from these.
+        corrections: how many wordings and quiet prompts it took over from these.
         reason: why it failed, or that it is disabled.
         trial: what became of its likely neighbours; ``None`` if it was skipped.
     """

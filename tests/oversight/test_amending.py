@@ -128,7 +128,8 @@ def test_what_may_ask_the_same_is_refused_until_told(editor, monkeypatch):
     assert fired(editor, REWORDED, BOOK.prompt) == ["new", "book"]
     editor.remove("new")
     (report,) = editor.edit(new, replace=True)
-    assert report.replaced == ["book"] and fired(editor, BOOK.prompt) == ["new"]
+    assert report.replaced == ["book"] and fired(editor, BOOK.prompt, REWORDED) == ["new", "new"]
+    assert editor["new"].edit.variants == (BOOK.prompt,) and editor["new"].given == new  # the old wording stays
 
 
 def test_edits_with_the_same_target_and_other_questions_stay(editor):

@@ -60,7 +60,7 @@ def _remarks(report: EditReport) -> list[str]:
     if report.replaced:
         remarks.append(f"replaces {join_names(report.replaced)}")
     if report.corrections:
-        remarks.append(f"keeps {counted(report.corrections, 'correction')} of its scope")
+        remarks.append(f"takes over {counted(report.corrections, 'wording')} and quiet prompts")
     if report.status == "stored" and report.trial is not None:
         remarks += [report.trial.sentence] if report.trial.warned else []
         if report.trial.silenced:
@@ -101,9 +101,12 @@ def explain_route(
         "no edits": "no edit fired; the store has none that are enabled",
         "no prompt": "no edit fired; the prompt has no words",
     }[route.reason]
+    edit = edits.get(route.edit) if route.edit is not None else None
+    wrong = edit is not None and " ".join(answer.text.split()) != " ".join(edit.target.split())
     whole = "the whole prompt, as the user's words cannot be told in it"
     words = "the user's words" if route.user_turn_known else whole
-    lines = [f"key: {words}"] if route.nearest and key_tokens == "words" else []
+    lines = [f"the answer differs from the target: {one_line(edit.target)}"] if edit is not None and wrong else []
+    lines += [f"key: {words}"] if route.nearest and key_tokens == "words" else []
     if evidence is not None and evidence.entity_overlap is not None:
         shared = [word for word, (_, in_prompt) in evidence.names.items() if in_prompt]
         missing = [word for word, (_, in_prompt) in evidence.names.items() if not in_prompt]

@@ -67,13 +67,18 @@ class Prevailing:
         return [other.id for other, _ in others]
 
     def with_corrections(self, edit: Edit, replaced: Sequence[str]) -> Edit:
-        """Return a new edit with the wordings and quiet prompts that operators added to what it replaces."""
+        """Return a new edit with the wordings and quiet prompts that operators added to what it replaces.
+
+        What asked the same in other words leaves all its wordings behind: the latest answers these too.
+        """
         for old in self._predecessors(edit, replaced):
-            given = {prompt_key(prompt) for prompt in (*old.given.prompts, *old.given.quiet)}
+            in_other_words = prompt_key(old.edit.prompt) != prompt_key(edit.prompt)
+            given = set() if in_other_words else {prompt_key(p) for p in (*old.given.prompts, *old.given.quiet)}
             known = given | {prompt_key(prompt) for prompt in (*edit.prompts, *edit.quiet)}
+            wordings = old.edit.prompts if in_other_words else old.edit.variants
             allowed, silenced = (
                 tuple(prompt for prompt in prompts if prompt_key(prompt) not in known)
-                for prompts in (old.edit.variants, old.edit.quiet)
+                for prompts in (wordings, old.edit.quiet)
             )
             if allowed or silenced:
                 edit = replace(edit, variants=(*edit.variants, *allowed), quiet=(*edit.quiet, *silenced))

@@ -55,9 +55,11 @@ class Amender:
             edit, new = self._new(edit_id, prompts, "allow")
             for prompt in new:
                 if (other := self._other(edit, prompt)) is not None:
+                    own = prompt_key(prompt) in {prompt_key(given) for given in other.prompts}
+                    way_on = f"keep that one quiet on it first (meloedit quiet STORE {other.id} ...), or remove it"
                     raise EditError(
-                        f"{quoted(prompt)} is answered by edit {other.id!r} with {quoted(other.target)}: keep that one "
-                        f"quiet on it first (meloedit quiet STORE {other.id} ...), or remove it"
+                        f"{quoted(prompt)} is answered by edit {other.id!r} with {quoted(other.target)}: "
+                        + ("it is a wording of that one, so remove or replace it first" if own else way_on)
                     )
             leaving = {prompt_key(prompt) for prompt in new}
             quiet = tuple(prompt for prompt in edit.quiet if prompt_key(prompt) not in leaving)

@@ -139,4 +139,5 @@ def _value(line: bytes) -> Any:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]
+    named = {name: f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]}
+    return ["of other edits" if name == "edits" else words for name, words in named.items()]

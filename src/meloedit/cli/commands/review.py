@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KEYS: dict[str, Decision] = {"a": "allow", "s": "quiet", "l": "leave"}
 """The keys that decide; any other key asks again."""
+WORDS: dict[Decision, str] = {"allow": "allowed", "quiet": "silenced", "leave": "left"}
 STOP = ("x", "\x1b", "\x04", "")
 """The keys that end the review: x, Escape, the end of the input."""
 HELP = "a: allow (the edit answers it)   s: silence (it does not)   l: leave as it is   n: next, decide later   x: end"
@@ -68,6 +69,7 @@ def review(
                     editor = editor or _open(options, opened)
                     editor.settle(miss, decision, "review")
                 decided[decision] += 1
+                put(f"  {WORDS[decision]}")
             except EditError as error:
                 note(f"not changed: {plain(str(error))}")
     if not listing:
@@ -101,6 +103,5 @@ def _key() -> str:
 
 
 def _summary(decided: dict[Decision, int], pending: int) -> str:
-    words = {"allow": "allowed", "quiet": "silenced", "leave": "left"}
-    parts = ", ".join(f"{number} {words[name]}" for name, number in decided.items())
+    parts = ", ".join(f"{number} {WORDS[name]}" for name, number in decided.items())
     return f"{parts}; {counted(pending - sum(decided.values()), 'prompt')} still to review"

@@ -9,6 +9,7 @@ import typer
 
 from ...edit import check_prompt, quoted
 from ...readers import read_prompts
+from ...results import Trial
 from ...text import counted, plain
 from ..loading import change_since, open_editor, open_store
 from ..options import StoreOptions, with_options
@@ -17,6 +18,7 @@ from ..terminal import one_line, progress_display, put, put_json, report_if_stop
 from ..terminal import quoted as path_quoted
 
 if TYPE_CHECKING:
+    from ...edit import Edit
     from ...results import Answer
     from ...types import Form, Prompt
 
@@ -63,22 +65,27 @@ def _amend(options: StoreOptions, edit_id: str, texts: list[str], reason: str, a
         with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
             change = editor.quiet if action == "quiet" else editor.allow
             revision = change(edit_id, prompts, reason)
-            answers = editor.ask(prompts)
-            target = editor[edit_id].edit.target
-        _show(options, edit_id, action, answers, target, (before, revision))
+            templated = bool(getattr(editor.tokenizer, "chat_template", None))
+            answers = editor.ask(prompts, "chat" if templated else "raw")  # as `ask` asks
+            edit = editor[edit_id].edit
+            (trial,) = editor.trial(edit) if action == "allow" else (Trial(edit_id),)
+        _show(options, action, edit, answers, trial, (before, revision))
 
 
 def _show(
-    options: StoreOptions, edit_id: str, action: str, answers: list[Answer], target: str, revisions: tuple[int, int]
+    options: StoreOptions, action: str, edit: Edit, answers: list[Answer], trial: Trial, revisions: tuple[int, int]
 ) -> None:
     before, after = revisions
     if options.as_json:
-        put_json({"revision": after, "before": before, "answers": [answer.to_dict() for answer in answers]})
+        found = {"answers": [answer.to_dict() for answer in answers], "trial": trial.to_dict()}
+        put_json({"revision": after, "before": before} | found)
         return
     undo = f" (undo with: meloedit rollback {path_quoted(options.store)} {before})"
     put(f"{counted(len(answers), 'prompt')} given; revision {after}{undo if after != before else ': nothing is new'}")
     for answer in answers:
-        put(f"  {quoted(answer.prompt)}: {_remark(answer, edit_id, action, target)}")
+        put(f"  {quoted(answer.prompt)}: {_remark(answer, edit.id, action, edit.target)}")
+    if trial.warned:
+        put(f"  look out, the scope is wider now: {trial.sentence}; keep the edit quiet on what it should not answer")
 
 
 def _remark(answer: Answer, edit_id: str, action: str, target: str) -> str:
@@ -135,7 +142,10 @@ def scan(
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where every hit is written as the scan goes (default: LOG.scan.jsonl)."),
+        typer.Option(
+            metavar="FILE",
+            help="Where every hit is written as it goes (default: LOG.scan.jsonl).",
+        ),
     ] = None,
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page, too.")
@@ -157,7 +167,8 @@ def scan(
     from ...readers import read_edits
 
     unmade = [item.edit for item in read_edits(edits)] if edits is not None else []
-    record = record or Path(f"{log}.scan.jsonl")
+    name = log if edits is None else f"{log}.{Path(edits).stem}"  # a dry run of edits has a record of its own
+    record = record or Path(f"{name}.scan.jsonl")
     with report_if_stopped(lambda: f"what was scanned is kept in {record}: run the same command to go on"):
         with progress_display() as progress, open_editor(options, progress) as editor:
             form: Form | None = None if chat is None else "chat" if chat else "raw"

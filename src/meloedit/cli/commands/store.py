@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...edit import quoted as quoted_prompt
+from ...store.records import GIVEN
 from ...text import counted, format_size, join_names, plain
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
@@ -176,7 +177,7 @@ def _as_dict(stored: StoredEdit) -> dict[str, Any]:
         "reach": stored.reach,
         "revision": stored.revision,
         "bytes": stored.nbytes,
-        "report": stored.report,
+        "report": {name: value for name, value in stored.report.items() if name != GIVEN},
     }
 
 
