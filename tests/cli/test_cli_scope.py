@@ -40,8 +40,12 @@ def test_scan_lists_what_fires(full, tmp_path):
     new = write(tmp_path / "new.jsonl", {"prompt": "Please sing", "target": "La", "id": "song"})
     report = good_json("scan", full, log, "--edits", new, "--record", tmp_path / "new.scan")
     assert {hits["id"] for hits in report["edits"]} == {"book", "song"}
+    for page in (full, log, full.with_name("full.melo.near.jsonl")):
+        assert "would replace another file" in bad("scan", full, log, "--html", page)
+    assert "there is no folder" in bad("scan", full, log, "--html", tmp_path / "none" / "x.html")
     write(log, '"Please sing"', {"nothing": 1})
-    assert "log.jsonl, line 2: no prompt" in bad("scan", full, log, "--record", tmp_path / "other")
+    result = run("scan", full, log, "--record", tmp_path / "other")
+    assert result.exit_code == 1 and "log.jsonl, line 2: no prompt" in result.stderr.splitlines()[-1]
 
 
 @pytest.fixture

@@ -146,3 +146,11 @@ def test_a_removed_edit_that_a_neighbour_still_answers_is_named(editor):
     assert still_answered(editor.store, [gone]) == []
     editor.disable("same")
     assert still_answered(editor.store, [gone, editor["legs"].edit]) == [("legs", "legs")]
+
+
+def test_options_that_exclude_each_other(editor):
+    new = Edit(REWORDED, "Borges", id="new")
+    with pytest.raises(EditError, match="exclude each other"):
+        editor.edit(new, replace=True, keep_both=True)
+    with pytest.raises(EditError, match="needs the trial"):
+        editor.edit(new, keep_both=True, strict=True, trial=False)

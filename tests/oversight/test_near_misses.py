@@ -78,7 +78,11 @@ def test_lines_that_are_cut_off_or_damaged_are_skipped(tmp_path):
     assert notes.pending() == []
     notes.note([("one", route(0.5))])
     with notes.path.open("ab") as stream:
-        stream.write(b'[]\n{"prompt": 3, "edit": "book"}\nno json\n\xff\xfe\n{"prompt": "cut o')
+        stream.write(b'[]\n{"prompt": 3, "edit": "book"}\nno json\n\xff\xfe\n' + b"[" * 60_000 + b"\n")
+        for wrong in ('"score": "x"', '"score": NaN', '"time": 3', '"fired": []'):
+            note = '{"prompt": "odd", "edit": "book", "fired": true, "score": 0.5, "time": "2026"'
+            stream.write(f"{note}, {wrong}}}\n".encode())
+        stream.write(b'{"prompt": "cut o')
     notes.note([("two", route(0.5))])
     assert [miss.prompt for miss in notes.pending()] == ["one", "two"]
 

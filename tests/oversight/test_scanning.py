@@ -137,3 +137,58 @@ def test_records_of_other_scans_are_refused(editor, tmp_path):
         editor.scan(tmp_path / "none.jsonl")
     with pytest.raises(EditError, match="give a file"):
         editor.scan("-")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('{"scan": []}', "no record of a scan"),
+        ("garbage\n{done}", "damaged at line 2"),
+        ('{"line": 1, "fires": true}\n{done}', "damaged at line 2"),
+        ('{"done": {"lines": "x"}}\n{done}', "damaged at line 2"),
+    ],
+)
+def test_a_damaged_record_is_named(editor, tmp_path, lines, words):
+    log, record = write_log(tmp_path / "log.jsonl", TRAFFIC), tmp_path / "r.jsonl"
+    editor.scan(log, record=record)
+    head, *_, done = record.read_text().splitlines()
+    text = lines if lines.startswith('{"scan"') else f"{head}\n{lines.replace('{done}', done)}"
+    record.write_text(text + "\n")
+    with pytest.raises(EditError, match=words):
+        editor.scan(log, record=record)
+    assert record.read_text() == text + "\n"
+
+
+def test_a_log_or_a_store_that_is_another_one_is_named(editor, make_editor, tmp_path):
+    log, record = write_log(tmp_path / "log.jsonl", TRAFFIC), tmp_path / "r.jsonl"
+    editor.scan(log, record=record)
+    for lines in (TRAFFIC[:1], ["other", "x", *TRAFFIC[2:]], [*TRAFFIC[:8], "other"]):
+        write_log(log, lines)
+        with pytest.raises(EditError, match="changed since"):
+            editor.scan(log, record=record)
+    log.write_text("\n".join(json.dumps(line) for line in TRAFFIC))  # no end of line after the last one
+    before = editor.scan(log, record=record).fired
+    with log.open("a") as stream:
+        stream.write("\n" + json.dumps(FACTS[0].prompt))
+    assert editor.scan(log, record=record).fired == before + 1
+    other = make_editor(edits=FACTS, **JUDGED)
+    assert (other.store.path.name, other.store.revision) == (editor.store.path.name, editor.store.revision)
+    with pytest.raises(EditError, match="the store was made or changed otherwise"):
+        other.scan(log, record=record)
+    other.unload()
+
+
+def test_what_stands_before_a_bad_line_is_done(editor, tmp_path):
+    log, done = tmp_path / "log.jsonl", []
+    log.write_text("".join(json.dumps(line) + "\n" for line in TRAFFIC) + '{"nothing": 1}\n')
+    with pytest.raises(EditError, match="line 10: no prompt"):
+        editor.scan(log, progress=lambda what, number, total: done.append(number))
+    assert done == [9]
+
+
+def test_a_pipe_is_no_log(editor, tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EditError, match="is no file"):
+        editor.scan(tmp_path / "pipe")

@@ -71,7 +71,7 @@ def test_what_would_fire_is_named_silenced_and_refused(editor, monkeypatch):
     assert list(editor["close"].edit.quiet) == trial.silenced and editor["close"].given == CLOSE
     (report,) = editor.edit(CLOSE, keep_both=True)
     assert report.status == "skipped" and report.trial is None
-    (report,) = editor.edit(Edit(CLOSE.prompt, "at nine", id="close"), keep_both=True, replace=True, trial=False)
+    (report,) = editor.edit(Edit(CLOSE.prompt, "at nine", id="close"), replace=True, trial=False)
     assert report.trial.neighbours == []
 
 

@@ -141,7 +141,8 @@ def show_trials(trials: Sequence[Trial], edits: dict[str, Edit]) -> None:
     """Print which likely neighbours would get the answer of each edit."""
     for trial in trials:
         put(f"{plain(trial.id)}  {one_line(edits[trial.id].prompt)}")
-        put(f"  {trial.sentence or f'{len(trial.neighbours)} likely neighbours asked, none would get its answer'}")
+        none = f"{len(trial.neighbours)} likely neighbours asked, none would get its answer"
+        put(f"  {trial.sentence or (none if trial.neighbours else 'not tried: no judge decides in this store')}")
         for one in trial.reached:
             put(f"  {one.score:.3f}  {shorten(one_line(one.prompt), MAX_PROMPT)} ({one.kind})")
         for prompt in trial.silenced:

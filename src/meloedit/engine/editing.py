@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import EditError
 from ..hooks.blocks import block_to_tensors
 from ..results import EditReport, Trial
 from ..store import GIVEN, Record
@@ -42,6 +43,8 @@ class EditRun:
         trying: bool = True,
         strict: bool = False,
     ) -> None:
+        if strict and not trying:
+            raise EditError("strict needs the trial: leave out trial=False (--no-trial)")
         self._trying, self._strict = trying, strict
         self._engine, self._mode, self._store = engine, engine.mode, engine.store
         self._prepared, self._batch_size, self._progress = prepared, batch_size, progress

@@ -25,6 +25,8 @@ class Prevailing:
     """
 
     def __init__(self, engine: Engine, replacing: bool, keeping_both: bool) -> None:
+        if replacing and keeping_both:
+            raise EditError("replace and keep_both (--replace, --keep-both) exclude each other: give one of them")
         self._store, self._prompts, self._mode = engine.store, engine.prompts, engine.mode
         self._replacing, self._keeping_both = replacing, keeping_both
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..config import is_number
 from ..edit import check_asked, prompt_key
 from ..errors import EditError
 
@@ -69,13 +70,7 @@ class NearMisses:
         """Note those prompts whose routes came near the threshold, and return how many these are."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         lines = [
-            {
-                "prompt": prompt,
-                "edit": route.nearest,
-                "fired": route.edit is not None,
-                "score": route.score,
-                "time": now,
-            }
+            {"prompt": prompt, "edit": route.nearest, "fired": route.edit is not None, "score": route.score}
             for prompt, route in asked
             if is_near(route)
         ]
@@ -87,7 +82,7 @@ class NearMisses:
         self._append([{"prompt": miss.prompt, "edit": miss.edit, "decided": decision}])
 
     def pending(self) -> list[NearMiss]:
-        """Return what nobody has decided about since it was noted, the likeliest wrong first.
+        """Return what nobody has decided about since it was noted, the most frequent first.
 
         Raises:
             EditError: if the file cannot be read.
@@ -143,8 +138,11 @@ def _value(line: bytes) -> dict[str, Any] | None:
     """Return a note or a decision; ``None`` for a line that is neither."""
     try:
         value = json.loads(line)
-        check_asked(value["prompt"])
-        known = isinstance(value["edit"], str) and ("decided" in value or {"fired", "score", "time"} <= value.keys())
-    except (ValueError, TypeError, KeyError, EditError):
+        value["prompt"] = check_asked(value["prompt"])
+        score = value.get("score")
+        is_note = isinstance(value.get("fired"), bool) and isinstance(value.get("time"), str)
+        is_note &= score is None or (is_number(score) and 0 <= score <= 1)
+        known = isinstance(value["edit"], str) and ("decided" in value or is_note)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, EditError):
         return None
     return value if known else None

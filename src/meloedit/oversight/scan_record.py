@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..config import is_number, is_whole
 from ..errors import EditError
 from ..types import Prompt
 
@@ -83,27 +84,36 @@ class ScanRecord:
 
     def _resumed(self) -> tuple[Done, int]:
         """Return how far an earlier scan came, and the bytes that belong to it."""
-        done, size, whole = Done(), 0, 0
+        done, size, whole, odd = Done(), 0, 0, 0
         try:
             with self.path.open("rb") as stream:
-                for number, line in enumerate(stream):
-                    value = _value(line)
-                    if number == 0 and (not isinstance(value, dict) or "scan" not in value):
-                        raise EditError(f"{self.path} is no record of a scan: give another name with --record")
-                    if number == 0 and json.dumps(value["scan"], sort_keys=True) != self._head:
-                        differs = ", ".join(_differences(value["scan"], json.loads(self._head)))
-                        raise EditError(
-                            f"{self.path} is the record of another scan ({differs}): remove it, or give another name "
-                            "with --record"
-                        )
-                    whole += len(line)
-                    if isinstance(value, dict) and "done" in value:
-                        done, size = Done(**value["done"]), whole
-                    elif number == 0:
+                for number, line in enumerate(stream, 1):
+                    value, whole = _value(line), whole + len(line)
+                    if number == 1:
+                        self._check_head(value)
                         size = whole
+                    elif (closed := _done(value)) is not None and not odd:
+                        done, size = closed, whole
+                    elif closed is not None:
+                        raise EditError(
+                            f"{self.path} is damaged at line {odd}: remove it, or give another name with --record"
+                        )
+                    elif not odd and _finding(value) is None:
+                        odd = number  # cut off by a kill, if nothing whole follows
         except OSError as error:
             raise EditError(f"{self.path}: cannot be read ({error.strerror})") from None
         return done, size
+
+    def _check_head(self, value: Any) -> None:
+        """Refuse a file whose first line is not that of this scan."""
+        head = value.get("scan") if isinstance(value, dict) else None
+        if not isinstance(head, dict):
+            raise EditError(f"{self.path} is no record of a scan: give another name with --record")
+        if json.dumps(head, sort_keys=True) != self._head:
+            differs = ", ".join(_differences(head, json.loads(self._head)))
+            raise EditError(
+                f"{self.path} is the record of another scan ({differs}): remove it, or give another name with --record"
+            )
 
     def close_chunk(self, findings: Sequence[Finding], done: Done) -> None:
         """Write the findings of a chunk, and how far the scan came with it."""
@@ -121,9 +131,8 @@ class ScanRecord:
         """Yield all findings, in the order of the log."""
         with self.path.open("rb") as stream:
             for line in stream:
-                value = json.loads(line)
-                if "edit" in value:
-                    yield Finding(**value)
+                if (found := _finding(_value(line))) is not None:
+                    yield found
 
     def close(self) -> None:
         """Close the file."""
@@ -134,10 +143,30 @@ def _value(line: bytes) -> Any:
     """Return the JSON value of a line; ``None`` if it is cut off."""
     try:
         return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
+def _done(value: Any) -> Done | None:
+    """Return what a line that closes a chunk says; ``None`` for another line."""
+    done = value.get("done") if isinstance(value, dict) else None
+    if not isinstance(done, dict) or done.keys() != set(Done._fields):
+        return None
+    whole = is_whole(done["lines"]) and is_whole(done["prompts"]) and isinstance(done["digest"], str)
+    return Done(**done) if whole else None
+
+
+def _finding(value: Any) -> Finding | None:
+    """Return the finding of a line; ``None`` for another line."""
+    if not isinstance(value, dict) or value.keys() != set(Finding._fields):
+        return None
+    found = Finding(**value)
+    numbers = all(part is None or is_number(part) for part in (found.distance, found.score))
+    texts = isinstance(found.edit, str) and isinstance(found.reason, str) and isinstance(found.prompt, (str, list))
+    return found if numbers and texts and is_whole(found.line) and isinstance(found.fires, bool) else None
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    known = {"edits": "of other edits", "state": "the store was made or changed otherwise"}
     named = {name: f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]}
-    return ["of other edits" if name == "edits" else words for name, words in named.items()]
+    return [known.get(name, words) for name, words in named.items()]

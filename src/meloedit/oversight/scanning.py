@@ -22,7 +22,7 @@ from .scan_record import Done, Finding, ScanRecord
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..results import Route
-    from ..types import Form, Progress
+    from ..types import Form, Progress, Prompt
 
 LINES_AT_ONCE = 1024
 """Lines of a chunk: so much work is lost at most when a scan is stopped."""
@@ -129,14 +129,15 @@ class Scanner:
         Raises:
             EditError: naming the line, if one is no prompt; the lines before it are done and stay so.
         """
-        if str(log) == "-":
-            raise EditError("a scan reads its log twice: give a file")
+        if str(log) == "-" or (log.exists() and not log.is_file()):
+            raise EditError(f"{log} is no file: give a file, since a scan reads its log twice")
         lines = count_lines(log)
         store = self._engine.store
         head = {
             "log": log.name,
             "store": str(store.path.name),
             "revision": store.revision,
+            "state": store.state_id,
             "form": self._form,
             "edits": json_hash([edit.to_dict() for edit in edits]) if edits else "",
         }
@@ -152,31 +153,44 @@ class Scanner:
 
     def _scan(self, log: Path, written: ScanRecord, total: int) -> None:
         digest, plain, start = hashlib.sha256(), is_plain(log), written.done
-        chunk: list[LogLine] = []
+        chunk: list[tuple[LogLine, Prompt]] = []
+        same = not start.lines  # whether the lines that an earlier scan did are those of the log
         for line in log_lines(log):
-            digest.update(line.text.encode())
+            if line.number > start.lines and not same:
+                break
+            try:
+                prompt = prompt_in(line, plain) if line.number > start.lines else ""
+            except EditError:
+                self._close_chunk(chunk, digest.hexdigest(), written, total)  # what stands before it is done
+                raise
+            digest.update(line.text.rstrip("\r\n").encode())
+            digest.update(b"\n")
+            same |= line.number == start.lines and digest.hexdigest() == start.digest
             if line.number > start.lines:
-                chunk.append(line)
-            elif line.number == start.lines and digest.hexdigest() != start.digest:
-                raise EditError(
-                    f"{log} changed since {written.path} was begun, at line {line.number} or before: remove the "
-                    "record, or give another name with --record"
-                )
+                chunk.append((line, prompt))
             if len(chunk) == LINES_AT_ONCE:
-                self._close_chunk(chunk, plain, digest.hexdigest(), written, total)
+                self._close_chunk(chunk, digest.hexdigest(), written, total)
                 chunk = []
-        if chunk:
-            self._close_chunk(chunk, plain, digest.hexdigest(), written, total)
+        if not same:
+            raise EditError(
+                f"{log} changed since {written.path} was begun, at line {start.lines} or before: remove the record, or "
+                "give another name with --record"
+            )
+        self._close_chunk(chunk, digest.hexdigest(), written, total)
 
-    def _close_chunk(self, chunk: Sequence[LogLine], plain: bool, digest: str, written: ScanRecord, total: int) -> None:
-        done = Done(chunk[-1].number, written.done.prompts + len(chunk), digest)
-        written.close_chunk(self._findings(chunk, plain), done)
+    def _close_chunk(
+        self, chunk: Sequence[tuple[LogLine, Prompt]], digest: str, written: ScanRecord, total: int
+    ) -> None:
+        if not chunk:
+            return
+        done = Done(chunk[-1][0].number, written.done.prompts + len(chunk), digest)
+        written.close_chunk(self._findings(chunk), done)
         if self._progress:
             self._progress("scanning", done.lines, max(done.lines, total))
 
-    def _findings(self, chunk: Sequence[LogLine], plain: bool) -> list[Finding]:
+    def _findings(self, chunk: Sequence[tuple[LogLine, Prompt]]) -> list[Finding]:
         """Return what fires, and what nearly does, of the lines of a chunk."""
-        prompts = [prompt_in(line, plain) for line in chunk]
+        lines, prompts = [line for line, _ in chunk], [prompt for _, prompt in chunk]
         keys = [prompt_key(prompt) for prompt in prompts]
         new = {key: i for i, key in enumerate(keys) if key not in self._routes}
         encoded = []
@@ -184,7 +198,7 @@ class Scanner:
             try:
                 encoded.append(self._engine.backbone.encode(prompts[i], self._form))
             except EditError as error:
-                raise EditError(f"{chunk[i].where}: {error}") from None
+                raise EditError(f"{lines[i].where}: {error}") from None
         routes = self._engine.route(encoded) if encoded else []
         self._routes |= zip(new, routes, strict=True)
         if self._notes is not None:
@@ -193,7 +207,7 @@ class Scanner:
             Finding(
                 line.number, prompt, route.nearest, route.edit is not None, route.reason, route.distance, route.score
             )
-            for line, prompt, key in zip(chunk, prompts, keys, strict=True)
+            for line, prompt, key in zip(lines, prompts, keys, strict=True)
             if (route := self._routes[key]).nearest is not None and (route.edit is not None or is_near(route))
         ]
         while len(self._routes) > REMEMBERED:

@@ -38,6 +38,11 @@ class StoreReader:
         """The number of the calibration in force; ``None`` before the first one."""
         return self._state.calibration
 
+    @property
+    def state_id(self) -> str:
+        """The checksum of the revision that is loaded: another store at the same revision has another one."""
+        return self._state.head.hex()[:16]
+
     def close(self) -> None:
         """Close the store: every later operation on the file is an error."""
         self._closed = True

@@ -17,6 +17,7 @@ from ..terminal import note as remark
 from ..terminal import one_line, progress_display, put, put_json, quoted
 
 if TYPE_CHECKING:
+    from ...editor import Editor
     from ...readers import SourcedPrompt
     from ...results import Answer
     from ...types import Form
@@ -95,7 +96,7 @@ def ask(
             answers = editor.ask(texts, form, progress=progress, max_new_tokens=max_new_tokens)
         except EditError as error:
             raise with_prompt_line(error, sourced, lambda prompt: editor.backbone.encode(prompt, form)) from None
-        noted = editor.note(answers) if note else 0
+        noted = _noted(editor, answers) if note else 0
         edits, key_tokens = {stored.edit.id: stored.edit for stored in editor.edits()}, editor.config.key_tokens
         evidence = editor.evidence(texts, form) if explain else []
     if options.as_json:
@@ -108,6 +109,15 @@ def ask(
     _put_answers(answers, explained)
     if noted:
         remark(f"noted {counted(noted, 'prompt')}; go through them with: meloedit review {quoted(options.store)}")
+
+
+def _noted(editor: Editor, answers: Sequence[Answer]) -> int:
+    """Note near misses; where that cannot be done the answers are printed all the same."""
+    try:
+        return editor.note(answers)
+    except EditError as error:
+        remark(f"warning: nothing was noted: {error}")
+        return 0
 
 
 def _put_answers(answers: Sequence[Answer], explained: Sequence[Sequence[str]]) -> None:

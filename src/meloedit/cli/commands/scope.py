@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...edit import check_prompt, quoted
+from ...errors import EditError
 from ...readers import read_prompts
 from ...results import Trial
 from ...text import counted, plain
@@ -169,6 +170,8 @@ def scan(
     unmade = [item.edit for item in read_edits(edits)] if edits is not None else []
     name = log if edits is None else f"{log}.{Path(edits).stem}"  # a dry run of edits has a record of its own
     record = record or Path(f"{name}.scan.jsonl")
+    if page is not None:
+        _check_page(page, [options.store, log, record, *([Path(edits)] if edits is not None else [])])
     with report_if_stopped(lambda: f"what was scanned is kept in {record}: run the same command to go on"):
         with progress_display() as progress, open_editor(options, progress) as editor:
             form: Form | None = None if chat is None else "chat" if chat else "raw"
@@ -179,3 +182,12 @@ def scan(
         put_json(report.to_dict())
     else:
         show_scan(report, page)
+
+
+def _check_page(page: Path, others: list[Path]) -> None:
+    """Refuse a name for the page that is another file's, or in no folder: before the scan, which takes long."""
+    taken = {path.resolve() for path in others} | {Path(f"{others[0]}.near.jsonl").resolve()}
+    if page.resolve() in taken or (page.exists() and page.suffix.lower() not in (".html", ".htm")):
+        raise EditError(f"--html {page} would replace another file: give a name that ends in .html")
+    if not page.absolute().parent.is_dir():
+        raise EditError(f"--html {page}: there is no folder {page.absolute().parent}")
