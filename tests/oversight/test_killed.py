@@ -12,7 +12,7 @@ from meloedit.oversight.near_misses import NearMisses
 from meloedit.results import Route
 from meloedit.store import Store
 
-KILLS = [8, pytest.param(50, marks=pytest.mark.slow)]
+KILLS = [3, pytest.param(50, marks=pytest.mark.slow)]
 
 
 @pytest.fixture
