@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...edit import quoted as quoted_prompt
-from ...store.records import GIVEN
 from ...text import counted, format_size, join_names, plain
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
@@ -171,6 +170,8 @@ def _state(stored: StoredEdit) -> str:
 
 
 def _as_dict(stored: StoredEdit) -> dict[str, Any]:
+    from ...store import GIVEN
+
     return stored.edit.to_dict() | {
         "enabled": stored.enabled,
         "rank": stored.rank,
