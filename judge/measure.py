@@ -1,4 +1,4 @@
-"""Measure the judge alone, without index and guards: python -m judge.measure --dev FILE --pairs FILE --chats FILE."""
+"""Measure the judge alone, without an index: python -m judge.measure --dev FILE --pairs FILE --chats FILE...."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification
 
 from meloedit.judging.judge import Judge
 from meloedit.judging.pairs import PairTokenizer
+from meloedit.routing.verifier import Candidate, Verifier, Wordings
 from meloedit.types import Asked
 
 from .mixture import Pair, asked, kept_back, read_rows
@@ -116,13 +117,32 @@ def traps(score: Score, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return figures
 
 
-def chats(score: Score, rows: Sequence[Mapping[str, Any]], least: Sequence[float]) -> dict[str, float]:
-    """Return the shares of conversations that ask their row's question, and of others, above some scores."""
+def fires(judge: Judge, pairs: Sequence[Pair], least: float) -> float:
+    """Return the share of prompts that would fire their edit, by the rules of ``Verifier`` for turns and guards."""
+    verifier = Verifier(judge, lambda i: Wordings((pairs[i].wording,)))
+    scored = verifier.score([pair.prompt for pair in pairs], [[Candidate(i, 0.0)] for i in range(len(pairs))])
+    return round(sum(one.score > least for (one,) in scored) / len(pairs), 3)
+
+
+def chats(judge: Judge, rows: Sequence[Mapping[str, Any]], least: float) -> dict[str, float]:
+    """Return the shares of conversations that would fire, of those that ask their row's question, and of the others."""
+    pairs = {
+        name: [Pair(asked(chat), asked(row["prompt"]), name == "chat_same") for row in rows for chat in row[name]]
+        for name in ("chat_same", "chat_other")
+    }
+    return {name: fires(judge, of_name, least) for name, of_name in pairs.items()}
+
+
+def languages(judge: Judge, rows: Sequence[Mapping[str, Any]], least: float) -> dict[str, float]:
+    """Return, for each language, the shares of rephrasings and of near questions that would fire."""
     figures = {}
-    for name in ("chat_same", "chat_other"):
-        pairs = [(asked(chat), asked(row["prompt"])) for row in rows for chat in row[name]]
-        scores = score(*map(list, zip(*pairs, strict=True)))
-        figures |= {f"{name} > {value:.2f}": round((scores > value).float().mean().item(), 3) for value in least}
+    for name in dict.fromkeys(row["lang"] for row in rows):
+        of_lang = [row for row in rows if row["lang"] == name]
+        same = [Pair(asked(text), asked(row["prompt"]), True) for row in of_lang for text in row["rephrasings"]]
+        figures |= {
+            f"{name} reach": fires(judge, same, least),
+            f"{name} near": fires(judge, near_pairs(of_lang), least),
+        }
     return figures
 
 
@@ -132,12 +152,15 @@ def main() -> None:
     parser.add_argument("--judge", type=Path)
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--chats", type=Path, required=True, help="a file of rows of which every 14th is taken")
+    parser.add_argument("--chats", type=Path, nargs="+", required=True, help="files of which every 14th row is taken")
+    parser.add_argument("--languages", type=Path, nargs="*", default=[], help="the same, of other languages")
     args = parser.parse_args()
     judge = Judge.open(args.judge)
     least = judge.least_score(0.14)
     figures = report(judge.scores, read_rows([args.dev])) | traps(judge.scores, read_rows([args.pairs]))
-    figures |= chats(judge.scores, kept_back(args.chats, True), (least, least + 2))
+    for path in args.chats:
+        figures |= {f"{path.name}: {k}": v for k, v in chats(judge, kept_back(path, True), least).items()}
+    figures |= languages(judge, [row for path in args.languages for row in kept_back(path, True)], least)
     print(json.dumps(figures, indent=1))
 
 

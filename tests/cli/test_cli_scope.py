@@ -80,3 +80,15 @@ def test_review_goes_on_after_what_cannot_be_done_and_ends_with_the_input(noted)
     result = run("review", noted, stdin="s")
     assert "not changed: " in result.stderr and result.stdout.endswith("1 prompt still to review\n")
     assert "[1/1]" in good("review", noted, "--list")
+
+
+def test_rm_removes_though_the_judge_is_gone(full, monkeypatch):
+    from meloedit.errors import ModelError
+
+    def gone(*_):
+        raise ModelError("there is no judge x")
+
+    monkeypatch.setattr("meloedit.oversight.still_answered.still_answered", gone)
+    result = run("rm", full, "book")
+    assert result.exit_code == 0 and result.stdout.startswith("1 edit removed")
+    assert result.stderr.startswith("warning: ") and "there is no judge x" in result.stderr

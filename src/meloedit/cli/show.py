@@ -60,7 +60,7 @@ def _remarks(report: EditReport) -> list[str]:
     if report.replaced:
         remarks.append(f"replaces {join_names(report.replaced)}")
     if report.corrections:
-        remarks.append(f"takes over {counted(report.corrections, 'wording')} and quiet prompts")
+        remarks.append(f"takes over {report.corrections} of its wordings and quiet prompts")
     if report.status == "stored" and report.trial is not None:
         remarks += [report.trial.sentence] if report.trial.warned else []
         if report.trial.silenced:

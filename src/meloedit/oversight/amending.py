@@ -81,8 +81,8 @@ class Amender:
     def _other(self, edit: Edit, prompt: Prompt) -> Edit | None:
         """Return an edit with another target that asks this prompt, or answers it."""
         engine = self._engine
-        (route,) = engine.route([engine.backbone.encode(prompt)])
-        answering = [engine.store.get(route.edit).edit] if route.edit is not None else []
+        routes = engine.route(engine.policy.forms(prompt))
+        answering = [engine.store.get(route.edit).edit for route in routes if route.edit is not None]
         others = [other for other in (*engine.prompts.sharing(prompt), *answering) if other.id != edit.id]
         return next((other for other in others if other.target != edit.target), None)
 

@@ -137,7 +137,7 @@ class Verifier:
         if not read:
             return []
         scores = self.judge.scores([prompt for prompt, _ in read], [wording for _, wording in read]).tolist()
-        found = [score - TURNS_PENALTY * one for score, one in zip(scores, behind, strict=False)]
+        found = [score - TURNS_PENALTY * one for score, one in zip(scores[: len(pairs)], behind, strict=True)]
         for i, score in zip(alone, scores[len(pairs) :], strict=True):
             found[i] = max(found[i], score)
         return found

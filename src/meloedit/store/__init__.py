@@ -2,7 +2,8 @@
 
 Three words describe the contents:
 
-* A *record* is one version of an edit with its trained block. It never changes.
+* A *record* is one version of an edit with its trained block, or the number of the record that holds it. It never
+  changes.
 * A *revision* is one transaction. Revisions are numbered from 1.
 * A *change* belongs to a revision. It says which record of an edit is live from then on and whether the edit is
   enabled, or that the edit is removed.

@@ -8,17 +8,18 @@ the answer: an opposite, a number, a "not", a qualifier, another name.
 from __future__ import annotations
 
 import gzip
+import heapq
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
 from ..judging.guards import opposites_of
-from ..keys.function_words import FUNCTION_WORDS
+from ..keys.function_words import FUNCTION_WORDS, is_english
+from ..routing.wording import spoken
 
 Kind = Literal["other question", "opposite", "number", "negation", "qualifier", "other name"]
 LIKE_ROWS = 6
@@ -28,7 +29,6 @@ _WORD = re.compile(r"[^\W_]+")
 _TOKEN = re.compile(r"[^\W_][\w'’&.-]*[^\W_]|[^\W_]")
 _JOINS = frozenset(("of", "the", "and", "for", "de", "del", "la", "du", "des", "von", "der"))
 """Words that may stand inside a name."""
-_ENGLISH = frozenset("the is are of to for do does how what when where who which can a in at on my i".split())
 _NUMBER = re.compile(r"\d+")
 _AUXILIARY = re.compile(
     r"\b(can|could|may|must|should|do|does|did|is|are|was|were|will|would) (i|we|you|it|they|he|she|one|there)\b", re.I
@@ -57,12 +57,10 @@ class Neighbourhood:
         name = name_in(prompt)
         written = [Made(text, "other question") for text in self._written(prompt, name)]
         changed = list(changed_words(prompt, name))
-        kept: dict[str, Made] = {}
+        kept: dict[tuple[str, ...], Made] = {}
         for one in _alternating(written, changed):
-            key = " ".join(_WORD.findall(one.prompt.casefold()))
-            if key and key != " ".join(_WORD.findall(prompt.casefold())):
-                kept.setdefault(key, one)
-        return list(kept.values())[:count]
+            kept.setdefault(spoken(one.prompt), one)
+        return [one for words, one in kept.items() if words and words != spoken(prompt)][:count]
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -83,11 +81,12 @@ class Neighbourhood:
         """Yield what was written beside the questions that share most words with the edit's."""
         rows, weights = self._words
         words = content_words(prompt.replace(name, " ") if name else prompt)
-        found: Counter[int] = Counter()
-        for word in words & rows.keys():
+        found: dict[int, float] = {}
+        for word in sorted(words & rows.keys()):  # in one order, for one sum of floats on every run
             for number in rows[word]:
-                found[number] += weights[word]  # type: ignore[assignment]
-        near = [self._filled(number, prompt, name) for number, _ in found.most_common(LIKE_ROWS * 4)]
+                found[number] = found.get(number, 0.0) + weights[word]
+        likest = heapq.nlargest(LIKE_ROWS * 4, found, key=lambda number: (found[number], -number))
+        near = [self._filled(number, prompt, name) for number in likest]
         for texts in [texts for texts in near if texts][:LIKE_ROWS]:
             yield from texts
 
@@ -130,8 +129,7 @@ def changed_words(prompt: str, name: str | None) -> Iterator[Made]:
     if auxiliary := _AUXILIARY.search(prompt):
         yield Made(f"{prompt[: auxiliary.end()]} not{prompt[auxiliary.end() :]}", "negation")
     end = len(prompt.rstrip("?!. "))
-    english = bool(_ENGLISH & set(_WORD.findall(prompt.casefold())))
-    for qualifier in QUALIFIERS if english else ():
+    for qualifier in QUALIFIERS if end and is_english(prompt) else ():
         yield Made(f"{prompt[:end]} {qualifier}{prompt[end:]}", "qualifier")
     if name:
         yield Made(prompt.replace(name, f"{name} {ADDED[len(name) % len(ADDED)]}"), "other name")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from ..edit import prompt_text
 from ..results import Trial, TriedNeighbour
 from ..routing.verifier import Candidate, Verifier, Wordings, asked, probability
+from ..routing.wording import spoken
 from .neighbourhood import Made, Neighbourhood
 
 if TYPE_CHECKING:
     from ..edit import Edit
     from ..routing.nearest import NearestPolicy
-    from ..types import Prompt
 
 NEIGHBOURS = 16
-"""Neighbours that an edit is asked; a pair takes the judge about 5 ms."""
+"""Neighbours that an edit is asked."""
 CHANGED = ("opposite", "number", "negation", "qualifier", "other name")
 """Kinds of neighbours that differ from the edit for sure, since one thing of its words was changed: these are kept
 quiet where they would fire. Questions that were written beside others may ask the same by chance."""
@@ -54,14 +54,10 @@ class Trials:
         ]
 
     def _made(self, edit: Edit) -> list[Made]:
-        own = {_folded(prompt) for prompt in (*edit.prompts, *edit.quiet)}
+        own = {spoken(prompt_text(prompt)) for prompt in (*edit.prompts, *edit.quiet)}
         made = self._neighbourhood.made(prompt_text(edit.prompt), NEIGHBOURS + len(own))
-        return [one for one in made if _folded(one.prompt) not in own][:NEIGHBOURS]
+        return [one for one in made if spoken(one.prompt) not in own][:NEIGHBOURS]
 
 
 def _silenced(neighbours: Iterable[TriedNeighbour]) -> list[str]:
     return [one.prompt for one in neighbours if one.fires and one.kind in CHANGED]
-
-
-def _folded(prompt: Prompt) -> str:
-    return " ".join(prompt_text(prompt).casefold().split())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...edit import quoted as quoted_prompt
+from ...errors import ModelError
 from ...text import counted, format_size, join_names, plain
 from ..loading import change_since, open_store
 from ..options import EditIds, Json, StorePath
@@ -82,12 +83,16 @@ def rm(store: StorePath, ids: EditIds, as_json: Json = False) -> None:
     """
     from ...oversight.still_answered import still_answered
 
-    with open_store(store) as opened:
-        before = {stored.edit.id: stored.edit for stored in opened.edits()}
     _change(store, as_json, lambda opened: opened.remove(ids))
     with open_store(store) as opened:
-        for gone, other in still_answered(opened, [before[edit_id] for edit_id in dict.fromkeys(ids)]):
-            note(f"note: what edit {plain(gone)} was asked may still be answered by edit {plain(other)}, same target")
+        gone = [stored.edit for stored in opened.edits(opened.revision - 1) if stored.edit.id in ids]
+        try:
+            answered = still_answered(opened, gone)
+        except ModelError as error:  # the judge's file is missing or damaged; the edits are removed all the same
+            note(f"warning: whether a neighbour still answers was not looked up: {plain(str(error))}")
+            return
+    for edit_id, other in answered:
+        note(f"note: what edit {plain(edit_id)} was asked may still be answered by edit {plain(other)}, same target")
 
 
 def enable(store: StorePath, ids: EditIds, as_json: Json = False) -> None:
