@@ -9,7 +9,7 @@ from meloedit import Edit
 from meloedit.edit import check_asked
 from meloedit.errors import EditError
 from meloedit.routing.verifier import asked
-from meloedit.routing.wording import is_one_word, same_words
+from meloedit.judging.wording import is_one_word, same_words
 
 JUDGED = {"judge": "built-in", "min_similarity": 0.0}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}

@@ -12,7 +12,7 @@ from meloedit.routing.judged_scope import JudgedScope
 from meloedit.routing.key_table import OwnedKeys
 from meloedit.routing.scope import Scope
 from meloedit.routing.verifier import SAME, Candidate, Verifier, Wordings, asked, probability
-from meloedit.routing.wording import names_something, same_words, spoken
+from meloedit.judging.wording import names_something, same_words, spoken
 from meloedit.types import Asked
 
 INF = math.inf

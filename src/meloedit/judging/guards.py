@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-Guard = Literal["opposite", "number", "direction"]
+Guard = Literal["opposite", "number", "direction", "yes or no", "task"]
 PENALTY = 2.5
 """What a guard takes from the judge's score, as log-odds: a judge that is sure prevails."""
 
@@ -38,6 +38,26 @@ _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
 _PARTICLE = re.compile(r"\b(turn|switch|log|sign)(?:ed|ing|s)?\b(?:\s+\w+){0,3}?\s+(on|off|in|out)\b")
 _FROM_TO = re.compile(r"\bfrom\s+(?:the\s+)?(\w[\w-]*).{0,40}?\b(?:to|into)\s+(?:the\s+)?(\w[\w-]*)", re.IGNORECASE)
+_OPEN = re.compile(
+    r"""\b(?:who|whom|whose|what|which|when|where|why|how|name|wer|was|welche\w*|wann|wo|warum|wie|wohin|qui|que|quoi|
+    quel\w*|quand|où|pourquoi|comment|combien|quién|qué|cuál\w*|cuándo|dónde|cómo|cuánt\w*)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_YES_OR_NO = re.compile(
+    r"""\b(?:true\sor\sfalse|yes\sor\sno|right\sor\swrong|richtig\soder\sfalsch|ja\soder\snein|vrai\sou\sfaux|
+    oui\sou\snon|verdadero\so\sfalso|sí\so\sno)\b
+    |^\W*(?:(?:hi|hello|hey|please|so|and|but|well|ok|okay)\W+)*
+    (?:is|are|was|were|does|did|has|have|had|isn't|aren't|wasn't|doesn't|didn't)\s+
+    (?!it\s(?:possible|ok)|(?:there|you|anyone|anybody)\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_TASK = re.compile(
+    r"""\b(?:translat\w+|proofread|paraphras\w+|rephras\w+|reword\w*|summari[sz]\w+|spell-?check\w*|sentiment|
+    (?:upper|lower)-?\s?case|fact-?check\w*
+    |(?:of|in|to|from|classify|correct|fix|rewrite|shorten|extract|label|repeat)\s(?:this|the\sfollowing|the\sabove)
+    \s(?:sentence|question|text|line|message|e-?mail|statement|words?))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 def guard_of(prompt: str, wording: str) -> Guard | None:
@@ -45,7 +65,8 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
 
     ``opposite``: the prompt has the opposite of a word of the wording, and not the word itself, nor the wording the
     opposite. ``number``: each has a number that the other lacks, and they have as many. ``direction``: from A to B in
-    one, from B to A in the other.
+    one, from B to A in the other. ``yes or no``: the wording asks who, what, how or the like, the prompt whether
+    something is so. ``task``: the prompt wants something done with a text.
     """
     mine, its = _words(prompt), _words(wording)
     for word in its - mine:
@@ -57,6 +78,10 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
     if here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]:
         return "direction"
+    if _YES_OR_NO.search(prompt) and _OPEN.search(wording) and not _OPEN.search(prompt):
+        return "yes or no"
+    if _TASK.search(prompt) and not _TASK.search(wording):
+        return "task"
     return None
 
 

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_SEGMENTS = 8
-"""Most segments of a prompt that get a key: the last ones."""
+"""Most segments of a prompt that get a key."""
+FIRST_SEGMENTS = 2
+"""Of these so many from its start, the others from its end: a request stands before a long text, or behind it."""
 MIN_TOKENS = 3
 """Least number of tokens of a segment."""
 _SPACES = ("\u0120", "\u2581")
@@ -45,7 +47,7 @@ class Segmenter:
         self._seen: dict[int, _Token] = {}
 
     def __call__(self, ids: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
-        """Return start and stop of the last segments of ``ids[start:stop]``; nothing if there is only one.
+        """Return start and stop of segments of ``ids[start:stop]``; nothing if there is only one.
 
         A sentence ends with ".", "?" or "!" before a blank; a line ends with its break. Pieces of fewer than
         ``MIN_TOKENS`` tokens ("Dr.", "Thanks!") do not count.
@@ -59,7 +61,10 @@ class Segmenter:
                 first, ended = at + 1, False
         if len(spans) < 2:
             return []
-        return [span for span in spans if span[1] - span[0] >= MIN_TOKENS][-MAX_SEGMENTS:]
+        long = [span for span in spans if span[1] - span[0] >= MIN_TOKENS]
+        if len(long) <= MAX_SEGMENTS:
+            return long
+        return long[:FIRST_SEGMENTS] + long[FIRST_SEGMENTS - MAX_SEGMENTS :]
 
     def _token(self, token: int) -> _Token:
         if token not in self._seen:

@@ -6,12 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..judging.request import request_of
+from ..judging.wording import names_something
 from ..keys.pooling import PooledStates
 from ..results import Reason
 from ..types import Asked
 from .index import Candidates
 from .verifier import Candidate, Verifier
 
+SENTENCE_END = 24
+"""Characters at the end of a sentence by which it is found in a prompt's request."""
 NOBODY = Candidate(-1, math.inf)
 """Where there is no candidate."""
 
@@ -61,15 +65,36 @@ def candidates_of(found: Candidates, pooled: PooledStates, threshold: float) -> 
     near: list[dict[int, float]] = [{} for _ in range(pooled.count)]
     suppressed: list[dict[int, tuple[float, float]]] = [{} for _ in range(pooled.count)]
     columns = (found.owner, found.distance, found.suppressed, found.suppressed_distance, found.quiet_distance)
-    for row, owners, distances, silent, silent_distance, quiet in zip(
-        pooled.rows, *(column.tolist() for column in columns), strict=True
+    for row, read, owners, distances, silent, silent_distance, quiet in zip(
+        pooled.rows, _requested(pooled), *(column.tolist() for column in columns), strict=True
     ):
+        if not read:
+            continue
         for owner, distance in zip(owners, distances, strict=True):
             if owner >= 0:
                 near[row][owner] = min(distance, near[row].get(owner, math.inf))
         if silent >= 0:
             suppressed[row][silent] = min((silent_distance, quiet), suppressed[row].get(silent, (math.inf, math.inf)))
     return [_found(edits, silent, threshold) for edits, silent in zip(near, suppressed, strict=True)]
+
+
+def _requested(pooled: PooledStates) -> list[bool]:
+    """Return for each of the prompts' keys whether it counts: not that of a sentence of the text a prompt brings along.
+
+    Where the request names nothing, what it is about stands in that text: then all of them count.
+    """
+    requests: dict[int, str | None] = {}
+    counts = []
+    for row, asked in zip(pooled.rows, pooled.asked, strict=True):
+        if row not in requests:
+            request = request_of(asked.text)
+            requests[row] = " ".join(request.text.split()) if request.about and names_something(request.text) else None
+            counts.append(True)
+        else:
+            whole = requests[row]
+            # by its end: a label ("Question:") may stand before it
+            counts.append(whole is None or " ".join(asked.text.split())[-SENTENCE_END:] in whole)
+    return counts
 
 
 def _found(near: dict[int, float], suppressed: dict[int, tuple[float, float]], threshold: float) -> Found:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..hooks.key_reader import MAX_TURNS
 from ..judging.guards import PENALTY, Guard, guard_of
 from ..judging.judge import Judge
+from ..judging.request import request_of
 from ..judging.spelling import respelled, words_of
+from ..judging.wording import is_one_word, names_something, same_words
 from ..keys.function_words import is_english
 from ..types import Asked
-from .wording import is_one_word, names_something, same_words
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ FOREIGN_PENALTY = 1.0
 """What a wording that is not English takes: the judge scores near questions so much higher there."""
 QUIET_MARGIN = 1.25
 """By how much a quiet prompt must score higher than the edit (measured in docs/scope.md)."""
-RULES = 2
+RULES = 3
 """Counts changes of how scores follow from the judge's: those that a store keeps by other rules are made again."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
@@ -113,8 +114,9 @@ class Verifier:
             for record, own in wordings.items():
                 others = set().union(*(words[other] for other in words if other != record))
                 for pair in ((prompt, wording) for wording in own):
-                    pairs[pair] = SAME if same_words(*pair) else 0.0
-                    read[pair] = self._respelled(*pair, others)
+                    asking = requesting(*pair)
+                    pairs[pair] = SAME if same_words(asking, pair[1]) else 0.0
+                    read[pair] = self._respelled(asking, pair[1], others)
         unknown = [pair for pair, score in pairs.items() if score != SAME]
         for pair, score in zip(unknown, self._judged([(read[pair], pair[1]) for pair in unknown]), strict=True):
             guards[pair] = guard_of(read[pair].text, pair[1].text)
@@ -212,6 +214,19 @@ class JudgeInUse:
         if self._never or named in (None, "none"):
             return None
         return Verifier(Judge.open(None if named == "built-in" else Path(str(named)), self._device), self._wordings)
+
+
+def requesting(prompt: Asked, wording: Asked) -> Asked:
+    """Return what is read of a prompt beside a wording: its request, without the text that it brings along.
+
+    A request that names nothing is read behind the beginning of that text ("Question: how long is its warranty?"). A
+    wording that brings text along itself is compared with the whole prompt: the text is what it asks about.
+    """
+    request = request_of(prompt.text)
+    if request.text == prompt.text or request_of(wording.text).about:
+        return prompt
+    refers = request.about and names_something(wording.text) and not names_something(request.text)
+    return Asked(request.text, (*prompt.before, request.about) if refers else prompt.before)
 
 
 def _likest(prompt: Asked, wordings: Sequence[Asked]) -> Sequence[Asked]:

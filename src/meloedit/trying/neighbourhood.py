@@ -18,8 +18,8 @@ from importlib import resources
 from typing import Any, Literal, NamedTuple
 
 from ..judging.guards import opposites_of
+from ..judging.wording import spoken
 from ..keys.function_words import FUNCTION_WORDS, is_english
-from ..routing.wording import spoken
 
 Kind = Literal["other question", "opposite", "number", "negation", "qualifier", "other name"]
 LIKE_ROWS = 6

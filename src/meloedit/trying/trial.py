@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..edit import prompt_text
+from ..judging.wording import spoken
 from ..results import Trial, TriedNeighbour
 from ..routing.verifier import Candidate, Verifier, Wordings, asked, probability
-from ..routing.wording import spoken
 from .neighbourhood import Made, Neighbourhood
 
 if TYPE_CHECKING:

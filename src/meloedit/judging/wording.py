@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from ..judging.spelling import REMEMBERED
 from ..keys.function_words import FUNCTION_WORDS
 from ..types import Asked
+from .spelling import REMEMBERED
 
 PUNCTUATION = "?!.,;:…\"'`()[]¿¡？！。，、；："
 """What may stand around a word without changing it."""
