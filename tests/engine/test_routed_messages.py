@@ -8,8 +8,8 @@ from support.tiny_models import CHATML
 from meloedit import Edit
 from meloedit.edit import check_asked
 from meloedit.errors import EditError
-from meloedit.routing.verifier import asked
 from meloedit.judging.wording import is_one_word, same_words
+from meloedit.routing.verifier import asked
 
 JUDGED = {"judge": "built-in", "min_similarity": 0.0}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from meloedit import Edit
+from meloedit.judging.wording import names_something, same_words, spoken
 from meloedit.keys.keys import Keys
 from meloedit.routing.choice import NOBODY, Found, by_judge
 from meloedit.routing.judged_scope import JudgedScope
 from meloedit.routing.key_table import OwnedKeys
 from meloedit.routing.scope import Scope
 from meloedit.routing.verifier import SAME, Candidate, Verifier, Wordings, asked, probability
-from meloedit.judging.wording import names_something, same_words, spoken
 from meloedit.types import Asked
 
 INF = math.inf
