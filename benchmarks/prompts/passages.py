@@ -96,7 +96,8 @@ def written(rows: Sequence[dict[str, Any]]) -> Iterator[Asking]:
         yield Asking(row["mail"], None, "by hand: mail")
         yield from (Asking(one, named, "by hand: rewording alone") for one in row["own"])
         for kind, right in (("own", named), ("own_short", named), ("others", None), ("others_same", None)):
-            for k, question in enumerate(row[kind]):
+            questions = [row[kind]] if isinstance(row[kind], str) else row[kind]
+            for k, question in enumerate(questions):
                 yield Asking(_filled(5 * i + 3 * k, passage, question), right, f"by hand: {kind} behind the passage")
         if row["own_short"]:
             chat = [{"role": "system", "content": f"Answer from this document:\n{passage}"}]
