@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbones import locate, open_backbone
-from .backbones.loading import open_model
+from .backbones.loading import open_model, uncompiled
 from .config import MeloConfig
 from .edit import Edit
 from .engine.editing import EditRun
@@ -75,7 +75,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             kind = type(config).__name__
             raise ModelError(f"config must be a MeloConfig, not a {kind}: MeloConfig.from_dict makes one of values")
         settings = config_from_dict(store.config) if isinstance(store, Store) else config or MeloConfig()
-        self.model = model
+        self.model = model = uncompiled(model)
         self.tokenizer = tokenizer
         self.backbone = open_backbone(model, tokenizer, settings.document_tokens)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None

@@ -9,6 +9,7 @@ from functools import wraps
 from types import MethodType
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -114,7 +115,8 @@ class Attachment:
 
     A compiler that saw a module without hooks runs it without them later, too: torch does not guard on the absence of
     hooks. It does guard on ``forward`` being the class's own, also in what it compiled for another model of this class.
-    So each module with a hook gets a ``forward`` of its own, which does the same: compiled code is then made again.
+    So each module with a hook gets a ``forward`` of its own, which does the same: compiled code is then made again. A
+    compiler leaves the hooks themselves as they are: what they do differs from call to call.
     """
 
     def __init__(self) -> None:
@@ -134,9 +136,9 @@ class Attachment:
             kinds: further arguments of ``register_forward_hook``.
         """
         if before is not None:
-            self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(torch.compiler.disable(before), with_kwargs=True))
         if after is not None:
-            self._handles.append(module.register_forward_hook(after, **kinds))
+            self._handles.append(module.register_forward_hook(torch.compiler.disable(after), **kinds))
         if id(module) not in self._seen:
             self._seen.add(id(module))
             self.set(module, "forward", _same(module))

@@ -74,6 +74,21 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     return model, tokenizer
 
 
+def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that ``torch.compile`` wrapped; any other as it is. Calls of the wrapper run that model.
+
+    Raises:
+        ModelError: if parts of the model are wrapped, since their names, and so those of the edited modules, changed.
+    """
+    inner: PreTrainedModel = model.__dict__.get("_modules", {}).get("_orig_mod", model)
+    if hasattr(inner, "named_modules"):
+        wrapped = [name for name, _ in inner.named_modules() if name.rpartition(".")[2] == "_orig_mod"]
+        if wrapped:
+            part = wrapped[0].removesuffix("._orig_mod")
+            raise ModelError(f"{part} is wrapped by torch.compile: call {part}.compile() instead, which keeps its name")
+    return inner
+
+
 def is_gguf(name: str) -> bool:
     """Return whether a name is that of a GGUF file, which is read as a model with its weights as numbers again."""
     return name.endswith(".gguf") and Path(name).expanduser().is_file()
