@@ -2,9 +2,12 @@
 
 import pytest
 import torch
-from support.prompts import BOOK, EDITS, OTHERS
+from support.prompts import BOOK, SETTINGS
 
-SMALL = {"num_hidden_layers": 4}
+from meloedit import Editor, MeloConfig
+from meloedit.errors import ModelError
+
+SMALL = {"num_hidden_layers": 2}
 
 
 def whole(model):
@@ -27,58 +30,82 @@ def layers(model):
     return model
 
 
-def logits(model, tokenizer, text, **kwargs):
+def logits(model, ids, **kwargs):
     with torch.no_grad():
-        return model(**tokenizer(text, return_tensors="pt"), **kwargs).logits
+        return model(input_ids=ids, **kwargs).logits
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _code_compiled_here_is_dropped():
+@pytest.fixture
+def ids(tokenizer):
+    """The prompt of BOOK, and the same tokens in reverse, which ask nothing."""
+    prompt = tokenizer(BOOK.prompt, return_tensors="pt")["input_ids"]
+    return prompt, prompt.flip(1)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_code_is_dropped():
     yield
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize(
-    "compiled", [whole, *(pytest.param(way, marks=pytest.mark.slow) for way in (in_place, forward, layers))]
-)
-def test_a_model_compiled_before_the_editor_came(compiled, make_editor, make_model, tokenizer):
+SLOW = [pytest.param(way, True, marks=pytest.mark.slow) for way in (whole, in_place, forward, layers)]
+SLOW += [pytest.param(way, False, marks=pytest.mark.slow) for way in (in_place, forward, layers)]
+
+
+@pytest.mark.parametrize(("compiled", "use_cache"), [(whole, False), *SLOW])
+def test_a_model_compiled_before_the_editor_came(compiled, use_cache, ids, make_editor, make_model):
     """It ran without hooks. Torch does not guard on their absence, so that its code would go on without them."""
     model = make_model(**SMALL)
     called = compiled(model)
-    before = {kept: logits(called, tokenizer, BOOK.prompt, use_cache=kept) for kept in (True, False)}
-    editor = make_editor(model=model, edits=[BOOK], layers=2)
-    for kept in (True, False):
-        edited = logits(called, tokenizer, BOOK.prompt, use_cache=kept)
+    before = [logits(called, one, use_cache=use_cache) for one in ids]
+    editor = make_editor(model=model, edits=[BOOK], layers=1)
+    edited, other = (logits(called, one, use_cache=use_cache) for one in ids)
+    assert editor.last_routes[0].edit is None
+    with torch.compiler.set_stance("force_eager"):
+        assert torch.equal(edited, logits(model, ids[0], use_cache=use_cache))
         assert editor.last_routes[0].edit == BOOK.id
-        with torch.compiler.set_stance("force_eager"):
-            assert torch.equal(edited, logits(model, tokenizer, BOOK.prompt, use_cache=kept))
-        assert not torch.equal(edited, before[kept])
-        other = logits(called, tokenizer, OTHERS[0], use_cache=kept)
-        assert editor.last_routes[0].edit is None
-        with editor.base_model():
-            assert torch.equal(other, logits(called, tokenizer, OTHERS[0], use_cache=kept))
-    assert editor.ask(BOOK.prompt, max_new_tokens=8)[0].text == BOOK.target
+    assert not torch.equal(edited, before[0]) and torch.equal(other, before[1])
     editor.unload()
-    for kept in (True, False):
-        assert torch.equal(logits(called, tokenizer, BOOK.prompt, use_cache=kept), before[kept])
+    assert torch.equal(logits(called, ids[0], use_cache=use_cache), before[0])
 
 
-def test_code_compiled_for_another_model_of_the_class_is_not_taken(make_editor, make_model, tokenizer):
-    """Torch keeps code by class: an unedited model that was compiled, or is called in between, says nothing."""
+@pytest.mark.slow
+def test_code_compiled_for_another_model_of_the_class_is_not_taken(ids, make_editor, make_model):
+    """Torch keeps code by class: an unedited model that is called in between says nothing about the edited one."""
     plain, model = whole(make_model(**SMALL)), make_model(**SMALL)
-    base = logits(plain, tokenizer, BOOK.prompt)
-    editor = make_editor(model=model, edits=[BOOK], layers=2)
+    base = logits(plain, ids[0])
+    editor = make_editor(model=model, edits=[BOOK], layers=1)
     called = whole(model)
     for _ in range(2):
-        edited = logits(called, tokenizer, BOOK.prompt)
+        edited = logits(called, ids[0])
         assert editor.last_routes[0].edit == BOOK.id and not torch.equal(edited, base)
-        assert torch.equal(logits(plain, tokenizer, BOOK.prompt), base)
+        assert torch.equal(logits(plain, ids[0]), base)
     editor.unload()
 
 
-def test_an_editor_on_the_compiled_wrapper_edits_the_model_inside(make_editor, make_model):
+@pytest.mark.slow
+def test_generate_on_a_compiled_forward_with_a_static_cache(make_editor, make_model):
+    """The way that the documentation of transformers shows."""
+    model = forward(make_model(**SMALL))
+    prompt = torch.tensor([[40, 41, 42]])
+    model.generate(prompt, max_new_tokens=2, cache_implementation="static", pad_token_id=1)
+    editor = make_editor(model=model, edits=[BOOK], layers=1)
+    (answer,) = editor.ask(BOOK.prompt, max_new_tokens=8, cache_implementation="static")
+    assert (answer.text, answer.route.edit) == (BOOK.target, BOOK.id)
+    editor.unload()
+
+
+def test_an_editor_on_the_compiled_wrapper_edits_the_model_inside(make_model, tokenizer):
     model = make_model(**SMALL)
-    editor = make_editor(model=whole(model), edits=EDITS[:1], layers=2)
-    assert editor.model is model
-    assert editor.ask(BOOK.prompt, max_new_tokens=8)[0].text == BOOK.target
+    editor = Editor(whole(model), tokenizer, MeloConfig(**SETTINGS, layers=1))
+    assert editor.edit(BOOK)[0].holds
+    assert editor.model is model and editor.ask(BOOK.prompt, max_new_tokens=8)[0].text == BOOK.target
     assert editor.unload() is model
+
+
+def test_a_part_that_is_wrapped_is_refused(make_editor, make_model):
+    """Its name has changed, and a store with such names would fit no plain model."""
+    model = make_model(**SMALL)
+    model.model = whole(model.model)
+    with pytest.raises(ModelError, match=r"model is wrapped by torch.compile: call model.compile\(\) instead"):
+        make_editor(model=model)
