@@ -1,11 +1,18 @@
-"""An editor on SmolLM2 for tests of routes: edits are found by their keys, without blocks, so that nothing trains."""
+"""SmolLM2 with the edits of all kinds, found by their keys, without blocks, so that nothing trains; asked once."""
+
+from dataclasses import replace
 
 import pytest
+from other_questions import OTHER_QUESTIONS
+from surroundings import CONVERSATIONS, REQUESTS
+from wordings import LANGUAGES, SPELLINGS
 
 from meloedit import Editor
 from meloedit.backbones import loading
+from meloedit.edit import prompt_key
 
 CACHE = loading.cache_folder()  # read before the tests get one of their own
+KINDS = REQUESTS | OTHER_QUESTIONS | SPELLINGS | LANGUAGES | CONVERSATIONS
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +26,20 @@ def smollm2():
     editor.unload()
 
 
-def reached(editor, edits, prompts, form="chat"):
-    """Return for each prompt the id of the edit that it would reach; ``None`` for none."""
-    with editor.engine.mode.unmade(edits):
-        return [route.edit for route in editor.route(list(prompts), form)]
+@pytest.fixture(scope="session")
+def reached(smollm2):
+    """By prompt, as ``question`` gives it, the prompt of the edit that it reaches in the chat template, or None."""
+    kinds = list(KINDS.values())
+    edits = {prompt_key(edit.prompt): edit for kind in kinds for edit in kind.edits}
+    edits = [replace(edit, id=f"edit-{number}") for number, edit in enumerate(edits.values())]
+    prompts = {question(prompt): prompt for kind in kinds for prompt in kind.prompts if question(prompt)}
+    with smollm2.engine.mode.unmade(edits):
+        routes = smollm2.route(list(prompts.values()), "chat")
+    asked = {edit.id: question(edit.prompt) for edit in edits}
+    return {prompt: asked.get(route.edit) for prompt, route in zip(prompts, routes, strict=True)}
 
 
 def question(prompt):
-    """Return a prompt as the table of docs/prompts.md has it: the turns of a chat with slashes between."""
-    return prompt if isinstance(prompt, str) else " / ".join(turn["content"] for turn in prompt)
+    """Return a prompt as the table of docs/prompts.md has it: in one line, the turns of a chat with slashes between."""
+    text = prompt if isinstance(prompt, str) else " / ".join(turn["content"] for turn in prompt)
+    return " ".join(text.split())

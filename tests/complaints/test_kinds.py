@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import pytest
-from kinds import THEMES, facts
-from real_editor import question, reached
+from kinds import facts
+from real_editor import KINDS, question
 
 from meloedit.errors import EditError
 
 pytest_plugins = ["real_editor"]
 pytestmark = pytest.mark.real
 
-KINDS = {name: kind for theme in THEMES.values() for name, kind in theme.items()}
 DOCS = Path(__file__).parents[2] / "docs" / "prompts.md"
 CORRECTIONS = [
     ("Who is the mayor of Velmora?", "Name the current mayor of Velmora."),
@@ -28,23 +27,20 @@ def listed():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_of_complaint(smollm2, name):
+def test_a_kind_of_complaint(smollm2, reached, name):
     kind, wrong_today = KINDS[name], listed()
-    cases = [(prompt, f"edit-{place}") for prompt, place in kind.hits] + [(prompt, None) for prompt in kind.others]
-    assert len(cases) >= 3
-    blank = [prompt for prompt, _ in cases if not question(prompt).strip()]
-    asked = [(prompt, wanted) for prompt, wanted in cases if prompt not in blank]
-    found = reached(smollm2, kind.edits, [prompt for prompt, _ in asked])
-    wrong = {question(prompt): edit for (prompt, wanted), edit in zip(asked, found, strict=True) if edit != wanted}
-    assert {prompt: edit for prompt, edit in wrong.items() if prompt not in wrong_today} == {}
-    for prompt in blank:
+    right = {question(prompt): question(kind.edits[place].prompt) for prompt, place in kind.hits}
+    right |= {question(prompt): None for prompt in kind.others}
+    assert len(right) >= 3
+    for prompt in [prompt for prompt in kind.others if not question(prompt)]:
         with pytest.raises(EditError, match="empty|no tokens"):
             smollm2.route([prompt])
+    wrong = {prompt: reached[prompt] for prompt in right if prompt and reached[prompt] != right[prompt]}
+    assert {prompt: edit for prompt, edit in wrong.items() if prompt not in wrong_today} == {}
 
 
 def test_the_docs_list_only_inputs_that_are_tried():
-    tried = {question(prompt) for kind in KINDS.values() for prompt in (*(p for p, _ in kind.hits), *kind.others)}
-    assert listed() <= tried
+    assert listed() <= {question(prompt) for kind in KINDS.values() for prompt in kind.prompts}
 
 
 @pytest.mark.parametrize(("prompt", "again"), CORRECTIONS)

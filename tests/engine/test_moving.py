@@ -37,7 +37,7 @@ def other_copy(kind, copies, make_model, tokenizer):
     return make_model(**SIZE).half(), tokenizer
 
 
-@pytest.mark.parametrize("kind", ["half", "gguf"])
+@pytest.mark.parametrize("kind", ["gguf", pytest.param("half", marks=pytest.mark.slow)])
 def test_a_store_is_refused_on_another_copy_and_moves_with_rekey(kind, copies, make_model, tokenizer, tmp_path):
     path = copy_of(copies, tmp_path)
     model, its_tokenizer = other_copy(kind, copies, make_model, tokenizer)

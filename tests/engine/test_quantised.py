@@ -26,6 +26,7 @@ def load(folder, kind):
     return AutoModelForCausalLM.from_pretrained(folder, quantization_config=settings, device_map="cpu").eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_in_few_bits_is_edited(kind, folder, make_model, tokenizer, tmp_path):
     model = load(folder, kind)

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from support.prompts import BOOK, SETTINGS
+from torch import nn
 
 from meloedit import Editor, MeloConfig
+from meloedit.backbones.contexts import Attachment
 from meloedit.errors import ModelError
 
 SMALL = {"num_hidden_layers": 2}
@@ -48,11 +50,29 @@ def _compiled_code_is_dropped():
     torch.compiler.reset()
 
 
-SLOW = [pytest.param(way, True, marks=pytest.mark.slow) for way in (whole, in_place, forward, layers)]
-SLOW += [pytest.param(way, False, marks=pytest.mark.slow) for way in (in_place, forward, layers)]
+@pytest.mark.parametrize("patched", [False, True], ids=["as it is", "with a forward of another library"])
+def test_code_of_a_part_that_ran_without_a_hook_is_made_again(patched):
+    """The heart of it, which costs little; the tests that compile a model are slow ones."""
+    parts, others = (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)) for _ in range(2))
+    if patched:
+        own = parts[1].forward
+        parts[1].forward = lambda x: own(x)
+    called, x, seen = whole(parts), torch.ones(2, 4), []
+    with torch.no_grad():
+        before = called(x)
+        attachment = Attachment()
+        attachment.hook(parts[1], after=lambda module, args, output: seen.append(module) or output + 1)
+        for _ in range(2):
+            assert torch.equal(called(x), before + 1)
+            whole(others)(x)
+        attachment.remove()
+        assert torch.equal(called(x), before) and len(seen) == 2
+    assert ("forward" in vars(parts[1])) is patched and "forward" not in vars(parts[0])
 
 
-@pytest.mark.parametrize(("compiled", "use_cache"), [(whole, False), *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("compiled", [whole, in_place, forward, layers])
 def test_a_model_compiled_before_the_editor_came(compiled, use_cache, ids, make_editor, make_model):
     """It ran without hooks. Torch does not guard on their absence, so that its code would go on without them."""
     model = make_model(**SMALL)

@@ -34,7 +34,7 @@ def test_a_prompt_that_begins_with_the_end_token_keeps_it(llama):
     assert llama.last_routes[0].distance == pytest.approx(one.distance, abs=1e-3)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def test_a_padded_batch_in_bfloat16_is_routed_as_one_by_one(make_editor, make_model, attention):
     model = make_model("llama", attn_implementation=attention).bfloat16()
     editor = make_editor(model=model, edits=EDITS)

@@ -164,9 +164,7 @@ def _works_alone(name: str, part: nn.Module, call: Call) -> bool:
     try:
         output = states_of(part(*map(_last_alone, call.args), **{n: _last_alone(v) for n, v in call.kwargs.items()}))
     except RuntimeError as error:
-        raise ModelError(
-            f"{name} cannot be looked at ({shorten(str(error), 100)}): {QUANTISED_TOGETHER}"
-        ) from None
+        raise ModelError(f"{name} cannot be looked at ({shorten(str(error), 100)}): {QUANTISED_TOGETHER}") from None
     if output is None or output.shape[:-1].numel() != PROBE:
         return False
     return output.is_meta or not bool(output[..., -1, :].isnan().any())

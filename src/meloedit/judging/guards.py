@@ -21,7 +21,10 @@ CERTAIN = 12.0
 """What it takes where the two texts have nothing else that differs: no judge prevails."""
 
 _PAIRS = """
-    enable disable|activate deactivate|turn-on turn-off|switch-on switch-off|lock unlock|install uninstall|mute unmute|
+    enable disable|activate deactivate|turn-on turn-off|switch-on switch-off|turn-on switch-off|
+    switch-on turn-off|enable turn-off|enable switch-off|activate turn-off|activate switch-off|disable turn-on|
+    disable switch-on|deactivate turn-on|deactivate switch-on|enable deactivate|disable activate|
+    lock unlock|install uninstall|mute unmute|
     subscribe unsubscribe|block unblock|pair unpair|pin unpin|freeze unfreeze|import export|imports exports|
     upload download|upgrade downgrade|login logout|log-in log-out|sign-in sign-out|minimum maximum|minimal maximal|
     min max|shortest longest|lowest highest|smallest largest|least most|fewest most|earliest latest|youngest oldest|
@@ -118,8 +121,8 @@ _ALIKE: dict[str, Callable[[str, str], bool]] = {
 
 
 def opposites_of(word: str) -> set[str]:
-    """Return the opposites of a word in lower case."""
-    return _OF.get(word, set())
+    """Return the opposites of a word in lower case that are words themselves, not a verb with its particle."""
+    return {other for other in _OF.get(word, set()) if "-" not in other}
 
 
 def _words(text: str) -> set[str]:
