@@ -121,7 +121,7 @@ class Attachment:
 
     def __init__(self) -> None:
         self._handles: list[RemovableHandle] = []
-        self._before: list[tuple[nn.Module, str, Any]] = []
+        self._before: list[tuple[nn.Module, str, Any, Any]] = []
         self._seen: set[int] = set()
 
     def hook(
@@ -145,14 +145,16 @@ class Attachment:
 
     def set(self, module: nn.Module, name: str, value: Any) -> None:
         """Give a module an attribute, in the place of one that another library may have set."""
-        self._before.append((module, name, module.__dict__.get(name)))
+        self._before.append((module, name, value, module.__dict__.get(name)))
         module.__dict__[name] = value
 
     def remove(self) -> None:
-        """Take everything off, which leaves the modules as they were before."""
+        """Take everything off, which leaves the modules as they were before; what others put in its place stays."""
         for handle in self._handles:
             handle.remove()
-        for module, name, before in reversed(self._before):
+        for module, name, value, before in reversed(self._before):
+            if module.__dict__.get(name) is not value:
+                continue
             del module.__dict__[name]
             if before is not None:
                 module.__dict__[name] = before

@@ -80,7 +80,7 @@ def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ModelError: if parts of the model are wrapped, since their names, and so those of the edited modules, changed.
     """
-    inner: PreTrainedModel = model.__dict__.get("_modules", {}).get("_orig_mod", model)
+    inner: PreTrainedModel = getattr(model, "_modules", {}).get("_orig_mod", model)
     if hasattr(inner, "named_modules"):
         wrapped = [name for name, _ in inner.named_modules() if name.rpartition(".")[2] == "_orig_mod"]
         if wrapped:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def load(
     progress(f"loading {name}", 0, 1)
     from transformers.utils import logging as transformers_logging
 
-    from ..backbones.loading import load_model
+    from ..backbones.loading import is_gguf, load_model
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -57,8 +58,9 @@ def load(
     options = {"dtype": dtype} if dtype else {}
     if device == "auto":
         options["device_map"] = "auto"
-    try:
-        model, tokenizer = load_model(name, **options)
+    try:  # transformers has a bar for GGUF files that no setting switches off
+        with redirect_stderr(io.StringIO()) if is_gguf(name) else nullcontext():
+            model, tokenizer = load_model(name, **options)
     except ModelError as error:
         raise ModelError(f"{error}{hint}") from None
     if device and device != "auto":
