@@ -1,5 +1,6 @@
 """A store on another copy of its model, by the commands: refused with what to do, moved, checked, taken back."""
 
+import pytest
 import torch
 from cli_helpers import bad, good, good_json, run
 from support.gguf_files import write_gguf
@@ -24,6 +25,7 @@ def test_a_store_moves_to_the_gguf_file_of_its_model(full, make_model, tokenizer
     assert "--rekey" in bad("ask", full, PERU, "--model", path)
 
 
+@pytest.mark.slow
 def test_edits_that_do_not_hold_on_the_copy_are_named(full, make_model, tokenizer, tmp_path):
     model = make_model()
     with torch.no_grad():

@@ -3,16 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from other_questions import OTHER_QUESTIONS
-from surroundings import CONVERSATIONS, REQUESTS
-from wordings import LANGUAGES, SPELLINGS
+from all_kinds import KINDS, question
 
 from meloedit import Editor
 from meloedit.backbones import loading
 from meloedit.edit import prompt_key
 
 CACHE = loading.cache_folder()  # read before the tests get one of their own
-KINDS = REQUESTS | OTHER_QUESTIONS | SPELLINGS | LANGUAGES | CONVERSATIONS
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +34,3 @@ def reached(smollm2):
         routes = smollm2.route(list(prompts.values()), "chat")
     asked = {edit.id: question(edit.prompt) for edit in edits}
     return {prompt: asked.get(route.edit) for prompt, route in zip(prompts, routes, strict=True)}
-
-
-def question(prompt):
-    """Return a prompt as the table of docs/prompts.md has it: in one line, the turns of a chat with slashes between."""
-    text = prompt if isinstance(prompt, str) else " / ".join(turn["content"] for turn in prompt)
-    return " ".join(text.split())

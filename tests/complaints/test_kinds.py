@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from all_kinds import KINDS, question
 from kinds import facts
-from real_editor import KINDS, question
 
 from meloedit.errors import EditError
 
