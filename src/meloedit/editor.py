@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbones import locate, open_backbone
-from .backbones.loading import open_model
-from .config import SCOPE_SETTINGS, MeloConfig
+from .backbones.loading import open_model, uncompiled
+from .config import MeloConfig
 from .edit import Edit
 from .engine.editing import EditRun
 from .engine.engine import Engine, UnloadedEngine
 from .engine.hub import HubStore, find_store
 from .engine.mode import DefaultMode
-from .engine.opening import check_fits, check_new, create_store
+from .engine.opening import check_fits, check_new, create_store, model_facts, move_store
 from .engine.planning import Planner
 from .engine.views import ModelView, StoreView
 from .errors import ModelError
@@ -31,7 +31,7 @@ from .routing.calibration import Calibration
 from .routing.index import NeuronIndex
 from .routing.nearest import NearestPolicy
 from .store import Store
-from .types import Progress, Prompt
+from .types import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,6 +53,8 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         store: where the edits live; a path: a new file; ``None``: a temporary store, gone unless ``save`` copies it.
         name: what the store calls the model; ``None``: the name the model was loaded by.
         judge: the judge to take in place of the store's while this editor lasts, see ``MeloConfig``; ``None``: that.
+        rekey: move ``store`` to this model, another copy of the one that it was made on: the keys are made again,
+            calibrated on the package's own prompts. The blocks stay: ``check`` says which edits still hold.
 
     Raises:
         ModelError: if the model cannot be edited with these settings.
@@ -67,17 +69,18 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         store: Store | str | Path | None = None,
         name: str | None = None,
         judge: str | Path | None = None,
+        rekey: bool = False,
     ) -> None:
         if config is not None and not isinstance(config, MeloConfig):
             kind = type(config).__name__
             raise ModelError(f"config must be a MeloConfig, not a {kind}: MeloConfig.from_dict makes one of values")
         settings = config_from_dict(store.config) if isinstance(store, Store) else config or MeloConfig()
-        self.model = model
+        self.model = model = uncompiled(model)
         self.tokenizer = tokenizer
         self.backbone = open_backbone(model, tokenizer, settings.document_tokens)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(store, Store):
-            check_fits(store, settings, config, self.backbone)
+            check_fits(store, settings, config, self.backbone, rekey)
         settings = settings.for_family(self.backbone.defaults, type(model).__name__)
         paper = isinstance(settings, PaperConfig)
         locations = (locate_published if paper else locate)(self.backbone, settings)
@@ -88,6 +91,8 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             if not isinstance(store, Store):
                 self.engine.mode.check()
                 store = create_store(self._path(store), self.backbone, locations, settings, name)
+            elif rekey:
+                move_store(store, self.engine, model_facts(self.backbone, locations, name))
             self.store: Store = store
             self.config = config_from_dict(self.store.config)
             self._hub_mixin_config = self.config.to_dict()
@@ -141,6 +146,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         judge: str | Path | None = None,
+        rekey: bool = False,
         **kwargs: Any,
     ) -> Editor:
         """Open a store on the model it was made for.
@@ -153,11 +159,15 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             token: for the repository.
             cache_dir: where what is downloaded goes.
             judge: the judge to take in place of the store's while the editor lasts.
+            rekey: move the store to ``model``, another copy of its model (quantised, another number format): make the
+                keys again and check every edit. Those that no longer hold are named in a warning.
             kwargs: passed on when the model is loaded (``dtype``, ``device_map``, ...).
         """
         opened = Store.open(find_store(store, revision=revision, token=token, cache_dir=cache_dir))
         loaded, tokenizer = open_model(opened.model["name"] if model is None else model, tokenizer, **kwargs)
-        return cls(loaded, tokenizer, store=opened, judge=judge)
+        name = str(model) if isinstance(model, str | Path) else None
+        editor = cls(loaded, tokenizer, store=opened, name=name, judge=judge, rekey=rekey)
+        return editor.warn_of_broken() if rekey else editor
 
     # -- what it holds
 
@@ -236,41 +246,6 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         with self.engine.store.writing():
             self.prepare(progress)
             yield from EditRun(self.engine, prepared, batch_size, progress, trial, strict).parts()
-
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Do what the first edit needs: calibrate on the package's own prompts."""
-        if not self.engine.policy.ready:
-            self._change(lambda store: self.engine.mode.prepare(store, progress))
-
-    def calibrate(
-        self,
-        prompts: Sequence[Prompt] | None = None,
-        origin: str = "given",
-        progress: Progress | None = None,
-        false_activation: float | None = None,
-        min_similarity: float | None = None,
-        false_neighbour: float | None = None,
-        judge: str | Path | None = None,
-    ) -> int:
-        """Fit the key encoder, calibrate the threshold on built-in or given prompts, and recompute all keys.
-
-        With a setting of the scope and no prompts, keys and calibration prompts stay, and the scope alone changes.
-
-        Args:
-            prompts: prompts that no edit should answer, 2,000 or more, like the traffic to come.
-            origin: where they are from; recorded in the store.
-            progress: told how many prompts are done.
-            false_activation: stated share of such prompts that fires, from now on; ``None``: as it was.
-            min_similarity: similarity below which nothing fires, from now on; ``None``: as it was.
-            false_neighbour: stated share of near questions that fires, from now on; ``None``: as it was.
-            judge: what decides from now on, see ``MeloConfig``; ``None``: as it was.
-
-        Returns:
-            The new revision.
-        """
-        given = (false_activation, false_neighbour, min_similarity, judge)
-        scope = {name: value for name, value in zip(SCOPE_SETTINGS, given, strict=True) if value is not None}
-        return self._change(lambda store: self.engine.mode.calibrate(store, prompts, origin, scope, progress))
 
     # -- saving and leaving
 

@@ -14,6 +14,7 @@ WAYS = {
     "beams": {"num_beams": 3},
     "beam sampling": {"num_beams": 2, "do_sample": True},
     "static cache": {"cache_implementation": "static"},
+    "hybrid cache": {"cache_implementation": "hybrid"},
     "no cache": {"use_cache": False},
     "chunks": {"prefill_chunk_size": 5},
     "penalty": {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3},
@@ -40,7 +41,7 @@ def test_a_mixed_batch_answers_as_one_by_one(edited, way, fixed_draws):
     together = generate(edited, rows, **WAYS[way])
     assert [route.edit for route in edited.last_routes] == wanted
     assert together == [generate(edited, [row], **WAYS[way])[0] for row in rows]
-    if way in ("greedy", "static cache", "no cache", "chunks"):
+    if way in ("greedy", "static cache", "hybrid cache", "no cache", "chunks"):
         assert together == [
             target_ids(edited, edit, row) if edit else answer
             for row, edit, answer in zip(rows, wanted, together, strict=True)

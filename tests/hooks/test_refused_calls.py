@@ -47,6 +47,11 @@ def test_ways_of_decoding_that_cannot_be_routed_are_refused(llama, settings, whe
         llama.model.generate(torch.tensor([[5, 6, 7]]), **settings)
 
 
+def test_a_kind_of_cache_that_transformers_lacks_is_its_error(llama):
+    with pytest.raises(ValueError, match="cache_implementation"):
+        llama.model.generate(torch.tensor([[5, 6, 7]]), cache_implementation="nonsense", max_new_tokens=1)
+
+
 def test_continuous_batching_is_refused(llama):
     for name in ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager"):
         with pytest.raises(RoutingError, match="continuous batching"):

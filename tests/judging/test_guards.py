@@ -2,7 +2,7 @@
 
 import pytest
 
-from meloedit.judging.guards import guard_of
+from meloedit.judging.guards import CERTAIN, cost_of, guard_of
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,37 @@ from meloedit.judging.guards import guard_of
         ("Is 2 more than 3?", "Is it 2?", None),
         ("What is new?", "What is new in version 2?", None),
         ("How do I migrate from Postgres to MySQL?", "How do I migrate from MySQL to Postgres?", "direction"),
+        ("Does Bela report to Anna at Corvia?", "Does Anna report to Bela at Corvia?", "direction"),
+        ("Convert 100 GBP to USD", "Convert 100 USD to GBP", "direction"),
+        ("Is Bergen or Oslo larger?", "Is Oslo or Bergen larger?", None),
+        ("Who wrote in 2012 in GIIS?", "Who wrote in GIIS in 2012?", None),
+        ("Volt Ada of Ohm", "Who is Ada Volt of Ohm?", None),
+        ("Are you open at 10?", "Are you open at 10:00?", None),
         ("Moving from MySQL to Postgres", "How do I migrate from MySQL to Postgres?", None),
         ("", "", None),
     ],
 )
 def test_a_guard_looks_at_both_sides(prompt, wording, guard):
     assert guard_of(prompt, wording) == guard
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wording", "certain"),
+    [
+        ("Convert 1000 USD to GBP", "Convert 100 USD to GBP", True),
+        ("How can I unlock my Halden card?", "How do I lock my Halden card?", True),
+        ("please switch dark mode off", "How do I switch on dark mode?", True),
+        ("How do I switch dark mode off?", "How do I turn on dark mode?", True),
+        ("How do I turn off 2FA?", "How do I enable 2FA?", True),
+        ("How do I turn on 2FA?", "How do I enable 2FA?", False),
+        ("How can I migrate from Postgres to MySQL?", "How do I migrate from MySQL to Postgres?", True),
+        ("Does Bela report to Anna?", "Does Anna report to Bela?", True),
+        ("How do I disable the alarm at night?", "How do I enable the alarm?", False),
+        ("Which train leaves at 9?", "When does the train at 8 go?", False),
+        ("How do I lock my Halden card?", "How do I lock my Halden card?", False),
+    ],
+)
+def test_a_guard_is_certain_where_nothing_else_differs(prompt, wording, certain):
+    guard = guard_of(prompt, wording)
+    assert (cost_of(guard, prompt, wording) == CERTAIN) is certain
+    assert (cost_of(guard, prompt, wording) > 0) is (guard is not None)

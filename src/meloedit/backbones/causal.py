@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -17,7 +16,7 @@ from ..errors import EditError, ModelError
 from ..types import Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
-from .chat import ChatMarkers, Span, user_span
+from .chat import ChatMarkers, Span, reason, user_span
 from .contexts import frozen, record_calls
 from .layers import decoder_layers
 
@@ -143,11 +142,8 @@ class CausalBackbone(Backbone):
                 )
             try:
                 text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            except (
-                TemplateError,
-                TypeError,
-            ) as error:  # a TypeError where a tool call is not as the template expects it
-                raise EditError(f"the model's chat template refuses this prompt: {error}") from None
+            except Exception as error:  # a template is a program: a TypeError where a tool call is not as it expects
+                raise EditError(f"the model's chat template refuses this prompt: {reason(error)}") from None
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             ids = self.tokenizer(prompt)["input_ids"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import TYPE_CHECKING
+
+from ..text import shorten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,6 +19,14 @@ _TURNS = [
     {"role": "assistant", "content": _ANSWER},
     {"role": "user", "content": _SECOND},
 ]
+
+
+logger = logging.getLogger(__name__)
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why a chat template refuses a prompt."""
+    return shorten(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,16 @@ class ChatMarkers:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> ChatMarkers | None:
-        """Return the markers of a tokenizer's chat template; ``None`` if it has no template."""
-        return cls(tokenizer) if getattr(tokenizer, "chat_template", None) else None
+        """Return the markers of a tokenizer's chat template; ``None`` if it has none, or one that renders no chat."""
+        if not getattr(tokenizer, "chat_template", None):
+            return None
+        try:
+            return cls(tokenizer)
+        except Exception as error:  # a template is a program, and fails in its own ways
+            logger.warning(
+                "the chat template renders no conversation, so edits are made for raw prompts alone (%s)", reason(error)
+            )
+            return None
 
     def last_user_turn(self, ids: Sequence[int]) -> tuple[int, int] | None:
         """Return start and stop of the last user turn's text, which may be empty; ``None`` if ``ids`` have no turn."""

@@ -1,13 +1,17 @@
-"""Context managers around calls of a model: freeze its weights, record calls, run layers once, skip layers."""
+"""What is put around calls of a model and taken off again: hooks, frozen weights, records of calls, skipped layers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from types import MethodType
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
@@ -104,3 +108,67 @@ def skip_layers(layers: Sequence[nn.Module], output: Any) -> AbstractContextMana
         return call
 
     return _patched_forwards(layers, patch)
+
+
+class Attachment:
+    """Hooks and attributes that are put on a model's modules; ``remove`` takes them off.
+
+    A compiler that saw a module without hooks runs it without them later, too: torch does not guard on the absence of
+    hooks. It does guard on ``forward`` being the class's own, also in what it compiled for another model of this class.
+    So each module with a hook gets a ``forward`` of its own, which does the same: compiled code is then made again. A
+    compiler leaves the hooks themselves as they are: what they do differs from call to call.
+    """
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
+        self._before: list[tuple[nn.Module, str, Any, Any]] = []
+        self._seen: set[int] = set()
+
+    def hook(
+        self, module: nn.Module, before: Forward | None = None, after: Forward | None = None, **kinds: Any
+    ) -> None:
+        """Hook a module.
+
+        Args:
+            module: the module.
+            before: called before it runs, with its arguments by name.
+            after: called after it ran.
+            kinds: further arguments of ``register_forward_hook``.
+        """
+        if before is not None:
+            self._handles.append(module.register_forward_pre_hook(torch.compiler.disable(before), with_kwargs=True))
+        if after is not None:
+            self._handles.append(module.register_forward_hook(torch.compiler.disable(after), **kinds))
+        if id(module) not in self._seen:
+            self._seen.add(id(module))
+            self.set(module, "forward", _same(module))
+
+    def set(self, module: nn.Module, name: str, value: Any) -> None:
+        """Give a module an attribute, in the place of one that another library may have set."""
+        self._before.append((module, name, value, module.__dict__.get(name)))
+        module.__dict__[name] = value
+
+    def remove(self) -> None:
+        """Take everything off, which leaves the modules as they were before; what others put in its place stays."""
+        for handle in self._handles:
+            handle.remove()
+        for module, name, value, before in reversed(self._before):
+            if module.__dict__.get(name) is not value:
+                continue
+            del module.__dict__[name]
+            if before is not None:
+                module.__dict__[name] = before
+        self._handles, self._before, self._seen = [], [], set()
+
+
+def _same(module: nn.Module) -> Forward:
+    """Return a function that does what a module's ``forward`` does and that a compiler takes for another one."""
+    own = module.__dict__.get("forward")
+    if own is None:
+        return MethodType(type(module).forward, module)
+
+    @wraps(own)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return own(*args, **kwargs)
+
+    return forward

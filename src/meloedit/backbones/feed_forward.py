@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..text import shorten
 from .contexts import Call, frozen, record_calls
 from .layers import linear_shape
 
@@ -27,6 +28,9 @@ PROBE = 4
 PROJECTION = "the projection that brings the feed-forward back to the residual stream"
 SHARED = "the shared expert's projection to the residual stream, as the other experts do not see every token"
 WHOLE = "the output of the whole feed-forward, as no linear module that sees every token brings it back"
+
+
+QUANTISED_TOGETHER = "modules that quantise all they are given by one scale cannot be edited: quantise weights alone"
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,9 @@ def _choose(name: str, layer: nn.Module, seen: Mapping[int, Call]) -> FeedForwar
         raise ModelError(f"layer {name} gives no states to look at: name the modules to edit")
     width = stream.shape[-1]
     parts = [
-        (path, part) for path, part in _parts(layer, seen) if _has_matrices(part) and _works_alone(part, seen[id(part)])
+        (path, part)
+        for path, part in _parts(layer, seen)
+        if _has_matrices(part) and _works_alone(f"{name}.{path}", part, seen[id(part)])
     ]
     linears = {
         id(module): f"{path}.{below}" if below else path
@@ -147,12 +153,18 @@ def _sees_all(call: Call) -> bool:
     return states is not None and states.shape[:-1].numel() == PROBE and isinstance(call.output, Tensor)
 
 
-def _works_alone(part: nn.Module, call: Call) -> bool:
+def _works_alone(name: str, part: nn.Module, call: Call) -> bool:
     """Return whether a part's output at a token depends on that token alone.
 
     On the meta device, without values, nothing tells it: every part passes, and the widest decides.
+
+    Raises:
+        ModelError: if it fails where other tokens are no numbers.
     """
-    output = states_of(part(*map(_last_alone, call.args), **{n: _last_alone(v) for n, v in call.kwargs.items()}))
+    try:
+        output = states_of(part(*map(_last_alone, call.args), **{n: _last_alone(v) for n, v in call.kwargs.items()}))
+    except RuntimeError as error:
+        raise ModelError(f"{name} cannot be looked at ({shorten(str(error), 100)}): {QUANTISED_TOGETHER}") from None
     if output is None or output.shape[:-1].numel() != PROBE:
         return False
     return output.is_meta or not bool(output[..., -1, :].isnan().any())

@@ -36,13 +36,22 @@ def fingerprint(model: nn.Module) -> str:
     Rounding makes a model loaded as float32 and as bfloat16 the same. Quantised bytes are sampled as they are.
     """
     digest = hashlib.sha256()
-    for name, weight in sorted(weights(model)):
+    for name, weight in sorted((part for named in weights(model) for part in _plain(*named)), key=lambda one: one[0]):
         flat = weight.detach().reshape(-1)
         picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
         values = flat[picks.to(flat.device)].cpu()
         sample = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
         digest.update(json.dumps([name, list(weight.shape)]).encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _plain(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield a weight, or, of one that is made of several tensors, as quantisers have them, those by name."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        yield name, weight
+        return
+    for part in weight.__tensor_flatten__()[0]:
+        yield from _plain(f"{name}.{part}", getattr(weight, part))
 
 
 def linear_names(model: nn.Module) -> list[str]:

@@ -33,7 +33,7 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     """Load a causal language model, an encoder-decoder or a sequence classifier, and its tokenizer.
 
     Args:
-        name: ``smollm2``, a folder written by ``save_pretrained``, or a hub name.
+        name: ``smollm2``, a folder written by ``save_pretrained``, a GGUF file, or a hub name.
         kwargs: passed to the Auto class's ``from_pretrained`` (``dtype``, ``device_map``, ...).
 
     Raises:
@@ -47,15 +47,18 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
 
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     looks_like_path = Path(source).is_absolute() or source.startswith(("./", "../", "~")) or source.count("/") > 1
-    if looks_like_path and not Path(source).expanduser().is_dir():
+    if looks_like_path and not Path(source).expanduser().is_dir() and not is_gguf(source):
         raise ModelError(
             f"no model at {source}: give a folder written by save_pretrained, a hub name, or {DEMO_MODEL!r}"
         )
     source = str(Path(source).expanduser()) if looks_like_path else source
+    gguf = {}
+    if is_gguf(source):
+        source, gguf = str(Path(source).expanduser().parent), {"gguf_file": Path(source).name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        loaded: Any = model_class(AutoConfig.from_pretrained(source)).from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        tokenizer = AutoTokenizer.from_pretrained(source, **gguf)
+        loaded: Any = model_class(AutoConfig.from_pretrained(source, **gguf)).from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, **gguf, **kwargs
         )
         model, info = loaded
     except Exception as error:  # tokenizers raises no narrower class, and every kind of file has other errors
@@ -69,6 +72,26 @@ def load_model(name: str, **kwargs: Any) -> tuple[PreTrainedModel, PreTrainedTok
     if wrong := sorted(key for key, *_ in info["mismatched_keys"]):
         raise ModelError(f"model {name!r}: {_first(wrong)} has another shape than config.json says")
     return model, tokenizer
+
+
+def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that ``torch.compile`` wrapped; any other as it is. Calls of the wrapper run that model.
+
+    Raises:
+        ModelError: if parts of the model are wrapped, since their names, and so those of the edited modules, changed.
+    """
+    inner: PreTrainedModel = getattr(model, "_modules", {}).get("_orig_mod", model)
+    if hasattr(inner, "named_modules"):
+        wrapped = [name for name, _ in inner.named_modules() if name.rpartition(".")[2] == "_orig_mod"]
+        if wrapped:
+            part = wrapped[0].removesuffix("._orig_mod")
+            raise ModelError(f"{part} is wrapped by torch.compile: call {part}.compile() instead, which keeps its name")
+    return inner
+
+
+def is_gguf(name: str) -> bool:
+    """Return whether a name is that of a GGUF file, which is read as a model with its weights as numbers again."""
+    return name.endswith(".gguf") and Path(name).expanduser().is_file()
 
 
 def open_model(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def load(
     progress(f"loading {name}", 0, 1)
     from transformers.utils import logging as transformers_logging
 
-    from ..backbones.loading import load_model
+    from ..backbones.loading import is_gguf, load_model
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -57,8 +58,9 @@ def load(
     options = {"dtype": dtype} if dtype else {}
     if device == "auto":
         options["device_map"] = "auto"
-    try:
-        model, tokenizer = load_model(name, **options)
+    try:  # transformers has a bar for GGUF files that no setting switches off
+        with redirect_stderr(io.StringIO()) if is_gguf(name) else nullcontext():
+            model, tokenizer = load_model(name, **options)
     except ModelError as error:
         raise ModelError(f"{error}{hint}") from None
     if device and device != "auto":
@@ -71,16 +73,18 @@ def load(
 
 
 def lasting_name(name: str) -> str:
-    """Return a model's name as the store records it: a folder by its full path, so that any working folder will do."""
+    """Return a model's name as the store records it: a folder or file by its full path, for any working folder."""
     if not name.strip():
         raise ModelError("--model is empty: give a folder, a hub name, or smollm2")
+    from ..backbones.loading import is_gguf
+
     folder = Path(name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name
+    return str(folder.resolve()) if folder.is_dir() or is_gguf(name) else name
 
 
 @contextmanager
 def open_editor(
-    options: StoreOptions, progress: Progress, writing: bool = False, judge: str | None = None
+    options: StoreOptions, progress: Progress, writing: bool = False, judge: str | None = None, rekey: bool = False
 ) -> Iterator[Editor]:
     """Open a store on its model.
 
@@ -90,6 +94,7 @@ def open_editor(
         progress: called before and after the model is loaded.
         writing: whether the command changes the store. Other writers are then locked out before the model is loaded.
         judge: the judge to take in place of the store's, which may be gone.
+        rekey: move the store to this model, another copy of its own.
 
     Raises:
         ModelError: if the model cannot be loaded, or is not the one that the store was made for.
@@ -105,7 +110,7 @@ def open_editor(
         model, tokenizer = load(name, options.device, dtype, progress, hint)
         from ..editor import Editor
 
-        with Editor(model, tokenizer, store=store, judge=judge) as editor:
+        with Editor(model, tokenizer, None, store, lasting_name(name), judge, rekey) as editor:
             yield editor
 
 

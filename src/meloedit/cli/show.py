@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MeloEditError, StoreError
 from ..text import counted, join_names, plain, shorten
-from .terminal import Column, one_line, put, put_table
+from .terminal import Column, one_line, put, put_json, put_table
 
 if TYPE_CHECKING:
     from ..edit import Edit
     from ..keys.similarity import Evidence
     from ..oversight.scanning import ScanReport
     from ..results import Answer, EditReport, Trial
+    from .options import StoreOptions
 
 MAX_OVERLAPS = 20
 """Overlaps that a check prints; JSON lists them all."""
@@ -203,3 +205,24 @@ def show_check(result: dict[str, Any]) -> None:
         f"{counted(result['checked'], 'edit')} asked, {broken} broken, {counted(len(result['overlaps']), 'overlap')}, "
         f"{counted(len(result['problems']), 'problem')} in the file"
     )
+
+
+def put_check(result: dict[str, Any], options: StoreOptions, first: str = "") -> None:
+    """Print the result of a check, behind a ``first`` line where it is not JSON.
+
+    Raises:
+        StoreError: if the store is damaged.
+        MeloEditError: if edits no longer hold.
+    """
+    if options.as_json:
+        put_json(result)
+    else:
+        if first:
+            put(first)
+        show_check(result)
+    if result["problems"]:
+        damage = counted(len(result["problems"]), "problem")
+        raise StoreError(f"{options.store} is damaged ({damage}); restore it from a copy")
+    if result["broken"]:
+        ids = list(dict.fromkeys(item["id"] for item in result["broken"]))
+        raise MeloEditError(f"{len(ids)} of {counted(result['checked'], 'edit')} no longer hold: {join_names(ids)}")

@@ -70,8 +70,12 @@ class Mode(Protocol):
         origin: str,
         scope: Mapping[str, Any],
         progress: Progress | None,
+        model: Mapping[str, Any] | None = None,
     ) -> int:
-        """Put a new calibration in force, see ``Recalibration``; return the new revision."""
+        """Put a new calibration in force, see ``Recalibration``; return the new revision.
+
+        ``model``: what the store says of its model from now on.
+        """
 
     def prepare(self, store: Store, progress: Progress | None) -> int:
         """Do what the first edit needs; return the new revision."""
@@ -121,11 +125,12 @@ class DefaultMode:
         origin: str,
         scope: Mapping[str, Any],
         progress: Progress | None,
+        model: Mapping[str, Any] | None = None,
     ) -> int:
         """Put a new calibration in force, see ``Recalibration``; return the new revision."""
         recalibration = Recalibration(self._router, self.policy, store)
         calibration, keys = recalibration.make(prompts, origin, scope, progress)
-        return store.calibrate(calibration.to_tensors(), calibration.info, keys)
+        return store.calibrate(calibration.to_tensors(), calibration.info, keys, model)
 
     def prepare(self, store: Store, progress: Progress | None) -> int:
         """Calibrate on the package's own prompts."""

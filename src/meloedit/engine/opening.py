@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config import SCOPE_SETTINGS
 from ..errors import StoreError
+from ..hooks.blocks import block_from_tensors
+from ..routing.calibration import BUILT_IN
 from ..store import Store
 from ..store.database import real_path
 
@@ -16,11 +20,15 @@ if TYPE_CHECKING:
 
     from ..backbones import Backbone, Locations
     from ..config import MeloConfig
+    from ..hooks.router import Router
+    from .engine import Engine
 
 logger = logging.getLogger(__name__)
 
 
-def check_fits(store: Store, settings: MeloConfig, given: MeloConfig | None, backbone: Backbone) -> None:
+def check_fits(
+    store: Store, settings: MeloConfig, given: MeloConfig | None, backbone: Backbone, rekey: bool = False
+) -> None:
     """Refuse a store that was made for another model, or with settings other than the ``given`` ones.
 
     Args:
@@ -28,10 +36,13 @@ def check_fits(store: Store, settings: MeloConfig, given: MeloConfig | None, bac
         settings: its settings.
         given: the settings that the caller wants; ``None``: the store's.
         backbone: the model.
+        rekey: whether the keys are made again on this model, so that it may be another copy than they were made on.
 
     Raises:
         StoreError: saying what differs.
     """
+    if rekey and settings.mode == "paper":
+        raise StoreError(f"{store.path} is in paper mode, whose clusters hold keys of one copy: --rekey cannot move it")
     if given is not None and given.mode != settings.mode:
         raise StoreError(
             f"{store.path} was made in {settings.mode} mode and cannot be opened in {given.mode} mode: open it "
@@ -40,15 +51,39 @@ def check_fits(store: Store, settings: MeloConfig, given: MeloConfig | None, bac
     if given is not None and given != settings:
         raise StoreError(f"{store.path} was made with other settings: open it without a config")
     made_in, now_in, fingerprint = store.model.get("dtype"), str(backbone.model.dtype), backbone.fingerprint()
+    if rekey:
+        return
     if store.model["fingerprint"] != fingerprint:
         # float16 rounds otherwise than bfloat16, to which fingerprints are rounded
-        hint = f"; if it is the same model, load it in {made_in}, not in {now_in}" if made_in != now_in else ""
+        load = f"load it in {made_in}, not in {now_in}, or " if made_in != now_in else ""
         raise StoreError(
             f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
-            f"this model is {model_name(backbone.model)} (fingerprint {fingerprint}){hint}"
+            f"this model is {model_name(backbone.model)} (fingerprint {fingerprint}); if it is another copy of the "
+            f"same model, {load}make the keys again on it and check every edit: {REKEY}"
         )
     if made_in != now_in:
-        logger.warning("edits were made in %s, the model is in %s: check them", made_in, now_in)
+        logger.warning("edits were made in %s, the model is in %s: check them (meloedit check)", made_in, now_in)
+
+
+REKEY = "meloedit calibrate STORE --model MODEL --rekey (in Python: Editor.from_pretrained(store, model, rekey=True))"
+"""How a store is moved to another copy of its model."""
+
+
+def check_blocks(store: Store, router: Router) -> None:
+    """Refuse to move a store to a model whose modules have other sizes than its blocks.
+
+    Raises:
+        StoreError: naming the module.
+    """
+    for _, tensors in store.block_stacks([stored.holder for stored in store.edits()][:1]):
+        block = block_from_tensors(tensors, [site.name for site in router.bank.sites])
+        for site in router.bank.sites:
+            sizes = block[site.name].a.shape[-1], block[site.name].b.shape[-2]
+            if sizes != (site.inputs, site.outputs):
+                raise StoreError(
+                    f"{store.path} cannot be moved: its blocks of {site.name} are for {sizes[0]} inputs and {sizes[1]} "
+                    f"outputs, this model has {site.inputs} and {site.outputs}: it is another model"
+                )
 
 
 def check_new(path: str | Path | None) -> None:
@@ -61,16 +96,40 @@ def check_new(path: str | Path | None) -> None:
         raise StoreError(f"{path} exists already: open it with Editor.from_pretrained, or choose another path")
 
 
+def move_store(store: Store, engine: Engine, model: Mapping[str, str]) -> None:
+    """Move a store to another copy of its model: one transaction with a calibration and the keys of every edit.
+
+    Args:
+        store: the store, which the engine does not follow yet.
+        engine: the model.
+        model: what the store says of its model from now on.
+
+    Raises:
+        StoreError: if its blocks do not fit the model.
+    """
+    check_blocks(store, engine.router)
+    info = store.calibration_info()
+    if info.get("source", BUILT_IN) != BUILT_IN:
+        logger.warning("%s was calibrated on %s, and is now on the built-in prompts", store.path, info["source"])
+    scope = {name: info[name] for name in SCOPE_SETTINGS if name in info}
+    with store.writing():
+        engine.mode.calibrate(store, None, BUILT_IN, scope, None, model)
+
+
 def create_store(
     path: str | Path, backbone: Backbone, locations: Locations, config: MeloConfig, name: str | None
 ) -> Store:
     """Make a store for a model; ``name`` is what it calls the model."""
     # The modules that were chosen are written down: a later version may choose others.
     settings = config.to_dict() | {"modules": list(locations.modules), "key_layer": locations.key_layer}
+    return Store.create(path, model_facts(backbone, locations, name), settings)
+
+
+def model_facts(backbone: Backbone, locations: Locations, name: str | None) -> dict[str, str]:
+    """Return what a store knows of a model; ``name`` is what it calls the model."""
     model = backbone.model
     facts = {"name": name or model_name(model), "fingerprint": backbone.fingerprint(), "dtype": str(model.dtype)}
-    facts["chosen"] = locations.chosen
-    return Store.create(path, facts, settings)
+    return facts | {"chosen": locations.chosen}
 
 
 def model_name(model: PreTrainedModel) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..edit import prompt_list
 from ..keys.keys import Keys
 from ..keys.similarity import Evidence
 from ..results import Answer, Check, Neighbours, Route
+from ..text import join_names
 from ..types import Form, Progress, Prompt
 from .answering import Answerer
 from .checking import check_store
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from ..store import Revision, StoredEdit
     from .engine import Engine
+
+logger = logging.getLogger(__name__)
 
 
 class StoreView:
@@ -102,6 +106,12 @@ class ModelView:
     def check(self, batch_size: int = 32, progress: Progress | None = None) -> Check:
         """Ask every edit again, in every wording and form, and look for edits whose scopes overlap."""
         return check_store(self.engine, batch_size, progress)
+
+    def warn_of_broken(self) -> Self:
+        """Check every edit, and name in a warning those that do not hold."""
+        if broken := list(dict.fromkeys(one.id for one in self.check().broken)):
+            logger.warning("%d of %d edits do not hold on this model: %s", len(broken), len(self), join_names(broken))
+        return self
 
     def neighbours(self, edit_id: str) -> Neighbours:
         """Return the nearest other edit, and the edits whose scopes overlap this one's; nothing if it is disabled."""

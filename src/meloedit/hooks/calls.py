@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 _DRAFTS = "assisted decoding verifies draft tokens in the prompt's own forward pass"
 _HUB = "this way of decoding runs code from a hub"
 
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+
+class _Unpaged:
+    """The kinds of caches that keep a row per prompt: all but paged ones. What is no kind, transformers refuses."""
+
+    def __contains__(self, kind: object) -> bool:
+        return not str(kind).startswith("paged")
+
+
+_REFUSED: dict[str, tuple[Container[Any], str]] = {
     "assistant_model": ((), _DRAFTS),
     "prompt_lookup_num_tokens": ((), _DRAFTS),
     "assistant_early_exit": ((), _DRAFTS),
@@ -35,10 +43,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "guidance_scale": ((1,), "classifier-free guidance runs a second prompt through the model"),
     "negative_prompt_ids": ((), "classifier-free guidance runs a second prompt through the model"),
     "token_healing": ((False,), "token healing changes the prompt after its route is set"),
-    "cache_implementation": (
-        ("dynamic", "dynamic_full", "static", "offloaded", "offloaded_static", "quantized", "hybrid", "sliding_window"),
-        "continuous batching packs prompts into one row",
-    ),
+    "cache_implementation": (_Unpaged(), "continuous batching packs prompts into one row"),
 }
 """Arguments of ``generate``: the values with which routes work, and why all other values are refused."""
 
@@ -164,12 +169,21 @@ def open_generate(reader: KeyReader, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _inferred_mask(tokens: Tensor, setting: Any) -> Tensor:
-    """Return the mask (B, L) that ``generate`` infers itself: pad tokens are padding unless they also end answers."""
+    """Return where tokens (B, L) are no padding, as far as that shows without a mask.
+
+    ``generate`` takes pad tokens for padding unless they also end answers; then it reads them as text. For the route,
+    those that a row begins with are padding in that case, too: all but as many as every row begins with, which may be a
+    token that opens each prompt.
+    """
     pad, stops = setting("pad_token_id"), setting("eos_token_id")
     stops = stops if isinstance(stops, list) else [stops]
-    if tokens.dim() != 2 or pad is None or pad in stops:
+    if tokens.dim() != 2 or pad is None:
         return torch.ones(tokens.shape[:2], dtype=torch.bool)
-    return tokens != pad
+    if pad not in stops:
+        return tokens != pad
+    opening = (tokens == pad).int().cumprod(1)
+    extra = opening.sum(1) - opening.sum(1).min()
+    return torch.arange(tokens.shape[1], device=tokens.device)[None] >= extra[:, None]
 
 
 def open_plain(

@@ -32,10 +32,7 @@ class EncoderRouter(Router):
         super()._attach()
         encoder = self.backbone.prompt_encoder
         if encoder is not self.model:
-            self._handles += [
-                encoder.register_forward_pre_hook(self._enter_encoder, with_kwargs=True),
-                encoder.register_forward_hook(self._leave_encoder, always_call=True),
-            ]
+            self._attachment.hook(encoder, self._enter_encoder, self._leave_encoder, always_call=True)
 
     def _open_call(self, args: Sequence[Any], kwargs: dict[str, Any]) -> EncoderCall:
         given, _ = checked_settings(self.backbone, args, kwargs)

@@ -8,12 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.contexts import Call, frozen, record_calls
-from ..backbones.feed_forward import PROBE, states_of
+from ..backbones.feed_forward import PROBE, QUANTISED_TOGETHER, states_of
 from ..errors import ModelError
 from .blocks import Site
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
+
+
+LARGE = 1000.0
+"""By how much the other tokens of the trial call are multiplied."""
+MAX_CHANGE = 0.25
+"""Share of a token's output that may change with the others: 8-bit modules compute large columns apart."""
 
 
 def input_norm(x: Tensor) -> float:
@@ -69,7 +75,24 @@ def _site(backbone: Backbone, name: str, call: Call) -> Site:
         raise ModelError(f"module {name!r} does not see its input row by row: choose another")
     if x.dim() == 2 and _is_one_of_several(backbone, name):
         raise ModelError(f"module {name!r} may see a part of the tokens, as an expert does: choose another")
+    if not x.is_meta and not _keeps_apart(call, x):
+        raise ModelError(f"module {name!r} lets the tokens of a call change each other: {QUANTISED_TOGETHER}")
     return Site(name, x.shape[-1], y.shape[-1], x.dtype, x.device, input_norm(x.reshape(PROBE, -1)))
+
+
+def _keeps_apart(call: Call, x: Tensor) -> bool:
+    """Return whether the last token's output stays about the same where the others are large.
+
+    One scale for all would round the last token away: what an edited row says would change the other rows of a batch.
+    The input is made up, since that of the trial call may be zero.
+    """
+    even = torch.arange(x.numel(), device=x.device, dtype=torch.float32).cos().reshape(x.shape).to(x.dtype)
+    large = even.clone()
+    large[..., :-1, :] *= LARGE
+    with torch.no_grad(), frozen(call.module):
+        found = [states_of(call.module(given, *call.args[1:], **call.kwargs)) for given in (even, large)]
+    before, after = (one[..., -1, :].float() for one in found if one is not None)
+    return float((after - before).norm()) <= MAX_CHANGE * float(before.norm())
 
 
 def _is_one_of_several(backbone: Backbone, name: str) -> bool:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.batch import Batch
-from ..backbones.contexts import frozen
+from ..backbones.contexts import Attachment, frozen
 from ..errors import ModelError, RoutingError
 from ..keys.pooling import PooledStates, Pooling
 from ..results import Route
@@ -36,8 +36,6 @@ from .prompt_batch import NO_ROUTES, PromptBatch
 from .thread_state import ForwardFrame, ThreadState
 
 if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
-
     from ..backbones import Backbone, Locations
 
 logger = logging.getLogger(__name__)
@@ -84,8 +82,7 @@ class Router:
         if getattr(self.model, _EDITED, None) is not None:
             raise ModelError("this model already has an editor: unload that one first, or use it")
         self._warned = False
-        self._handles: list[RemovableHandle] = []
-        self._patched: dict[str, Any] = {}
+        self._attachment = Attachment()
         sites, states = probe_model(backbone, locations)
         self.key_device, self.key_size = states.device, states.shape[-1]
         self.bank = BlockBank(sites)
@@ -136,32 +133,23 @@ class Router:
 
     def detach(self) -> None:
         """Remove every hook and wrapper, which leaves the model as it was before."""
-        for handle in self._handles:
-            handle.remove()
-        for name, before in self._patched.items():
-            del self.model.__dict__[name]
-            if before is not None:  # a wrapper that another library had set
-                self.model.__dict__[name] = before
-        self._handles, self._patched = [], {}
+        self._attachment.remove()
 
     # -- hooks
 
     def _attach(self) -> None:
-        model = self.model
-        self._handles = [
-            model.register_forward_pre_hook(self._enter, with_kwargs=True),
-            model.register_forward_hook(self._leave, with_kwargs=True, always_call=True),
-            model.get_submodule(self.locations.key_layer).register_forward_hook(self._read_key),
-        ]
+        model, attach = self.model, self._attachment
+        attach.hook(model, self._enter, self._leave, with_kwargs=True, always_call=True)
+        attach.hook(model.get_submodule(self.locations.key_layer), after=self._read_key)
         for name in self.locations.modules:
-            self._handles.append(model.get_submodule(name).register_forward_hook(self._edited(name)))
-        self._patch(_EDITED, self)
+            attach.hook(model.get_submodule(name), after=self._edited(name))
+        attach.set(model, _EDITED, self)
         self._generate: Any = getattr(model, "generate", None)
         if self._generate is not None:
-            self._patch("generate", self.generate)
+            attach.set(model, "generate", self.generate)
         for name in ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager"):
             if hasattr(model, name):
-                self._patch(name, self._refused_batching)
+                attach.set(model, name, self._refused_batching)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate as the base model does, each prompt with the block of its route."""
@@ -185,10 +173,6 @@ class Router:
     def _reaches_all(self) -> bool:
         with self._lock:
             return self.bank.reaches_all()
-
-    def _patch(self, name: str, value: Any) -> None:
-        self._patched[name] = self.model.__dict__.get(name)
-        self.model.__dict__[name] = value
 
     def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
         raise RoutingError(

@@ -8,14 +8,23 @@ turn round are left out ("until when is it open", "when does it close").
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Literal
+
+from ..keys.names import fold
+from .differences import only_that, swapped
 
 Guard = Literal["opposite", "number", "direction", "yes or no", "task"]
 PENALTY = 2.5
 """What a guard takes from the judge's score, as log-odds: a judge that is sure prevails."""
+CERTAIN = 12.0
+"""What it takes where the two texts have nothing else that differs: no judge prevails."""
 
 _PAIRS = """
-    enable disable|activate deactivate|turn-on turn-off|switch-on switch-off|lock unlock|install uninstall|mute unmute|
+    enable disable|activate deactivate|turn-on turn-off|switch-on switch-off|turn-on switch-off|
+    switch-on turn-off|enable turn-off|enable switch-off|activate turn-off|activate switch-off|disable turn-on|
+    disable switch-on|deactivate turn-on|deactivate switch-on|enable deactivate|disable activate|
+    lock unlock|install uninstall|mute unmute|
     subscribe unsubscribe|block unblock|pair unpair|pin unpin|freeze unfreeze|import export|imports exports|
     upload download|upgrade downgrade|login logout|log-in log-out|sign-in sign-out|minimum maximum|minimal maximal|
     min max|shortest longest|lowest highest|smallest largest|least most|fewest most|earliest latest|youngest oldest|
@@ -36,7 +45,7 @@ for _one, _other in _OPPOSITES:
 _UNSPACED = [word for word in _OF if not word.isascii() and len(word) == 2 and "\u4e00" <= word[0] <= "\u9fff"]
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
-_PARTICLE = re.compile(r"\b(turn|switch|log|sign)(?:ed|ing|s)?\b(?:\s+\w+){0,3}?\s+(on|off|in|out)\b")
+_PARTICLE = re.compile(r"\b(turn|switch|log|sign)(?:ed|ing|s)?\b((?:\s+\w+){0,3}?)\s+(on|off|in|out)\b")
 _FROM_TO = re.compile(r"\bfrom\s+(?:the\s+)?(\w[\w-]*).{0,40}?\b(?:to|into)\s+(?:the\s+)?(\w[\w-]*)", re.IGNORECASE)
 _OPEN = re.compile(
     r"""\b(?:who|whom|whose|what|which|when|where|why|how|name|wer|was|welche\w*|wann|wo|warum|wie|wohin|qui|que|quoi|
@@ -78,6 +87,8 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
     if here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]:
         return "direction"
+    if swapped(prompt, wording):
+        return "direction"
     if _YES_OR_NO.search(prompt) and _OPEN.search(wording) and not _OPEN.search(prompt):
         return "yes or no"
     if _TASK.search(prompt) and not _TASK.search(wording):
@@ -85,17 +96,41 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     return None
 
 
+def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
+    """Return what a guard takes from the judge's score, as log-odds: more where nothing else differs."""
+    if guard is None:
+        return 0.0
+    alike = _ALIKE.get(guard)
+    return CERTAIN if alike and only_that(_joined(prompt), _joined(wording), alike) else PENALTY
+
+
+def _joined(text: str) -> str:
+    """Return a text in lower case with the particle of a verb at the verb: "turn it off" is "turn-off it"."""
+    return _PARTICLE.sub(lambda match: f"{match[1]}-{match[3]}{match[2]}", text.casefold())
+
+
+_FOLDED: dict[str, set[str]] = {}
+for _word, _others in _OF.items():
+    _FOLDED.setdefault(fold(_word), set()).update(map(fold, _others))
+_ALIKE: dict[str, Callable[[str, str], bool]] = {
+    "opposite": lambda one, other: other in _FOLDED.get(one, set()),
+    "number": lambda one, other: any(map(str.isdigit, one)) and any(map(str.isdigit, other)),
+    "direction": lambda one, other: False,
+}
+"""By guard, whether one word, folded, stands in the place of another."""
+
+
 def opposites_of(word: str) -> set[str]:
-    """Return the opposites of a word in lower case."""
-    return _OF.get(word, set())
+    """Return the opposites of a word in lower case that are words themselves, not a verb with its particle."""
+    return {other for other in _OF.get(word, set()) if "-" not in other}
 
 
 def _words(text: str) -> set[str]:
     text = text.casefold()
-    words = set(_WORD.findall(text)) | {f"{verb}-{particle}" for verb, particle in _PARTICLE.findall(text)}
+    words = set(_WORD.findall(text)) | {f"{verb}-{particle}" for verb, _, particle in _PARTICLE.findall(text)}
     return words | {word for word in _UNSPACED if word in text}
 
 
 def _numbers(text: str) -> set[str]:
-    """Return the numbers of a text: "15:05", "15.05" and "1505" are one, and so are "2" and "2.0"."""
-    return {re.sub(r"[.,:]0$|[.,:]", "", number).lstrip("0") for number in _NUMBER.findall(text)}
+    """Return the numbers of a text: "15:05", "15.05" and "1505" are one, and so are "2" and "2.0", "10:00" and "10"."""
+    return {re.sub(r":00$|[.,:]0$|[.,:]", "", number).lstrip("0") for number in _NUMBER.findall(text)}

@@ -1,4 +1,4 @@
-"""Slips of the keyboard: a prompt's misspelt words are read as the edit spells them.
+"""Slips of the keyboard, and accents left out: a prompt's misspelt words are read as the edit spells them.
 
 A judge learns that one letter makes another name ("Aster" and "Astra"), so that it takes a slip for a different name. A
 word counts as a slip if two of its letters are swapped, or one is missing or too many; other letters make other words.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
+
+from ..keys.names import unaccented
 
 MIN_SLIP, MIN_MEANT = 5, 6
 """Letters of a misspelt word, and of the word that is meant, at least."""
@@ -29,11 +31,14 @@ def respelled(text: str, wording: str, known: Callable[[str], bool], others: Col
     mine = {word.casefold() for word in _WORD.findall(text)}
     meant = {word.casefold(): word for word in _WORD.findall(wording)}
     missing = [word for word in meant if len(word) >= MIN_MEANT and word not in mine]
-    if not missing:
+    accented = {plain: word for word in meant if word not in mine and (plain := unaccented(word)) != word}
+    if not missing and not accented:
         return text
 
     def spelled(match: re.Match[str]) -> str:
         word = match.group().casefold()
+        if word in accented:
+            return meant[accented[word]]
         if len(word) < MIN_SLIP or word in meant or word in others:
             return match.group()
         found = next((other for other in missing if is_slip(word, other)), None)

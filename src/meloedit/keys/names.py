@@ -143,13 +143,19 @@ def _starts_sentence(text: str, before: Sequence[Word], start: int) -> bool:
     return not before or _SENTENCE_BREAK.search(text, before[-1].stop, start) is not None
 
 
+def unaccented(word: str) -> str:
+    """Return a word in lower case without accents, as people type it who lack them."""
+    if word.isascii():
+        return word
+    return "".join(c for c in normalize("NFKD", word.translate(_LETTERS)) if not combining(c))
+
+
 def fold(word: str) -> str:
     """Return a word in lower case as it is compared: without accents, which people leave out, and the plural's s.
 
     "Sao Paulo" names "São Paulo", "Lodz" names "Łódź", "Saturdays" names "Saturday".
     """
-    if not word.isascii():
-        word = "".join(c for c in normalize("NFKD", word.translate(_LETTERS)) if not combining(c))
+    word = unaccented(word)
     return word[:-1] if len(word) > MIN_PLURAL and word[-1] == "s" and word[-2] not in "su" else word
 
 

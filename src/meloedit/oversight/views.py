@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import is_whole
+from ..config import SCOPE_SETTINGS, is_whole
 from ..edit import Edit
 from ..errors import EditError, StoreError
 from ..readers import SourcedEdit, edit_list
@@ -29,6 +29,41 @@ class OperatorView:
     def _change(self, transaction: Callable[[Store], int]) -> int:
         return self.engine.change(lambda: transaction(self.engine.store))
 
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Do what the first edit needs: calibrate on the package's own prompts."""
+        if not self.engine.policy.ready:
+            self._change(lambda store: self.engine.mode.prepare(store, progress))
+
+    def calibrate(
+        self,
+        prompts: Sequence[Prompt] | None = None,
+        origin: str = "given",
+        progress: Progress | None = None,
+        false_activation: float | None = None,
+        min_similarity: float | None = None,
+        false_neighbour: float | None = None,
+        judge: str | Path | None = None,
+    ) -> int:
+        """Fit the key encoder, calibrate the threshold on built-in or given prompts, and recompute all keys.
+
+        With a setting of the scope and no prompts, keys and calibration prompts stay, and the scope alone changes.
+
+        Args:
+            prompts: prompts that no edit should answer, 2,000 or more, like the traffic to come.
+            origin: where they are from; recorded in the store.
+            progress: told how many prompts are done.
+            false_activation: stated share of such prompts that fires, from now on; ``None``: as it was.
+            min_similarity: similarity below which nothing fires, from now on; ``None``: as it was.
+            false_neighbour: stated share of near questions that fires, from now on; ``None``: as it was.
+            judge: what decides from now on, see ``MeloConfig``; ``None``: as it was.
+
+        Returns:
+            The new revision.
+        """
+        given = (false_activation, false_neighbour, min_similarity, judge)
+        scope = {name: value for name, value in zip(SCOPE_SETTINGS, given, strict=True) if value is not None}
+        return self._change(lambda store: self.engine.mode.calibrate(store, prompts, origin, scope, progress))
+
     def remove(self, ids: str | Sequence[str]) -> int:
         """Remove edits; their prompts get the base model's answers again, bit for bit. Return the new revision."""
         return self._change(lambda store: store.remove(ids))
@@ -45,6 +80,12 @@ class OperatorView:
         """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
         if not is_whole(to):
             raise StoreError(f"a revision is a whole number, not {to!r}")
+        store = self.engine.store
+        if (then := store.model_at(to)) != store.model:
+            raise StoreError(
+                f"revision {to} has keys of {then['name']}, from which the store was moved: roll back with the command "
+                "meloedit rollback, then open it on that model"
+            )
         return self._change(lambda store: store.rollback(to))
 
     def quiet(self, edit_id: str, prompts: Prompt | Sequence[Prompt], reason: str = "") -> int:

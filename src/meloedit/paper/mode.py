@@ -57,6 +57,7 @@ class PaperMode:
         origin: str,
         scope: Mapping[str, Any],
         progress: Progress | None,
+        model: Mapping[str, Any] | None = None,
     ) -> int:
         """Refuse: there is nothing to calibrate."""
         raise EditError("paper mode takes keys as they are: there is nothing to calibrate")

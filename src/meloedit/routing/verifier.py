@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..hooks.key_reader import MAX_TURNS
-from ..judging.guards import PENALTY, Guard, guard_of
+from ..judging.guards import Guard, cost_of, guard_of
 from ..judging.judge import Judge
 from ..judging.request import request_of
 from ..judging.spelling import respelled, words_of
@@ -38,7 +38,7 @@ FOREIGN_PENALTY = 1.0
 """What a wording that is not English takes: the judge scores near questions so much higher there."""
 QUIET_MARGIN = 1.25
 """By how much a quiet prompt must score higher than the edit (measured in docs/scope.md)."""
-RULES = 3
+RULES = 4
 """Counts changes of how scores follow from the judge's: those that a store keeps by other rules are made again."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
@@ -121,7 +121,8 @@ class Verifier:
         for pair, score in zip(unknown, self._judged([(read[pair], pair[1]) for pair in unknown]), strict=True):
             guards[pair] = guard_of(read[pair].text, pair[1].text)
             foreign = not is_english(pair[1].text)
-            pairs[pair] = score - (PENALTY if guards[pair] else 0.0) - (FOREIGN_PENALTY if foreign else 0.0)
+            cost = cost_of(guards[pair], read[pair].text, pair[1].text)
+            pairs[pair] = score - cost - (FOREIGN_PENALTY if foreign else 0.0)
         return [
             sorted((self._scored(prompt, candidate, pairs, guards) for candidate in candidates), key=_best_first)
             for prompt, candidates in zip(prompts, found, strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import StoreError
 from . import database, integrity, rows, schema, scope_cache
-from .records import Revision, StoredEdit, StoredRecord
+from .records import MODEL, Revision, StoredEdit, StoredRecord
 from .state import State, unknown_edit
 from .tensors import Stack, Tensors, stack_tensors
 
@@ -25,8 +25,9 @@ class StoreReader:
         self._file_id = database.file_id(self._file, path)
         with self._database() as db:
             meta = rows.read_meta(db, self.path)
-            self.model, self.config = meta["model"], meta["config"]
+            self.made_for, self.config = meta["model"], meta["config"]
             self._state = State.load(db, self.path)
+        self._model_of: tuple[int | None, dict[str, Any]] = (None, self.made_for)
 
     @property
     def revision(self) -> int:
@@ -42,6 +43,13 @@ class StoreReader:
     def state_id(self) -> str:
         """The checksum of the revision that is loaded: another store at the same revision has another one."""
         return self._state.head.hex()[:16]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model that the keys in force were made on: its name, fingerprint and so on."""
+        if self._model_of[0] != self._state.calibration:
+            self._model_of = (self._state.calibration, self.model_at(self._state.revision))
+        return self._model_of[1]
 
     def close(self) -> None:
         """Close the store: every later operation on the file is an error."""
@@ -161,6 +169,14 @@ class StoreReader:
                 return None
             revision, tensors = cache
             return tensors, frozenset(record for record, enabled in rows.snapshot(db, revision).values() if enabled)
+
+    def model_at(self, revision: int) -> dict[str, Any]:
+        """Return the model that the keys after a revision, or a rollback to it, were made on."""
+        self._check_revision(revision)
+        with self._database() as db:
+            number = rows.calibration_at(db, self.path, revision) or self._state.calibration
+            info = {} if number is None else rows.read_calibration_info(db, self.path, number)
+        return dict(info.get(MODEL) or self.made_for)
 
     # ------------------------------------------------------------------------------------------------------ history
 

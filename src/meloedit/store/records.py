@@ -8,6 +8,8 @@ from typing import Any
 from ..edit import Edit
 from .tensors import Tensors
 
+MODEL = "model"
+"""Where the info of a calibration has the model that it moved the store to."""
 GIVEN = "given"
 """Where the report of an amended edit has the edit as it was given."""
 

@@ -14,7 +14,7 @@ from ..edit import Edit
 from ..errors import StoreError
 from . import database, rows, scope_cache
 from .reader import StoreReader
-from .records import GIVEN, ChangeRow, Record
+from .records import GIVEN, MODEL, ChangeRow, Record
 from .tensors import Tensors
 
 Work = Callable[[sqlite3.Connection], tuple[list[ChangeRow], int | None]]
@@ -29,7 +29,7 @@ class Store(StoreReader):
 
     Attributes:
         path: the file, as the caller gave it.
-        model: the model that the store was created for: its name, fingerprint and so on.
+        made_for: the model that the store was created for, as ``model`` is unless the store was moved to another copy.
         config: the settings that it was created with.
 
     Raises:
@@ -85,16 +85,24 @@ class Store(StoreReader):
             finally:
                 self._depth -= 1
 
-    def calibrate(self, tensors: Tensors, info: Mapping[str, Any], keys: Mapping[str, Tensors]) -> int:
+    def calibrate(
+        self,
+        tensors: Tensors,
+        info: Mapping[str, Any],
+        keys: Mapping[str, Tensors],
+        model: Mapping[str, Any] | None = None,
+    ) -> int:
         """Put a new calibration in force and return the new revision.
 
         Args:
             tensors: the tensors of the calibration.
             info: facts about it; JSON values only.
             keys: the new keys of every live edit, by id.
+            model: the model that it moves the store to; ``None``: the same as before.
         """
         with self.writing():
-            live = self._state.live
+            live, model = self._state.live, dict(model or self.model)
+            info = dict(info) | ({MODEL: model} if model != self.made_for else {})
             self._state.choose(keys, self.path)
             if missing := [edit_id for edit_id in live if edit_id not in keys]:
                 raise StoreError(f"{self.path}: the new calibration has no keys of edit {missing[0]!r}: give all keys")
@@ -105,7 +113,8 @@ class Store(StoreReader):
                     rows.insert_keys(db, stored.record, calibration, keys[edit_id])
                 return [], calibration
 
-            return self._commit("calibrate", {}, work)
+            moved = {"model": model["name"]} if model != self.model else {}
+            return self._commit("move" if moved else "calibrate", moved, work)
 
     def keep_scope_cache(self, tensors: Tensors) -> None:
         """Write the scope cache of the edits that are enabled now. This makes no revision."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import EditError, MeloEditError, StoreError
-from ...text import counted, join_names
+from ...errors import EditError
+from ...text import counted
 from ..loading import open_editor, open_store
 from ..options import Json, StoreOptions, with_options
-from ..show import explain_route, show_check
+from ..show import explain_route, put_check
 from ..terminal import note as remark
 from ..terminal import one_line, progress_display, put, put_json, quoted
 
@@ -142,13 +142,4 @@ def check(options: StoreOptions) -> None:
     if not problems:
         with progress_display() as progress, open_editor(options, progress) as editor:
             result = editor.check(progress=progress).to_dict()
-    if options.as_json:
-        put_json(result)
-    else:
-        show_check(result)
-    if result["problems"]:
-        damage = counted(len(result["problems"]), "problem")
-        raise StoreError(f"{options.store} is damaged ({damage}); restore it from a copy")
-    if result["broken"]:
-        ids = list(dict.fromkeys(item["id"] for item in result["broken"]))
-        raise MeloEditError(f"{len(ids)} of {counted(result['checked'], 'edit')} no longer hold: {join_names(ids)}")
+    put_check(result, options)

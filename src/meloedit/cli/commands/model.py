@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import EditError, MeloEditError, StoreError
-from ...text import counted, join_names
+from ...text import counted, join_names, plain
 from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
 from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, with_options
-from ..show import show_reports, similarity
+from ..show import put_check, show_reports, similarity
 from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
 
 if TYPE_CHECKING:
@@ -222,6 +222,9 @@ def calibrate(
     judge: Annotated[
         str | None, typer.Option(metavar="FILE", help="What decides from now on: built-in, none, or a judge's file.")
     ] = None,
+    rekey: Annotated[
+        bool, typer.Option("--rekey", help="Move the store to --model, another copy of its model; check every edit.")
+    ] = False,
 ) -> None:
     """Set how near a prompt must come to an edit to fire it.
 
@@ -231,7 +234,12 @@ def calibrate(
 
     Example: meloedit calibrate facts.melo --prompts traffic.jsonl
 
+    A store answers on the copy of its model that it was made on. --rekey moves it to another one, quantised, say, or
+    read from a GGUF file: the keys are made again there, and every edit is asked. Exit code 1 if one no longer holds.
+
     Example: meloedit calibrate facts.melo --min-similarity 0.7
+
+    Example: meloedit calibrate facts.melo --model model-q8.gguf --rekey
     """
     from ...readers import read_prompts, source_name
     from ...routing.index import NeuronIndex
@@ -241,18 +249,24 @@ def calibrate(
     traffic = [prompt for _, prompt in sourced] or None
     before = open_store(options.store).revision
     with report_if_stopped(lambda: change_since(options.store, before)):
-        with progress_display() as progress, open_editor(options, progress, True, judge) as editor:
+        with progress_display() as progress, open_editor(options, progress, True, judge, rekey) as editor:
+            given = (traffic, false_activation, min_similarity, false_neighbour, judge)
             try:
-                source = source_name(str(prompts))
-                revision = editor.calibrate(
-                    traffic, source, progress, false_activation, min_similarity, false_neighbour, judge
-                )
+                source, revision = source_name(str(prompts)), editor.store.revision
+                if not rekey or given != (None,) * 5:  # moving it calibrates it
+                    revision = editor.calibrate(
+                        traffic, source, progress, false_activation, min_similarity, false_neighbour, judge
+                    )
             except EditError as error:
                 raise with_prompt_line(error, sourced, editor.backbone.forms) from None
             info, threshold = editor.calibration.info if editor.calibration else {}, editor.threshold
             index = editor.index
             calibrated, used = (index.calibrated, index.similarity) if isinstance(index, NeuronIndex) else (-1.0, -1.0)
             least_score = editor.least_score
+            checked, name = editor.check(progress=progress).to_dict() if rekey else {}, editor.store.model["name"]
+        if rekey:
+            put_check(checked | {"revision": revision}, options, f"moved to {plain(name)}; revision {revision}")
+            return
         if options.as_json:
             put_json({"revision": revision, "threshold": threshold, "least_score": least_score, "calibration": info})
             return
