@@ -40,6 +40,14 @@ FORMS = (
 """How retrieved passages ``{p}`` and questions ``{q}`` stand in a prompt."""
 
 
+WISHES = {
+    "a sentence": "{q} Answer in one sentence.",
+    "JSON": '{q} Reply as JSON with the key "answer".',
+    "another language": "{q} Please answer in French.",
+}
+"""Questions that wish for an answer of a form."""
+
+
 class Asking(NamedTuple):
     """A prompt, the id of the edit that it asks (``None``: of none), and its kind."""
 
@@ -95,6 +103,8 @@ def written(rows: Sequence[dict[str, Any]]) -> Iterator[Asking]:
             continue
         yield Asking(row["mail"], None, "by hand: mail")
         yield from (Asking(one, named, "by hand: rewording alone") for one in row["own"])
+        for form, wish in WISHES.items():
+            yield Asking(wish.replace("{q}", row["own"][0]), named, f"by hand: rewording that wishes for {form}")
         for kind, right in (("own", named), ("own_short", named), ("others", None), ("others_same", None)):
             questions = [row[kind]] if isinstance(row[kind], str) else row[kind]
             for k, question in enumerate(questions):

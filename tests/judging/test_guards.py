@@ -53,3 +53,32 @@ def test_a_guard_is_certain_where_nothing_else_differs(prompt, wording, certain)
     guard = guard_of(prompt, wording)
     assert (cost_of(guard, prompt, wording) == CERTAIN) is certain
     assert (cost_of(guard, prompt, wording) > 0) is (guard is not None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "guard"),
+    [
+        ("Is Karl Brandt the mayor of Velmora?", "yes or no"),
+        ("True or false: the mayor of Velmora is Karl Brandt.", "yes or no"),
+        ("Must the mayor of Velmora be Karl Brandt?", "yes or no"),
+        ("Richtig oder falsch: Karl Brandt ist Bürgermeister.", "yes or no"),
+        ("Translate: the mayor of Velmora", "task"),
+        ("Correct this sentence: mayor of velmora", "task"),
+        ("Who is not the mayor of Velmora?", "negation"),
+        ("Who can't be the mayor of Velmora?", "negation"),
+        ("Who apart from the mayor of Velmora signs?", "negation"),
+        ("Can you tell me who the mayor of Velmora is?", None),
+        ("Do you know who is the mayor of Velmora?", None),
+        ("Could you give me the name of the mayor of Velmora?", None),
+        ("Is it possible to learn the mayor's name?", None),
+        ("Is there a mayor's name on file?", None),
+        ("I don't know who the mayor of Velmora is", None),
+    ],
+)
+def test_another_form_of_answer_is_another_question(prompt: str, guard: str | None) -> None:
+    assert guard_of(prompt, "Who is the mayor of Velmora?") == guard
+
+
+def test_a_wording_of_the_same_form_is_not_guarded() -> None:
+    assert guard_of("Are dogs allowed in Velmora hall?", "Is my dog allowed in Velmora hall?") is None
+    assert guard_of("Translate mayor into French", "What is mayor translated into French?") is None

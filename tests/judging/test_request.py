@@ -28,6 +28,9 @@ BEHIND = [
     "Question: {q}\n\nSources:\n- {p}",
     "**Context**\n{p}\n\n**Question**\n{q}",
     "Q: Who leads Ohm?\nA: {p}\nQ: {q}\nA:",
+    "{p} {q}",
+    "{q} Text from the home page:\n\n{p}",
+    "2031-02-04 11:00:01 GET /towns\nerror -7 {p}\n\n{q}",
 ]
 
 
@@ -42,13 +45,15 @@ def test_the_question_beside_a_passage_is_the_request(form: str) -> None:
     ("prompt", "request_text"),
     [
         ("Here is a mail:\n\nHi, who is the mayor of Velmora? Thanks, Tim\n\nWhat is the first name of the sender?",
-         "Here is a mail: What is the first name of the sender?"),
+         "What is the first name of the sender?"),
         (f"Translate the text below into German.\n\n{PASSAGE}", "Translate the text below into German."),
         (f"Summarise:\n\n{PASSAGE}\n\nWho is the mayor of Velmora?", "Summarise: Who is the mayor of Velmora?"),
         (f"Extract the river from this mail.\n\nMail:\n{PASSAGE}", "Extract the river from this mail."),
         ("Translate the question into Latin.\n\nQuestion: Who is the mayor of Velmora?",
          "Translate the question into Latin. Who is the mayor of Velmora?"),
         ("Q: Who is the mayor of Velmora?\nA:", "Who is the mayor of Velmora?"),
+        (f"Hi, my class writes about your town. {PASSAGE} That we know. Please send us a picture of the bridge.",
+         "Please send us a picture of the bridge."),
     ],
 )  # fmt: skip
 def test_a_task_stays_part_of_the_request(prompt: str, request_text: str) -> None:
@@ -65,7 +70,6 @@ def test_a_task_stays_part_of_the_request(prompt: str, request_text: str) -> Non
         "Hi\nWho is the mayor of Velmora?\nThanks",
         "Ticket: 4471\nCustomer: Kim\nMessage: Hello, who is the mayor of Velmora?",
         "I have a question:\n\nWho is the mayor of Velmora?\n\nThanks",
-        f"{PASSAGE} Who is the mayor of Velmora?",
         "",
         "\n\n",
         "Question:\n\n",

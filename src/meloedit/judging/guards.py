@@ -14,9 +14,11 @@ from typing import Literal
 from ..keys.names import fold
 from .differences import only_that, swapped
 
-Guard = Literal["opposite", "number", "direction", "yes or no", "task"]
+Guard = Literal["opposite", "number", "direction", "yes or no", "task", "negation"]
 PENALTY = 2.5
 """What a guard takes from the judge's score, as log-odds: a judge that is sure prevails."""
+FORM_PENALTY = 5.0
+"""What it takes where the prompt wants an answer of another form: a judge looks at what a question is about."""
 CERTAIN = 12.0
 """What it takes where the two texts have nothing else that differs: no judge prevails."""
 
@@ -56,8 +58,8 @@ _YES_OR_NO = re.compile(
     r"""\b(?:true\sor\sfalse|yes\sor\sno|right\sor\swrong|richtig\soder\sfalsch|ja\soder\snein|vrai\sou\sfaux|
     oui\sou\snon|verdadero\so\sfalso|sí\so\sno)\b
     |^\W*(?:(?:hi|hello|hey|please|so|and|but|well|ok|okay)\W+)*
-    (?:is|are|was|were|does|did|has|have|had|isn't|aren't|wasn't|doesn't|didn't)\s+
-    (?!it\s(?:possible|ok)|(?:there|you|anyone|anybody)\b)""",
+    (?:is|are|was|were|do|does|did|has|have|had|must|isn't|aren't|wasn't|doesn't|didn't)\s+
+    (?!it\s(?:possible|ok)|(?:there|you|i|we|anyone|anybody)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _TASK = re.compile(
@@ -65,6 +67,12 @@ _TASK = re.compile(
     (?:upper|lower)-?\s?case|fact-?check\w*
     |(?:of|in|to|from|classify|correct|fix|rewrite|shorten|extract|label|repeat)\s(?:this|the\sfollowing|the\sabove)
     \s(?:sentence|question|text|line|message|e-?mail|statement|words?))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NEGATION = re.compile(
+    r"""\b(?:apart\sfrom|other\sthan|except(?:\sfor)?|aside\sfrom|besides)\b
+    |\b(?:who|whom|which|what|where|when|how|why)\b(?:\s\w+){0,4}?\s
+    (?:not(?!\sonly)|never|nothing|(?:is|are|was|were|do|does|did|ca|must|should|has|have|had)n't)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -75,7 +83,7 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     ``opposite``: the prompt has the opposite of a word of the wording, and not the word itself, nor the wording the
     opposite. ``number``: each has a number that the other lacks, and they have as many. ``direction``: from A to B in
     one, from B to A in the other. ``yes or no``: the wording asks who, what, how or the like, the prompt whether
-    something is so. ``task``: the prompt wants something done with a text.
+    something is so. ``task``: the prompt wants something done with a text. ``negation``: it asks what is not so.
     """
     mine, its = _words(prompt), _words(wording)
     for word in its - mine:
@@ -93,6 +101,8 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
         return "yes or no"
     if _TASK.search(prompt) and not _TASK.search(wording):
         return "task"
+    if _NEGATION.search(prompt) and not _NEGATION.search(wording):
+        return "negation"
     return None
 
 
@@ -100,6 +110,8 @@ def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
     """Return what a guard takes from the judge's score, as log-odds: more where nothing else differs."""
     if guard is None:
         return 0.0
+    if guard in ("yes or no", "task"):
+        return FORM_PENALTY
     alike = _ALIKE.get(guard)
     return CERTAIN if alike and only_that(_joined(prompt), _joined(wording), alike) else PENALTY
 

@@ -23,6 +23,8 @@ LEAST = 3
 """Least words of a labelled request: a form's field ("Customer: Kim") is none."""
 MOST_TAGS = 16
 """Tags of different names that nothing closes after which no further ones are looked for."""
+LETTER = 40
+"""Least words of a letter, of which the sentences that ask or wish are read."""
 QUOTED = 12
 """Least words of a text in quotation marks that is material though it asks nothing: a shorter one may be a title."""
 ABOUT = 45
@@ -76,10 +78,19 @@ _READS = re.compile(
 _HEDGES = re.compile(
     r"""^\W*(?:if\s(?:you|the|it|there|no)\b.*\b(?:know|answer|contain|find|say|unsure|not|enough|no)\b
     |(?:do\snot|don't)\s(?:make|invent|guess)\b|only\s(?:use|answer)\b|keep\s(?:it|the\sanswer)\s
-    |be\s(?:brief|concise|helpful)\b)""",
+    |be\s(?:brief|concise|helpful)\b
+    |(?:please\s)?(?:answer|reply|respond)(?:\s\w+){0,2}\s(?:in|with|within|using)\s(?:\w+\s){0,4}?(?:words?|sentences?|lines?|
+    digits|number)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
+_ENCLOSED = re.compile(r"\b(?:attached|enclosed|pasted|here it is|see also)\b", re.IGNORECASE)
+_WISHES = re.compile(
+    r"""\b(?:please|(?:i|we)(?:'d|\swould)\s(?:like|love|need)|(?:i|we)\s(?:need|want|wish)|let\sme\sknow|tell\sme|
+    help\sme)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 class Request(NamedTuple):
@@ -109,19 +120,21 @@ class _Part(NamedTuple):
 def request_of(text: str) -> Request:
     """Return the request of a prompt."""
     if "\n" not in text.strip():
-        return _unquoted(text)
+        return _unquoted(text) or _sentences(text) or Request(text)
     rest, fenced = _unfenced(text)
     parts = _parts(rest)
     asks = _labelled(parts) if any(part.role for part in parts) else _unlabelled(parts, bool(fenced))
     if not asks:
-        return Request(text)
+        return _sentences(text) or Request(text)
     material = [*fenced, *(part.text for part in parts if part not in asks)]
-    return Request(
-        _without_pointers(" ".join(part.text for part in asks)), " ".join(" ".join(material).split()[:ABOUT])
-    )
+    return _request(_without_pointers(" ".join(part.text for part in asks)), material)
 
 
-def _unquoted(text: str) -> Request:
+def _request(text: str, material: Sequence[str]) -> Request:
+    return Request(" ".join(text.split()), " ".join(" ".join(material).split()[:ABOUT]))
+
+
+def _unquoted(text: str) -> Request | None:
     """Return a line without the questions and long texts in quotation marks, where it asks something itself."""
     quoted = [
         match.group()
@@ -132,9 +145,17 @@ def _unquoted(text: str) -> Request:
     for one in quoted:
         rest = rest.replace(one, "", 1)
     asks = "?" in rest or _TASK.search(rest)
-    if not quoted or not asks or _SAYS.search(rest):
-        return Request(text)
-    return Request(" ".join(rest.split()), " ".join(" ".join(quoted).split()[:ABOUT]))
+    return _request(rest, quoted) if quoted and asks and not _SAYS.search(rest) else None
+
+
+def _sentences(text: str) -> Request | None:
+    """Return of a long letter the sentences that ask or wish for something, if others remain."""
+    if len(text.split()) < LETTER:
+        return None
+    sentences = _SENTENCE_END.split(text.strip())
+    asks = [one for one in sentences if "?" in one] or [one for one in sentences if _WISHES.search(one)]
+    others = [one for one in sentences if one not in asks]
+    return _request(" ".join(asks), others) if asks and others else None
 
 
 def _unfenced(text: str) -> tuple[str, list[str]]:
@@ -211,10 +232,11 @@ def _unlabelled(parts: Sequence[_Part], fenced: bool) -> list[_Part]:
     asks = [part for part in ends if _asks(part)]
     others = [part for part in parts if part not in asks]
     introduced = len(asks) > 1 and asks[0].text.endswith(":")
-    if not (fenced or introduced or any(part.words >= LONG for part in others)):
+    named = any("?" in part.text and names_something(part.text) for part in asks)  # a question that needs no other text
+    if not (fenced or introduced or named or any(part.words >= LONG for part in others)):
         return []
     # "Can you help me?" behind a long paragraph that asks is no request of its own
-    whole = introduced or any(_POINTS.search(part.text) or names_something(part.text) for part in asks)
+    whole = introduced or named or any(_POINTS.search(part.text) for part in asks)
     return asks if whole or not any("?" in part.text for part in others) else []
 
 
@@ -224,11 +246,16 @@ def _asks(part: _Part) -> bool:
 
 
 def _without_pointers(text: str) -> str:
-    """Drop the sentences that only say where the answer is to be found, if any others remain."""
+    """Drop the sentences that only say where the answer is to be found, or how long it may be, if others remain."""
     sentences = _SENTENCE.split(text.replace("\n", " ").strip())
-    kept = [
-        one
-        for one in sentences
-        if not ((_READS.search(one) and _POINTS.search(one) and "?" not in one) or _HEDGES.search(one))
-    ]
+    asked = any("?" in one for one in sentences)
+    kept = [one for one in sentences if "?" in one or not _points(one, asked)]
     return " ".join(kept) or text
+
+
+def _points(sentence: str, asked: bool) -> bool:
+    """Return whether a sentence only points; beside a question, one that leads over to a text ("Diary entry:") does."""
+    if _HEDGES.search(sentence) or (_READS.search(sentence) and _POINTS.search(sentence)):
+        return True
+    leads = sentence.endswith(":") or _POINTS.search(sentence) or _ENCLOSED.search(sentence)
+    return bool(asked and leads and not _TASK.search(sentence))
