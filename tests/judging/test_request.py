@@ -80,6 +80,26 @@ def test_without_a_clear_sign_the_whole_prompt_is_read(prompt: str) -> None:
     assert request_of(prompt) == (prompt, "")
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{p}\n\n{q}",
+        "{q}\n\nUse the text below.\n\n{p}",
+        "Context: {p}\nQuestion: {q}\nAnswer:",
+        "<text>{p}</text>\n{q}",
+    ],
+)
+@pytest.mark.parametrize("statement", ["The mayor of Velmora is", "Velmora, on the", "Brandt plays the"])
+def test_an_open_statement_is_a_request(form: str, statement: str) -> None:
+    passage = f"{PASSAGE} {statement} horn. Was it not so?"
+    assert request_of(form.replace("{p}", passage).replace("{q}", statement)).text == statement
+
+
+def test_a_question_with_its_answer_in_a_source_is_no_request() -> None:
+    prompt = f"Question: {QUESTION}\n\nSources:\n- Q: Who leads Velmora? A: Karl Brandt. {PASSAGE}"
+    assert request_of(prompt).text == QUESTION
+
+
 def test_pages_of_unclosed_tags_take_no_time() -> None:
     page = "\n".join(f"<br><p class='{i}'>{i}<t{i}>" for i in range(50_000))
     assert request_of(f"{page}\n\n{QUESTION}").text

@@ -50,6 +50,7 @@ _LABEL = re.compile(
     (?:\s*[\[(\#]?\d+[\])]?)?[*_\]|>\s]*(?:[:：][*_]*(?P<rest>.*)|(?P<bare>))$""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ANSWERED = re.compile(r"[.?!]\s+(?:A|Answer):\s")
 _HEADED = re.compile(r"\s*(?:#|\*\*|\[|<\|)")
 """How a line begins that is a label without a colon."""
 _OPENING = re.compile(r"```|\"\"\"|\'\'\'|<([a-z][\w-]*)(?:\s[^<>]*)?>", re.IGNORECASE)
@@ -83,6 +84,12 @@ _HEDGES = re.compile(
     digits|number)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LEADS_ON = frozenset(
+    """is are was were be been a an the in on at of by from to for with as into under about that called named has have
+    had does did and or it its his her their ist war sind im in der die das den von zu est était le la les de du en es
+    era el los las un una""".split()
+)
+"""Words that no finished sentence ends with."""
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
 _ENCLOSED = re.compile(r"\b(?:attached|enclosed|pasted|here it is|see also)\b", re.IGNORECASE)
@@ -195,6 +202,8 @@ def _parts(text: str) -> list[_Part]:
         if label and (label["rest"] is not None or _HEADED.match(line)):
             close()
             role = next(name for name in ("material", "request", "answer") if label[name])
+            if role == "request" and _ANSWERED.search(line):
+                role = "material"
             lines.append(label["rest"] or "")
             if role == "answer" and not (label["rest"] or "").strip():
                 parts.append(_Part("answer", ""))
@@ -213,7 +222,9 @@ def _labelled(parts: Sequence[_Part]) -> list[_Part]:
     requests = [
         part
         for part, after in zip(parts, [*parts[1:], _Part("answer", "")], strict=True)
-        if part.role == "request" and part.words >= LEAST and not (after.role == "answer" and after.text)
+        if part.role == "request"
+        and (part.words >= LEAST or _is_open(part.text))
+        and not (after.role == "answer" and after.text)
     ]
     loose = [part for part in parts if not part.role and part.words <= SHORT and _asks(part)]
     if requests:
@@ -232,7 +243,8 @@ def _unlabelled(parts: Sequence[_Part], fenced: bool) -> list[_Part]:
     asks = [part for part in ends if _asks(part)]
     others = [part for part in parts if part not in asks]
     introduced = len(asks) > 1 and asks[0].text.endswith(":")
-    named = any("?" in part.text and names_something(part.text) for part in asks)  # a question that needs no other text
+    # a question, or an open statement, that needs no other text
+    named = any(("?" in part.text and names_something(part.text)) or _is_open(part.text) for part in asks)
     if not (fenced or introduced or named or any(part.words >= LONG for part in others)):
         return []
     # "Can you help me?" behind a long paragraph that asks is no request of its own
@@ -241,8 +253,15 @@ def _unlabelled(parts: Sequence[_Part], fenced: bool) -> list[_Part]:
 
 
 def _asks(part: _Part) -> bool:
-    """Return whether an unlabelled text may be a request: a question, a task, or what points at a text."""
-    return "?" in part.text or part.text.endswith(":") or bool(_POINTS.search(part.text) or _TASK.search(part.text))
+    """Return whether an unlabelled text may be a request: a question, a task, an open statement, or a pointer."""
+    points = _POINTS.search(part.text) or _TASK.search(part.text)
+    return "?" in part.text or part.text.endswith(":") or bool(points) or _is_open(part.text)
+
+
+def _is_open(text: str) -> bool:
+    """Return whether a text is an open statement, which the answer completes ("The mayor of Velmora is")."""
+    words = text.split()
+    return len(words) > 1 and words[-1] in _LEADS_ON
 
 
 def _without_pointers(text: str) -> str:

@@ -17,7 +17,7 @@ from ..judging.judge import Judge
 from ..judging.request import request_of
 from ..judging.spelling import respelled, words_of
 from ..judging.wording import is_one_word, names_something, same_words
-from ..keys.function_words import is_english
+from ..keys.function_words import FUNCTION_WORDS, is_english
 from ..types import Asked
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ QUIET_MARGIN = 1.25
 """By how much a quiet prompt must score higher than the edit (measured in docs/scope.md)."""
 RULES = 4
 """Counts changes of how scores follow from the judge's: those that a store keeps by other rules are made again."""
+BEGINNING = 5
+"""Letters by which two words are taken for forms of one."""
 SAME = 40.0
 """The score of a prompt in the words of an edit, which is not judged: the odds are beyond those of any other."""
 
@@ -220,14 +222,21 @@ class JudgeInUse:
 def requesting(prompt: Asked, wording: Asked) -> Asked:
     """Return what is read of a prompt beside a wording: its request, without the text that it brings along.
 
-    A request that names nothing is read behind the beginning of that text ("Question: how long is its warranty?"). A
-    wording that brings text along itself is compared with the whole prompt: the text is what it asks about.
+    A request that names nothing, and has a word of the wording, is read behind the beginning of that text ("Question:
+    how long is its warranty?"). A wording that brings text along itself is compared with the whole prompt: the text is
+    what it asks about.
     """
     request = request_of(prompt.text)
     if request.text == prompt.text or request_of(wording.text).about:
         return prompt
     refers = request.about and names_something(wording.text) and not names_something(request.text)
+    refers = refers and bool(_beginnings(request.text) & _beginnings(wording.text))
     return Asked(request.text, (*prompt.before, request.about) if refers else prompt.before)
+
+
+def _beginnings(text: str) -> set[str]:
+    """Return how the content words of a text begin: "coach" and "coaches" alike."""
+    return {word[:BEGINNING] for word in words_of(text) if word not in FUNCTION_WORDS}
 
 
 def _likest(prompt: Asked, wordings: Sequence[Asked]) -> Sequence[Asked]:
