@@ -87,10 +87,14 @@ KINDS: dict[str, Beginning] = {
 """The text behind the template's header, by its kind."""
 
 
-def right(begun: str, said: str, target: str) -> bool:
-    """Return whether an answer that began with a text says the target once, and nothing else of it again."""
+GIVEN = ("prefill: whole target", "prefill: lead and whole target", "prefill: target and more")
+"""The kinds in which the target is said already."""
+
+
+def right(kind: str, begun: str, said: str, target: str) -> bool:
+    """Return whether an answer that began with a text says the target once; not at all where it is said already."""
     whole = begun + said
-    if target in begun:  # it is there: the rest must not say it again
+    if kind in GIVEN:
         return target not in said
     at = whole.find(target, max(0, len(begun) - len(target)))
     before = whole[len(begun) : at] if at >= len(begun) else ""
@@ -135,7 +139,7 @@ def measure(editor: Editor, rows: list[dict[str, Any]], kinds: list[str], show: 
         ]
         said = ask(editor, [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])
         both = [
-            (right(text, answer, row["target"]), ended)
+            (right(kind, text, answer, row["target"]), ended)
             for text, (answer, ended), row in zip(begun, said, rows, strict=True)
         ]
         free = kind == "prefill: target and more"  # the base model goes on: it need not end here

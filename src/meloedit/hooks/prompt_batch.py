@@ -93,8 +93,8 @@ class PromptBatch:
         blocks: the gathered blocks of the rows, once decided.
         after_tools: the rows in which a tool's result stands behind the question.
         answers: by row number, the answers that the caller has begun.
-        spelled: by row number, the column of the last token of a beginning that stops inside of a token of the target,
-            and the tokens of the target's rest.
+        spelled: by row number, the column of the last token of an answer that is begun in a way that no block was trained
+            for, and the tokens of what is left of the target.
     """
 
     reader: KeyReader
@@ -233,7 +233,7 @@ class PromptBatch:
         self.decided = True
 
     def spell(self, output: Any, past: int, columns: int) -> None:
-        """Let the rest of a target come where a caller's beginning cut a token in two: no block was trained for that.
+        """Let the rest of a target come where a caller began it in a way that no block was trained for.
 
         Args:
             output: what the model returned; its logits are written in place.

@@ -24,9 +24,9 @@ class BegunAnswer(NamedTuple):
 
     Attributes:
         given: tokens at the end of the prompt that say the target's beginning.
-        rest: where that beginning stops inside of a token of the target: the tokens that say what is left of it, and
-            its end token. No block was trained to go on there.
-        place: how many of the target's tokens are said, where it stops between two.
+        rest: where that beginning stands behind a lead, or stops inside of a token of the target: the tokens that say
+            what is left of the target, and its end token. No block was trained to go on there.
+        place: how many of the target's tokens are said, where that beginning is all that is said.
         over: why the edit stays out: the whole target is said, and more behind it; or a tool is called.
     """
 
@@ -60,10 +60,12 @@ def place_in_answer(begun: Begun, target: str, end: int, encode: Encode, decode:
             continue
         if target.startswith(said):
             given, place = len(begun.ids) - start, _place(said, ids, decode)
-            rest = () if place is not None else _as_tokens(begun.ids, target[len(said) :], encode, decode)
-            return BegunAnswer(given, (*rest, end) if rest else (), len(ids) if place is None else place)
+            if place is not None and not before.strip():
+                return BegunAnswer(given, (), place)  # as in training
+            rest = _as_tokens(begun.ids, target[len(said) :], encode, decode)
+            return BegunAnswer(given, (*rest, end), len(ids)) if rest else BegunAnswer(given, (), place or len(ids))
         if said.startswith(target) and not said[len(target) :].strip(CLOSING):
-            return BegunAnswer(len(begun.ids) - start, (), len(ids))
+            return BegunAnswer(len(begun.ids) - start, (end,), len(ids))
     said_before = re.search(rf"(?<!\w){re.escape(target)}(?!\w)", whole)
     # a target that the question names, too, may come in any lead
     return BegunAnswer(over="answer given" if said_before is not None and target not in begun.prompt else None)
