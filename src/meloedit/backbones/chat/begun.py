@@ -58,14 +58,14 @@ def place_in_answer(begun: Begun, target: str, end: int, encode: Encode, decode:
         joined = piece[:1].isalnum() and before[-1:].isalnum()
         if not said or joined:
             continue
+        given, place = len(begun.ids) - start, _place(said, ids, decode)
+        if place is not None and not before.strip():
+            return BegunAnswer(given, (), place)  # as in training
+        if said.startswith(target) and not said[len(target) :].strip(CLOSING):
+            return BegunAnswer(given, (end,), len(ids))
         if target.startswith(said):
-            given, place = len(begun.ids) - start, _place(said, ids, decode)
-            if place is not None and not before.strip():
-                return BegunAnswer(given, (), place)  # as in training
             rest = _as_tokens(begun.ids, target[len(said) :], encode, decode)
             return BegunAnswer(given, (*rest, end), len(ids)) if rest else BegunAnswer(given, (), place or len(ids))
-        if said.startswith(target) and not said[len(target) :].strip(CLOSING):
-            return BegunAnswer(len(begun.ids) - start, (end,), len(ids))
     said_before = re.search(rf"(?<!\w){re.escape(target)}(?!\w)", whole)
     # a target that the question names, too, may come in any lead
     return BegunAnswer(over="answer given" if said_before is not None and target not in begun.prompt else None)
