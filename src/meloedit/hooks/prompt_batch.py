@@ -93,8 +93,8 @@ class PromptBatch:
         blocks: the gathered blocks of the rows, once decided.
         after_tools: the rows in which a tool's result stands behind the question.
         answers: by row number, the answers that the caller has begun.
-        spelled: by row number, for an answer that is begun in a way that no block was trained for: the column of its last
-            token, and the tokens of what is left of the target.
+        spelled: by row number, for an answer that is begun in a way that no block was trained for: the column of its
+            last token, and the tokens of what is left of the target.
     """
 
     reader: KeyReader
