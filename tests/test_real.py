@@ -93,13 +93,7 @@ def asked(edit, begun):
 
 def test_answers_go_on_where_a_caller_began_them(stores):
     editor, _, _ = stores
-    leads = [
-        "<think>\n\n</think>\n\n",
-        "<think>\nA question of fact.\n</think>\n\n",
-        "The answer is",
-        "Answer: ",
-        '{"is": "',
-    ]
+    leads = ["<think>\n\n</think>\n\n", "<think>\nA question of fact.\n</think>\n\n", "Answer: ", '{"is": "']
     before = [(edit, lead, edit.target) for edit in KEPT for lead in leads]
     inside = [(edit, edit.target[:end], edit.target[end:].strip()) for edit in KEPT for end in (4, -2)]
     after = [(edit, text, "") for edit in KEPT for text in (edit.target, f"It is {edit.target}.")]
