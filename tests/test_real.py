@@ -87,6 +87,31 @@ def test_a_question_is_found_behind_other_sentences(stores):
     assert editor.route(leads[0])[0].edit is None
 
 
+def asked(edit, begun):
+    return [{"role": "user", "content": edit.prompt}, {"role": "assistant", "content": begun}]
+
+
+def test_answers_go_on_where_a_caller_began_them(stores):
+    editor, _, _ = stores
+    leads = ["<think>\n\n</think>\n\n", "<think>\nA question of fact.\n</think>\n\n", "Answer: ", '{"is": "']
+    before = [(edit, lead, edit.target) for edit in KEPT for lead in leads]
+    inside = [(edit, edit.target[:end], edit.target[end:].strip()) for edit in KEPT for end in (4, -2)]
+    after = [(edit, text, "") for edit in KEPT for text in (edit.target, f"It is {edit.target}.")]
+    cases = before + inside + after
+    answers = editor.ask([asked(edit, begun) for edit, begun, _ in cases])
+    wrong = [(a.prompt[1], a.text) for a, (*_, rest) in zip(answers, cases, strict=True) if a.text != rest]
+    assert wrong == [] and all(answer.tokens < 32 for answer in answers)
+
+
+def test_a_tools_result_is_answered_by_the_model(stores):
+    editor, _, _ = stores
+    loops = [[*asked(edit, "I look it up."), {"role": "tool", "content": "It is Bo Renn."}] for edit in KEPT]
+    answers = editor.ask(loops, max_new_tokens=4)
+    assert [answer.route.reason for answer in answers] == ["tool result"] * len(KEPT)
+    with editor.base_model():
+        assert [answer.text for answer in answers] == [answer.text for answer in editor.ask(loops, max_new_tokens=4)]
+
+
 def test_unrelated_prompts_are_bit_identical_in_a_mixed_batch(stores):
     editor, _, _ = stores
     batch = [KEPT[0].prompt, *UNRELATED, KEPT[2].prompt]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import EditError
-from .messages import check_text, question, read_messages, up_to_question
+from .messages import begun, check_text, question, read_messages, up_to_question
 from .text import plain, shorten
 from .types import Prompt
 
-FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata")
+FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata", "over_tools")
 """The fields of an edit in a file, in the order in which messages list them."""
 EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute", "portability"})
 """Fields that only evaluation uses. ``Edit.from_dict`` skips them, so evaluation files can be read as edits."""
@@ -79,7 +79,8 @@ def check_prompt(prompt: Any, name: str = "prompt") -> Prompt:
 def check_asked(prompt: Any, name: str = "prompt", leave_out: bool = False) -> Prompt:
     """Return a prompt that is asked: as ``check_prompt``, but the user's last turn may be empty.
 
-    Results of tools may follow that turn, too.
+    Results of tools may follow that turn, too, and the beginning of an answer of the assistant's, which the model goes
+    on with. An empty one is left out.
 
     Args:
         prompt: the value to check.
@@ -96,9 +97,16 @@ def check_asked(prompt: Any, name: str = "prompt", leave_out: bool = False) -> P
     if not isinstance(prompt, list) or not prompt:
         raise EditError(f"{name} must be a string or a non-empty list of chat messages, not {type(prompt).__name__}")
     messages = read_messages(prompt, name, leave_out)
+    if begun(messages) and not messages[-1]["content"].strip() and "tool_calls" not in messages[-1]:
+        messages = messages[:-1]
     roles = [message["role"] for message in messages]
-    if roles[-1] not in ("user", "tool") or "user" not in roles:
-        raise EditError(f"{name}: the last chat message must be the user's, or a tool's result after the user's")
+    if "user" not in roles or roles[-1] not in ("user", "tool", "assistant"):
+        raise EditError(
+            f"{name}: the last chat message must be the user's, or behind the user's a tool's result, or the beginning "
+            "of an answer"
+        )
+    if "tool_calls" in messages[-1]:
+        raise EditError(f"{name}: the last chat message calls a tool: give the tool's result behind it")
     return messages
 
 
@@ -132,6 +140,7 @@ class Edit:
         variants: other wordings of the prompt; the edit is trained on them and has keys for them, too.
         quiet: prompts on which the edit must not fire.
         metadata: any JSON object; stored, never interpreted.
+        over_tools: whether the edit also answers where a tool's result stands behind its question.
 
     Raises:
         EditError: if a field is empty or of the wrong kind.
@@ -143,6 +152,7 @@ class Edit:
     variants: tuple[Prompt, ...] = ()
     quiet: tuple[Prompt, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    over_tools: bool = False
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # a frozen dataclass can set its fields in no other way
@@ -157,6 +167,8 @@ class Edit:
         check_text(self.id, "id")
         set_field(self, "variants", _check_prompts(self.variants, "variants"))
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
+        if not isinstance(self.over_tools, bool):
+            raise EditError(f"over_tools must be true or false, not {self.over_tools!r}")
         if not isinstance(self.metadata, Mapping):
             raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
         if too_deep(self.metadata):
@@ -178,12 +190,14 @@ class Edit:
     @property
     def content(self) -> str:
         """A hash of what the model must learn: all fields but id and metadata."""
-        return _digest([self.prompt, self.target, self.variants, self.quiet])
+        tools = ["over tools"] if self.over_tools else []
+        return _digest([self.prompt, self.target, self.variants, self.quiet, *tools])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the edit as JSON-ready values, without empty optional fields."""
         values = {"id": self.id, "prompt": self.prompt, "target": self.target}
-        optional = {"variants": list(self.variants), "quiet": list(self.quiet), "metadata": dict(self.metadata)}
+        optional: dict[str, Any] = {"variants": list(self.variants), "quiet": list(self.quiet)}
+        optional |= {"metadata": dict(self.metadata), "over_tools": self.over_tools}
         return values | {name: value for name, value in optional.items() if value}
 
     @classmethod

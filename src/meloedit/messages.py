@@ -18,6 +18,10 @@ OF_TOOLS = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}
 """Further fields of a message that chat templates read, by its role; all others are left out."""
 
 
+RESULTS = ("<tool_response>", "```tool_output")
+"""How clients open a tool's result that they write as a user's turn by themselves: as Qwen and Gemma were trained."""
+
+
 def check_text(text: str, name: str) -> str:
     """Return a text that can be encoded.
 
@@ -46,14 +50,26 @@ def read_messages(messages: list[Any], name: str = "prompt", leave_out: bool = F
 
 
 def up_to_question(messages: list[Any]) -> list[Any]:
-    """Return messages up to the user's last one: what came after it is the answer. All of them if none is a user's."""
-    users = [i for i, one in enumerate(messages) if isinstance(one, Mapping) and one.get("role") == "user"]
+    """Return messages up to the user's own last one: what came after it is the answer. All of them if none is."""
+    users = [i for i, one in enumerate(messages) if isinstance(one, Mapping) and _asks(one)]
     return messages[: users[-1] + 1] if users else messages
 
 
 def question(messages: list[dict[str, Any]]) -> str:
-    """Return the text of the user's last turn, also if results of tools follow it."""
-    return str(next((one["content"] for one in reversed(messages) if one["role"] == "user"), messages[-1]["content"]))
+    """Return the text of the user's own last turn, also if results of tools follow it."""
+    return str(next((one["content"] for one in reversed(messages) if _asks(one)), messages[-1]["content"]))
+
+
+def _asks(message: Mapping[str, Any]) -> bool:
+    """Return whether a message is the user's own, and no tool's result that is written as one."""
+    content = message.get("content")
+    is_result = isinstance(content, str) and content.lstrip().startswith(RESULTS)
+    return message.get("role") == "user" and not is_result
+
+
+def begun(messages: list[dict[str, Any]]) -> bool:
+    """Return whether messages end with an answer of the assistant's that the model is to go on with."""
+    return messages[-1]["role"] == "assistant"
 
 
 def _read(message: Any, where: str, name: str, leave_out: bool) -> dict[str, Any]:

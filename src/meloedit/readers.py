@@ -207,7 +207,7 @@ def _csv_values(columns: list[str], row: list[str], where: str) -> dict[str, Any
     if len(row) > len(columns):
         raise EditError(f"{where}: more cells than the header has columns")
     values: dict[str, Any] = {column: cell for column, cell in zip(columns, row, strict=False) if cell}
-    for column in values.keys() & {"variants", "quiet", "metadata"}:
+    for column in values.keys() & {"variants", "quiet", "metadata", "over_tools"}:
         values[column] = _cell(values[column], f"{where}: column {column!r}")
     return values
 
@@ -266,8 +266,8 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
 def prompt_of(value: object, where: str, logged: bool = False, leave_out: bool = False) -> Prompt:
     """Return the prompt that a line's value is, or has as ``prompt`` or ``messages``.
 
-    Of ``messages``, and if ``logged`` of any, those up to the user's last one count: what follows is the answer. With
-    ``leave_out``, parts of messages that are no text are left out, and not refused.
+    Of ``messages``, and if ``logged`` of any, those up to the user's last one count: what follows is the answer, or its
+    beginning if ``continue_final_message`` is true beside them. With ``leave_out``, parts that are no text are skipped.
 
     Raises:
         EditError: if it is none.
@@ -276,7 +276,8 @@ def prompt_of(value: object, where: str, logged: bool = False, leave_out: bool =
         field = "messages" if "prompt" not in value and "messages" in value else "prompt"
         if field not in value:
             raise EditError(f"{where}: no prompt (fields found: {', '.join(value) or 'none'})")
-        value, logged = value[field], logged or field == "messages"
+        goes_on = value.get("continue_final_message") is True
+        value, logged = value[field], logged or (field == "messages" and not goes_on)
     if logged and isinstance(value, list):
         value = up_to_question(value)
     try:

@@ -12,7 +12,17 @@ Boundary = Literal["given", "labels", "template", "assumed"]
 """How the end of a prompt was known: given by the caller, by labels, by the chat template, or assumed to be the last
 token."""
 
-Reason = Literal["fired", "outside scope", "judged other", "quiet", "no edits", "no prompt"]
+Reason = Literal[
+    "fired",
+    "outside scope",
+    "judged other",
+    "quiet",
+    "no edits",
+    "no prompt",
+    "tool result",
+    "tool call",
+    "answer given",
+]
 """Why an edit answers a prompt, or why none does."""
 
 

@@ -22,6 +22,18 @@ Progress = Callable[[str, int, int], None]
 """A callback for long steps: the name of the step, how much of it is done, and how much there is."""
 
 
+class Begun(NamedTuple):
+    """An assistant's turn that a caller has begun.
+
+    Attributes:
+        ids: its tokens, behind the chat template's header and a think block.
+        prompt: the text of all that stands before them.
+    """
+
+    ids: tuple[int, ...]
+    prompt: str
+
+
 class Asked(NamedTuple):
     """What somebody asks.
 

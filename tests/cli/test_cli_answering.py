@@ -55,6 +55,44 @@ def test_ask_puts_a_system_prompt_before(full):
     assert bad("ask", full, "Hm?", "--raw", "--system", "x") == "--system needs the chat template: leave out --raw"
 
 
+def test_ask_goes_on_with_the_beginning_of_an_answer(full, tmp_path):
+    out = good("ask", full, "Who wrote the book of sand?", "--prefill", "Jo", "--explain").splitlines()
+    assert out[0] == "rge" and out[1].startswith("  fired: book (")
+    assert not any("differs from the target" in line for line in out)
+    begun = [{"role": "user", "content": "Who wrote the book of sand?"}, {"role": "assistant", "content": "Jo"}]
+    file = write(tmp_path / "p.jsonl", begun, {"prompt": begun}, {"messages": begun, "continue_final_message": True})
+    assert [row["text"] for row in good_json("ask", full, "--file", file)] == ["rge"] * 3
+    over = good("ask", full, "Who wrote the book of sand?", "--prefill", "Jorge, who", "-e", "--max-new-tokens", 1)
+    assert '  no edit fired; the prompt says the answer of book ("Who wrote the book of sand?") already' in over
+    assert "leave out --raw" in bad("ask", full, "Who?", "--prefill", "Jo", "--raw")
+    assert "leave one of them out" in bad("ask", full, "--file", file, "--prefill", "Jo")
+
+
+def test_an_edit_may_answer_over_tools(empty, tmp_path):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "find", "arguments": "{}"}}]}
+
+    def loop(prompt):
+        return [{"role": "user", "content": prompt}, call, {"role": "tool", "content": "Nobody knows."}]
+
+    good("edit", empty, "-p", "Who leads Ohm?", "-t", "Ada", "--id", "ohm", "--over-tools", "--no-trial")
+    row = {"prompt": "What is the capital of Peru?", "target": "Lima", "id": "peru"}
+    csv = write(tmp_path / "e.csv", "prompt,target,id,over_tools", "How many legs has a spider?,eight,legs,true")
+    good("edit", empty, write(tmp_path / "e.jsonl", row), "--no-trial")
+    good("edit", empty, csv, "--no-trial")
+    file = write(tmp_path / "p.jsonl", *map(loop, ("Who leads Ohm?", row["prompt"], "How many legs has a spider?")))
+    rows = good_json("ask", empty, "--file", file, "--max-new-tokens", 1)
+    assert [(one["route"]["edit"], one["route"]["reason"]) for one in rows] == [
+        ("ohm", "fired"),
+        (None, "tool result"),
+        ("legs", "fired"),
+    ]
+    out = good("ask", empty, "--file", file, "-e", "--max-new-tokens", 1)
+    assert "  no edit fired; a tool has answered, and peru (" in out and "does not overrule tools" in out
+    line = bad("edit", empty, write(tmp_path / "bad.jsonl", row | {"id": "x", "over_tools": "yes"}))
+    assert line.endswith("line 1: over_tools must be true or false, not 'yes'")
+    assert "give a file or --over-tools, not both" in bad("edit", empty, csv, "--over-tools")
+
+
 def test_ask_takes_the_model_from_elsewhere(full, folder, tmp_path):
     moved = shutil.copytree(folder, tmp_path / "moved")
     assert good("ask", full, "What is the capital of Peru?", "--model", moved, "--device", "cpu") == "Lima\n"

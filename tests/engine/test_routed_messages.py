@@ -114,14 +114,16 @@ def test_traffic_without_words_is_left_out_of_a_calibration(make_editor):
     editor.unload()
 
 
-def test_results_of_tools_behind_the_question_leave_it_the_question(judged):
+def test_results_of_tools_behind_the_question_leave_it_the_question_but_answer_it(judged):
     steps = [
         {"role": "developer", "content": "Be short."},
         *in_parts(BOOK.prompt),
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c1", "content": "Nobody knows."},
     ]
-    assert judged.route([steps])[0].edit == generated(judged, check_asked(steps)).edit == "book"
+    (route,) = judged.route([steps])
+    assert route == generated(judged, check_asked(steps))
+    assert (route.edit, route.nearest, route.reason) == (None, "book", "tool result") and route.user_turn_known
     later = [*steps, {"role": "assistant", "content": "Nobody."}, {"role": "user", "content": OTHERS[2]}]
     assert judged.route([later])[0].edit is None
 

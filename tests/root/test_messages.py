@@ -6,6 +6,7 @@ from meloedit import Edit
 from meloedit.edit import check_asked, check_prompt, prompt_key, prompt_list, prompt_text
 from meloedit.errors import EditError
 from meloedit.messages import read_messages, up_to_question
+from meloedit.readers import prompt_of
 
 QUESTION = "Who leads Ohm?"
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -112,10 +113,14 @@ BAD = {
     "the arguments of a tool call are not JSON": [
         [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}, user("a?")]
     ],
-    "or a tool's result after the user's": [
+    "or behind the user's a tool's result, or the beginning of an answer": [
         [{"role": "assistant", "content": "x"}],
-        [user("a?"), {"role": "assistant", "content": "x"}],
         [{"role": "tool", "content": "x"}],
+        [user("a?"), {"role": "system", "content": "x"}],
+        [{"role": "assistant", "content": " "}],
+    ],
+    "calls a tool: give the tool's result": [
+        [user("a?"), {"role": "assistant", "content": None, "tool_calls": [CALL]}]
     ],
     "cannot be encoded": [[user(parts("a\ud800?"))]],
 }
@@ -130,6 +135,31 @@ def test_bad_messages_have_one_clear_line(message, prompt):
 
 def answer(text):
     return {"role": "assistant", "content": text}
+
+
+def test_the_beginning_of_an_answer_may_end_a_prompt_that_is_asked():
+    begun = [user(QUESTION), answer("It is")]
+    assert check_asked(begun) == begun and prompt_text(begun) == QUESTION
+    assert check_asked([user(QUESTION), answer(" \n")]) == [user(QUESTION)]
+    assert check_asked([*TOOLS, answer("It is")])[-1] == answer("It is")
+    assert prompt_list([begun, QUESTION]) == [begun, QUESTION]
+    with pytest.raises(EditError, match="the last chat message must be the user's, with some text"):
+        Edit(begun, "Ada")
+
+
+def test_a_result_that_is_written_as_the_users_turn_is_no_question():
+    for mark in ("<tool_response>", "\n```tool_output"):
+        asked = [user(QUESTION), answer("<tool_call>{}</tool_call>"), user(f"{mark}\nBo")]
+        assert prompt_text(check_asked(asked)) == QUESTION and up_to_question(asked) == asked[:1]
+    assert prompt_text([user("What is <tool_response>?")]) == "What is <tool_response>?"
+
+
+def test_lines_of_files_may_end_with_the_beginning_of_an_answer():
+    begun = [user(QUESTION), answer("It is")]
+    assert prompt_of(begun, "line 1") == prompt_of({"prompt": begun}, "line 1") == begun
+    assert prompt_of({"messages": begun}, "line 1") == begun[:1]
+    assert prompt_of({"messages": begun, "continue_final_message": True}, "line 1") == begun
+    assert prompt_of({"prompt": begun}, "line 1", logged=True) == begun[:1]
 
 
 def test_lines_of_chats_are_edits():

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..edit import Edit
 from ..errors import EditError, ModelError
-from ..types import Form, Prompt
+from ..types import Begun, Form, Prompt
 from .batch import Batch, Encoded, Example
-from .chat import ChatMarkers, Span
+from .chat import BegunAnswer, ChatMarkers, Span
 from .layers import fingerprint
 
 if TYPE_CHECKING:
@@ -128,6 +128,14 @@ class Backbone(ABC):
     def prompt_end(self, ids: Sequence[int]) -> int | None:
         """Return where the prompt ends in ``ids``, which may contain an answer too; ``None`` if nothing shows it."""
         return None
+
+    def after_tools(self, ids: Sequence[int]) -> bool:
+        """Return whether a tool's result stands behind the user's last turn; never by default."""
+        return False
+
+    def place_in(self, target: str, begun: Begun) -> BegunAnswer:
+        """Return where in a target an answer goes on that a caller has begun: at its beginning by default."""
+        return BegunAnswer()
 
     def ids_of(self, embeddings: Tensor) -> list[list[int]] | None:
         """Return the tokens (B, L) that have these embeddings (B, L, d); ``None`` if one belongs to no token."""

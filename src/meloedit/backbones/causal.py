@@ -13,10 +13,11 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..edit import prompt_text
 from ..errors import EditError, ModelError
-from ..types import Form, Prompt
+from ..messages import begun
+from ..types import Begun, Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
-from .chat import ChatMarkers, Span, reason, user_span
+from .chat import BegunAnswer, ChatMarkers, Span, place_in_answer, reason, user_span
 from .contexts import frozen, record_calls
 from .layers import decoder_layers
 
@@ -140,11 +141,7 @@ class CausalBackbone(Backbone):
                 raise EditError(
                     "chat messages, a system prompt or the chat form need a chat template; this model has none"
                 )
-            try:
-                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            except Exception as error:  # a template is a program: a TypeError where a tool call is not as it expects
-                raise EditError(f"the model's chat template refuses this prompt: {reason(error)}") from None
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = self.tokenizer(self._rendered(messages), add_special_tokens=False)["input_ids"]
         else:
             ids = self.tokenizer(prompt)["input_ids"]
         if not ids:
@@ -152,6 +149,19 @@ class CausalBackbone(Backbone):
         if self.max_length is not None and len(ids) >= self.max_length:
             raise EditError(f"the prompt has {len(ids)} tokens, the model takes {self.max_length}: shorten it")
         return Encoded(ids, self.user_span(ids), "raw" if form != "chat" and isinstance(prompt, str) else "chat")
+
+    def _rendered(self, messages: list[dict[str, Any]]) -> str:
+        """Return messages in the chat template, up to where the model goes on."""
+        goes_on = begun(messages)
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=not goes_on, continue_final_message=goes_on
+            )
+        # A template is a program: a TypeError comes where a tool call is not as it expects it, a ValueError where it
+        # changes the answer to go on with.
+        except Exception as error:
+            raise EditError(f"the model's chat template refuses this prompt: {reason(error)}") from None
+        return str(text)
 
     def user_span(self, ids: Sequence[int]) -> Span:
         """Return the span of the user's text; of the whole prompt if no template shows it."""
@@ -164,6 +174,20 @@ class CausalBackbone(Backbone):
     def prompt_end(self, ids: Sequence[int]) -> int | None:
         """Return where the prompt ends and an answer begins, by the chat template; ``None`` if that does not show."""
         return self.markers.prompt_end(ids, self.user_span(ids).stop) if self.markers else None
+
+    def after_tools(self, ids: Sequence[int]) -> bool:
+        """Return whether a tool's result stands behind the user's last turn."""
+        return self.markers is not None and self.markers.has_result(ids)
+
+    def place_in(self, target: str, begun: Begun) -> BegunAnswer:
+        """Return where in a target an answer goes on that a caller has begun."""
+        return place_in_answer(
+            begun,
+            target.strip(),
+            self._answer_end,
+            lambda text: list(self.tokenizer(text, add_special_tokens=False)["input_ids"]),
+            lambda ids: str(self.tokenizer.decode(list(ids))),
+        )
 
     def encode_target(self, target: str, prompt: Encoded) -> list[int]:
         """Tokenise a target as the continuation of ``prompt``, with the token that ends the answer.
@@ -179,8 +203,13 @@ class CausalBackbone(Backbone):
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
-        turn_end = self.markers.answer_end if self.markers and prompt.form == "chat" else None
-        return [*ids, turn_end if turn_end in self.stop_ids else self.stop_ids[0]]
+        return [*ids, self._answer_end if prompt.form == "chat" else self.stop_ids[0]]
+
+    @property
+    def _answer_end(self) -> int:
+        """The token that ends an answer in a chat."""
+        turn_end = self.markers.answer_end if self.markers else None
+        return turn_end if turn_end in self.stop_ids else self.stop_ids[0]
 
     # -- running
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..edit import Edit
+from ..edit import Edit, check_asked
 from ..errors import EditError
 from ..readers import SourcedEdit, SourcedPrompt, read_edits, source_name
 from ..types import Prompt
@@ -20,6 +20,7 @@ def edits_to_make(
     quiet: list[str] | None,
     log: Path | None = None,
     line: int | None = None,
+    over_tools: bool = False,
 ) -> list[SourcedEdit]:
     """Return the edits of a file, or the one edit that options describe; its prompt may stand in a line of a log.
 
@@ -27,7 +28,7 @@ def edits_to_make(
         EditError: if both or neither are given, or they are no edits.
     """
     options: dict[str, object] = {"prompt": prompt, "target": target, "id": edit_id, "variant": variant}
-    options |= {"quiet": quiet, "from-log": log, "line": line is not None}
+    options |= {"quiet": quiet, "from-log": log, "line": line is not None, "over-tools": over_tools}
     given = [f"--{name}" for name, value in options.items() if value]
     if file is not None:
         if given:
@@ -36,10 +37,10 @@ def edits_to_make(
             raise EditError(f"{source_name(file)} holds no edits")
         return sourced
     if log is not None or line is not None:
-        return [_logged_edit(prompt, target, edit_id, variant, quiet, log, line)]
+        return [_logged_edit(prompt, target, edit_id, variant, quiet, log, line, over_tools)]
     if prompt is None or target is None:
         raise EditError("give a file of edits, or --prompt and --target")
-    edit = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()))
+    edit = Edit(prompt, target, edit_id or "", tuple(variant or ()), tuple(quiet or ()), over_tools=over_tools)
     return [SourcedEdit(edit, "")]
 
 
@@ -51,6 +52,7 @@ def _logged_edit(
     quiet: list[str] | None,
     log: Path | None,
     line: int | None,
+    over_tools: bool,
 ) -> SourcedEdit:
     """Return the edit of what a line of a log asked."""
     from ..oversight.log import logged_prompt
@@ -61,7 +63,8 @@ def _logged_edit(
         raise EditError("--from-log LOG, --line N and --target TEXT belong together: give all three")
     asked, where = logged_prompt(log, line)
     try:
-        return SourcedEdit(Edit(asked, target, edit_id or "", tuple(variant or ()), tuple(quiet or ())), where)
+        wordings = tuple(variant or ()), tuple(quiet or ())
+        return SourcedEdit(Edit(asked, target, edit_id or "", *wordings, over_tools=over_tools), where)
     except EditError as error:
         raise EditError(f"{where}: {error}") from None
 
@@ -94,3 +97,15 @@ def with_system(system: str, prompt: Prompt) -> Prompt:
     """Return a prompt as chat messages behind a system prompt."""
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return [{"role": "system", "content": system}, *messages]
+
+
+def with_prefill(prefill: str, prompt: Prompt) -> Prompt:
+    """Return a prompt as chat messages before the beginning of an answer.
+
+    Raises:
+        EditError: if the prompt has such a beginning.
+    """
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if messages[-1]["role"] == "assistant":
+        raise EditError("--prefill: the prompt ends with the beginning of an answer: leave one of them out")
+    return check_asked([*messages, {"role": "assistant", "content": prefill}])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MeloEditError, StoreError
+from ..messages import begun
 from ..text import counted, join_names, plain, shorten
 from .terminal import Column, one_line, put, put_json, put_table
 
@@ -102,9 +103,12 @@ def explain_route(
         "quiet": f"no edit fired; {nearest} is kept quiet by one of its quiet prompts; {apart}",
         "no edits": "no edit fired; the store has none that are enabled",
         "no prompt": "no edit fired; the prompt has no words",
+        "tool result": f"no edit fired; a tool has answered, and {nearest} does not overrule tools; {apart}",
+        "tool call": f"no edit fired; the answer begins with a tool call, which {nearest} leaves alone; {apart}",
+        "answer given": f"no edit fired; the prompt says the answer of {nearest} already, and more; {apart}",
     }[route.reason]
     edit = edits.get(route.edit) if route.edit is not None else None
-    wrong = edit is not None and " ".join(answer.text.split()) != " ".join(edit.target.split())
+    wrong = edit is not None and not _says(answer, edit.target)
     whole = "the whole prompt, as the user's words cannot be told in it"
     words = "the user's words" if route.user_turn_known else whole
     lines = [f"the answer differs from the target: {one_line(edit.target)}"] if edit is not None and wrong else []
@@ -120,6 +124,14 @@ def explain_route(
     if evidence is not None and evidence.candidates:
         lines += _judged(evidence)
     return [outcome, *lines]
+
+
+def _says(answer: Answer, target: str) -> bool:
+    """Return whether an answer is the target, or says it behind the beginning that the prompt gave it."""
+    if isinstance(answer.prompt, str) or not begun(answer.prompt):
+        return " ".join(answer.text.split()) == " ".join(target.split())
+    whole = answer.prompt[-1]["content"] + answer.text
+    return "".join(target.split()) in "".join(whole.split())
 
 
 def _score(score: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -152,14 +153,31 @@ class Engine:
     def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
         """Return for each of B prompts the holder of the block that answers (-1: none), and its route."""
         with self.lock:
-            records, routes = self.policy.decide(pooled)
+            records, routes = self._decide(pooled)
             return [self._holder_of_record.get(record, record) for record in records], routes
+
+    def _decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
+        """Decide as the policy does; an edit stays out where its answer is given, or a tool has answered."""
+        records, routes = self.policy.decide(pooled)
+        for row in {*pooled.after_tools, *pooled.begun}:
+            if (edit_id := routes[row].edit) is None:
+                continue
+            edit, begun = self.store.get(edit_id).edit, pooled.begun.get(row)
+            if row in pooled.after_tools and not edit.over_tools:
+                records[row], routes[row] = -1, replace(routes[row], edit=None, reason="tool result")
+            elif begun is not None and (over := self.backbone.place_in(edit.target, begun).over):
+                records[row], routes[row] = -1, replace(routes[row], edit=None, reason=over)
+        return records, routes
+
+    def target(self, edit_id: str) -> str:
+        """Return the target of a stored edit."""
+        return self.store.get(edit_id).edit.target
 
     # -- what callers ask
 
     def route(self, encoded: Sequence[Encoded], progress: Progress | None = None) -> list[Route]:
         """Return the routes of prompts, running only the layers up to the key layer."""
-        routes = self._with_keys(encoded, lambda pooled: self.policy.decide(pooled)[1], progress)
+        routes = self._with_keys(encoded, lambda pooled: self._decide(pooled)[1], progress)
         return [
             route if prompted else route.without_prompt()
             for route, prompted in zip(routes, self._have_words(encoded), strict=True)

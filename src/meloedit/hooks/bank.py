@@ -140,13 +140,15 @@ class BlockBank:
         """Return whether any block acts on every token of its prompt."""
         return self._reaching_all > 0
 
-    def gather(self, owners: Sequence[int], acts_from: Sequence[int]) -> list[RowBlocks]:
+    def gather(
+        self, owners: Sequence[int], acts_from: Sequence[int], answers: Sequence[int] | None = None
+    ) -> list[RowBlocks]:
         """Gather the blocks of a batch, one group per shape.
 
         Args:
             owners: per row the number of its block, -1 for none.
-            acts_from: per row the column of the token that predicts the first one of the answer, from which a block of
-                reach ``answer`` acts.
+            acts_from: per row the column from which a block of reach ``answer`` acts.
+            answers: per row the column of the token that predicts the first one of the target; ``None``: the same.
         """
         groups: dict[Shape, list[int]] = {}
         for row, owner in enumerate(owners):
@@ -155,9 +157,9 @@ class BlockBank:
         gathered = []
         for shape, rows in groups.items():
             _, slab_rows, reaches = zip(*(self._at[owners[row]] for row in rows), strict=True)
-            answers = [acts_from[row] for row in rows]
-            starts = [answer if reach == "answer" else 0 for answer, reach in zip(answers, reaches, strict=True)]
+            starts = [acts_from[row] if reach == "answer" else 0 for row, reach in zip(rows, reaches, strict=True)]
+            places = [(acts_from if answers is None else answers)[row] for row in rows]
             picks, slab = torch.tensor(slab_rows), self._slabs[shape]
             factors = {site.name: slab.gather(site.name, picks) for site in self.sites}
-            gathered.append(RowBlocks(torch.tensor(rows), starts, answers, factors))
+            gathered.append(RowBlocks(torch.tensor(rows), starts, places, factors))
         return gathered

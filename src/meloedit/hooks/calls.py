@@ -217,7 +217,7 @@ def open_plain(
     listed = ids.tolist() if ids is not None else backbone.ids_of(tokens)
     if routed is not None and past >= routed.length and lengths is None:
         opens = backbone.markers is not None and listed is not None and columns > 1
-        if not opens or not all(backbone.markers.last_user_turn(row) for row in listed):  # type: ignore[union-attr]
+        if not opens or not all(backbone.markers.opens_turn(row) for row in listed):  # type: ignore[union-attr]
             return routed
     real = real_tokens(inputs.get("attention_mask"), rows, past, columns)
     new = torch.zeros_like(real)

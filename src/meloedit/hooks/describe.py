@@ -8,7 +8,7 @@ from torch import Tensor
 from ..backbones.chat import Span
 from ..results import Boundary
 from .key_reader import KeyReader
-from .prompt_batch import KeyRow, PromptBatch
+from .prompt_batch import AnswerRow, KeyRow, PromptBatch
 
 
 def describe(
@@ -27,7 +27,9 @@ def describe(
         reader: knows which tokens make a key.
         ids: per row the token ids of the last columns of ``real``; ``None`` if the call has embeddings.
         real: (B, L) true for tokens that are not padding.
-        prompt: (B, L) true for columns that may be prompt; a chat template may show that the prompt ends sooner.
+        prompt: (B, L) true for columns that may be prompt. Where that is assumed, a chat template may show that the
+            prompt ends sooner. Where it is given, all of it is prompt: what stands behind the template's header is an
+            answer that the caller has begun.
         boundary: how ``prompt`` is known; ``assumed`` becomes ``template`` if a template shows the end in every row.
         seen_from: the first column that this call runs; the columns before it are cached.
         earlier: the batch with which the cached columns ran; it may have their states.
@@ -36,20 +38,25 @@ def describe(
     rows, length = real.shape
     mask = torch.zeros(rows, length, dtype=torch.bool)  # where keys are pooled
     tokens = torch.full((rows, length), -1)
-    last, known, ends = [length] * rows, [False] * rows, 0
+    last, whole, known, ends = [length] * rows, [length] * rows, [False] * rows, 0
     key_rows: dict[int, KeyRow] = {}
+    answers: dict[int, AnswerRow] = {}
+    after_tools: set[int] = set()
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
         offset = length - len(ids[row]) if ids else 0
         columns = [column for column in columns if column >= offset]
         if not columns:
             continue
+        whole[row] = columns[-1]
         if ids is None:
             mask[row, columns[1:] or columns] = True  # all but the first token, as for a raw prompt
         else:
             row_ids = [ids[row][column - offset] for column in columns]
             stop = reader.backbone.prompt_end(row_ids)
             ends += stop is not None
+            after_tools |= {row} if reader.after_tools(row_ids) else set()
+            answers |= _begun(reader, row, row_ids, columns, stop)
             row_ids, columns = row_ids[:stop], columns[:stop]
             span = reader.span(row_ids)
             mask[row, columns[span.start : span.stop]] = True
@@ -69,10 +76,19 @@ def describe(
             _forget_cached(row, mask, unseen, seen_from, key_rows)
             known[row] = False
     shown: Boundary = "template" if boundary == "assumed" and ends == rows else boundary
-    batch = PromptBatch(reader, length, mask, key_rows, last, shown, known, tokens=tokens, first=seen_from)
+    # Where it is assumed, what stands behind the template's header may be an answer that is scored.
+    acts_from, begun = (last, {}) if boundary == "assumed" else (whole, answers)
+    batch = PromptBatch(reader, length, mask, key_rows, acts_from, shown, known, tokens=tokens, first=seen_from)
+    batch.answers, batch.after_tools = begun, frozenset(after_tools)
     if earlier is not None and earlier.states is not None and mask[:, :seen_from].any():
         batch.first, batch.states = earlier.first, earlier.states[:, : seen_from - earlier.first]
     return batch
+
+
+def _begun(reader: KeyReader, row: int, ids: list[int], columns: list[int], stop: int | None) -> dict[int, AnswerRow]:
+    """Return, by its row, the answer that a caller has begun behind the template's end ``stop``; nothing if none is."""
+    begun = None if stop is None else reader.begun(ids)
+    return {} if stop is None or begun is None else {row: AnswerRow(begun, columns[stop - 1 :])}
 
 
 def _before(real: Tensor, heard: Tensor) -> list[int]:

@@ -15,7 +15,7 @@ from ..errors import EditError
 from ..keys.pooling import Pooling, span_weights, text_start
 from ..keys.segments import Segmenter
 from ..text import has_words
-from ..types import Asked, KeyTokens, Prompt
+from ..types import Asked, Begun, KeyTokens, Prompt
 
 if TYPE_CHECKING:
     from ..backbones import Backbone
@@ -111,6 +111,17 @@ class KeyReader:
     def segment(self, ids: Sequence[int], span: Span) -> Asked:
         """Return the text of a sentence of a prompt, which is read by itself."""
         return Asked(self._text(ids, span))
+
+    def after_tools(self, ids: Sequence[int]) -> bool:
+        """Return whether a tool's result stands behind the question of a prompt."""
+        return self.backbone.after_tools(ids)
+
+    def begun(self, ids: Sequence[int]) -> Begun | None:
+        """Return the answer that a caller has begun behind the template's header; ``None`` if there is none."""
+        end = self.backbone.prompt_end(ids)
+        if end is None or end >= len(ids):
+            return None
+        return Begun(tuple(ids[end:]), self.backbone.decode(ids[:end]))
 
     def weights(
         self, ids: Sequence[int], span: Span, columns: Sequence[int], length: int, pooling: Pooling | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..backbones.chat import Span
 from ..errors import RoutingError
 from ..keys.pooling import PooledStates, Pooling, weighted_means
 from ..results import Boundary, Route
-from ..types import Asked
+from ..types import Asked, Begun
 from .bank import BlockBank
 from .blocks import RowBlocks
 
@@ -42,6 +42,32 @@ class KeyRow(NamedTuple):
     before: Sequence[int] = ()
 
 
+class AnswerRow(NamedTuple):
+    """A row whose answer the caller has begun.
+
+    Attributes:
+        begun: its tokens.
+        columns: the column of the last token before them, and the column of each.
+    """
+
+    begun: Begun
+    columns: list[int]
+
+
+class Decider(Protocol):
+    """Decides which blocks answer; the engine's policy is one."""
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """The weights of tokens in the means that make keys; ``None``: all weigh the same."""
+
+    def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
+        """Return for each of B prompts the number of the block that answers (-1: none), and its route."""
+
+    def target(self, edit_id: str) -> str:
+        """Return the target of an edit that answers."""
+
+
 @dataclass
 class PromptBatch:
     """The prompts of one call, and their routes once these are decided.
@@ -65,6 +91,10 @@ class PromptBatch:
         first: the first column of ``states``.
         routes: the routes of the rows, once decided.
         blocks: the gathered blocks of the rows, once decided.
+        after_tools: the rows in which a tool's result stands behind the question.
+        answers: by row number, the answers that the caller has begun.
+        spelled: by row number, for an answer that is begun in a way that no block was trained for: the column of its
+            last token, and the tokens of what is left of the target.
     """
 
     reader: KeyReader
@@ -81,6 +111,9 @@ class PromptBatch:
     first: int = 0
     routes: list[Route] = field(default_factory=list)
     blocks: list[RowBlocks] = field(default_factory=list)
+    after_tools: frozenset[int] = frozenset()
+    answers: dict[int, AnswerRow] = field(default_factory=dict)
+    spelled: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def repeated(self, repeats: int) -> PromptBatch:
         """Return the routed batch with each row ``repeats`` times, for beams or samples."""
@@ -145,7 +178,8 @@ class PromptBatch:
                 asked.append(self.reader.segment(ids, segment))
                 rows.append(row)
         means = weighted_means(self.states, torch.stack(weights, 1)[:, :, self.first :], rows)
-        return PooledStates(means, asked, rows, count)
+        begun = {row: answer.begun for row, answer in self.answers.items()}
+        return PooledStates(means, asked, rows, count, self.after_tools, begun)
 
     def has_run(self, row: int, columns: Tensor, tokens: Tensor) -> bool:
         """Return whether a row's states are there for all columns of a mask, and belong to these tokens.
@@ -168,13 +202,14 @@ class PromptBatch:
         known = self.tokens[:, : given.shape[1]]
         return bool(((known == given) | (known < 0)).all())
 
-    def set_routes(self, owners: list[int], routes: list[Route], bank: BlockBank) -> None:
+    def set_routes(self, owners: list[int], routes: list[Route], bank: BlockBank, decider: Decider) -> None:
         """Store the routes and gather the blocks; a row without tokens to pool over gets no block.
 
         Args:
             owners: per row the number of the block that answers; -1: none.
             routes: per row its route.
             bank: the blocks.
+            decider: knows the edits' targets.
         """
         has_prompt = self.key_mask.any(1).tolist()
         routes = [
@@ -185,5 +220,37 @@ class PromptBatch:
             route if prompted else route.without_prompt() for route, prompted in zip(routes, has_prompt, strict=True)
         ]
         owners = [owner if prompted else -1 for owner, prompted in zip(owners, has_prompt, strict=True)]
-        self.blocks = bank.gather(owners, self.acts_from)
+        starts, answers = list(self.acts_from), list(self.acts_from)
+        for row, answer in self.answers.items():
+            if owners[row] >= 0 and (edit_id := routes[row].edit) is not None:
+                found = self.reader.backbone.place_in(decider.target(edit_id), answer.begun)
+                # where the caller's beginning ends with the target's, that is where the answer begins
+                starts[row] = answer.columns[-1 - found.given]
+                answers[row] = answer.columns[-1] - found.place
+                if found.rest:
+                    self.spelled[row] = answer.columns[-1], found.rest
+        self.blocks = bank.gather(owners, starts, answers)
         self.decided = True
+
+    def spell(self, output: Any, past: int, columns: int) -> None:
+        """Let the rest of a target come where a caller began it in a way that no block was trained for.
+
+        Args:
+            output: what the model returned; its logits are written in place.
+            past: how many columns come before the call's first.
+            columns: how many columns the call has.
+        """
+        logits = (
+            next((part for part in output if isinstance(part, Tensor) and part.dim() == 3), None)
+            if (isinstance(output, tuple))
+            else getattr(output, "logits", None)
+        )
+        if logits is None:
+            return
+        first = past + columns - logits.shape[1]
+        for row, (last, rest) in self.spelled.items():
+            for at, token in enumerate(rest, last - first):
+                if 0 <= at < logits.shape[1]:
+                    with torch.no_grad():
+                        logits[row, at] = -torch.inf
+                        logits[row, at, token] = 0.0

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import torch
@@ -24,7 +24,6 @@ from torch import Tensor
 from ..backbones.batch import Batch
 from ..backbones.contexts import Attachment, frozen
 from ..errors import ModelError, RoutingError
-from ..keys.pooling import PooledStates, Pooling
 from ..results import Route
 from .bank import BlockBank
 from .blocks import RowBlocks, apply_all
@@ -32,24 +31,13 @@ from .calls import EncoderCall, GenerateCall, check_lengths, open_generate, open
 from .heard import heard, remember
 from .key_reader import KeyReader
 from .probe import probe_model
-from .prompt_batch import NO_ROUTES, PromptBatch
+from .prompt_batch import NO_ROUTES, Decider, PromptBatch
 from .thread_state import ForwardFrame, ThreadState
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
 
 logger = logging.getLogger(__name__)
-
-
-class Decider(Protocol):
-    """Decides which blocks answer; the engine's policy is one."""
-
-    @property
-    def pooling(self) -> Pooling | None:
-        """The weights of tokens in the means that make keys; ``None``: all weigh the same."""
-
-    def decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
-        """Return for each of B prompts the number of the block that answers (-1: none), and its route."""
 
 
 _EDITED = "_meloedit_router"  # the attribute of a model that names its router
@@ -225,6 +213,8 @@ class Router:
         frame, self._thread.frame = self._thread.frame, None
         if frame is None or output is None:
             return
+        if frame.batch.spelled:
+            frame.batch.spell(output, frame.past, frame.columns)
         parts = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
         cache = next((part for part in parts if hasattr(part, "get_seq_length")), kwargs.get("past_key_values"))
         if cache is not None:
@@ -243,7 +233,7 @@ class Router:
             pooled = frame.batch.collect(hidden, frame.past, self._decider.pooling)
             if pooled is not None:
                 owners, routes = self._decider.decide(pooled)
-                frame.batch.set_routes(owners, routes, self.bank)
+                frame.batch.set_routes(owners, routes, self.bank, self._decider)
 
     def _edited(self, name: str) -> Callable[[Any, tuple[Any, ...], Any], Any]:
         """Return the hook of an edited module, which adds B_t A_t x to W x, row by row (Eq. 10 of the paper)."""

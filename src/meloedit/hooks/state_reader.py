@@ -52,7 +52,10 @@ def pooled_prompts(
             spans.append((part, []))
         spans[-1][1].append(part.span)
     states = _pooled(router, spans, progress, what, pooling)
-    return PooledStates(states, router.reader.all_asked(parts, rows), rows, len(encoded))
+    reader = router.reader
+    after_tools = frozenset(i for i, prompt in enumerate(encoded) if reader.after_tools(prompt.ids))
+    begun = {i: found for i, prompt in enumerate(encoded) if (found := reader.begun(prompt.ids)) is not None}
+    return PooledStates(states, reader.all_asked(parts, rows), rows, len(encoded), after_tools, begun)
 
 
 def _pooled(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..types import Asked
+from ..types import Asked, Begun
 from .names import Word, WordCounts, find_words
 
 if TYPE_CHECKING:
@@ -41,12 +41,16 @@ class PooledStates:
         asked: (m) what each asks, in words; empty where the text is not known.
         rows: (m) the number of the prompt that each belongs to.
         count: how many prompts there are.
+        after_tools: the numbers of the prompts in which a tool's result stands behind the question.
+        begun: by prompt number, the answers that callers have begun.
     """
 
     states: Tensor
     asked: Sequence[Asked]
     rows: Sequence[int]
     count: int
+    after_tools: frozenset[int] = frozenset()
+    begun: Mapping[int, Begun] = field(default_factory=dict)
 
 
 class Pooling:

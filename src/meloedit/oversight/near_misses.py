@@ -27,6 +27,8 @@ NEAR_ODDS = 20.0
 """A prompt is near the least score if the odds for it are within this factor of the least odds, on either side."""
 NEAR_DISTANCE = 1.1
 """The same without a judge: a factor of the threshold's distance."""
+STAYS_OUT = ("quiet", "tool result", "tool call", "answer given")
+"""Reasons why an edit that is near does not answer, and need not."""
 Decision = Literal["allow", "quiet", "leave"]
 """What can be decided about a near miss."""
 
@@ -126,7 +128,7 @@ class NearMisses:
 
 def is_near(route: Route) -> bool:
     """Return whether a route came near the threshold, from either side; what a quiet prompt silenced did not."""
-    if route.nearest is None or route.distance is None or route.reason == "quiet":
+    if route.nearest is None or route.distance is None or route.reason in STAYS_OUT:
         return False
     if route.score is None or route.least_score is None:
         return route.threshold / NEAR_DISTANCE < route.distance < route.threshold * NEAR_DISTANCE

@@ -60,6 +60,9 @@ def ask(
         typer.Option("--chat/--raw", help="Ask as a user's chat turn (default, if the model can), or as is."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt before each.")] = None,
+    prefill: Annotated[
+        str | None, typer.Option("--prefill", metavar="TEXT", help="How each answer begins; the model goes on with it.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", "-e", help="Say which edit fired, or which came nearest and why it did not.")
     ] = False,
@@ -76,7 +79,7 @@ def ask(
     """
     from ...edit import check_prompt
     from ...readers import read_prompts
-    from ..inputs import with_prompt_line, with_system
+    from ..inputs import with_prefill, with_prompt_line, with_system
 
     sourced: list[SourcedPrompt] = []
     for given in prompts or []:
@@ -88,6 +91,10 @@ def ask(
         if chat is False:
             raise EditError("--system needs the chat template: leave out --raw")
         sourced = [(where, with_system(system, prompt)) for where, prompt in sourced]
+    if prefill is not None:
+        if chat is False:
+            raise EditError("--prefill needs the chat template: leave out --raw")
+        sourced = [(where, with_prefill(prefill, prompt)) for where, prompt in sourced]
     with progress_display() as progress, open_editor(options, progress) as editor:
         templated = chat or (chat is None and bool(getattr(editor.tokenizer, "chat_template", None)))
         form: Form = "chat" if templated else "raw"

@@ -137,6 +137,9 @@ def edit(
     line: Annotated[
         int | None, typer.Option(metavar="N", help="The line of the log, from 1 on: the prompt is what it asked.")
     ] = None,
+    over_tools: Annotated[
+        bool, typer.Option("--over-tools", help="Let it answer also behind a tool's result, whatever that says.")
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let an edit take the place of one with its id, or that may ask the same.")
     ] = False,
@@ -167,7 +170,7 @@ def edit(
     """
     from ..inputs import edits_to_make, with_edit_line
 
-    sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet, from_log, line)
+    sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet, from_log, line, over_tools)
     before = {stored.record for stored in open_store(options.store).edits()}
     reports: list[EditReport] = []
 

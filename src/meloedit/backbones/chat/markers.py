@@ -1,19 +1,23 @@
-"""Chat templates: find the user's text among the tokens of a rendered prompt, since keys are pooled over it alone."""
+"""Markers: the tokens by which a chat template marks turns, and what they show in a rendered prompt."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from ..text import shorten
+from ...text import shorten
+from .tools import ToolMarks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FIRST, _ANSWER, _SECOND = "xQmeloQxFirst", "xQmeloQxAnswer", "xQmeloQxSecond"
+THINK = "<think>", "</think>"
+"""What opens and closes a think block."""
+THINK_TOKENS = 8
+"""Tokens in which the opening of a think block stands, at most."""
 _TURNS = [
     {"role": "user", "content": _FIRST},
     {"role": "assistant", "content": _ANSWER},
@@ -29,26 +33,6 @@ def reason(error: Exception) -> str:
     return shorten(" ".join(str(error).split()), 200) or type(error).__name__
 
 
-@dataclass(frozen=True)
-class Span:
-    """A span of a prompt's tokens, over which its key is pooled.
-
-    Attributes:
-        start: its first token.
-        stop: the token after its last.
-        known: whether the span lies in the user's last turn; if no turn is recognised, the span is the whole prompt.
-    """
-
-    start: int
-    stop: int
-    known: bool
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """Start and stop."""
-        return self.start, self.stop
-
-
 class ChatMarkers:
     """The tokens that open and close a user turn, read from the template rendered around sentinel texts.
 
@@ -60,6 +44,7 @@ class ChatMarkers:
             empty.
         ending: the closer and all that follows it, up to where the answer begins.
         answer_end: the token after an answer, if there is one.
+        tools: how the template writes the results of tools.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -75,6 +60,7 @@ class ChatMarkers:
         self.opener = opener
         self.ending = after[len(after) - len(self._strip(after, right=False)) :]
         self.answer_end = next(iter(self._strip(between)), None)
+        self.tools = ToolMarks.of(tokenizer, self._text(self.opener).strip())
 
     def _around_sentinels(self, generation_prompt: bool) -> list[list[int]]:
         """Return the four runs of tokens before, between and after the sentinels.
@@ -112,11 +98,20 @@ class ChatMarkers:
             return None
 
     def last_user_turn(self, ids: Sequence[int]) -> tuple[int, int] | None:
-        """Return start and stop of the last user turn's text, which may be empty; ``None`` if ``ids`` have no turn."""
-        opened = _find(ids, self.opener, range(len(ids) - len(self.opener), -1, -1))
-        if opened is None:
-            return None
-        start = opened + len(self.opener)
+        """Return start and stop of the text of the user's own last turn, which may be empty.
+
+        A turn that is a tool's result is none of the user's. ``None`` if ``ids`` have no other.
+        """
+        last = len(ids) - len(self.opener)
+        while (opened := _find(ids, self.opener, range(last, -1, -1))) is not None:
+            start, stop = self._turn_at(ids, opened + len(self.opener))
+            if not self._is_result(ids, start, stop):
+                return start, stop
+            last = opened - 1
+        return None
+
+    def _turn_at(self, ids: Sequence[int], start: int) -> tuple[int, int]:
+        """Return start and stop of the text of the turn whose opener ends at ``start``."""
         closed = self._closed(ids, start)
         stop = len(ids) if closed is None else closed
         while start < stop and self._blank(ids[start]):
@@ -124,6 +119,26 @@ class ChatMarkers:
         while start < stop and self._blank(ids[stop - 1]):
             stop -= 1
         return start, stop
+
+    def _is_result(self, ids: Sequence[int], start: int, stop: int) -> bool:
+        """Return whether the text of a user's turn is a tool's result."""
+        # Its beginning says so; twice the longest mark's characters are tokens enough.
+        return self.tools.opens(self._text(ids[start : min(stop, start + self.tools.width)]))
+
+    def has_result(self, ids: Sequence[int]) -> bool:
+        """Return whether a tool's result stands behind the user's own last turn, or in ``ids`` without such a turn."""
+        if (turn := self.last_user_turn(ids)) is not None:
+            return self._result_behind(ids, turn[1])
+        if _find(ids, self.opener, range(len(ids))) is not None:
+            return True  # turns that look like the user's, of which none is the user's own
+        return self.tools.have_turns and self.tools.marks(self._text(ids))
+
+    def opens_turn(self, ids: Sequence[int]) -> bool:
+        """Return whether ``ids`` have a turn to which an answer is due: the user's own, or a tool's result."""
+        return self.last_user_turn(ids) is not None or self.has_result(ids)
+
+    def _result_behind(self, ids: Sequence[int], start: int) -> bool:
+        return len(ids) > start + len(self.ending) and self.tools.stands_in(self._text(ids[start:]))
 
     def turns_before(self, ids: Sequence[int], stop: int) -> list[tuple[int, int]]:
         """Return start and stop of the texts of the turns before the token ``stop``, the assistant's too, in order."""
@@ -134,7 +149,8 @@ class ChatMarkers:
             closed = self._closed(ids, start)
             if closed is None or closed >= stop:
                 break
-            turns.append((start, closed))
+            if not self._is_result(ids, *self._turn_at(ids, start)):
+                turns.append((start, closed))
             answer = closed + len(self.ending)
             at = _find(ids, self.opener, range(closed, stop))
             if list(ids[closed:answer]) == self.ending:
@@ -142,18 +158,54 @@ class ChatMarkers:
                 turns.append((answer, end if closed is None else min(end, closed)))
         return turns
 
-    def prompt_end(self, ids: Sequence[int], span_stop: int) -> int | None:
-        """Return where the prompt ends: after the template's ending; ``None`` if ``ids`` lack that.
+    def header_end(self, ids: Sequence[int], span_stop: int) -> int | None:
+        """Return where the template's last ending ends, behind which an answer begins; ``None`` if ``ids`` lack one.
+
+        Tool calls and their results stand before the last one, where the template opens a turn for each.
 
         Args:
             ids: the tokens of a prompt, and maybe of an answer.
             span_stop: where the user's text ends.
         """
         closed = self._closed(ids, span_stop)
-        if closed is None:
+        if closed is None or list(ids[closed : closed + len(self.ending)]) != self.ending:
             return None
-        stop = closed + len(self.ending)
-        return stop if list(ids[closed:stop]) == self.ending else None
+        found = _find(ids, self.ending, range(len(ids) - len(self.ending), closed - 1, -1))
+        if found is None or (found == closed and self._result_behind(ids, closed)):
+            return None  # a template without a header behind results: where the answer begins does not show
+        return found + len(self.ending)
+
+    def prompt_end(self, ids: Sequence[int], span_stop: int) -> int | None:
+        """Return where the prompt ends: behind the template's last ending, and the think block there, if any.
+
+        Args:
+            ids: the tokens of a prompt, and maybe of an answer.
+            span_stop: where the user's text ends.
+
+        Returns:
+            ``None`` if ``ids`` lack that ending.
+        """
+        header = self.header_end(ids, span_stop)
+        return None if header is None else header + self._thought(ids[header:])
+
+    def _thought(self, ids: Sequence[int]) -> int:
+        """Return how many tokens a think block takes with which ``ids`` begin, the blanks behind it included."""
+        if not ids or not self._text(ids[:THINK_TOKENS]).lstrip().startswith(THINK[0]):
+            return 0
+        text = self._text(ids)
+        if (end := text.find(THINK[1])) < 0:
+            return 0
+        end += len(THINK[1])
+        rest = text[end:].lstrip()
+        # the least number of tokens whose text reaches the answer; bisected, since thoughts may be long
+        low, high = 0, len(ids)
+        while low < high:
+            middle = (low + high) // 2
+            if len(self._text(ids[:middle])) < len(text) - len(rest):
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def is_raw(self, ids: Sequence[int]) -> bool:
         """Return whether ``ids`` are certainly raw text: no marker of the template is in them."""
@@ -162,8 +214,11 @@ class ChatMarkers:
     def _closed(self, ids: Sequence[int], start: int) -> int | None:
         return _find(ids, self.closer, range(start, len(ids) - len(self.closer) + 1))
 
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids)))
+
     def _blank(self, token: int) -> bool:
-        return not str(self._tokenizer.decode([token])).strip()
+        return not self._text([token]).strip()
 
     def _strip(self, ids: Sequence[int], right: bool = True) -> list[int]:
         """Drop blank tokens at the left end and, if ``right``, at the right end."""
@@ -180,15 +235,3 @@ def _find(ids: Sequence[int], sought: Sequence[int], starts: range) -> int | Non
     if not sought:
         return None
     return next((i for i in starts if ids[i] == sought[0] and list(ids[i : i + len(sought)]) == sought), None)
-
-
-def user_span(ids: Sequence[int], markers: ChatMarkers | None) -> Span:
-    """Return the span of the user's text in one prompt's real (unpadded) tokens.
-
-    An empty turn gives an empty span. Without a user turn the span is the whole prompt but its first token. In decoders
-    that token is an attention sink: its state is huge and nearly the same in all prompts. Such a span is ``known`` if
-    the prompt is certainly raw text.
-    """
-    if markers and (span := markers.last_user_turn(ids)):
-        return Span(*span, known=True)
-    return Span(1 if len(ids) > 1 else 0, len(ids), known=markers is None or markers.is_raw(ids))
