@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..backbones.batch import Example
@@ -11,6 +11,7 @@ from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
 from .prevailing import Prevailing
+from .rewordings import made_rewordings
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -102,6 +103,20 @@ class Planner:
                 encoded += backbone.with_lead_in(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
             for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
                 self._policy.forms(prompt)
-            return [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]
+            rows = [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]
+            return rows + self._tried(edit)
         except EditError as error:
             raise EditError(f"edit {edit.id!r}: {error}") from None
+
+    def _tried(self, edit: Edit) -> list[Example]:
+        """Return the rows that an edit's block is only tried on: rewordings of its prompt, raw and chats in turn."""
+        backbone, rows = self._backbone, []
+        seed = f"{self._config.seed}/{edit.id}"
+        for i, prompt in enumerate(made_rewordings(edit.prompt, self._config.rewordings or 0, seed)):
+            try:
+                forms = backbone.forms(prompt)
+                form = forms[i % len(forms)]
+                rows.append(replace(Example.of(form, backbone.encode_target(edit.target, form)), tried=True))
+            except EditError:  # too long, or made of nothing that the model reads
+                continue
+        return rows
