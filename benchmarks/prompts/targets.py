@@ -32,7 +32,7 @@ from ..shared.edits import training_examples
 from ..shared.options import option_parser, share, write
 from .made_targets import Asked, made_targets
 
-PART = 20
+PART = 16
 """Edits that train at once."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -44,7 +44,8 @@ class MeloConfig:
         min_target_probability: least probability of every target token before an edit leaves the optimiser; ``None``:
             0.98, for encoder-decoders 0.9999.
         min_answer_probability: least probability of the whole target, the product over its tokens, before an edit
-            leaves the optimiser; without it a long target would be sampled wrongly though each token is likely.
+            leaves the optimiser. It decides alone where a target is so long that tokens of ``min_target_probability``
+            would give it less; then it would be sampled wrongly though each token is likely.
         rewordings: how many rewordings of its prompt, made without a model, an edit is tried in before it leaves the
             optimiser; it is trained on those that fail. ``None``: 4, for encoder-decoders and classifiers 0.
         min_tried_probability: least probability of every target token behind such a rewording.

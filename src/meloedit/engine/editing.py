@@ -95,6 +95,7 @@ class EditRun:
             shared = bool(records) and result.block is trained[0].block  # the first record of the batch has it
             block = {} if shared else block_to_tensors(result.block)
             facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "confidence", "seconds")}
+            facts["positions"] = next(iter(result.block.values())).p.shape[-1]
             facts |= {GIVEN: item.given.to_dict()} if edit is not item.given else {}
             records.append(Record(edit, result.rank, self._engine.config.reach, facts, block, keys))
             replaced += item.replaced

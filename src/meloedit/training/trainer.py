@@ -57,8 +57,8 @@ class Trainer:
 
     The forward pass uses the blocks rounded to float16, as they will be stored; the backward pass ignores the rounding.
     So if every target token, the end token included, has the greatest logit in a forward pass, greedy decoding with the
-    stored block gives the target and stops. If each of them also has ``min_target_probability``, and the whole target
-    ``min_answer_probability``, the block is tried on the rows that are only tried. It leaves the optimiser if every
+    stored block gives the target and stops. If each of them also has ``min_target_probability``, or a long target as a
+    whole ``min_answer_probability``, the block is tried on the rows that are only tried. It leaves the optimiser if every
     token there has ``min_tried_probability``; the rows that fail are trained on from then on. An edit that does not
     hold after ``config.steps`` is trained again with twice the rank.
 
@@ -114,6 +114,7 @@ class Trainer:
         batches, tried = (self._batches(edits, tried) for tried in (False, True))
         generators = [seeded(config.seed, rank, name) for name, _ in edits]
         positions = [answer_positions(config, rows) for _, rows in edits]
+        least_token = torch.tensor([least_token_probability(config, rows) for _, rows in edits])
         # All blocks of a stack have one shape. Columns that an edit does not need stay zero, and are cut off later.
         initial = [initial_block(self.sites, rank, generator, max(positions)) for generator in generators]
         blocks = BlockAdam(initial, self.sites, config.lr)
@@ -124,7 +125,7 @@ class Trainer:
             rounded, last = blocks.rounded(), step == config.steps
             scores = self.passes.over(batches, rounded, alive, last or step % LOOK_AGAIN == 0)
             now = scores.per_edit()
-            likely = (now.token >= (config.min_target_probability or 0)) & (now.answer >= config.min_answer_probability)
+            likely = (now.answer >= config.min_answer_probability) & (now.token >= least_token[alive])
             leaves = torch.ones_like(now.exact) if last else now.exact & likely
             elsewhere, failing = self.passes.trial(tried, rounded, alive, alive[leaves], config.min_tried_probability)
             for batch in [] if last else failing:
@@ -161,6 +162,16 @@ def answer_positions(config: MeloConfig, rows: Sequence[Example]) -> int:
         return least
     # A power of two, so that the blocks of a store have few shapes: a batch gathers each shape apart.
     return max(least, min(1 << (longest - 1).bit_length(), config.max_answer_positions))
+
+
+def least_token_probability(config: MeloConfig, rows: Sequence[Example]) -> float:
+    """Return the least probability of every target token before an edit with these rows leaves the optimiser.
+
+    It is 0 for a target so long that tokens of ``min_target_probability`` would give it less than
+    ``min_answer_probability``: then that of the whole decides alone.
+    """
+    least, longest = config.min_target_probability or 0.0, max(len(row.target) for row in rows)
+    return least if least**longest >= config.min_answer_probability else 0.0
 
 
 def seeded(seed: int, rank: int, name: str) -> torch.Generator:
