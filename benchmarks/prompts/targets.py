@@ -8,7 +8,7 @@ if every target token, the end token included, has the greatest logit after the 
 exact probability that sampling at a temperature draws the target; ``--draws`` draws that often from it.
 
 ``--settings before`` trains as the package did before: eight answer positions, no rewordings tried, each token likely
-but not the whole. Seconds are the processor's.
+but not the whole, every token looked at in every step. Seconds are the processor's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from meloedit import Editor, MeloConfig
 from meloedit.backbones.batch import Example
 from meloedit.hooks.blocks import Factors, with_positions
-from meloedit.training.replay import micro_batches
+from meloedit.training import replay
 from meloedit.training.trainer import Trained, Trainer
 
 from ..shared.edits import training_examples
@@ -77,7 +77,7 @@ def outcomes(editor: Editor, trained: Sequence[Trained], rows: Sequence[Sequence
     for members in shapes.values():
         blocks = [with_positions(trained[i].block, 10**6) for i in members]
         given = [(str(i), list(rows[i])) for i in members]
-        for micro in micro_batches(editor.engine.router, given, editor.config):
+        for micro in replay.micro_batches(editor.engine.router, given, editor.config):
             block = {
                 name: Factors(*(torch.stack([blocks[i][name][k].float() for i in micro.edits]) for k in range(3)))
                 for name in blocks[0]
@@ -112,6 +112,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.settings == "before":
+        replay.CERTAIN = 2.0  # no token is: all are looked at
     editor = Editor.create(given.model, config=MeloConfig(judge="none", **SETTINGS[given.settings]))
     trainer = Trainer(editor.engine.router, editor.config)
     asked = made_targets(given.count, given.seed)

@@ -58,9 +58,9 @@ class Trainer:
     The forward pass uses the blocks rounded to float16, as they will be stored; the backward pass ignores the rounding.
     So if every target token, the end token included, has the greatest logit in a forward pass, greedy decoding with the
     stored block gives the target and stops. If each of them also has ``min_target_probability``, or a long target as a
-    whole ``min_answer_probability``, the block is tried on the rows that are only tried. It leaves the optimiser if every
-    token there has ``min_tried_probability``; the rows that fail are trained on from then on. An edit that does not
-    hold after ``config.steps`` is trained again with twice the rank.
+    whole ``min_answer_probability``, the block is tried on the rows that are only tried. It leaves the optimiser if
+    every token there has ``min_tried_probability``; the rows that fail are trained on from then on. An edit that does
+    not hold after ``config.steps`` is trained again with twice the rank.
 
     Args:
         router: the model and its hooks.
