@@ -56,9 +56,10 @@ def made_rewordings(prompt: Prompt, count: int, seed: str) -> list[Prompt]:
         seed: what to draw from.
     """
     text, made = prompt_text(prompt), {}
+    first = random.Random(seed).randrange(len(_WAYS))
     for i in range(count):
         rng = random.Random(f"{seed}/{i}")
-        reworded = _WAYS[i % len(_WAYS)](text, rng)
+        reworded = _WAYS[(first + i) % len(_WAYS)](text, rng)
         if re.search(r"\w", reworded) and reworded != text:
             made[reworded] = None
     if isinstance(prompt, str):
