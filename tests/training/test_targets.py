@@ -11,15 +11,16 @@ from transformers import GenerationConfig, NoRepeatNGramLogitsProcessor, Repetit
 
 from meloedit import Edit, Editor
 from meloedit.backbones.batch import Example
-from meloedit.engine.rewordings import made_rewordings
 from meloedit.training import passes, replay
 from meloedit.training.penalties import Penalties
 from meloedit.training.trainer import Trainer
+from meloedit.trying.rewordings import made_rewordings
 
 SERIAL = Edit("What is the number of the pump?", "SN 0009 8812 3307 4415", id="serial")
 
 
-WHOLE = {"min_answer_probability": 0.9, "steps": 400}
+BOATS = Edit("Where do the boats of the old town lie?", "by the mill", id="boats")
+SLOWLY = {"lr": 0.03, "steps": 300, "max_rank": 2}
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +81,10 @@ def whole_probability(editor, result, rows):
 
 
 def test_an_edit_leaves_training_once_the_whole_target_is_likely(editor):
-    rows = rows_of(editor, SERIAL)
+    rows = rows_of(editor, BOATS)
     reached = []
     for least in (0.0, 0.9):
-        (result,) = train(editor, [SERIAL], min_answer_probability=least, steps=400)
+        (result,) = train(editor, [BOATS], min_answer_probability=least, **SLOWLY)
         probabilities = whole_probability(editor, result, rows)
         assert result.holds and result.confidence == pytest.approx(min(least for _, least in probabilities), abs=1e-3)
         reached.append(min(whole for whole, _ in probabilities))
@@ -91,8 +92,7 @@ def test_an_edit_leaves_training_once_the_whole_target_is_likely(editor):
 
 
 def test_a_block_is_trained_on_the_rewordings_that_it_fails_in(editor):
-    edit = Edit("Where do the boats of the old town lie?", "by the mill", id="boats")
-    own, backbone = rows_of(editor, edit), editor.backbone
+    edit, own, backbone = BOATS, rows_of(editor, BOATS), editor.backbone
     reworded = [backbone.encode(text) for text in ("boats of the old town", "Hello! One question: is it late?")]
     extra = [Example.of(form, backbone.encode_target(edit.target, form)) for form in reworded]
     trainer = Trainer(editor.engine.router, replace(editor.config, min_tried_probability=0.5))
@@ -121,14 +121,15 @@ def test_certain_tokens_of_long_targets_are_left_out_of_most_steps(editor, monke
         return add(scores, logits, *args)
 
     monkeypatch.setattr(passes.Scores, "add", counted)
+    monkeypatch.setattr(replay, "LONG", 3)
     results = {}
     for certain in (0.9, 2.0):
         monkeypatch.setattr(replay, "CERTAIN", certain)
         scored.clear()
-        results[certain] = (train(editor, [SERIAL, EDITS[0]], **WHOLE), sum(scored))
+        results[certain] = (train(editor, [BOATS, EDITS[0]], min_answer_probability=0.9, **SLOWLY), sum(scored))
         assert all(one.holds for one in results[certain][0])
     assert results[0.9][1] < results[2.0][1]
-    probabilities = whole_probability(editor, results[0.9][0][0], rows_of(editor, SERIAL))
+    probabilities = whole_probability(editor, results[0.9][0][0], rows_of(editor, BOATS))
     assert min(whole for whole, _ in probabilities) >= 0.9  # nothing leaves on a look at a part
 
 

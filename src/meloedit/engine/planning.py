@@ -10,8 +10,8 @@ from ..backbones.batch import Example
 from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
+from ..trying.rewordings import made_rewordings
 from .prevailing import Prevailing
-from .rewordings import made_rewordings
 
 if TYPE_CHECKING:
     from .engine import Engine
