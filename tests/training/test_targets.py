@@ -83,12 +83,12 @@ def whole_probability(editor, result, rows):
 def test_an_edit_leaves_training_once_the_whole_target_is_likely(editor):
     rows = rows_of(editor, BOATS)
     reached = []
-    for least in (0.0, 0.9):
+    for least in (0.0, 0.6):
         (result,) = train(editor, [BOATS], min_answer_probability=least, **SLOWLY)
         probabilities = whole_probability(editor, result, rows)
         assert result.holds and result.confidence == pytest.approx(min(least for _, least in probabilities), abs=1e-3)
         reached.append(min(whole for whole, _ in probabilities))
-    assert reached[0] < 0.9 <= reached[1]
+    assert reached[0] < 0.6 <= reached[1]
 
 
 def test_a_block_is_trained_on_the_rewordings_that_it_fails_in(editor):
@@ -123,14 +123,14 @@ def test_certain_tokens_of_long_targets_are_left_out_of_most_steps(editor, monke
     monkeypatch.setattr(passes.Scores, "add", counted)
     monkeypatch.setattr(replay, "LONG", 3)
     results = {}
-    for certain in (0.9, 2.0):
+    for certain in (0.8, 2.0):
         monkeypatch.setattr(replay, "CERTAIN", certain)
         scored.clear()
-        results[certain] = (train(editor, [BOATS, EDITS[0]], min_answer_probability=0.9, **SLOWLY), sum(scored))
+        results[certain] = (train(editor, [BOATS, EDITS[0]], min_answer_probability=0.6, **SLOWLY), sum(scored))
         assert all(one.holds for one in results[certain][0])
-    assert results[0.9][1] < results[2.0][1]
-    probabilities = whole_probability(editor, results[0.9][0][0], rows_of(editor, BOATS))
-    assert min(whole for whole, _ in probabilities) >= 0.9  # nothing leaves on a look at a part
+    assert results[0.8][1] < results[2.0][1]
+    probabilities = whole_probability(editor, results[0.8][0][0], rows_of(editor, BOATS))
+    assert min(whole for whole, _ in probabilities) >= 0.6  # nothing leaves on a look at a part
 
 
 def test_rows_that_go_take_their_open_positions_along(editor):

@@ -127,7 +127,9 @@ class Trainer:
             now = scores.per_edit()
             likely = (now.answer >= config.min_answer_probability) & (now.token >= least_token[alive])
             leaves = torch.ones_like(now.exact) if last else now.exact & likely
-            elsewhere, failing = self.passes.trial(tried, rounded, alive, alive[leaves], config.min_tried_probability)
+            # Late in training those that are slow are tried, too, while there are steps left to learn what fails.
+            asked = alive if step == 2 * config.steps // 3 else alive[leaves]
+            elsewhere, failing = self.passes.trial(tried, rounded, alive, asked, config.min_tried_probability)
             for batch in [] if last else failing:
                 leaves &= ~torch.isin(alive, batch.edits)
             exact, least = now.exact & elsewhere.exact, torch.minimum(now.token, elsewhere.token).tolist()

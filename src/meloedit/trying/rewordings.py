@@ -55,7 +55,8 @@ def made_rewordings(prompt: Prompt, count: int, seed: str) -> list[Prompt]:
         count: how many to make; each is made in another way, as far as there are ways.
         seed: what to draw from.
     """
-    text, made = prompt_text(prompt), {}
+    text = prompt_text(prompt)
+    made: dict[str, None] = {}
     first = random.Random(seed).randrange(len(_WAYS))
     for i in range(count):
         rng = random.Random(f"{seed}/{i}")
