@@ -17,6 +17,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from meloedit import Editor, MeloConfig
 from meloedit.backbones.batch import Example
+from meloedit.evaluation.tasks.registry import load_task, task_of
 from meloedit.hooks.blocks import Factors, with_positions
 from meloedit.training import replay
 from meloedit.training.trainer import Trained, Trainer
@@ -57,6 +59,12 @@ class Outcome:
         self.exact = bool((logits.argmax(1) == targets).all())
         self.sampled = float(chosen(logits / TEMPERATURE).sum().exp())
         self.least = float(chosen(logits).min().exp())
+
+
+def from_file(path: str, count: int) -> list[Asked]:
+    """Return the first edits of an evaluation file that have two rephrasings."""
+    items = [item for item in load_task(task_of(path), [path], 0, "routing").items if len(item.rephrases) > 1]
+    return [Asked(Path(path).name, item.edit, (item.rephrases[0], item.rephrases[1])) for item in items[:count]]
 
 
 def rewording_rows(editor: Editor, asked: Asked) -> list[Example]:
@@ -104,6 +112,7 @@ def figures(found: Sequence[Sequence[Outcome]], draws: int) -> dict[str, Any]:
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
+    parser.add_argument("--edits", metavar="FILE", help="ask the edits of a data set, and its rephrasings, instead")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=5)
@@ -116,7 +125,7 @@ def main() -> None:
         replay.CERTAIN = 2.0  # no token is: all are looked at
     editor = Editor.create(given.model, config=MeloConfig(judge="none", **SETTINGS[given.settings]))
     trainer = Trainer(editor.engine.router, editor.config)
-    asked = made_targets(given.count, given.seed)
+    asked = from_file(given.edits, given.count) if given.edits else made_targets(given.count, given.seed)
     trained: list[Trained] = []
     own: list[list[Outcome]] = []
     reworded: list[list[Outcome]] = []
