@@ -143,8 +143,8 @@ class Engine:
                 to_come[shape] -= len(owners)
 
     def _shape(self, stored: StoredEdit) -> tuple[int, int]:
-        """Return rank and answer positions of a stored block, as its record says; older records leave these out."""
-        return stored.rank, stored.report.get("positions", self.config.answer_positions or 0)
+        """Return rank and answer positions of a stored block."""
+        return stored.rank, stored.positions(self.config.answer_positions or 0)
 
     # -- what the hooks ask
 
