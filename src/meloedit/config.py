@@ -43,8 +43,17 @@ class MeloConfig:
         lr: Adam's learning rate (scale of a block is 1: alpha = rank).
         min_target_probability: least probability of every target token before an edit leaves the optimiser; ``None``:
             0.98, for encoder-decoders 0.9999.
-        answer_positions: how many of the first positions of an answer get an input of their own in a block; ``None``:
-            8, for encoder-decoders and classifiers 0.
+        min_answer_probability: least probability of the whole target, the product over its tokens, before an edit
+            leaves the optimiser. It decides alone where a target is so long that tokens of ``min_target_probability``
+            would give it less; then it would be sampled wrongly though each token is likely.
+        rewordings: how many rewordings of its prompt, made without a model, an edit is tried in before it leaves the
+            optimiser; it is trained on those that fail. A target of few tokens gets a quarter of them. ``None``: 4, for
+            encoder-decoders and classifiers 0.
+        min_tried_probability: least probability of every target token behind such a rewording.
+        answer_positions: how many of the first positions of an answer get an input of their own in a block, at least;
+            ``None``: 8, for encoder-decoders and classifiers 0.
+        max_answer_positions: how many at most: a target of more tokens than ``answer_positions`` gets one for each of
+            its tokens up to here, rounded up to a power of two.
         position_lr_scale: factor on the learning rate of those inputs; blocks of rank 1 on few modules do best with 3.
         train_with_lead_in: train a block on its edit's prompt behind an unrelated sentence too (decoders alone), for
             half as much training time again.
@@ -78,7 +87,11 @@ class MeloConfig:
     steps: int = 60
     lr: float = 1e-2
     min_target_probability: float | None = None
+    min_answer_probability: float = 0.9
+    rewordings: int | None = None
+    min_tried_probability: float = 0.9
     answer_positions: int | None = None
+    max_answer_positions: int = 256
     position_lr_scale: float = 1.0
     train_with_lead_in: bool = False
     train_batch_size: int = 64
@@ -117,6 +130,11 @@ class MeloConfig:
                 f"None or between 0 and {MAX_ANSWER_POSITIONS:,}",
                 lambda v: v is None or (is_whole(v) and 0 <= v <= MAX_ANSWER_POSITIONS),
             ),
+            (
+                "max_answer_positions",
+                f"between 0 and {MAX_ANSWER_POSITIONS:,}",
+                lambda v: is_whole(v) and 0 <= v <= MAX_ANSWER_POSITIONS,
+            ),
             ("position_lr_scale", "positive and at most 1000", lambda v: is_number(v) and 0 < v <= 1000),
             ("train_with_lead_in", "true or false", is_flag),
             ("seed", "an integer", is_whole),
@@ -130,6 +148,9 @@ class MeloConfig:
                 "None or at least 0 and below 1",
                 lambda v: v is None or (is_number(v) and 0 <= v < 1),
             ),
+            ("min_answer_probability", "at least 0 and below 1", lambda v: is_number(v) and 0 <= v < 1),
+            ("min_tried_probability", "at least 0 and below 1", lambda v: is_number(v) and 0 <= v < 1),
+            ("rewordings", "None or between 0 and 16", lambda v: v is None or (is_whole(v) and 0 <= v <= 16)),
             (
                 "false_activation",
                 f"at least {MIN_FALSE_ACTIVATION:g} and below 1",

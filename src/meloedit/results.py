@@ -202,17 +202,20 @@ class EditReport:
     Attributes:
         id: the edit's id.
         status: ``stored``; ``skipped``: it was stored before; ``failed``: it does not hold and is not stored.
-        holds: whether greedy decoding with the stored block gives the target and stops, for every prompt and form.
+        holds: whether greedy decoding with the stored block gives the target and stops, for every prompt and form, and
+            for the rewordings that it was tried in.
         steps: number of optimiser steps.
         rank: rank of the block.
         loss: mean cross-entropy of the target, nats per token.
+        confidence: probability of the least probable target token over all rows: those that the block was trained on,
+            and the rewordings that it was tried in; ``None`` if it was skipped.
         seconds: its share of the training time.
         nearest: id of the nearest other edit; ``None`` if there is none.
         nearest_distance: the distance to it; ``None`` if there is none.
         overlaps: ids of edits whose scopes overlap this one's: the nearest key decides between them.
         replaced: ids of edits that it replaced.
         corrections: how many wordings and quiet prompts it took over from these.
-        reason: why it failed, or that it is disabled.
+        reason: why it failed, that it is disabled, or which of the model's own generation settings forbids its target.
         trial: what became of its likely neighbours; ``None`` if it was skipped.
     """
 
@@ -222,6 +225,7 @@ class EditReport:
     steps: int = 0
     rank: int = 0
     loss: float | None = None
+    confidence: float | None = None
     seconds: float = 0.0
     nearest: str | None = None
     nearest_distance: float | None = None

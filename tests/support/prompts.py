@@ -9,6 +9,8 @@ SETTINGS = {
     "min_similarity": 0.7,
     "lr": 0.1,
     "min_target_probability": 0.5,
+    "min_answer_probability": 0.0,
+    "rewordings": 0,  # unless a test wants them
 }
 HISTORY = [
     {"role": "user", "content": "Name a river."},

@@ -63,7 +63,7 @@ def literal_losses(editor, edit, steps):
     ("family", "reach"), [("llama", "answer"), ("llama", "all"), ("gpt2", "answer"), ("mistral", "all")]
 )
 def test_losses_are_those_of_a_literal_training_with_and_without_the_prefix_cache(make_editor, family, reach):
-    editor = make_editor(family, reach=reach, lr=0.02, answer_positions=2)
+    editor = make_editor(family, reach=reach, lr=0.02, answer_positions=2, max_answer_positions=2)
     for site in editor.engine.router.bank.sites:
         object.__setattr__(site, "position_rate", 4.0)  # as of a real model: what is learned of positions shows
     edits = [EDITS[0], Edit(EDITS[1].prompt, "Lima", variants=["Peru's capital?", HISTORY]), EDITS[3]]

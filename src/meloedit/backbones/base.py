@@ -52,6 +52,7 @@ class Backbone(ABC):
         "min_similarity": 0.55,
         "min_target_probability": 0.98,
         "answer_positions": 8,
+        "rewordings": 4,
     }
     """Values of the settings that are ``None`` in ``MeloConfig``: each family has its best ones."""
 

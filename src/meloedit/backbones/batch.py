@@ -41,12 +41,14 @@ class Example:
         prefix_length: how many tokens at the beginning belong to the chat template; many prompts share them.
         key_weights: (p, P) the weights of the tokens' states in the p means that make the key; ``None`` if no key is
             read.
+        tried: whether a block is only tried on the row, and trained on it where that fails.
     """
 
     prompt: list[int]
     target: list[int]
     prefix_length: int = 0
     key_weights: Tensor | None = None
+    tried: bool = False
 
     @classmethod
     def of(cls, encoded: Encoded, target: Sequence[int] = (), key_weights: Tensor | None = None) -> Example:

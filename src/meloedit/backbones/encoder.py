@@ -41,6 +41,7 @@ class EncoderBackbone(Backbone):
         "min_similarity": 0.5,
         "min_target_probability": 0.98,
         "answer_positions": 0,
+        "rewordings": 0,
     }
 
     @property

@@ -43,10 +43,14 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
             "status",
             "steps",
             "rank",
+            "confidence",
             ("remarks", {"ratio": 2}),
         ]
         prompts = {report.id: shorten(one_line(edits[report.id].prompt), MAX_PROMPT) for report in shown}
-        rows = [(plain(r.id), prompts[r.id], r.status, r.steps, r.rank, "; ".join(_remarks(r))) for r in shown]
+        rows = [
+            (plain(r.id), prompts[r.id], r.status, r.steps, r.rank, _share(r.confidence), "; ".join(_remarks(r)))
+            for r in shown
+        ]
         put_table(columns, rows)
         put("")
     counts = {name: sum(report.status == name for report in reports) for name in ("stored", "skipped", "failed")}
@@ -56,6 +60,10 @@ def show_reports(reports: Sequence[EditReport], edits: dict[str, Edit], revision
         summary += f" (replacing {join_names(replaced)})"
     speed = f" in {seconds:.1f} s" if counts["stored"] or counts["failed"] else ""
     put(f"{summary}{speed}; revision {revision}")
+
+
+def _share(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.2f}"
 
 
 def _remarks(report: EditReport) -> list[str]:

@@ -11,6 +11,7 @@ from ..errors import EditError
 from ..hooks.blocks import block_to_tensors
 from ..results import EditReport, Trial
 from ..store import GIVEN, Record
+from ..training.penalties import Penalties
 from ..training.trainer import Trained
 from ..types import Progress
 from .planning import PreparedEdit
@@ -48,6 +49,7 @@ class EditRun:
         self._trying, self._strict = trying, strict
         self._engine, self._mode, self._store = engine, engine.mode, engine.store
         self._prepared, self._batch_size, self._progress = prepared, batch_size, progress
+        self._penalties = Penalties(engine.backbone)
 
     def parts(self) -> Iterator[list[EditReport]]:
         """Train and store the edits part by part; yield the reports of each part."""
@@ -86,13 +88,14 @@ class EditRun:
         replaced: list[str] = []
         for item, edit, trial, result, keys in zip(part, edits, trials, trained, all_keys, strict=True):
             failure = "" if self._mode.stores_all else self._failure(result, keys, trial)
-            report = _report(item, result, seconds, failure, trial)
+            report = _report(item, result, seconds, failure, trial, self._penalties.forbids(item.rows))
             reports[item.edit.id] = report
             if failure:
                 continue
             shared = bool(records) and result.block is trained[0].block  # the first record of the batch has it
             block = {} if shared else block_to_tensors(result.block)
-            facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "seconds")}
+            facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "confidence", "seconds")}
+            facts["positions"] = next(iter(result.block.values())).p.shape[-1]
             facts |= {GIVEN: item.given.to_dict()} if edit is not item.given else {}
             records.append(Record(edit, result.rank, self._engine.config.reach, facts, block, keys))
             replaced += item.replaced
@@ -116,7 +119,7 @@ class EditRun:
         if report.status == "failed" or not report.holds:
             return report
         nearest, distance, overlaps = self._engine.neighbours(report.id)
-        reason = self._silent(report.id)
+        reason = "; ".join(filter(None, (report.reason, self._silent(report.id))))
         return replace(report, nearest=nearest, nearest_distance=distance, overlaps=overlaps, reason=reason)
 
     def _silent(self, edit_id: str) -> str:
@@ -129,16 +132,19 @@ def _silenced(edit: Edit, trial: Trial) -> Edit:
     return replace(edit, quiet=(*edit.quiet, *trial.silenced)) if trial.silenced else edit
 
 
-def _report(item: PreparedEdit, result: Trained, seconds: float, failure: str, trial: Trial) -> EditReport:
+def _report(
+    item: PreparedEdit, result: Trained, seconds: float, failure: str, trial: Trial, forbidden: str
+) -> EditReport:
     facts: dict[str, Any] = {
         "trial": trial,
         "steps": result.steps,
         "rank": result.rank,
         "loss": round(result.loss, 6),
+        "confidence": round(result.confidence, 6),
         "seconds": round(seconds, 4),
     }
     if failure:
         return EditReport(item.edit.id, "failed", holds=False, reason=failure, **facts)
-    reason = "" if result.holds else f"does not hold after {result.steps} iterations; stored as it is"
+    reason = forbidden if result.holds else f"does not hold after {result.steps} iterations; stored as it is"
     facts |= {"replaced": item.replaced, "corrections": item.corrections}
     return EditReport(item.edit.id, "stored", result.holds, reason=reason, **facts)

@@ -135,13 +135,17 @@ class Engine:
 
     def _read_blocks(self, missing: Mapping[int, StoredEdit]) -> None:
         """Read blocks from the store; ``missing`` names for each holder an edit that it serves."""
-        holders, to_come = list(missing), Counter(stored.rank for stored in missing.values())
+        holders, to_come = list(missing), Counter(self._shape(stored) for stored in missing.values())
         for start in range(0, len(holders), BLOCKS_AT_ONCE):
             for owners, tensors in self.store.block_stacks(holders[start : start + BLOCKS_AT_ONCE]):
-                block, rank = block_from_tensors(tensors, self.modules), missing[owners[0]].rank
+                block, shape = block_from_tensors(tensors, self.modules), self._shape(missing[owners[0]])
                 reaches = [missing[owner].reach for owner in owners]
-                self.router.bank.add_all(owners, block, reaches, to_come[rank])  # type: ignore[arg-type]
-                to_come[rank] -= len(owners)
+                self.router.bank.add_all(owners, block, reaches, to_come[shape])  # type: ignore[arg-type]
+                to_come[shape] -= len(owners)
+
+    def _shape(self, stored: StoredEdit) -> tuple[int, int]:
+        """Return rank and answer positions of a stored block."""
+        return stored.rank, stored.positions(self.config.answer_positions or 0)
 
     # -- what the hooks ask
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..backbones.batch import Example
 from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
+from ..trying.rewordings import made_rewordings
 from .prevailing import Prevailing
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+SHORT_TARGET = 5
+"""Tokens of a target, its end token included, up to which an edit is tried in fewer rewordings."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,24 @@ class Planner:
                 encoded += backbone.with_lead_in(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
             for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
                 self._policy.forms(prompt)
-            return [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]
+            rows = [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]
+            return rows + self._tried(edit, max(len(row.target) for row in rows))
         except EditError as error:
             raise EditError(f"edit {edit.id!r}: {error}") from None
+
+    def _tried(self, edit: Edit, tokens: int) -> list[Example]:
+        """Return the rows that an edit's block is only tried on: rewordings of its prompt, raw and chats in turn.
+
+        A row costs as much time as some steps of a short target, which seldom fails: it gets a quarter of the rows.
+        """
+        backbone, rows = self._backbone, []
+        seed, count = f"{self._config.seed}/{edit.id}", self._config.rewordings or 0
+        count = count if tokens > SHORT_TARGET else -(-count // 4)
+        for i, prompt in enumerate(made_rewordings(edit.prompt, count, seed)):
+            try:
+                forms = backbone.forms(prompt)
+                form = forms[i % len(forms)]
+                rows.append(replace(Example.of(form, backbone.encode_target(edit.target, form)), tried=True))
+            except EditError:  # too long, or made of nothing that the model reads
+                continue
+        return rows

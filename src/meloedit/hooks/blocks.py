@@ -60,6 +60,11 @@ def block_from_tensors(tensors: Mapping[str, Tensor], names: Sequence[str]) -> B
     return block
 
 
+def with_positions(block: Block, positions: int) -> Block:
+    """Return a block with the first ``positions`` columns of its P alone."""
+    return {name: Factors(a, b, p[..., :positions].contiguous()) for name, (a, b, p) in block.items()}
+
+
 @dataclass(frozen=True)
 class Site:
     """A target module as the bank sees it.

@@ -35,6 +35,7 @@ class PaperConfig(MeloConfig):
     reach: Reach = "all"
     steps: int = 50
     answer_positions: int | None = 0
+    rewordings: int | None = 0
     preset: str | None = None
     edits_per_block: int = 100
     radius: float = 1.0
@@ -66,6 +67,7 @@ class PaperConfig(MeloConfig):
             *super()._rules(),
             *((name, "a positive integer", is_positive) for name in ("edits_per_block", "lr_step", "declared_blocks")),
             ("answer_positions", "None or 0 in paper mode", lambda v: not v),
+            ("rewordings", "None or 0 in paper mode", lambda v: not v),
             ("position_lr_scale", "1 in paper mode", lambda v: v == 1),
             ("train_with_lead_in", "false in paper mode", lambda v: v is not True),
             # 1e-30 and 1e30: what float32 can hold and compare

@@ -40,7 +40,7 @@ class BatchTrainer(Trainer):
         batches = micro_batches(self.router, edits, config)
         for step in range(config.steps + 1):  # the last pass only checks
             scores = _forward(blocks.rounded(), batches, len(edits))
-            loss, exact, _ = scores.per_edit(0.0)
+            loss, exact, confidence, _ = scores.per_edit()
             progress(int(exact.sum()))
             if step < config.steps:
                 blocks.lr = config.lr * scale * config.lr_decay ** (step // config.lr_step)
@@ -49,8 +49,8 @@ class BatchTrainer(Trainer):
         if not all(factor.isfinite().all() for factors in block.values() for factor in factors):
             raise EditError(f"training diverged at lr {config.lr:g}: this batch is not stored; take a smaller lr")
         return [
-            Trained(block, holds, config.steps, config.rank, edit_loss)
-            for holds, edit_loss in zip(exact.tolist(), loss.tolist(), strict=True)
+            Trained(block, holds, config.steps, config.rank, edit_loss, confidence=least)
+            for holds, edit_loss, least in zip(exact.tolist(), loss.tolist(), confidence.tolist(), strict=True)
         ]
 
 

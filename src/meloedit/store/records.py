@@ -74,6 +74,10 @@ class StoredEdit:
         """The number of the record that holds the block: this edit's record, or the one whose block it shares."""
         return int(self.report.get("block", self.record))
 
+    def positions(self, default: int) -> int:
+        """Return how many answer positions its block has; older records do not say and have the ``default``."""
+        return int(self.report.get("positions", default))
+
     @property
     def given(self) -> Edit:
         """The edit as it was given, without the wordings and quiet prompts that were put right later."""

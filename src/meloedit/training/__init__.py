@@ -8,7 +8,9 @@ One call of ``Trainer.train`` goes this way; ``paper/trainer.py`` goes it with o
                                    encoder_replay.py    encoder-decoders and classifiers: the lower layers
                                    frozen_prefix.py     what both share
       -> optimiser steps           trainer.py           blocks start, learn, and leave once their edit holds
+                                   passes.py            scores rows; tries blocks on rows that they did not learn from
                                    scores.py            loss of each edit, and whether it holds
+                                   penalties.py         penalties on repetition that the model ships
                                    optimizer.py         Adam on all blocks at once
       -> block in float16          hooks/blocks.py      Trained.block, which the engine stores
 """

@@ -37,8 +37,8 @@ class CausalReplay:
     reach: Reach
     prefix: CachedPrefix | None
 
-    def logits(self, blocks: Block) -> Tensor:
-        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
+    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
+        """Return the logits (M, V) at the target positions of R rows, or at some of them, given a block for each."""
         batch, prefix = self.batch, self.prefix
         backbone = cast(CausalBackbone, self.router.backbone)
         first = prefix.first_column if prefix else 0
@@ -47,7 +47,8 @@ class CausalReplay:
         row_blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer] * rows, blocks)
         with self.router.use_blocks([row_blocks]):
             hidden = prefix.run(backbone) if prefix else run_decoder(backbone, batch, 0)
-        at = batch.flat_rows.to(hidden.device), (batch.flat_columns - first).to(hidden.device)
+        flat = (batch.flat_rows, batch.flat_columns - first)
+        at = tuple((index if which is None else index[which]).to(hidden.device) for index in flat)
         return backbone.model.get_output_embeddings()(hidden[at])
 
     def select(self, picks: Tensor) -> CausalReplay:

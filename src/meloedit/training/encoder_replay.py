@@ -61,11 +61,12 @@ class EncoderReplay:
             again = replay._target_logits()
         return replay if reproduces(again, expected) else whole
 
-    def logits(self, blocks: Block) -> Tensor:
-        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
+    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
+        """Return the logits (M, V) at the target positions of R rows, or at some of them, given a block for each."""
         rows = len(self.batch.rows)
         with self.router.use_blocks([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, blocks)]):
-            return self._target_logits()
+            logits = self._target_logits()
+        return logits if which is None else logits[which.to(logits.device)]
 
     def _target_logits(self) -> Tensor:
         backbone, batch = self.router.backbone, self.batch

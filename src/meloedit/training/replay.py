@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..hooks.encoder_router import EncoderRouter
     from ..hooks.router import Router
 
+LONG = 12
+"""Tokens of a target from which on those that are certain are left out of most steps."""
+CERTAIN = 0.998
+"""Probability of such a token."""
 ROWS_PER_BATCH = 32
 """Rows run in one forward pass: enough for full matmul speed, few enough to be of like length."""
 
@@ -31,8 +35,11 @@ class Replay(Protocol):
     def batch(self) -> Batch:
         """The rows."""
 
-    def logits(self, blocks: Block) -> Tensor:
-        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
+    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
+        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...).
+
+        ``which`` (M',) numbers the positions that are wanted; ``None``: all.
+        """
 
     def select(self, picks: Tensor) -> Replay:
         """Return the replay of the rows with these numbers, ascending."""
@@ -59,16 +66,51 @@ class MicroBatch:
     Attributes:
         replay: gives their target logits.
         edits: (R,) the number of the edit that each row belongs to.
+        open: (M',) the target positions to look at until all are looked at again; ``None``: all M.
     """
 
     replay: Replay
     edits: Tensor
+    open: Tensor | None = None
 
     def keep(self, training: Tensor) -> None:
         """Drop the rows of all edits but those still in training, given by number."""
-        picks = torch.nonzero(torch.isin(self.edits, training)).flatten()
-        if len(picks) < len(self.edits):
-            self.replay, self.edits = self.replay.select(picks), self.edits[picks]
+        self._become(self.of(training))
+
+    def leave_certain(self, probabilities: Tensor) -> None:
+        """Look away from the tokens of long targets that are certain, for the next steps.
+
+        The output embedding takes most of the time of a step, and a token that is certain teaches nothing.
+
+        Args:
+            probabilities: (M,) of all target tokens.
+        """
+        batch = self.replay.batch
+        sizes = torch.tensor([len(row.target) for row in batch.rows])[batch.flat_rows]
+        certain = (probabilities > CERTAIN) & (sizes > LONG)
+        self.open = torch.nonzero(~certain).flatten() if certain.any() else None
+
+    def of(self, edits: Tensor) -> MicroBatch:
+        """Return the rows of these edits, given by number."""
+        return self._rows(torch.isin(self.edits, edits))
+
+    def take(self, which: Tensor) -> MicroBatch:
+        """Take rows out of the batch, given as flags (R,), and return them."""
+        taken = self._rows(which)
+        self._become(self._rows(~which))
+        return taken
+
+    def _become(self, other: MicroBatch) -> None:
+        self.replay, self.edits, self.open = other.replay, other.edits, other.open
+
+    def _rows(self, which: Tensor) -> MicroBatch:
+        if which.all():
+            return MicroBatch(self.replay, self.edits, self.open)
+        picks, opened = torch.nonzero(which).flatten(), self.open
+        if opened is not None:
+            positions = which[self.replay.batch.flat_rows]  # (M,) those that stay
+            opened = (torch.cumsum(positions, 0) - 1)[opened[positions[opened]]]
+        return MicroBatch(self.replay.select(picks), self.edits[picks], opened)
 
 
 def micro_batches(

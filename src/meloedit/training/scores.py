@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from ..backbones.batch import Batch
+
+
+class EditScores(NamedTuple):
+    """How well the blocks do, per edit.
+
+    Attributes:
+        loss: mean cross-entropy of its rows, nats per token.
+        exact: whether every target token of every row has the greatest logit.
+        token: the probability of the least probable target token of its rows.
+        answer: the probability of the whole target in the row where that is least.
+    """
+
+    loss: Tensor
+    exact: Tensor
+    token: Tensor
+    answer: Tensor
 
 
 class Scores:
@@ -23,28 +41,49 @@ class Scores:
         self._number: list[Tensor] = []
         self._exact: list[Tensor] = []
         self._worst_nll: list[Tensor] = []
+        self._whole_nll: list[Tensor] = []
 
-    def add(self, logits: Tensor, batch: Batch, number: Tensor) -> None:
+    def add(
+        self,
+        logits: Tensor,
+        batch: Batch,
+        number: Tensor,
+        which: Tensor | None = None,
+        penalised: Tensor | None = None,
+    ) -> Tensor:
         """Score the rows of a batch.
 
+        A row of which some positions are left out counts as none that is right; in its loss they count as certain.
+
         Args:
-            logits: (M, V) at the M target positions.
+            logits: (M, V) at the M target positions, or (M', V) at those of ``which``.
             batch: R rows.
             number: (R,) the edit that each row belongs to.
+            which: (M',) the positions that are scored; ``None``: all.
+            penalised: the logits with the model's own penalty, if it has one: of both the worse counts.
+
+        Returns:
+            The probabilities of the target's tokens (M,) or (M',).
         """
-        row = batch.flat_rows.to(logits.device)
-        targets, count = batch.flat_targets.to(logits.device), len(batch.rows)
+        every, targets, count = batch.flat_rows, batch.flat_targets, len(batch.rows)
+        row, targets = (x.to(logits.device) if which is None else x[which].to(logits.device) for x in (every, targets))
+        sizes = torch.bincount(every, minlength=count).to(logits.device)
+        left_out = sizes - torch.bincount(row, minlength=count)
         nll = nn.functional.cross_entropy(logits.float(), targets, reduction="none")  # (M,)
+        missed = logits.argmax(1) != targets
+        if penalised is not None:
+            nll = torch.maximum(nll, nn.functional.cross_entropy(penalised.float(), targets, reduction="none"))
+            missed |= penalised.argmax(1) != targets
         zeros = torch.zeros(count, device=nll.device)
-        sizes = torch.bincount(row, minlength=count).to(nll)
         self._loss.append((zeros.index_add(0, row, nll) / sizes).cpu())
         self._nll.append(nll.sum().cpu())
         self._tokens += len(nll)
         with torch.no_grad():
-            misses = (logits.argmax(1) != targets).to(nll)
-            self._exact.append((zeros.index_add(0, row, misses) == 0).cpu())
+            self._exact.append((zeros.index_add(0, row, missed.to(nll)) + left_out == 0).cpu())
             self._worst_nll.append(zeros.scatter_reduce(0, row, nll.detach(), "amax").cpu())
+            self._whole_nll.append(zeros.index_add(0, row, nll.detach()).cpu())
         self._number.append(number)
+        return nll.detach().neg().exp().cpu()
 
     def total(self) -> Tensor:
         """Return the loss of the default mode: the sum over edits of the mean over an edit's rows."""
@@ -55,21 +94,21 @@ class Scores:
         """Return the loss of the paper (Eq. 8): the mean over all target tokens of all rows."""
         return torch.stack(self._nll).sum() / self._tokens
 
-    def per_edit(self, min_target_probability: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what decides whether the edits hold.
-
-        Args:
-            min_target_probability: see ``MeloConfig``.
-
-        Returns:
-            Per edit its loss (nats per token), whether every target token has the greatest logit, and whether every one
-            has at least ``min_target_probability``.
-        """
+    def per_edit(self) -> EditScores:
+        """Return what decides whether the edits hold; an edit without rows holds for certain."""
+        zeros = torch.zeros(self._edits)
+        if not self._number:
+            return EditScores(zeros, zeros == 0, zeros + 1, zeros + 1)
         number = torch.cat(self._number)
         rows = torch.bincount(number, minlength=self._edits)
-        zeros = torch.zeros(self._edits)
         loss = zeros.index_add(0, number, torch.cat(self._loss).detach() / rows[number])
         exact = zeros.index_add(0, number, torch.cat(self._exact).float()) == rows
-        worst_nll = zeros.scatter_reduce(0, number, torch.cat(self._worst_nll), "amax")
-        likely = worst_nll.neg().exp() >= min_target_probability
-        return loss, exact, likely
+        token, answer = (
+            zeros.scatter_reduce(0, number, torch.cat(nll), "amax").neg().exp()
+            for nll in (self._worst_nll, self._whole_nll)
+        )
+        return EditScores(loss, exact, token, answer)
+
+    def last_fails(self, least: float) -> Tensor:
+        """Return for each row of the batch added last whether a target token misses, or is less likely than this."""
+        return ~self._exact[-1] | (self._worst_nll[-1].neg().exp() < least)

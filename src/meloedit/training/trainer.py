@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from ..backbones.batch import Example
 from ..backbones.contexts import frozen
 from ..config import MeloConfig
-from ..hooks.blocks import Block, Factors, Site
+from ..hooks.blocks import Block, Factors, Site, with_positions
 from .optimizer import BlockAdam
+from .passes import LOOK_AGAIN, Passes
+from .penalties import Penalties
 from .replay import MicroBatch, micro_batches
-from .scores import Scores
 
 if TYPE_CHECKING:
     from ..hooks.router import Router
@@ -31,11 +31,13 @@ class Trained:
 
     Attributes:
         block: the block in float16, as it is stored.
-        holds: whether greedy decoding with this very block gives the target and stops, for every row of the edit.
+        holds: whether greedy decoding with this very block gives the target and stops, for every row of the edit, those
+            that it was only tried on included.
         steps: optimiser steps taken, over all ranks tried.
         rank: rank of the block.
         loss: mean cross-entropy of the target with this block, nats per token.
         losses: the loss before each step at the last rank.
+        confidence: the probability of the least probable target token, over all rows that it was trained on or tried.
     """
 
     block: Block
@@ -44,6 +46,7 @@ class Trained:
     rank: int
     loss: float
     losses: list[float] = field(default_factory=list)
+    confidence: float = 0.0
 
 
 class Trainer:
@@ -54,8 +57,10 @@ class Trainer:
 
     The forward pass uses the blocks rounded to float16, as they will be stored; the backward pass ignores the rounding.
     So if every target token, the end token included, has the greatest logit in a forward pass, greedy decoding with the
-    stored block gives the target and stops. If each of them also has ``min_target_probability``, the edit leaves the
-    optimiser. An edit that does not hold after ``config.steps`` is trained again with twice the rank.
+    stored block gives the target and stops. If each of them also has ``min_target_probability``, or a long target as a
+    whole ``min_answer_probability``, the block is tried on the rows that are only tried. It leaves the optimiser if
+    every token there has ``min_tried_probability``; the rows that fail are trained on from then on. An edit that does
+    not hold after ``config.steps`` is trained again with twice the rank.
 
     Args:
         router: the model and its hooks.
@@ -68,6 +73,8 @@ class Trainer:
         self.sites = [
             replace(site, position_rate=site.position_rate * config.position_lr_scale) for site in router.bank.sites
         ]
+
+        self.passes = Passes(Penalties(router.backbone))
 
     def train(
         self, edits: Sequence[tuple[str, Sequence[Example]]], progress: HoldProgress | None = None
@@ -104,46 +111,69 @@ class Trainer:
     ) -> list[Trained]:
         """Train a block of one rank for each edit; ``before`` more edits hold already."""
         config = self.config
-        batches = micro_batches(self.router, edits, config)
+        batches, tried = (self._batches(edits, tried) for tried in (False, True))
         generators = [seeded(config.seed, rank, name) for name, _ in edits]
-        initial = [initial_block(self.sites, rank, generator, config.answer_positions or 0) for generator in generators]
+        positions = [answer_positions(config, rows) for _, rows in edits]
+        least_token = torch.tensor([least_token_probability(config, rows) for _, rows in edits])
+        # All blocks of a stack have one shape. Columns that an edit does not need stay zero, and are cut off later.
+        initial = [initial_block(self.sites, rank, generator, max(positions)) for generator in generators]
         blocks = BlockAdam(initial, self.sites, config.lr)
         alive = torch.arange(len(edits))  # edits still in the optimiser, in the order of its tables
         done: dict[int, Trained] = {}
         losses: list[list[float]] = [[] for _ in edits]
         for step in range(config.steps + 1):  # the last pass only checks
-            scores = _forward(blocks.rounded(), batches, alive)
-            per_edit, exact, likely = scores.per_edit(config.min_target_probability or 0.0)
-            leaves = (exact & likely) if step < config.steps else torch.ones_like(exact)
-            for i, (edit, loss) in enumerate(zip(alive.tolist(), per_edit.tolist(), strict=True)):
+            rounded, last = blocks.rounded(), step == config.steps
+            scores = self.passes.over(batches, rounded, alive, last or step % LOOK_AGAIN == 0)
+            now = scores.per_edit()
+            likely = (now.answer >= config.min_answer_probability) & (now.token >= least_token[alive])
+            leaves = torch.ones_like(now.exact) if last else now.exact & likely
+            # Late in training those that are slow are tried, too, while there are steps left to learn what fails.
+            asked = alive if step == 2 * config.steps // 3 else alive[leaves]
+            elsewhere, failing = self.passes.trial(tried, rounded, alive, asked, config.min_tried_probability)
+            for batch in [] if last else failing:
+                leaves &= ~torch.isin(alive, batch.edits)
+            exact, least = now.exact & elsewhere.exact, torch.minimum(now.token, elsewhere.token).tolist()
+            for i, (edit, loss) in enumerate(zip(alive.tolist(), now.loss.tolist(), strict=True)):
                 losses[edit].append(loss)
                 if leaves[i]:
-                    done[edit] = Trained(blocks.stored(i), bool(exact[i]), step, rank, loss, losses[edit])
+                    block = with_positions(blocks.stored(i), positions[edit])
+                    done[edit] = Trained(block, bool(exact[i]), step, rank, loss, losses[edit], least[i])
             progress(before + sum(result.holds for result in done.values()))
             if leaves.all():
                 break
             blocks.step(scores.total())
+            batches += failing
             if leaves.any():
                 stay = torch.nonzero(~leaves).flatten()
                 alive = alive[stay]
                 blocks.keep(stay)
-                for batch in batches:
+                for batch in (*batches, *tried):
                     batch.keep(alive)
         return [done[i] for i in range(len(edits))]
 
+    def _batches(self, edits: Sequence[tuple[str, Sequence[Example]]], tried: bool) -> list[MicroBatch]:
+        """Return the rows of edits that blocks are trained on, or those that they are tried on."""
+        chosen = [(name, [row for row in rows if row.tried == tried]) for name, rows in edits]
+        return micro_batches(self.router, chosen, self.config) if any(rows for _, rows in chosen) else []
 
-def _forward(blocks: Block, batches: Sequence[MicroBatch], alive: Tensor) -> Scores:
-    """Score all rows, each with the block of its edit; the stacked blocks are those of the edits ``alive``."""
-    scores = Scores(len(alive))
-    for batch in batches:
-        if len(batch.edits):
-            number = torch.searchsorted(alive, batch.edits)  # of each row's block in the stack
-            per_row = {
-                name: Factors(*(factor[number.to(factor.device)] for factor in factors))
-                for name, factors in blocks.items()
-            }
-            scores.add(batch.replay.logits(per_row), batch.replay.batch, number)
-    return scores
+
+def answer_positions(config: MeloConfig, rows: Sequence[Example]) -> int:
+    """Return how many positions of an answer get an input of their own in the block of an edit with these rows."""
+    least, longest = config.answer_positions or 0, max(len(row.target) for row in rows)
+    if not least or longest <= least:
+        return least
+    # A power of two, so that the blocks of a store have few shapes: a batch gathers each shape apart.
+    return max(least, min(1 << (longest - 1).bit_length(), config.max_answer_positions))
+
+
+def least_token_probability(config: MeloConfig, rows: Sequence[Example]) -> float:
+    """Return the least probability of every target token before an edit with these rows leaves the optimiser.
+
+    It is 0 for a target so long that tokens of ``min_target_probability`` would give it less than
+    ``min_answer_probability``: then that of the whole decides alone.
+    """
+    least, longest = config.min_target_probability or 0.0, max(len(row.target) for row in rows)
+    return least if least**longest >= config.min_answer_probability else 0.0
 
 
 def seeded(seed: int, rank: int, name: str) -> torch.Generator:

@@ -125,9 +125,11 @@ class Melo(Method):
         """Return the size of all blocks and keys, as stored."""
         stored = self.editor.edits()
         sites, keys = self.editor.engine.router.bank.sites, self.editor.index
-        blocks = {item.holder: item.rank for item in stored}
         positions = self.editor.config.answer_positions or 0
-        numbers = sum(rank * sum(site.inputs + positions + site.outputs for site in sites) for rank in blocks.values())
+        blocks = {item.holder: (item.rank, item.positions(positions)) for item in stored}
+        numbers = sum(
+            rank * sum(site.inputs + positions + site.outputs for site in sites) for rank, positions in blocks.values()
+        )
         return Size(numbers + keys.numbers, sum(item.nbytes for item in stored))
 
     def blocks(self) -> dict[str, Any]:
