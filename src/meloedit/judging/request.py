@@ -189,7 +189,7 @@ def _unfenced(text: str) -> tuple[str, list[str]]:
 def _parts(text: str) -> list[_Part]:
     """Split a text at labels, and where no label says what it is at blank lines; without these at line breaks."""
     parts: list[_Part] = []
-    role, lines = "", []
+    role, lines = "", list[str]()
 
     def close() -> None:
         if joined := "\n".join(lines).strip():
