@@ -20,6 +20,8 @@ EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "f
 
 SHOWN = 60
 """Characters of a prompt in a message."""
+MAX_PROMPTS = 4096
+"""Most wordings and quiet prompts of an edit, together."""
 MAX_DEPTH = 64
 """How deeply JSON may be nested. The limit is fixed: Python's recursion limit depends on the caller's stack depth."""
 
@@ -169,6 +171,8 @@ class Edit:
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.over_tools, bool):
             raise EditError(f"over_tools must be true or false, not {self.over_tools!r}")
+        if (count := 1 + len(self.variants) + len(self.quiet)) > MAX_PROMPTS:
+            raise EditError(f"an edit has {MAX_PROMPTS:,} wordings and quiet prompts at most, not {count:,}")
         if not isinstance(self.metadata, Mapping):
             raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
         if too_deep(self.metadata):

@@ -164,7 +164,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             kwargs: passed on when the model is loaded (``dtype``, ``device_map``, ...).
         """
         opened = Store.open(find_store(store, revision=revision, token=token, cache_dir=cache_dir))
-        loaded, tokenizer = open_model(opened.model["name"] if model is None else model, tokenizer, **kwargs)
+        loaded, tokenizer = open_model(opened.fact("name") if model is None else model, tokenizer, **kwargs)
         name = str(model) if isinstance(model, str | Path) else None
         editor = cls(loaded, tokenizer, store=opened, name=name, judge=judge, rekey=rekey)
         return editor.warn_of_broken() if rekey else editor

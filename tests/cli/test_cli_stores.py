@@ -105,7 +105,7 @@ def test_a_store_of_a_newer_format(full):
         db.execute("PRAGMA user_version = 99")
     for args in (["ls"], ["ask", "x"], ["rm", "x"]):
         assert bad(args[0], full, *args[1:]) == (
-            "full.melo has format 99, this meloedit reads format 3: upgrade meloedit"
+            "full.melo has format 99, this meloedit reads format 4: upgrade meloedit"
         )
 
 

@@ -94,3 +94,20 @@ def test_what_answers_is_what_is_stored_whatever_threads_change(
     with Editor.from_pretrained(path, make_model(), tokenizer) as again:
         assert again.store.scope_cache()[1] == {stored.record for stored in again.edits() if stored.enabled}
         assert again.index.similarity == pytest.approx(similarity, abs=1e-6)
+
+
+def test_an_editor_follows_another_process_by_one_call(make_editor, make_model, tokenizer, tmp_path):
+    path = tmp_path / "facts.melo"
+    editor = make_editor(edits=[BOOK, CAPITAL], store=path)
+    prompts = [BOOK.prompt, CAPITAL.prompt, LEGS.prompt]
+    with Editor.from_pretrained(path, make_model(), tokenizer) as other:
+        editor.edit(LEGS)
+        editor.remove("book")
+        assert [route.edit for route in other.route(prompts)] == ["book", "capital", None]
+        assert other.refresh() == editor.store.revision == other.refresh()
+        assert [route.edit for route in other.route(prompts)] == [None, "capital", "legs"]
+        other.calibrate(min_similarity=0.8)  # and may write again
+        assert editor.refresh() == other.store.revision
+        assert editor.calibration.info["min_similarity"] == 0.8
+        assert [route.edit for route in editor.route(prompts)] == [None, "capital", "legs"]
+    editor.unload()

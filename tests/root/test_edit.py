@@ -229,3 +229,9 @@ def test_contradictions_are_found_and_both_lines_named(tmp_path):
     path = write(tmp_path / "f.jsonl", json.dumps(GOOD), "", json.dumps(GOOD | {"target": "Otto"}))
     with pytest.raises(EditError, match=r"f\.jsonl, line 3 contradicts .*f\.jsonl, line 1: same prompt"):
         read_edits(path)
+
+
+def test_an_edit_has_so_many_wordings_and_no_more():
+    assert len(Edit("p", "t", variants=[f"v {i}" for i in range(4000)], quiet=[f"q {i}" for i in range(95)]).variants)
+    with pytest.raises(EditError, match="an edit has 4,096 wordings and quiet prompts at most, not 4,097"):
+        Edit("p", "t", variants=[f"v {i}" for i in range(4096)])

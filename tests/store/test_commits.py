@@ -1,6 +1,7 @@
 """Changes of a store, and what they leave behind."""
 
 import os
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from support.store_cases import (
 )
 
 from meloedit.errors import StoreError
-from meloedit.store import ChangeRow, Store
+from meloedit.store import ChangeRow, Store, database
 
 
 def test_new_store(path):
@@ -140,3 +141,52 @@ def test_ids_that_are_none(store, ids):
         with pytest.raises(StoreError, match="give ids of edits, which are strings, not "):
             call(ids)
     assert store.revision == 4 and len(store.edits()) == 3
+
+
+def test_an_interrupt_right_after_the_commit_leaves_memory_in_step(store, path, monkeypatch):
+    open_database = database.open_database
+
+    class Interrupted:
+        """A connection whose COMMIT is the last thing that is done before Ctrl-C."""
+
+        def __init__(self, db):
+            self._db = db
+
+        def execute(self, statement, *values):
+            done = self._db.execute(statement, *values)
+            if statement == "COMMIT":
+                raise KeyboardInterrupt
+            return done
+
+        def __getattr__(self, name):
+            return getattr(self._db, name)
+
+    @contextmanager
+    def interrupted(*args):
+        with open_database(*args) as db:
+            yield Interrupted(db)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "open_database", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove(["a"])
+    assert store.revision == 5 and list(state(store)) == ["b", "c"] == list(state(Store.open(path)))
+    assert store.remove(["b"]) == 6
+
+
+def test_another_scope_for_the_same_keys_takes_no_tensors(store, path):
+    store.calibrate({"big": torch.rand(200_000)}, {"n": 1}, {name: keys(5) for name in "abc"})
+    size = path.stat().st_size
+    for number in range(5):
+        store.rescope({"n": number})
+    assert path.stat().st_size - size < 20_000
+    assert (store.calibration_id, store.calibration()[2]) == (7, {"n": 4})
+    assert same(store.tensors()["b"][1], keys(5)) and len(store.calibration()[1]["big"]) == 200_000
+    store.put([record("d", seed=9)])
+    store.rollback(5)
+    assert (store.calibration_id, list(state(store))) == (2, ["a", "b", "c"])
+    store.rollback(store.revision - 1)
+    for opened in (store, Store.open(path)):
+        assert same(opened.tensors()["d"][1], keys(9)) and opened.verify() == []
+    with pytest.raises(StoreError, match="has no calibration yet"):
+        Store.create(path.with_name("new.melo"), MODEL, CONFIG).rescope({})

@@ -6,7 +6,7 @@ import pytest
 from support.store_cases import CONFIG, MODEL, killed_midway, one_line, posix, record, state
 
 from meloedit.errors import StoreError
-from meloedit.store import Store, database
+from meloedit.store import Store, database, making
 
 
 @posix
@@ -51,7 +51,7 @@ def test_a_failed_make_leaves_nothing(path, monkeypatch):
 
     for part in ("_publish", "connect"):
         with monkeypatch.context() as patch:
-            patch.setattr(database, part, stop)
+            patch.setattr(making, part, stop)
             with pytest.raises(KeyboardInterrupt):
                 Store.create(path, MODEL, CONFIG)
         assert {p.name for p in path.parent.iterdir()} <= {"facts.melo.lock"}

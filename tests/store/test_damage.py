@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.forging import forge
 from support.store_cases import (
     keys,
     one_line,
@@ -14,7 +15,8 @@ from support.store_cases import (
 )
 
 from meloedit.errors import StoreError
-from meloedit.store import Store, integrity, schema
+from meloedit.store import Store, schema
+from meloedit.store.guard import integrity
 
 
 def everything(path):
@@ -79,13 +81,10 @@ def test_damage_that_sqlite_itself_stumbles_over(full, path):
     one_line(error)
 
     class OutOfOrder:
-        def execute(self, query, values):
-            return self
+        def execute(self, query):
+            return iter([(5, "x"), (3, "y"), (5, "x")])
 
-        def fetchall(self):
-            return [(5, "x"), (3, "y")]
-
-    assert list(integrity._all_rows(OutOfOrder(), "a", "t")) == [("x",), ("y",)], "and not forever"
+    assert list(integrity._all_rows(OutOfOrder(), "a", "t")) == [("x",)], "and not forever"
 
 
 def test_a_wrong_checksum_names_the_edit(store, path):
@@ -101,27 +100,64 @@ def test_a_wrong_checksum_names_the_edit(store, path):
     with pytest.raises(StoreError, match="calibration 1 does not match its checksum"):
         store.calibration()
     store.remove(["b"])
-    assert list(Store.open(path).tensors(["a"])) == ["a"], "what is not damaged stays usable"
-
-
-def test_verify_finds_what_pages_do_not_show(store, path):
-    whole = path.read_bytes()
-    for statement, words in {
-        "UPDATE changes SET enabled = 1 WHERE revision = 4": "revision 4 does not match",
-        "UPDATE changes SET record = 2 WHERE revision = 3 AND edit_id = 'a'": "the record of another edit",
-        "UPDATE revisions SET time = 'yesterday' WHERE revision = 2": "revision 2 does not match",
-        "UPDATE records SET edit = REPLACE(edit, 'Paris', 'Pisa') WHERE id = 1": "edit 'a' (record 1)",
-        "DELETE FROM revisions WHERE revision = 2": "revision 2 is missing",
-        "DELETE FROM records WHERE id = 2": "refers to something missing in records",
-        "DELETE FROM keys WHERE record = 2": "edit 'b' has no keys",
-        "UPDATE meta SET value = '{}'": "meta 'config'",
-    }.items():
-        path.write_bytes(whole)
-        assert store.verify() == []
-        sql(path, statement)
-        assert any(words in problem for problem in store.verify()), (statement, store.verify())
-    with pytest.raises(StoreError, match="its model does not match its checksum"):
+    assert list(store.tensors(["a"])) == ["a"], "what is not damaged stays usable while the store is open"
+    with pytest.raises(StoreError, match="calibration 1 does not match its checksum"):
         Store.open(path)
+
+
+DAMAGE = {
+    "UPDATE changes SET enabled = 1 WHERE revision = 4": "revision 4 does not match",
+    "UPDATE changes SET record = 2 WHERE revision = 3 AND edit_id = 'a'": "the record of another edit",
+    "UPDATE revisions SET time = 'yesterday' WHERE revision = 2": "revision 2 does not match",
+    "UPDATE records SET edit = REPLACE(edit, 'Paris', 'Pisa') WHERE id = 1": "edit 'a' does not match",
+    "UPDATE records SET rank = 3 WHERE id = 1": "edit 'a' does not match",
+    "UPDATE records SET reach = 'all' WHERE id = 1": "edit 'a' does not match",
+    "UPDATE records SET report = '{}' WHERE id = 1": "edit 'a' does not match",
+    "DELETE FROM revisions WHERE revision = 2": "revision 2 is missing",
+    "DELETE FROM revisions WHERE revision = 4": "revision 4, the newest one is 3",
+    "DELETE FROM changes WHERE revision = 4": "revision 4 does not match",
+    "DELETE FROM records WHERE id = 2": "refers to something missing in records",
+    "DELETE FROM keys WHERE record = 2": "edit 'b' has no keys",
+    "INSERT INTO keys SELECT 1, 7, 3, sha256, tensors FROM keys WHERE record = 2": "revision 3 added are missing",
+    "UPDATE keys SET sha256 = zeroblob(32) WHERE record = 2": "the keys of record 2 under calibration 1",
+    "UPDATE meta SET value = '{}'": "its config does not match",
+    "DELETE FROM head": "it does not say which revision is the newest",
+    "UPDATE head SET revision = 3": "its head names revision 3, the newest one is 4",
+    "UPDATE head SET sha256 = zeroblob(32)": "newest revision is not the one that its head names",
+    "UPDATE calibrations SET created = 'x'": "calibration 1 does not match",
+    "DELETE FROM calibrations": "rows that revision 2 added are missing",
+}
+
+
+@pytest.mark.parametrize("statement", DAMAGE)
+def test_opening_refuses_and_verify_names_whatever_was_changed(store, path, statement):
+    assert store.verify() == []
+    sql(path, "PRAGMA foreign_keys = OFF", statement)
+    assert any(DAMAGE[statement] in problem for problem in store.verify()), store.verify()
+    with pytest.raises(StoreError, match="is damaged") as error:
+        Store.open(path)
+    one_line(error)
+
+
+def test_the_chain_covers_what_has_right_checksums_of_its_own(store, path, tmp_path):
+    """A row of another store, or of an earlier time, does not pass for this one's."""
+    other = tmp_path / "other.melo"
+    store.copy(other)
+    store.remove(["a"])
+    past = other.read_bytes()
+    for table in ("revisions", "changes", "head"):
+        other.write_bytes(path.read_bytes())
+        (tmp_path / "past.melo").write_bytes(past)
+        sql(
+            other,
+            f"ATTACH '{tmp_path / 'past.melo'}' AS past",
+            f"DELETE FROM {table}",
+            f"INSERT INTO {table} SELECT * FROM past.{table}",
+        )
+        with pytest.raises(StoreError, match="is damaged"):
+            Store.open(other)
+    other.write_bytes(past)
+    assert Store.open(other).revision == 4, "an old copy is a store like any other"
 
 
 def test_edits_that_cannot_be_read(store, path):
@@ -129,26 +165,35 @@ def test_edits_that_cannot_be_read(store, path):
         ("{", "cannot be read"),
         ('{"prompt": 1}', "cannot be read"),
         ('{"prompt":"p","target":"t"}', "holds the id"),
+        ("[1]", "it is no JSON object"),
     ):
-        sql(path, f"UPDATE records SET edit = '{text}' WHERE id = 2")
-        with pytest.raises(StoreError, match=f"edit 'b' {words}"):
+        forge(path, f"UPDATE records SET edit = '{text}' WHERE id = 2")
+        with pytest.raises(StoreError, match=f"edit 'b' .*{words}"):
             Store.open(path)
-    sql(path, "UPDATE revisions SET detail = '{' WHERE revision = 2")
-    with pytest.raises(StoreError, match="a revision cannot be read"):
-        store.history()
+        assert any("edit 'b'" in line for line in store.verify())
     sql(path, "PRAGMA foreign_keys = OFF", "DELETE FROM revisions")
-    with pytest.raises(StoreError, match="it has no revisions"):
+    with pytest.raises(StoreError, match="revision 1 is missing"):
         Store.open(path)
+
+
+def test_a_detail_that_cannot_be_read(store, path):
+    for text, words in (("{", "cannot be read"), ("7", "no JSON object")):
+        forge(path, f"UPDATE revisions SET detail = '{text}' WHERE revision = 2")
+        with pytest.raises(StoreError, match=f"the detail of revision 2 .*{words}"):
+            Store.open(path).history()
+    forge(path, "UPDATE revisions SET detail = '{\"to\": 9}', action = 'rollback' WHERE revision = 2")
+    with pytest.raises(StoreError, match="revision 2 rolls back to no revision"):
+        Store.open(path).history()
 
 
 def test_metadata_that_is_too_deep(store, path):
     deep = json.dumps(record("a").edit.to_dict())[:-1] + ', "metadata": ' + "[" * 50_000 + "]" * 50_000 + "}"
-    sql(path, f"UPDATE records SET edit = '{deep}' WHERE id = 1")
+    forge(path, f"UPDATE records SET edit = '{deep}' WHERE id = 1")
     with pytest.raises(StoreError, match="edit 'a' cannot be read"):
         Store.open(path)
 
 
 def test_a_record_that_is_gone_is_damage_on_opening(full, path):
     sql(path, "DELETE FROM records WHERE id = (SELECT MAX(record) FROM changes)")
-    with pytest.raises(StoreError, match=r"damaged.*edit 'e' cannot be read"):
+    with pytest.raises(StoreError, match=r"damaged.*rows that revision 8 added are missing"):
         Store.open(path)

@@ -5,10 +5,10 @@ import select
 import shutil
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
-from support.store_cases import CONFIG, MODEL, child, finished, posix, record, sql, state
+from support.store_cases import CONFIG, MODEL, attempt, child, finished, posix, record, sql, state
 
 from meloedit.errors import StoreError
 from meloedit.store import Store, database
@@ -58,7 +58,10 @@ def test_a_store_swapped_while_a_writer_trains(store, path, tmp_path, way):
 
 def test_a_store_changed_by_a_program_that_takes_no_lock(store, path):
     with pytest.raises(StoreError, match=r"changed since it was opened \(revision 4, now 5\)"), store.writing():
-        sql(path, "INSERT INTO revisions SELECT 5, time, action, detail, calibration, sha256 FROM revisions LIMIT 1")
+        sql(
+            path,
+            "INSERT INTO revisions SELECT 5, time, action, detail, calibration, added, sha256 FROM revisions LIMIT 1",
+        )
         store.put([record("d")])
 
 
@@ -184,3 +187,80 @@ def test_locked_by_another_program(store, path, monkeypatch):
             store.remove(["a"])
         cursor.close()
     assert store.revision == 4 and store.remove(["a"]) == 5 and store.verify() == []
+
+
+@posix
+def test_a_fork_while_the_lock_is_held_has_no_lock(store, path):
+    """The child of a process that writes may not write, and does not wait for a thread that it does not have."""
+    held, forked = threading.Event(), threading.Event()
+
+    def hold():
+        with store.writing():
+            held.set()
+            forked.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+
+    def work():
+        attempt(lambda: store.remove(["a"]), "is being written by another process")
+        attempt(lambda: Store.open(path).remove(["a"]), "is being written by another process")
+
+    with store_lock_released_after(forked, thread), child(work) as pid:
+        assert finished(pid) == 0
+    assert store.remove(["b"]) == 5
+
+
+@contextmanager
+def store_lock_released_after(event, thread):
+    try:
+        yield
+    finally:
+        event.set()
+        thread.join()
+
+
+@posix
+def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(store, path):
+    ready, go = os.pipe(), os.pipe()
+
+    def parent():
+        with store.writing():
+            if os.fork() == 0:
+                os.write(ready[1], b"x")
+                os.read(go[0], 1)
+                os._exit(0)
+            os.read(ready[0], 1)
+            os._exit(0)  # killed, as it were: nothing is released
+
+    with child(parent) as pid:
+        assert finished(pid) == 0
+        assert store.remove(["a"]) == 5, "the lock went with the process that took it"
+        os.write(go[1], b"x")
+
+
+def test_a_reader_follows_another_process_by_one_call(store, path, tmp_path):
+    reader = Store.open(path)
+    assert reader.refresh() is False
+    store.put([record("d", seed=4)])
+    store.remove(["a"])
+    assert list(state(reader)) == ["a", "b", "c"]
+    assert reader.refresh() is True and state(reader) == state(store) and reader.revision == 6
+    assert reader.refresh() is False and reader.remove(["d"]) == 7
+    store.refresh()
+    store.copy(tmp_path / "same.melo")
+    os.replace(tmp_path / "same.melo", path)
+    assert store.refresh() is False and store.remove(["b"]) == 8, "the same store in another file"
+
+
+def test_a_file_that_takes_the_place_of_another_is_never_read_for_it(store, path, tmp_path):
+    other = Store.create(tmp_path / "other.melo", MODEL, CONFIG)
+    other.calibrate({}, {}, {})
+    other.put([record("a", "Rome", seed=8)])
+    other.put([record("y")])  # at the same revision as the store
+    os.replace(tmp_path / "other.melo", path)
+    for call in (store.tensors, store.history, lambda: store.block_stacks([1]), store.calibration, store.refresh):
+        with pytest.raises(StoreError, match="was overwritten since it was opened, by another store: open it again"):
+            call()
+    assert list(state(store)) == ["a", "b", "c"], "what is in memory stays"

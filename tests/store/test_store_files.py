@@ -89,8 +89,8 @@ def test_what_is_not_a_store(tmp_path):
         "text": "text is not a meloedit store (it is no SQLite file",
         "empty": "empty is not a meloedit store (it is empty",
         "other": "other is not a meloedit store (it is empty, or another program's SQLite file)",
-        "new": "new has format 7, this meloedit reads format 3: upgrade meloedit",
-        "old": "old has format 1, this meloedit reads format 3: it was made by an earlier meloedit that was never "
+        "new": "new has format 7, this meloedit reads format 4: upgrade meloedit",
+        "old": "old has format 1, this meloedit reads format 4: it was made by an earlier meloedit that was never "
         "released; make the store again from its edits",
         "zero": "zero is damaged (its format is 0, the first one is 1)",
     }.items():

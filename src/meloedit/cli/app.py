@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from ..errors import MeloEditError
 from ..text import plain
 from .commands.ablate import ablate
 from .commands.answer import ask, check, demo
+from .commands.care import repair, verify
 from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
@@ -84,6 +86,8 @@ for _command in (
     history,
     rollback,
     check,
+    verify,
+    repair,
     calibrate,
     report,
     harness,
@@ -102,6 +106,8 @@ def main() -> None:
         note("interrupted")
         sys.exit(130)
     except OSError as error:  # a full disk under stdout, say
-        note(f"error: {plain(str(error))}")
-        sys.stdout = open(os.devnull, "w")  # otherwise the interpreter would try again to flush the rest
+        with suppress(OSError):  # under stderr as well
+            note(f"error: {plain(str(error))}")
+        # otherwise the interpreter would try again to flush the rest
+        sys.stdout, sys.stderr = open(os.devnull, "w"), open(os.devnull, "w")
         sys.exit(1)

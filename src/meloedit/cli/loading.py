@@ -106,7 +106,7 @@ def open_editor(
     with store, store.writing() if writing else nullcontext():
         stored_dtype = str(store.model.get("dtype") or "").removeprefix("torch.")
         hint = "" if options.model else f"; if the model of {options.store} has moved, say where with --model"
-        name, dtype = options.model or store.model["name"], options.dtype or stored_dtype or None
+        name, dtype = options.model or store.fact("name"), options.dtype or stored_dtype or None
         model, tokenizer = load(name, options.device, dtype, progress, hint)
         from ..editor import Editor
 
@@ -126,6 +126,6 @@ def check_new(path: Path) -> None:
     Raises:
         StoreError: if something exists there, or there is no folder to put the store in.
     """
-    from ..store.database import check_free
+    from ..store.making import check_free
 
     check_free(path.absolute(), path)

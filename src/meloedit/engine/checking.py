@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
-def check_store(engine: Engine, batch_size: int, progress: Progress | None) -> Check:
-    """Ask every enabled edit again, in every wording and form, and compare answer and target after strip."""
+def check_store(engine: Engine, batch_size: int, progress: Progress | None, sample: int | None = None) -> Check:
+    """Ask every enabled edit again, in every wording and form, and compare answer and target after strip.
+
+    With a ``sample`` only so many of them, spread evenly over all.
+    """
     backbone, store, policy = engine.backbone, engine.store, engine.policy
     enabled = [stored.edit for stored in store.edits() if stored.enabled]
+    if sample is not None and sample < len(enabled):
+        enabled = [enabled[place * len(enabled) // sample] for place in range(sample)]
     asked = [(edit, prompt, form) for edit in enabled for prompt in edit.prompts for form in policy.forms(prompt)]
     targets = [backbone.encode_target(edit.target, form) for edit, _, form in asked]
     longest = max(map(len, targets), default=1) + 1  # room to stop, or to go on where it should have stopped

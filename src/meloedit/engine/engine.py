@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from ..errors import ModelError
-from ..hooks.blocks import block_from_tensors
 from ..hooks.encoder_router import EncoderRouter
 from ..hooks.key_reader import KeyReader
 from ..hooks.router import Router
@@ -21,6 +20,7 @@ from ..keys.similarity import Evidence
 from ..results import Neighbours, Route
 from ..routing.policy import Changes
 from .prompt_lookup import PromptLookup
+from .stored_blocks import checked_blocks
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
@@ -102,6 +102,14 @@ class Engine:
                 self.mode.write_cache(self.store)
             return revision
 
+    def refresh(self) -> int:
+        """Load what other processes changed in the store, answer with it, and return the revision."""
+        with self.store.alone():
+            self.store.refresh()
+            if self._followed != self.store.revision:
+                self._refresh()
+            return self.store.revision
+
     def _refresh(self) -> None:
         """Follow what changed in the store since the last time."""
         ids = self.store.changed_since(self._followed)
@@ -138,7 +146,8 @@ class Engine:
         holders, to_come = list(missing), Counter(self._shape(stored) for stored in missing.values())
         for start in range(0, len(holders), BLOCKS_AT_ONCE):
             for owners, tensors in self.store.block_stacks(holders[start : start + BLOCKS_AT_ONCE]):
-                block, shape = block_from_tensors(tensors, self.modules), self._shape(missing[owners[0]])
+                shape = self._shape(missing[owners[0]])
+                block = checked_blocks(tensors, self.router.bank.sites, self.store.path, owners, missing)
                 reaches = [missing[owner].reach for owner in owners]
                 self.router.bank.add_all(owners, block, reaches, to_come[shape])  # type: ignore[arg-type]
                 to_come[shape] -= len(owners)

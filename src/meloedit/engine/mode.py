@@ -130,6 +130,8 @@ class DefaultMode:
         """Put a new calibration in force, see ``Recalibration``; return the new revision."""
         recalibration = Recalibration(self._router, self.policy, store)
         calibration, keys = recalibration.make(prompts, origin, scope, progress)
+        if keys is None:  # another scope for the same keys: a row without tensors
+            return store.rescope(calibration.info)
         return store.calibrate(calibration.to_tensors(), calibration.info, keys, model)
 
     def prepare(self, store: Store, progress: Progress | None) -> int:

@@ -53,11 +53,11 @@ def check_fits(
     made_in, now_in, fingerprint = store.model.get("dtype"), str(backbone.model.dtype), backbone.fingerprint()
     if rekey:
         return
-    if store.model["fingerprint"] != fingerprint:
+    if store.fact("fingerprint") != fingerprint:
         # float16 rounds otherwise than bfloat16, to which fingerprints are rounded
         load = f"load it in {made_in}, not in {now_in}, or " if made_in != now_in else ""
         raise StoreError(
-            f"{store.path} was made for {store.model['name']} (fingerprint {store.model['fingerprint']}), "
+            f"{store.path} was made for {store.fact('name')} (fingerprint {store.fact('fingerprint')}), "
             f"this model is {model_name(backbone.model)} (fingerprint {fingerprint}); if it is another copy of the "
             f"same model, {load}make the keys again on it and check every edit: {REKEY}"
         )

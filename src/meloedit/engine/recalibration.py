@@ -41,8 +41,8 @@ class Recalibration:
 
     def make(
         self, prompts: Sequence[Prompt] | None, origin: str, scope: Mapping[str, Any], progress: Progress | None
-    ) -> tuple[Calibration, dict[str, KeyTensors]]:
-        """Return a new calibration, and by id the keys that edits have under it.
+    ) -> tuple[Calibration, dict[str, KeyTensors] | None]:
+        """Return a new calibration, and by id the keys that edits have under it; ``None``: those they have.
 
         Args:
             prompts: prompts that no edit should answer; ``None``: the package's own.
@@ -64,7 +64,7 @@ class Recalibration:
             stated["judge"] = config.judge  # a file by its full path
         if prompts is None and scope and present is not None:
             check_rate(present.info["prompts"], config)
-            calibration, keys = present, {edit_id: keys for edit_id, (_, keys) in self._store.tensors().items()}
+            calibration, keys = present, None
         else:
             calibration = self._of_prompts(prompts, origin, config, progress)
             edits = [stored.edit for stored in self._store.edits()]

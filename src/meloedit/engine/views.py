@@ -103,9 +103,20 @@ class ModelView:
         """Return the keys (n,) of prompts as the index compares them; in paper mode raw states (n, d)."""
         return self.engine.policy.keys([self.engine.backbone.encode(prompt) for prompt in prompt_list(prompts)])
 
-    def check(self, batch_size: int = 32, progress: Progress | None = None) -> Check:
-        """Ask every edit again, in every wording and form, and look for edits whose scopes overlap."""
-        return check_store(self.engine, batch_size, progress)
+    def check(self, batch_size: int = 32, progress: Progress | None = None, sample: int | None = None) -> Check:
+        """Ask every edit again, in every wording and form, and look for edits whose scopes overlap.
+
+        With a ``sample`` only so many edits are asked, spread evenly over all.
+        """
+        return check_store(self.engine, batch_size, progress, sample)
+
+    def refresh(self) -> int:
+        """Answer with what other processes stored since, and return the revision that answers now.
+
+        An editor loads the store once. Another process may change the store afterwards: this follows. While nothing
+        changed, the call reads one row of the file.
+        """
+        return self.engine.refresh()
 
     def warn_of_broken(self) -> Self:
         """Check every edit, and name in a warning those that do not hold."""

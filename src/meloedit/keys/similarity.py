@@ -22,6 +22,8 @@ from torch import Tensor
 
 from .keys import Keys
 
+CELLS_AT_ONCE = 2**24
+"""Numbers that are compared at once where two edits' keys are: an edit may have thousands."""
 DENSE = 16
 """Cells of a table per mention, from which each mention is computed alone and not the whole table."""
 
@@ -151,6 +153,11 @@ def evidence(query: Keys, key: Keys) -> Evidence:
 
 def same_keys(first: Keys, second: Keys, tolerance: float) -> bool:
     """Return whether a key of ``first`` (n,) is one of ``second`` (m,): the same words, vectors within a tolerance."""
+    at_once = max(1, CELLS_AT_ONCE // max(1, len(second) * first.shape.size))
+    return any(_any_same(first[start : start + at_once], second, tolerance) for start in range(0, len(first), at_once))
+
+
+def _any_same(first: Keys, second: Keys, tolerance: float) -> bool:
     if not len(first) or not len(second):
         return False
     same_words = (first.word_codes[:, None] == second.word_codes).all(2)

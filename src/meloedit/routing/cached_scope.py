@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .judged_scope import JudgedScope
 from .policy import KeyTensors
-from .scope import NearestCache
+from .scope import NO_KEY, NearestCache
 from .verifier import RULES
 
 Kept = tuple[KeyTensors, frozenset[int]]
@@ -20,11 +20,18 @@ def nearest_of(kept: Kept | None, prompts: int) -> NearestCache | None:
         return None
     tensors, owners = kept
     cache = NearestCache(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), owners)
-    return cache if cache.fits(prompts) else None
+    if not cache.fits(prompts) or not set(cache.owner[cache.near > NO_KEY].unique().tolist()) <= owners:
+        return None
+    return cache
 
 
 def restore_scores(tensors: KeyTensors, scope: JudgedScope) -> None:
     """Let a scope start from the scores that the store keeps, if its judge gave them."""
+    judged, scores = tensors.get("judged"), tensors.get("scores")
+    if judged is None or scores is None or judged.dtype != torch.int32 or scores.dtype != torch.float32:
+        return
+    if judged.shape != (len(scores), 2) or scores.dim() != 1 or bool(scores.isnan().any()):
+        return
     if _judge_of(tensors) == _rules(scope):
         scope.restore(tensors["judged"], tensors["scores"])
 
@@ -43,4 +50,7 @@ def _rules(scope: JudgedScope) -> str:
 
 
 def _judge_of(tensors: KeyTensors) -> str | None:
-    return bytes(tensors["judge"].tolist()).decode() if "judge" in tensors else None
+    judge = tensors.get("judge")
+    if judge is None or judge.dtype != torch.uint8 or judge.dim() != 1 or len(judge) > 1000:
+        return None
+    return bytes(judge.tolist()).decode("utf-8", "replace")

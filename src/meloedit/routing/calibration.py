@@ -40,6 +40,8 @@ RELATION_SIZE = 64
 """Numbers of a key's relation vector."""
 SHIPPED = Path(__file__).with_name("shipped")
 """Calibrations that come with the package: of the demo model, by the names that the cache would give them."""
+MAX_TEXTS = 256_000_000
+"""Bytes that the texts of a calibration's prompts may have: what a file brings packed may be far larger than it."""
 VERSION = 8
 """Counts changes of what a calibration holds: cached ones of another version are made again."""
 
@@ -120,7 +122,10 @@ def _texts_to_tensors(asked: Sequence[Asked]) -> dict[str, Tensor]:
 def _texts_from_tensors(tensors: Mapping[str, Tensor]) -> list[Asked]:
     if "texts" not in tensors:
         return []
-    data = zlib.decompress(bytes(tensors["texts"].numpy())).decode("utf-8", "surrogatepass")
+    unpacked = zlib.decompressobj().decompress(bytes(tensors["texts"].numpy()), MAX_TEXTS)
+    if len(unpacked) == MAX_TEXTS:
+        raise EditError(f"the texts of a calibration have more than {MAX_TEXTS:,} bytes: give fewer prompts")
+    data = unpacked.decode("utf-8", "surrogatepass")
     texts = [Asked(text, tuple(before)) for text, *before in json.loads(data)]
     return [texts[number] for number in tensors["text_of"].tolist()]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SAME_KEY = 1e-3
 """Distance below which the model does not tell two prompts apart."""
+KEYS_AT_ONCE = 64
+"""Keys of an edit that are compared with all others at once."""
 ROUNDING = 5e-5
 """Distance below which two keys are of one prompt, computed in batches of other shapes: rounding moves a key so far."""
 SHORTLIST = 16
@@ -73,6 +75,11 @@ class NeuronIndex:
 
     def __repr__(self) -> str:
         return f"NeuronIndex({len(self)} edits, {len(self._table)} keys, threshold {self.threshold:.3f})"
+
+    @property
+    def shape(self) -> KeyShape:
+        """How many numbers the parts of a key have."""
+        return self._table.shape
 
     @property
     def numbers(self) -> int:
@@ -195,7 +202,9 @@ class NeuronIndex:
         keys, owners, quiet = self._table.rows
         queries = self._keys_of(owner)
         excluded = quiet | (owners == owner)
-        similarity = self._similarities(queries).amax(0).masked_fill_(excluded, -1.0)  # (n,)
+        starts = range(0, len(queries), KEYS_AT_ONCE)
+        parts = [self._similarities(queries[start : start + KEYS_AT_ONCE]).amax(0) for start in starts]
+        similarity = torch.stack(parts).amax(0).masked_fill_(excluded, -1.0)  # (n,)
         nearest = similarity.argmax()
         distance = distances(queries, keys[nearest][None].expand(len(queries))).min()
         order = similarity.argsort(descending=True)[: int((similarity > self.similarity).sum())]

@@ -25,6 +25,7 @@ from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
 from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
+from .stored import check_keys, read_calibration
 from .verifier import CANDIDATES, JudgeInUse, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ class NearestPolicy:
         self.take_judge({} if self.calibration is None else self.calibration.info)
         self._uncached += len(changes.ids)
         active = {edit_id: stored.record for edit_id, stored in changes.active.items()}
-        known = [(edit_id, record) for edit_id in changes.ids if (record := self._record.get(edit_id)) is not None]
-        gone = [record for edit_id, record in known if active.get(edit_id) != record]
+        known = {edit_id: self._record[edit_id] for edit_id in changes.ids if edit_id in self._record}
+        gone = [record for edit_id, record in known.items() if active.get(edit_id) != record]
         self.index.remove(gone)
         for record in gone:
             del self._record[self.ids.pop(record)]
@@ -167,8 +168,7 @@ class NearestPolicy:
         """Take up the store's calibration: every edit has other keys now."""
         if (found := store.calibration()) is None:
             return False
-        self._calibration_id, tensors, info = found
-        self.calibration = Calibration.from_tensors(tensors, info)
+        self.calibration, self._calibration_id = read_calibration(found, self._router.key_size, store.path), found[0]
         self.pooling = self.calibration.encoder.pooling(self._backbone.tokenizer)
         self.index = NeuronIndex(self.calibration.encoder.shape, self._router.key_device)
         self._record, self.ids = {}, {}
@@ -177,6 +177,7 @@ class NearestPolicy:
     def _add(self, store: Store, records: Sequence[int]) -> None:
         for start in range(0, len(records), EDITS_AT_ONCE):
             for owners, tensors in store.key_stacks(records[start : start + EDITS_AT_ONCE]):
+                check_keys(tensors, self.index.shape, store, owners)
                 self._add_keys(owners, tensors, len(records) - start)
 
     def _add_keys(self, owners: Sequence[int], tensors: KeyTensors, room: int = 0) -> None:

@@ -1,15 +1,13 @@
-"""The file of a store: create, lock and open it, and turn each failure into one clear error.
+"""The file of a store: lock and open it, and turn each failure into one clear error.
 
 ``path`` is the real path of the file; ``name`` is the path as the user gave it, for error messages.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +15,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import StoreError
 from ..text import shorten
-from .schema import APPLICATION_ID, FORMAT, damaged
+from .guard.limits import check_schema, distrust, limit_steps
+from .schema import APPLICATION_ID, CONVERTED, FORMAT, damaged
 
 BUSY_SECONDS = 10.0
 """How long a connection waits for another program's lock on the file."""
@@ -40,7 +39,10 @@ def store_error(name: str | Path, error: sqlite3.Error) -> StoreError:
         sqlite3.SQLITE_IOERR: f"cannot be read or written: the disk reports an error ({reason}); no change was stored",
         sqlite3.SQLITE_NOTADB: "is not a meloedit store (it is no SQLite file, or its head is damaged)",
         sqlite3.SQLITE_TOOBIG: "cannot hold a block or keys of more than 1 GB; nothing was stored",
+        sqlite3.SQLITE_NOMEM: "needs more memory than there is; nothing was stored",
     }
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return damaged(name, "reading it takes more steps than a file of its size needs")
     return StoreError(f"{name} {meanings[code]}") if code in meanings else damaged(name, reason)
 
 
@@ -83,6 +85,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
+        distrust(db)
         # TRUNCATE syncs the end of a transaction and DELETE does not. WAL has a corruption bug before SQLite 3.51.3.
         for pragma in ("journal_mode = TRUNCATE", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {pragma}").fetchall()
@@ -104,10 +107,12 @@ def open_database(path: Path, name: str | Path) -> Iterator[sqlite3.Connection]:
     """
     file_id(path, name)
     try:
-        _check_application(path, name)
+        check_application(path, name)
         db = connect(path, "rw")
         try:
-            _check_format(db, name)
+            check_format(db, name)
+            limit_steps(db)
+            check_schema(db, name)
             yield db
         finally:
             if db.in_transaction:
@@ -122,8 +127,12 @@ def open_database(path: Path, name: str | Path) -> Iterator[sqlite3.Connection]:
         raise damaged(name, error) from error
 
 
-def _check_application(path: Path, name: str | Path) -> None:
-    """Refuse another program's database before ``connect`` changes its journal mode, which is stored in the file."""
+def check_application(path: Path, name: str | Path) -> None:
+    """Refuse another program's database before ``connect`` changes its journal mode, which is stored in the file.
+
+    Raises:
+        StoreError: if it is one.
+    """
     try:
         # Immutable: SQLite takes no lock and creates no file beside this one, not even for a database in WAL mode.
         uri = f"{path.as_uri()}?mode=ro&immutable=1"
@@ -135,13 +144,20 @@ def _check_application(path: Path, name: str | Path) -> None:
         raise StoreError(f"{name} is not a meloedit store (it is empty, or another program's SQLite file)")
 
 
-def _check_format(db: sqlite3.Connection, name: str | Path) -> None:
+def check_format(db: sqlite3.Connection, name: str | Path) -> None:
+    """Refuse a store of another format.
+
+    Raises:
+        StoreError: saying how to go on.
+    """
     number = db.execute("PRAGMA user_version").fetchone()[0]
     if number < 1:
         raise damaged(name, f"its format is {number}, the first one is 1")
     formats = f"{name} has format {number}, this meloedit reads format {FORMAT}"
     if number > FORMAT:
         raise StoreError(f"{formats}: upgrade meloedit")
+    if number == CONVERTED:
+        raise StoreError(f"{formats}: bring it over with: meloedit repair {name} --to NEW")
     if number < FORMAT:
         why = "it was made by an earlier meloedit that was never released"
         raise StoreError(f"{formats}: {why}; make the store again from its edits")
@@ -169,75 +185,3 @@ def file_lock(path: Path, name: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def check_free(path: Path, name: str | Path) -> None:
-    """Check that a store can be created at ``path``.
-
-    Raises:
-        StoreError: if the path is taken, or its folder is missing or read-only.
-    """
-    if os.path.lexists(path):
-        raise _taken(name)
-    if not path.parent.is_dir():
-        raise StoreError(f"{name} cannot be made: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise StoreError(f"{name} cannot be written: its folder {path.parent} is read-only; check its permissions")
-
-
-def _taken(name: str | Path) -> StoreError:
-    return StoreError(f"{name} exists already and is left as it is: choose another name, or delete it first")
-
-
-def create(path: Path, name: str | Path, fill: Callable[[sqlite3.Connection], None], replace: bool = False) -> None:
-    """Create a store whole or not at all, and in place of another file only if told to.
-
-    Args:
-        path: the new file.
-        name: its name in messages.
-        fill: writes the contents into an empty database.
-        replace: whether the store may take the place of another file, which stays until this one is whole.
-
-    Raises:
-        StoreError: if the path is taken, or its folder is missing or cannot be written.
-    """
-    if not replace:
-        check_free(path, name)
-    with file_lock(path, name):
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        try:
-            journal = Path(f"{path}-journal")
-            if journal.exists() and journal.stat().st_size:  # SQLite would play it back into the new file
-                raise StoreError(f"{journal} is left from an earlier store of this name: delete it first")
-            with closing(connect(draft, "rwc")) as db:
-                fill(db)
-            _publish(draft, path, replace)
-        except FileExistsError:
-            raise _taken(name) from None
-        except OSError as error:
-            raise StoreError(f"{name} cannot be made ({error.strerror}): check the folder") from error
-        except sqlite3.Error as error:
-            raise store_error(name, error) from error
-        finally:
-            for leftover in (draft, Path(f"{draft}-journal")):
-                with suppress(OSError):
-                    leftover.unlink()
-
-
-def _publish(draft: Path, path: Path, replace: bool) -> None:
-    """Give the finished draft its final path; a FileExistsError says that another file has it and must keep it."""
-    try:
-        (os.replace if replace else os.link)(draft, path)  # a link never takes another file's place
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        # This file system has no hard links. The writer's lock keeps others from creating this store in between.
-        if os.path.lexists(path):
-            raise FileExistsError(path) from None
-        os.rename(draft, path)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # so that the new name survives a power failure
-        finally:
-            os.close(folder)

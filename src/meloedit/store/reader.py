@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from . import database, integrity, rows, schema, scope_cache
+from . import chain, database, making, rows, schema, scope_cache
+from .guard import integrity
 from .records import MODEL, Revision, StoredEdit, StoredRecord
 from .state import State, unknown_edit
 from .tensors import Stack, Tensors, stack_tensors
@@ -23,10 +24,9 @@ class StoreReader:
         self._file = database.real_path(path)
         self._closed = False
         self._file_id = database.file_id(self._file, path)
-        with self._database() as db:
-            meta = rows.read_meta(db, self.path)
-            self.made_for, self.config = meta["model"], meta["config"]
-            self._state = State.load(db, self.path)
+        with database.open_database(self._file, self.path) as db:
+            self._state, meta = State.load(db, self.path)
+        self.made_for, self.config = meta["model"], meta["config"]
         self._model_of: tuple[int | None, dict[str, Any]] = (None, self.made_for)
 
     @property
@@ -51,16 +51,53 @@ class StoreReader:
             self._model_of = (self._state.calibration, self.model_at(self._state.revision))
         return self._model_of[1]
 
+    def fact(self, name: str) -> str:
+        """Return the ``name`` of that model, or its ``fingerprint``; a StoreError if the store does not say it."""
+        value = self.model.get(name)
+        if not isinstance(value, str) or not value:
+            raise schema.damaged(self.path, f"it does not say the {name} of its model")
+        return value
+
     def close(self) -> None:
         """Close the store: every later operation on the file is an error."""
         self._closed = True
 
-    def _database(self) -> AbstractContextManager[sqlite3.Connection]:
+    def refresh(self) -> bool:
+        """Load what other processes committed since; return whether there was anything.
+
+        Raises:
+            StoreError: if the file at the path does not go on from what was loaded: open it again to answer with it.
+        """
+        file_id = database.file_id(self._file, self.path)
+        with self._database() as db:
+            if file_id == self._file_id and chain.newest(db, self.path) == (self._state.revision, self._state.head):
+                return False
+            state, _ = State.load(db, self.path)
+        changed = state.revision != self._state.revision
+        self._state, self._file_id = (state if changed else self._state), file_id
+        return changed
+
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
         if self._closed:
             raise StoreError(f"{self.path} is closed: open it again")
         return database.open_database(self._file, self.path)
 
-    # --------------------------------------------------------------------------------------------------- live edits
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """Open the file to read what was loaded; an error if it has another store's revisions by now."""
+        state = self._state  # another thread may commit meanwhile
+        with self._open() as db:
+            row = db.execute("SELECT sha256 FROM revisions WHERE revision = ?", (state.revision,)).fetchone()
+            if row is None or row[0] != state.head:
+                raise StoreError(f"{self.path} was overwritten since it was opened, by another store: open it again")
+            yield db
+
+    def _log(self, db: sqlite3.Connection, since: int = 0, state: State | None = None) -> list[chain.LogRow]:
+        """Return the verified revisions after ``since``, up to that of a state; ``None``: the one that is loaded."""
+        state = state or self._state
+        return chain.read_log(db, self.path, state.revision, state.head, since)
+
+    # -- live edits
 
     def edits(self, at: int | None = None) -> list[StoredEdit]:
         """Return the live edits, now or at revision ``at``, in the order of their records."""
@@ -68,8 +105,15 @@ class StoreReader:
             return list(self._state.live.values())
         self._check_revision(at)
         with self._database() as db:
-            calibration = rows.calibration_at(db, self.path, at)
-            return list(rows.read_live(db, self.path, schema.STATE_AT, at, calibration).values())
+            live, _, fit = self._at(db, at)
+            return list(rows.read_live(db, self.path, live, fit).values())
+
+    def _at(self, db: sqlite3.Connection, revision: int) -> tuple[chain.Live, int | None, int | None]:
+        """Return the edits that were live after a revision, the calibration in force, and the one with its keys."""
+        log = self._log(db)[:revision]
+        calibration = log[-1].calibration
+        fit = None if calibration is None else rows.read_calibration_info(db, self.path, calibration)[1]
+        return chain.live_after(log), calibration, fit
 
     def find(self, edit_id: str) -> StoredEdit | None:
         """Return one live edit, or ``None``."""
@@ -87,7 +131,7 @@ class StoreReader:
             return frozenset()
         return state.changed if state.revision == revision + 1 else None
 
-    # ------------------------------------------------------------------------------------------------------ tensors
+    # -- tensors
 
     def records(self, numbers: Sequence[int], calibration: int | None = None) -> dict[int, StoredRecord]:
         """Return records, live or not, by number.
@@ -100,7 +144,8 @@ class StoreReader:
             StoreError: naming the edit, if its block or keys do not match their checksum; or if a record is gone.
         """
         with self._database() as db:
-            return rows.read_records(db, self.path, numbers, calibration or self._state.calibration)
+            fit = rows.read_calibration_info(db, self.path, calibration)[1] if calibration else self._state.fit
+            return rows.read_records(db, self.path, numbers, fit)
 
     def tensors(self, ids: Iterable[str] | None = None) -> dict[str, tuple[Tensors, Tensors]]:
         """Return block and keys (under the calibration in force) of live edits, by id; ``None``: of all of them.
@@ -111,7 +156,7 @@ class StoreReader:
         state = self._state
         wanted = list(state.live) if ids is None else state.choose(ids, self.path)
         numbers = {edit_id: state.live[edit_id].record for edit_id in wanted}
-        records = self.records(list(numbers.values()), state.calibration)
+        records = self.records(list(numbers.values()))
         return {edit_id: (records[number].block, records[number].keys) for edit_id, number in numbers.items()}
 
     def block_stacks(self, records: Sequence[int]) -> list[Stack]:
@@ -127,8 +172,9 @@ class StoreReader:
             StoreError: naming the edit, if its record does not match its checksum; or if a record is gone.
         """
         with self._database() as db:
-            rows_read = rows.read_blocks(db, self.path, records)
-        return stack_tensors({number: block for number, (_, block) in rows_read.items()})
+            found = rows.read_blocks(db, self.path, records)
+        blocks = {number: block for number, (_, block) in found.items()}
+        return stack_tensors(blocks, self.path, lambda number: f"the block of edit {found[number][0]['edit_id']!r}")
 
     def key_stacks(self, records: Sequence[int]) -> list[Stack]:
         """Return the keys of records under the calibration in force, stacked as blocks are. Blocks are not read.
@@ -137,10 +183,15 @@ class StoreReader:
             StoreError: naming the edit, if its keys do not match their checksum; or if a record is gone.
         """
         with self._database() as db:
-            blobs = rows.read_keys(db, self.path, records, self._state.calibration)
-        return stack_tensors(blobs)
+            blobs = rows.read_keys(db, self.path, records, self._state.fit)
+        return stack_tensors(blobs, self.path, self._called())
 
-    # -------------------------------------------------------------------------------------------------- calibration
+    def _called(self) -> Callable[[int], str]:
+        """Return what messages call the keys of a record."""
+        live = self._state.live.values()
+        return lambda number: f"the keys of edit {next((s.edit.id for s in live if s.record == number), number)!r}"
+
+    # -- calibration
 
     def calibration(self) -> tuple[int, Tensors, dict[str, Any]] | None:
         """Return number, tensors and info of the calibration in force; ``None`` before the first one."""
@@ -155,30 +206,35 @@ class StoreReader:
         if (number := self._state.calibration) is None:
             return {}
         with self._database() as db:
-            return rows.read_calibration_info(db, self.path, number)
+            return rows.read_calibration_info(db, self.path, number)[0]
 
     def scope_cache(self) -> tuple[Tensors, frozenset[int]] | None:
         """Return the tensors of the scope cache, and the records that were enabled when it was written.
 
         ``None`` if it is absent, damaged, or of another calibration.
         """
-        if self._state.calibration is None:
+        state = self._state
+        if state.calibration is None:
             return None
         with self._database() as db:
-            if (cache := scope_cache.read(db, self._state.calibration)) is None:
+            if (cache := scope_cache.read(db, state.calibration, state.revision)) is None:
                 return None
             revision, tensors = cache
-            return tensors, frozenset(record for record, enabled in rows.snapshot(db, revision).values() if enabled)
+            live = chain.live_after(self._log(db, state=state)[:revision])
+        return tensors, frozenset(record for record, enabled, _ in live.values() if enabled)
 
     def model_at(self, revision: int) -> dict[str, Any]:
         """Return the model that the keys after a revision, or a rollback to it, were made on."""
         self._check_revision(revision)
         with self._database() as db:
-            number = rows.calibration_at(db, self.path, revision) or self._state.calibration
-            info = {} if number is None else rows.read_calibration_info(db, self.path, number)
-        return dict(info.get(MODEL) or self.made_for)
+            number = self._at(db, revision)[1] or self._state.calibration
+            info = {} if number is None else rows.read_calibration_info(db, self.path, number)[0]
+        model = info.get(MODEL) or self.made_for
+        if not isinstance(model, dict):
+            raise schema.damaged(self.path, f"calibration {number} names no model")
+        return dict(model)
 
-    # ------------------------------------------------------------------------------------------------------ history
+    # -- history
 
     def history(self, edit_id: str | None = None, limit: int | None = None) -> list[Revision]:
         """Return revisions, newest last.
@@ -192,13 +248,18 @@ class StoreReader:
         """
         if not isinstance(edit_id, str | None):
             raise StoreError(f"{self.path}: give the id of one edit, which is a string, not {edit_id!r}")
+        state = self._state
+        since = 0 if edit_id is not None or limit is None else max(0, state.revision - max(0, limit))
         with self._database() as db:
-            revisions = rows.read_history(db, self.path, self.revision, edit_id, limit)
-            if edit_id is not None and not revisions:
-                known = [changed for (changed,) in db.execute("SELECT DISTINCT edit_id FROM changes").fetchall()]
-                if edit_id not in known:
-                    raise unknown_edit(self.path, edit_id, known)
-        return revisions
+            log = self._log(db, since, state) if since < state.revision else []
+        if edit_id is not None:
+            log = [row for row in log if any(change.edit_id == edit_id for change in row.changes)]
+            if not log:
+                with self._database() as db:
+                    known = {change.edit_id for row in self._log(db) for change in row.changes}
+                raise unknown_edit(self.path, edit_id, sorted(known))
+            log = log[len(log) - min(max(0, limit), len(log)) :] if limit is not None else log
+        return [rows.to_revision(self.path, row, edit_id) for row in log]
 
     def diff(self, old: int, new: int) -> tuple[list[str], list[str]]:
         """Compare the edits of two revisions; their calibrations are not compared.
@@ -210,29 +271,28 @@ class StoreReader:
         self._check_revision(old)
         self._check_revision(new)
         with self._database() as db:
-            before, after = rows.snapshot(db, old), rows.snapshot(db, new)
+            log = self._log(db)
+        before, after = (
+            {edit_id: value[:2] for edit_id, value in chain.live_after(log[:at]).items()} for at in (old, new)
+        )
         leave = [edit_id for edit_id in before if after.get(edit_id) != before[edit_id]]
         return leave, [edit_id for edit_id in after if before.get(edit_id) != after[edit_id]]
 
     def _check_revision(self, revision: int) -> None:
-        if not 1 <= revision <= self.revision:
+        if type(revision) is not int or not 1 <= revision <= self.revision:
             raise StoreError(f"{self.path} has no revision {revision}: it has 1 to {self.revision}")
 
-    # ------------------------------------------------------------------------------------------------ the whole file
+    # -- the whole file
 
     def verify(self) -> list[str]:
-        """Check every page, reference and checksum of the file. Return one line per problem; none if all is well."""
-        lines: list[str] = []
-        try:
-            with self._database() as db:
-                lines.extend(integrity.problems(db))  # keeps those before an error
-        except StoreError as error:
-            lines.append(str(error))
-        return lines
+        """Check every page, reference, bound and checksum. Return one line per problem; none if all is well."""
+        if self._closed:
+            raise StoreError(f"{self.path} is closed: open it again")
+        return integrity.verify(self.path)
 
     def copy(self, path: str | Path, replace: bool = False) -> None:
         """Copy the store with all its history to a new file, or in place of one: whole or not at all."""
         target = database.real_path(path)
         with self._database() as db:
             if not (replace and target == self._file):  # it is there already
-                database.create(target, path, db.backup, replace)
+                making.create(target, path, db.backup, replace)

@@ -1,9 +1,12 @@
-"""The tables of a store, their format number, and the checksum that every row carries."""
+"""The tables of a store, their format number, and the checksums of its rows."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ from ..errors import StoreError
 
 APPLICATION_ID = 0x4D454C4F
 """The bytes "MELO", in SQLite's field for the program that a database belongs to."""
-FORMAT = 3
+FORMAT = 4
 """The number of the layout below. A store of any other format is refused."""
+CONVERTED = 3
+"""The one earlier format that ``meloedit repair`` brings over."""
 
 # Bytes of file per edit by page size (25,900 of block, 2,200 of keys, 400 of text; mean of 200 edits): 1024: 29,076;
 # 2048: 29,061; 4096: 30,843; 8192: 29,450, by chance of these sizes. A row of keys fills little more than half of a
@@ -20,34 +25,40 @@ FORMAT = 3
 PAGE_SIZE = 2048
 
 # Rows are only added: records, keys and calibrations never change, and the changes say which of them count, and when.
-# The one exception is scope_cache, which can be computed from the others. Long blobs come last in their row, so that
-# SQLite reads the small columns without walking through the blobs.
-TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE calibrations (
-    id INTEGER PRIMARY KEY, created TEXT NOT NULL, info TEXT NOT NULL, sha256 BLOB NOT NULL, tensors BLOB NOT NULL);
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY, edit_id TEXT NOT NULL, edit TEXT NOT NULL, content TEXT NOT NULL, rank INTEGER NOT NULL,
-    reach TEXT NOT NULL, report TEXT NOT NULL, sha256 BLOB NOT NULL, block BLOB NOT NULL);
-CREATE TABLE keys (
-    record INTEGER NOT NULL REFERENCES records (id), calibration INTEGER NOT NULL REFERENCES calibrations (id),
-    sha256 BLOB NOT NULL, tensors BLOB NOT NULL, PRIMARY KEY (record, calibration));
-CREATE TABLE revisions (
-    revision INTEGER PRIMARY KEY, time TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL,
-    calibration INTEGER REFERENCES calibrations (id), sha256 BLOB NOT NULL);
-CREATE TABLE changes (
-    revision INTEGER NOT NULL REFERENCES revisions (revision), edit_id TEXT NOT NULL,
-    record INTEGER REFERENCES records (id), enabled INTEGER NOT NULL, PRIMARY KEY (revision, edit_id)) WITHOUT ROWID;
-CREATE INDEX changes_by_edit ON changes (edit_id, revision);
-CREATE TABLE scope_cache (
-    id INTEGER PRIMARY KEY CHECK (id = 1), calibration INTEGER NOT NULL, revision INTEGER NOT NULL,
-    sha256 BLOB NOT NULL, tensors BLOB NOT NULL);
-"""
+# The exceptions are scope_cache, which can be computed from the others, and head, which repeats the newest revision.
+# Long blobs come last in their row, so that SQLite reads the small columns without walking through the blobs.
+STATEMENTS = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE calibrations (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, fit INTEGER NOT NULL, "
+    "created TEXT NOT NULL, info TEXT NOT NULL, sha256 BLOB NOT NULL, digest BLOB NOT NULL, tensors BLOB NOT NULL)",
+    "CREATE TABLE records (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, edit_id TEXT NOT NULL, "
+    "content TEXT NOT NULL, rank INTEGER NOT NULL, reach TEXT NOT NULL, sha256 BLOB NOT NULL, digest BLOB NOT NULL, "
+    "edit TEXT NOT NULL, report TEXT NOT NULL, block BLOB NOT NULL)",
+    "CREATE TABLE keys (record INTEGER NOT NULL REFERENCES records (id), "
+    "calibration INTEGER NOT NULL REFERENCES calibrations (id), revision INTEGER NOT NULL, "
+    "sha256 BLOB NOT NULL, tensors BLOB NOT NULL, PRIMARY KEY (record, calibration))",
+    "CREATE TABLE revisions (revision INTEGER PRIMARY KEY, time TEXT NOT NULL, action TEXT NOT NULL, "
+    "detail TEXT NOT NULL, calibration INTEGER REFERENCES calibrations (id), added BLOB NOT NULL, "
+    "sha256 BLOB NOT NULL)",
+    "CREATE TABLE changes (revision INTEGER NOT NULL REFERENCES revisions (revision), edit_id TEXT NOT NULL, "
+    "record INTEGER REFERENCES records (id), enabled INTEGER NOT NULL, PRIMARY KEY (revision, edit_id)) WITHOUT ROWID",
+    "CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, sha256 BLOB NOT NULL)",
+    "CREATE TABLE scope_cache (id INTEGER PRIMARY KEY CHECK (id = 1), calibration INTEGER NOT NULL, "
+    "revision INTEGER NOT NULL, sha256 BLOB NOT NULL, tensors BLOB NOT NULL)",
+)
 
-# In a group with one MAX(), SQLite takes the other columns from the row that has the maximum: here the latest change.
-STATE_AT = """SELECT edit_id, record, enabled, MAX(revision) AS revision FROM changes
-    WHERE revision <= ? GROUP BY edit_id"""
-CHANGED_AT = "SELECT edit_id, record, enabled, revision FROM changes WHERE revision = ?"
+SCHEMA_OF = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema"
+"""The query that reads a schema. A root page is part of it: a wrong one would let a write go into another table."""
+
+
+@cache
+def schema_rows() -> tuple[tuple[Any, ...], ...]:
+    """Return what ``SCHEMA_OF`` gives for a store."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        for statement in STATEMENTS:
+            db.execute(statement)
+        return tuple(db.execute(SCHEMA_OF).fetchall())
 
 
 def checksum(*parts: Any) -> bytes:
@@ -70,6 +81,16 @@ def _json(part: Any) -> bytes:
     return b"%d" % part if type(part) is int else json.dumps(part).encode()
 
 
+def digest(blob: bytes) -> bytes:
+    """Return the SHA-256 of the bytes of tensors, which a row has beside its own checksum.
+
+    So a row can be checked without reading its tensors, and these when they are read.
+    """
+    return hashlib.sha256(blob).digest()
+
+
 def damaged(name: str | Path, what: object) -> StoreError:
     """Return the error for a store whose contents cannot be right; ``what`` becomes one line."""
-    return StoreError(f"{name} is damaged ({' '.join(str(what).split())}); restore it from a copy")
+    why = " ".join(str(what).split())
+    why = why if len(why) <= 200 else why[:199] + "\N{HORIZONTAL ELLIPSIS}"
+    return StoreError(f"{name} is damaged ({why}); restore it from a copy, or save what can be: meloedit repair")

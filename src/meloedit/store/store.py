@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import Counter
@@ -12,13 +13,15 @@ from typing import Any
 
 from ..edit import Edit
 from ..errors import StoreError
-from . import database, rows, scope_cache
+from . import chain, database, making, rows, scope_cache
+from .guard.integrity import check_pages
 from .reader import StoreReader
-from .records import GIVEN, MODEL, ChangeRow, Record
-from .tensors import Tensors
+from .records import GIVEN, MODEL, ChangeRow, Record, StoredEdit
+from .tensors import Tensors, pack
 
-Work = Callable[[sqlite3.Connection], tuple[list[ChangeRow], int | None]]
-"""Writes the rows of a change; returns the changes of the new revision and the calibration in force after it."""
+Work = Callable[[sqlite3.Connection, chain.Added], tuple[list[ChangeRow], int | None]]
+"""Writes the rows of a change and notes them as added; returns the changes of the new revision and the calibration in
+force after it."""
 
 
 class Store(StoreReader):
@@ -40,7 +43,8 @@ class Store(StoreReader):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._depth = 0  # of nested writing()
-        self._writer = threading.RLock()
+        self._writer, self._process = threading.RLock(), os.getpid()
+        self._pages_checked = False
 
     @classmethod
     def create(cls, path: str | Path, model: Mapping[str, Any], config: Mapping[str, Any]) -> Store:
@@ -50,7 +54,7 @@ class Store(StoreReader):
             StoreError: if ``path`` exists already or cannot be created.
         """
         meta = {"model": model, "config": config}
-        database.create(database.real_path(path), path, lambda db: rows.insert_first(db, meta))
+        making.create(database.real_path(path), path, lambda db: rows.insert_first(db, meta))
         return cls(path)
 
     @classmethod
@@ -65,6 +69,14 @@ class Store(StoreReader):
         self.close()
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other threads from changing this object for the length of a ``with`` block."""
+        if self._process != os.getpid():  # after a fork the locks are the parent's, who may be writing
+            self._depth, self._writer, self._process = 0, threading.RLock(), os.getpid()
+        with self._writer:
+            yield
+
+    @contextmanager
     def writing(self) -> Iterator[None]:
         """Keep other writers out for the length of a ``with`` block.
 
@@ -73,12 +85,15 @@ class Store(StoreReader):
         Raises:
             StoreError: if another process is writing, or the store changed since this object loaded it.
         """
-        with self._writer, ExitStack() as locks:
+        with self.alone(), ExitStack() as locks:
             if self._depth == 0:
                 database.file_id(self._file, self.path)  # a missing store is an error here, before a lock file appears
                 locks.enter_context(database.file_lock(self._file, self.path))
-                with self._database() as db:
+                with self._open() as db:
                     self._check_unchanged(db)
+                    if not self._pages_checked:  # what SQLite takes for a free page must not be one in use
+                        check_pages(db, self.path)
+                        self._pages_checked = True
             self._depth += 1
             try:
                 yield
@@ -101,26 +116,47 @@ class Store(StoreReader):
             model: the model that it moves the store to; ``None``: the same as before.
         """
         with self.writing():
-            live, model = self._state.live, dict(model or self.model)
+            live, model, revision = self._state.live, dict(model or self.model), self.revision + 1
             info = dict(info) | ({MODEL: model} if model != self.made_for else {})
             self._state.choose(keys, self.path)
             if missing := [edit_id for edit_id in live if edit_id not in keys]:
                 raise StoreError(f"{self.path}: the new calibration has no keys of edit {missing[0]!r}: give all keys")
+            text = rows.to_json(info, "info")
 
-            def work(db: sqlite3.Connection) -> tuple[list[ChangeRow], int | None]:
-                calibration = rows.insert_calibration(db, info, tensors)
+            def work(db: sqlite3.Connection, added: chain.Added) -> tuple[list[ChangeRow], int | None]:
+                calibration = rows.insert_calibration(db, added, revision, text, pack(tensors))
                 for edit_id, stored in live.items():
-                    rows.insert_keys(db, stored.record, calibration, keys[edit_id])
+                    rows.insert_keys(db, added, revision, stored.record, calibration, pack(keys[edit_id]))
                 return [], calibration
 
             moved = {"model": model["name"]} if model != self.model else {}
             return self._commit("move" if moved else "calibrate", moved, work)
 
+    def rescope(self, info: Mapping[str, Any]) -> int:
+        """Put a calibration in force that differs from the present one in its ``info`` alone; return the revision.
+
+        Its tensors and the keys of the edits stay where they are, so the new row is a short one.
+
+        Raises:
+            StoreError: if there is no calibration yet.
+        """
+        with self.writing():
+            info = dict(info) | ({MODEL: self.model} if self.model != self.made_for else {})
+            fit, revision, text = self._state.fit, self.revision + 1, rows.to_json(info, "info")
+            if fit is None:
+                raise StoreError(f"{self.path} has no calibration yet, so it has no scope to change: calibrate first")
+
+            def work(db: sqlite3.Connection, added: chain.Added) -> tuple[list[ChangeRow], int | None]:
+                return [], rows.insert_calibration(db, added, revision, text, b"", fit)
+
+            return self._commit("calibrate", {}, work)
+
     def keep_scope_cache(self, tensors: Tensors) -> None:
         """Write the scope cache of the edits that are enabled now. This makes no revision."""
         with self.writing(), self._database() as db:
-            if self._state.calibration is not None:
-                scope_cache.write(db, self._state.calibration, self.revision, tensors)
+            state = self._state
+            if state.calibration is not None:
+                scope_cache.write(db, state.calibration, state.revision, state.head, tensors)
 
     def put(self, records: Sequence[Record], action: str = "edit", removed: Sequence[str] = ()) -> int:
         """Store records as live edits and remove others, in one transaction.
@@ -139,23 +175,23 @@ class Store(StoreReader):
             StoreError: if there is no calibration yet, an id occurs twice, or a removed one is unknown.
         """
         with self.writing():
-            live, calibration = self._state.live, self._state.calibration
+            live, calibration, fit, revision = *self._present(), self.revision + 1
             leaving = self._state.choose(removed, self.path)
             counts = Counter([record.edit.id for record in records] + leaving)
             if twice := [edit_id for edit_id, count in counts.items() if count > 1]:
                 raise StoreError(f"{self.path}: edit {twice[0]!r} comes twice in one change; keep one of them")
             if not counts:
                 return self.revision
-            if records and calibration is None:
+            if records and fit is None:
                 raise StoreError(f"{self.path} has no calibration yet: calibrate before the first edit")
 
-            def work(db: sqlite3.Connection) -> tuple[list[ChangeRow], int | None]:
+            def work(db: sqlite3.Connection, added: chain.Added) -> tuple[list[ChangeRow], int | None]:
                 changes = [ChangeRow(edit_id, None, live[edit_id].enabled) for edit_id in leaving]
                 holder = 0
                 for number, record in enumerate(records, rows.next_id(db, "records")):
                     holder = number if record.block or not holder else holder
-                    rows.insert_record(db, number, record, holder)
-                    rows.insert_keys(db, number, calibration, record.keys)
+                    rows.insert_record(db, added, revision, number, record, holder)
+                    rows.insert_keys(db, added, revision, number, fit or 0, pack(record.keys))
                     old = live.get(record.edit.id)
                     changes.append(ChangeRow(record.edit.id, number, old is None or old.enabled))
                 return changes, calibration
@@ -172,13 +208,16 @@ class Store(StoreReader):
             detail: further facts about it; JSON values only.
         """
         with self.writing():
-            old, calibration = self.get(edit.id), self._state.calibration
+            old, revision = self.get(edit.id), self.revision + 1
+            _, calibration, fit = self._present()
+            assert fit is not None  # there is an edit
             report = {**old.report, GIVEN: old.given.to_dict()}
+            record = Record(edit, old.rank, old.reach, report, {}, keys)
 
-            def work(db: sqlite3.Connection) -> tuple[list[ChangeRow], int | None]:
+            def work(db: sqlite3.Connection, added: chain.Added) -> tuple[list[ChangeRow], int | None]:
                 number = rows.next_id(db, "records")
-                rows.insert_record(db, number, Record(edit, old.rank, old.reach, report, {}, keys), old.holder)
-                rows.insert_keys(db, number, calibration, keys)
+                rows.insert_record(db, added, revision, number, record, old.holder)
+                rows.insert_keys(db, added, revision, number, fit, pack(keys))
                 return [ChangeRow(edit.id, number, old.enabled)], calibration
 
             return self._commit(action, detail, work)
@@ -195,7 +234,7 @@ class Store(StoreReader):
             changes = [ChangeRow(i, live[i].record, enabled) for i in wanted if live[i].enabled != enabled]
             if not changes:
                 return self.revision
-            return self._commit("enable" if enabled else "disable", {}, lambda db: (changes, calibration))
+            return self._commit("enable" if enabled else "disable", {}, lambda *_: (changes, calibration))
 
     def rollback(self, to: int) -> int:
         """Bring back the edits and the calibration of revision ``to``, and return the new revision.
@@ -206,34 +245,48 @@ class Store(StoreReader):
             self._check_revision(to)
             now = {edit_id: (stored.record, stored.enabled) for edit_id, stored in self._state.live.items()}
 
-            def work(db: sqlite3.Connection) -> tuple[list[ChangeRow], int | None]:
-                then = rows.snapshot(db, to)
+            def work(db: sqlite3.Connection, _: chain.Added) -> tuple[list[ChangeRow], int | None]:
+                live, calibration, _fit = self._at(db, to)
+                then = {edit_id: value[:2] for edit_id, value in live.items()}
                 changes = [ChangeRow(i, *then[i]) for i in then if now.get(i) != then[i]]
                 changes += [ChangeRow(i, None, now[i][1]) for i in now if i not in then]
-                return changes, rows.calibration_at(db, self.path, to) or self._state.calibration
+                return changes, calibration or self._state.calibration
 
             return self._commit("rollback", {"to": to}, work)
 
     def _commit(self, action: str, detail: Mapping[str, Any], work: Work) -> int:
         """Write a revision in one transaction; the state in memory is replaced only after the COMMIT."""
-        revision = self.revision + 1
-        with self._database() as db:
+        revision, text = self.revision + 1, rows.to_json(detail, "detail")
+        with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             self._check_unchanged(db)  # other programs ignore the lock, and training takes long
-            changes, calibration = work(db)
-            rows.insert_revision(db, revision, action, detail, calibration, changes)
-            state = self._state.after(db, self.path, changes, calibration)
-            db.execute("COMMIT")
-        self._state = state
+            db.set_progress_handler(None, 0)  # what is written is ours, however much it is
+            added = chain.Added()
+            changes, calibration = work(db, added)
+            row = chain.LogRow(revision, rows.now(), action, text, calibration, changes, added.digest())
+            head = rows.insert_revision(db, self._state.head, row)
+            state = self._state.after(db, self.path, changes, calibration, head)
+            try:
+                db.execute("COMMIT")
+                self._state = state
+            except BaseException:  # Ctrl-C, say: what is in memory follows what is in the file
+                if not db.in_transaction and chain.newest(db, self.path) == (revision, head):
+                    self._state = state
+                raise
         return revision
+
+    def _present(self) -> tuple[dict[str, StoredEdit], int | None, int | None]:
+        """Return the live edits, the calibration in force, and the one that has its tensors and keys."""
+        return self._state.live, self._state.calibration, self._state.fit
 
     def _check_unchanged(self, db: sqlite3.Connection) -> None:
         """Raise a StoreError if the file is not the one that was loaded, or not at the revision that was loaded."""
         if database.file_id(self._file, self.path) != self._file_id:
             raise StoreError(f"{self.path} was replaced since it was opened: open it again")
-        newest, _, head = rows.newest_revision(db, self.path)
-        if newest != self.revision:
-            change = f"revision {self.revision}, now {newest}"
+        newest, head = chain.newest(db, self.path)
+        (last,) = db.execute("SELECT MAX(revision) FROM revisions").fetchone()
+        if (newest, last) != (self.revision, self.revision):
+            change = f"revision {self.revision}, now {max(newest, last or 0)}"
             raise StoreError(f"{self.path} changed since it was opened ({change}): open it again")
         if head != self._state.head:
             raise StoreError(f"{self.path} was overwritten since it was opened: open it again")

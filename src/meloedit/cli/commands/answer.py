@@ -10,7 +10,7 @@ import typer
 
 from ...errors import EditError
 from ...text import counted
-from ..loading import open_editor, open_store
+from ..loading import open_editor
 from ..options import Json, StoreOptions, with_options
 from ..show import explain_route, put_check
 from ..terminal import note as remark
@@ -144,7 +144,9 @@ def check(options: StoreOptions) -> None:
 
     Example: meloedit check facts.melo
     """
-    problems = open_store(options.store).verify()  # first, because a damaged store may not open on its model
+    from ...store import verify
+
+    problems = verify(options.store)  # first, because a damaged store does not open
     result: dict[str, Any] = {"checked": 0, "broken": [], "overlaps": [], "problems": problems}
     if not problems:
         with progress_display() as progress, open_editor(options, progress) as editor:
