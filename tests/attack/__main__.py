@@ -21,7 +21,7 @@ from attack_common import HEADER, make_model, make_store  # noqa: E402
 from attack_faults import faults  # noqa: E402
 from attack_flips import flips  # noqa: E402
 from attack_fuzz import files, lines, stores  # noqa: E402
-from attack_hostile import hostile  # noqa: E402
+from attack_hostile import ACTIONS, hostile  # noqa: E402
 from attack_kills import kills  # noqa: E402
 from attack_limits import full_disk, limits, read_only, writers  # noqa: E402
 
@@ -31,8 +31,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=100, help="kills; the other attacks scale with it")
     parser.add_argument("--only", action="append", help="an attack, by its name; several times for several")
+    parser.add_argument("--actions", help="the commands that are run on hostile stores, by commas: ask, rm, ...")
     given = parser.parse_args()
     count, number = given.count, given.seed
+    actions = given.actions.split(",") if given.actions else tuple(ACTIONS)
+    if unknown := sorted(set(actions) - set(ACTIONS)):
+        parser.error(f"no command {unknown[0]!r}; there are: {', '.join(ACTIONS)}")
     import torch
 
     torch.set_num_threads(1)
@@ -47,7 +51,7 @@ def main():
             "flips": lambda: flips(source, home, 5 * count, number, aimed=False),
             "aimed": lambda: flips(source, home, 5 * count, number, aimed=True),
             "faults": lambda: faults(home),
-            "hostile": lambda: hostile(source, home),
+            "hostile": lambda: hostile(source, home, actions=actions),
             "limits": lambda: limits(source, home, count // 2, number),
             "disk": lambda: full_disk(source, home, count // 2, number),
             "read-only": lambda: read_only(source, home),
