@@ -131,6 +131,11 @@ def _check_prompts(values: Any, name: str) -> tuple[Prompt, ...]:
     return tuple(check_prompt(value, f"{name}[{i}]") for i, value in enumerate(values))
 
 
+def _check_count(prompts: int) -> None:
+    if prompts > MAX_PROMPTS:
+        raise EditError(f"an edit has {MAX_PROMPTS:,} wordings and quiet prompts at most, not {prompts:,}")
+
+
 @dataclass(frozen=True)
 class Edit:
     """One correction: the answer (``target``) that the model must give to ``prompt``.
@@ -171,8 +176,7 @@ class Edit:
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.over_tools, bool):
             raise EditError(f"over_tools must be true or false, not {self.over_tools!r}")
-        if (count := 1 + len(self.variants) + len(self.quiet)) > MAX_PROMPTS:
-            raise EditError(f"an edit has {MAX_PROMPTS:,} wordings and quiet prompts at most, not {count:,}")
+        _check_count(1 + len(self.variants) + len(self.quiet))
         if not isinstance(self.metadata, Mapping):
             raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
         if too_deep(self.metadata):

@@ -121,7 +121,12 @@ class ModelView:
     def warn_of_broken(self) -> Self:
         """Check every edit, and name in a warning those that do not hold."""
         if broken := list(dict.fromkeys(one.id for one in self.check().broken)):
-            logger.warning("%d of %d edits do not hold on this model: %s", len(broken), self.engine.policy.counts["edits"], join_names(broken))
+            logger.warning(
+                "%d of %d edits do not hold on this model: %s",
+                len(broken),
+                self.engine.policy.counts["edits"],
+                join_names(broken),
+            )
         return self
 
     def neighbours(self, edit_id: str) -> Neighbours:

@@ -65,6 +65,8 @@ def read_report(name: str | Path, record: int, edit_id: str, text: Any) -> dict[
     report = read_object(name, f"the report of edit {edit_id!r}", text)
     if "block" in report and not whole(report["block"], 1, record - 1):
         raise damaged(name, f"edit {edit_id!r} shares the block of a record that cannot be: {report['block']!r}")
+    if not whole(report.get("positions", 0), 0, MAX_RANK):
+        raise damaged(name, f"edit {edit_id!r} states {report['positions']!r} answer positions")
     if GIVEN in report:
         given = report[GIVEN]
         try:
