@@ -41,6 +41,7 @@ class Store(StoreReader):
         super().__init__(path)
         self._depth = 0  # of nested writing()
         self._writer = threading.RLock()
+        self._by = ""  # who signs the changes
 
     @classmethod
     def create(cls, path: str | Path, model: Mapping[str, Any], config: Mapping[str, Any]) -> Store:
@@ -84,6 +85,20 @@ class Store(StoreReader):
                 yield
             finally:
                 self._depth -= 1
+
+    @contextmanager
+    def signed(self, by: str) -> Iterator[None]:
+        """Write into the history who made the changes of a ``with`` block; it keeps other writers out, too.
+
+        Args:
+            by: a name; empty: none is written.
+        """
+        with self.writing():
+            before, self._by = self._by, by
+            try:
+                yield
+            finally:
+                self._by = before
 
     def calibrate(
         self,
@@ -217,6 +232,7 @@ class Store(StoreReader):
     def _commit(self, action: str, detail: Mapping[str, Any], work: Work) -> int:
         """Write a revision in one transaction; the state in memory is replaced only after the COMMIT."""
         revision = self.revision + 1
+        detail = {**detail, "by": self._by} if self._by else detail
         with self._database() as db:
             db.execute("BEGIN IMMEDIATE")
             self._check_unchanged(db)  # other programs ignore the lock, and training takes long
