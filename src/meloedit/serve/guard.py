@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -23,6 +24,10 @@ ASKING = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/metrics")
 """What a token of the role ``ask`` may do; the rest needs ``edit``."""
 
 
+SHORTEST = 0.5
+"""Seconds that a part of a body has in any case: it may be there while a busy process comes late to read it."""
+
+
 class Guard:
     """ASGI middleware.
 
@@ -39,19 +44,30 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 500
+        status, refusal = 500, None
 
         async def counted(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+            if refusal is None:  # else the app answers to a body that it did not get: the refusal is sent instead
+                status = message.get("status", status)
+                await send(message)
+
+        async def refuse(error: RefusedError) -> None:
+            nonlocal status
+            status = error.status
+            await response(error)(scope, receive, send)
+
+        def keep(error: RefusedError) -> None:
+            nonlocal refusal
+            refusal = error
 
         try:
             scope[CALLER] = self._let_in(scope)
-            await self._app(scope, self._limited(scope, receive), counted)
+            await self._app(scope, self._limited(scope, receive, keep), counted)
+            if refusal is not None:
+                await refuse(refusal)
         except RefusedError as error:
-            await response(error)(scope, receive, counted)
+            await refuse(error)
         finally:
             route = scope.get("route")
             self._service.metrics.requests.labels(getattr(route, "path", "other"), str(status)).inc()
@@ -83,8 +99,13 @@ class Guard:
             raise RefusedError(403, f"the token of {caller.name!r} may ask and not edit", code="role")
         return caller
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+    def _limited(self, scope: Scope, receive: Receive, keep: Callable[[RefusedError], None]) -> Receive:
         """Return ``receive`` with limits on the size of a body and on the time that it takes to come.
+
+        Args:
+            scope: the request.
+            receive: gives its parts.
+            keep: is given the refusal where a limit is passed; the app is told that the client went away.
 
         Raises:
             RefusedError: at once, if the body is announced as too large.
@@ -101,14 +122,16 @@ class Guard:
             if whole:
                 return await receive()  # waits until the client goes away
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
+                message = await asyncio.wait_for(receive(), max(SHORTEST, end - time.monotonic()))
             except TimeoutError:
-                raise RefusedError(408, "the request took too long to come", headers={"Connection": "close"}) from None
+                keep(RefusedError(408, "the request took too long to come", headers={"Connection": "close"}))
+                return {"type": "http.disconnect"}
             if message["type"] == "http.request":
                 got += len(message.get("body", b""))
                 whole = not message.get("more_body", False)
                 if got > most:
-                    raise _too_large(most)
+                    keep(_too_large(most))
+                    return {"type": "http.disconnect"}
             return message
 
         return limited

@@ -96,9 +96,8 @@ def _raise_file_limit() -> None:
             logging.getLogger(__name__).info("the limit of open files stays at %s", soft)
 
 
-def run(app: FastAPI, settings: ServeSettings, listening: socket.socket) -> None:
-    """Serve until the process is told to stop."""
-    _raise_file_limit()
+def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
+    """Return the server of an app; ``run`` it with a socket that ``bind`` returned."""
     config = uvicorn.Config(
         app,
         http=_patient(settings),
@@ -112,4 +111,10 @@ def run(app: FastAPI, settings: ServeSettings, listening: socket.socket) -> None
         timeout_graceful_shutdown=GRACE,
         h11_max_incomplete_event_size=32_768,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
+
+
+def run(app: FastAPI, settings: ServeSettings, listening: socket.socket) -> None:
+    """Serve until the process is told to stop."""
+    _raise_file_limit()
+    make_server(app, settings).run(sockets=[listening])

@@ -79,10 +79,7 @@ class RunningBatch:
         backbone = editor.engine.backbone
         self._editor, self._backbone, self._router = editor, backbone, editor.engine.router
         self._processors = shipped_processors(editor.model)
-        # What keeps more than keys and values of the tokens before, or counts no positions, answers alone.
-        self._joins = bool(getattr(backbone, "only_keys_and_values", False)) and (
-            "position_ids" in backbone.forward_names
-        )
+        self._joins = bool(getattr(backbone, "rows_can_join", False))  # other models answer one request at a time
         self.size = size if self._joins else 1
         self._cohort: Cohort | None = None
 

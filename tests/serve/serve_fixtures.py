@@ -1,0 +1,14 @@
+"""Fixtures of the server's tests: one server that most of them share."""
+
+import pytest
+from serve_helpers import serving
+from support.prompts import FACTS
+
+
+@pytest.fixture(scope="module")
+def served(make_editor, tmp_path_factory):
+    """A server on a tiny model that knows FACTS; tests that change its edits bring them back."""
+    editor = make_editor(edits=FACTS, store=tmp_path_factory.mktemp("serve") / "facts.melo")
+    with serving(editor, max_batch=8, max_tokens=64, keep_prompts=1.0) as running:
+        yield running
+    editor.unload()
