@@ -20,7 +20,7 @@ from meloedit.serve.server import bind, make_server
 from meloedit.serve.settings import ServeSettings
 from meloedit.store import Store
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["serve_fixtures"]
 
 
 def reopened(editor):
@@ -94,7 +94,7 @@ def test_the_command_serves_until_it_is_told_to_stop(full):
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if line.startswith("serving full.melo at http://127.0.0.1:"):
+        if line.startswith(f"serving {full} at http://127.0.0.1:"):
             break
     else:
         raise AssertionError(lines)

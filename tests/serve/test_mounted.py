@@ -4,17 +4,18 @@ import subprocess
 import sys
 
 import pytest
-from cli_helpers import bad
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from serve_helpers import MODEL
 from support.prompts import FACTS
+from typer.testing import CliRunner
 
-from meloedit import Editor, MeloConfig, serve
+from meloedit import serve
+from meloedit.cli.app import app
 from meloedit.errors import MeloEditError
 from meloedit.serve.tokens import Tokens
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["serve_fixtures"]
 TOKEN = "edit-0123456789abcdef"
 
 
@@ -51,16 +52,26 @@ def test_limits_that_are_none_are_refused(llama):
             serve.app(llama, **wrong)
 
 
+def bad(*args):
+    """Run a command that must fail with one line on stderr, and return that line."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], prog_name="meloedit")
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
 def test_the_command_says_what_is_wrong_before_it_loads_a_model(full, tmp_path, monkeypatch):
     monkeypatch.delenv("MELOEDIT_TOKENS", raising=False)
-    assert "tokens are needed" in bad("serve", full, "--host", "0.0.0.0")
+    assert "tokens are needed" in bad("serve", "full.melo", "--host", "0.0.0.0")
     monkeypatch.setenv("MELOEDIT_TOKENS", "edit ada short")
-    assert "MELOEDIT_TOKENS, line 1: the token of 'ada' is weak" in bad("serve", full)
+    assert "MELOEDIT_TOKENS, line 1: the token of 'ada' is weak" in bad("serve", "full.melo")
     monkeypatch.delenv("MELOEDIT_TOKENS")
-    assert "no_such: the tokens cannot be read" in bad("serve", full, "--tokens", "no_such")
-    assert "cannot listen at 192.0.2.1" in bad("serve", full, "--host", "192.0.2.1", "--tokens", _tokens(tmp_path))
+    assert "no_such: the tokens cannot be read" in bad("serve", "full.melo", "--tokens", "no_such")
+    assert "cannot listen at 192.0.2.1" in bad(
+        "serve", "full.melo", "--host", "192.0.2.1", "--tokens", _tokens(tmp_path)
+    )
     assert "no store at none.melo" in bad("serve", "none.melo")
-    assert "timeout must be more than 0" in bad("serve", full, "--timeout", "0")
+    assert "timeout must be more than 0" in bad("serve", "full.melo", "--timeout", "0")
 
 
 def _tokens(folder):
@@ -80,7 +91,7 @@ def test_without_its_packages_the_error_names_the_extra(monkeypatch):
 
 def test_paper_mode_is_served_too(make_paper):
     editor = make_paper("gpt2", [{"prompt": FACTS[0].prompt, "target": "Jorge", "id": "book"}])
-    assert isinstance(editor, Editor) and not isinstance(editor.config, type(MeloConfig()))
+    assert editor.config.mode == "paper"
     model = type(editor.model).__name__
     with TestClient(serve.app(editor), base_url="http://localhost") as client:
         asked = {"model": model, "prompt": FACTS[0].prompt, "max_tokens": 6}

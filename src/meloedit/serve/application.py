@@ -50,9 +50,9 @@ def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Toke
         made.include_router(topic.router)
     add_handlers(made)
     made.openapi = lambda: _schema(made)  # type: ignore[method-assign]
-    if service.settings.origins:
-        made.add_middleware(CORSMiddleware, allow_origins=list(service.settings.origins), **_CORS)
     made.add_middleware(Guard, service=service)
+    if service.settings.origins:  # outside of the guard: a browser first asks without a token whether it may
+        made.add_middleware(CORSMiddleware, allow_origins=list(service.settings.origins), **_CORS)
     return made
 
 

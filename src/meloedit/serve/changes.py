@@ -54,7 +54,7 @@ class Job:
         self.result: dict[str, Any] | None = None
         self.error: Exception | None = None
         self.cancelled = False
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
     @property
@@ -62,7 +62,7 @@ class Job:
         """Whether it is finished, in whatever way."""
         return self.state in ("done", "failed", "cancelled")
 
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Call ``listener`` in the job's thread whenever something changes; return what ends that."""
         with self._lock:
             self._listeners.append(listener)
@@ -203,7 +203,12 @@ class ChangeThread:
             _finish(job, "failed")
 
 
+def _nothing(job: Job) -> Iterator[None]:
+    return iter(())
+
+
 def _finish(job: Job, state: State) -> None:
     job.finished = time.time()
     job.state = state
+    job.work = _nothing  # it holds the edits, which nobody needs any longer
     job.tell()

@@ -167,18 +167,19 @@ async def _make(
 
 
 async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, T], making: Making) -> T:
-    """Await what is wanted; if the client goes away, cancel it, so that its places become free."""
-    work = asyncio.ensure_future(wanted)
-    gone = asyncio.ensure_future(_gone(request))
+    """Await what is wanted; if that fails or the client goes away, give the answers up: their places become free."""
+    work, gone = asyncio.ensure_future(wanted), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise RefusedError(499, "the client went away")
-        return await work
+        return work.result()
+    except BaseException:
+        making.cancel()
+        raise
     finally:
         gone.cancel()
         work.cancel()
-        making.cancel()
 
 
 async def _gone(request: Request) -> None:
@@ -188,17 +189,9 @@ async def _gone(request: Request) -> None:
 
 async def _streamed(request: Request, service: Service, stream: Stream) -> Response:
     """Return a stream, once its first prompt was read: what goes wrong before is a plain error."""
-    started = await _unless_gone_yet(request, stream)
+    started = await _unless_gone(request, stream.begin(), stream.making)
     headers = melo_headers(service, started) | {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream.lines(), media_type="text/event-stream", headers=headers)
-
-
-async def _unless_gone_yet(request: Request, stream: Stream) -> Started:
-    try:
-        return await stream.begin()
-    except BaseException:
-        stream.making.cancel()
-        raise
 
 
 def _usage_wanted(body: wire.AnswerRequest) -> bool:

@@ -129,7 +129,7 @@ async def scan(service: ServiceOf, body: wire.ScanRequest) -> wire.ScanBody:
     lines: list[wire.ScanLine] = []
     for start in range(0, len(prompts), 32):  # between two parts answers go on
         part = prompts[start : start + 32]
-        routes = await _in_model_thread(service, lambda part=part: _routes(service, part, edits, form))  # type: ignore[misc]
+        routes = await _in_model_thread(service, lambda part=part: _routes(service, part, edits, form))
         lines += [
             wire.ScanLine(
                 index=start + i,

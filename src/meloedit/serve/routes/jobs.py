@@ -67,7 +67,7 @@ async def make_edits(
     idempotency_key: Key = None,
 ) -> Response:
     """Make one edit or many: a job, in which each is stored whole or not at all."""
-    many = body if isinstance(body, wire.NewEdits) else wire.NewEdits(edits=[body])
+    many = body if isinstance(body, wire.NewEdits) else wire.NewEdits(edits=[body], **wire.USUAL)
     if len(many.edits) > service.settings.max_edits:
         raise RefusedError(
             413, f"{len(many.edits)} edits in one request, {service.settings.max_edits} are taken: part them"

@@ -118,17 +118,12 @@ class ModelThread:
             future.cancel()
 
     def _next(self) -> list[Ticket]:
-        """Take from the queue, in its order, the requests for which the batch has room."""
+        """Take from the queue, in its order, the requests for which the batch has room; those given up leave it."""
+        groups = [[ticket for ticket in group if not _left(ticket)] for group in self._queue]
+        self._queue = deque(group for group in groups if group)
         room, new = self._batch.size - len(self._batch), []
-        while self._queue:
-            group = [ticket for ticket in self._queue[0] if not ticket.given_up]
-            for ticket in self._queue[0]:
-                if ticket.given_up and not ticket.cancelled:
-                    ticket.tell(Failed(TimeoutError("the answer had to wait longer than this server allows")))
-            if len(group) > room:
-                self._queue[0] = group
-                break
-            self._queue.popleft()
+        while self._queue and len(self._queue[0]) <= room:
+            group = self._queue.popleft()
             new += group
             room -= len(group)
         return new
@@ -148,6 +143,13 @@ class ModelThread:
         except Exception as error:
             logger.exception("the running answers were given up")
             self._batch.drop_all(error)
+
+
+def _left(ticket: Ticket) -> bool:
+    """Return whether nobody waits for a ticket any longer, and tell it if that is for its time."""
+    if ticket.given_up and not ticket.cancelled:
+        ticket.tell(Failed(TimeoutError("the answer had to wait longer than this server allows")))
+    return ticket.given_up
 
 
 def _answer(future: Future[Any], work: Callable[[], Any]) -> None:

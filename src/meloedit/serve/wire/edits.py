@@ -38,6 +38,10 @@ class NewEdits(BaseModel):
     strict: bool = Field(False, description="Do not store an edit that its trial warns of.")
 
 
+USUAL: dict[str, Any] = {"replace": False, "keep_both": False, "trial": True, "strict": False}
+"""How one edit alone is made."""
+
+
 class TrialRequest(BaseModel):
     """Edits to be tried, without making them."""
 
