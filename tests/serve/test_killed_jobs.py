@@ -87,27 +87,35 @@ def test_a_killed_server_loses_nothing_that_was_stored(make_editor, tmp_path, ki
     editor.unload()
 
 
+@contextmanager
+def command(*args):
+    """Run ``meloedit serve``; give the process and its address."""
+    starts = [sys.executable, "-m", "meloedit", "serve", *args, "--port", "0"]
+    process = subprocess.Popen(starts, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("serving "):
+                break
+        assert lines and lines[-1].startswith(f"serving {args[0]} at http://127.0.0.1:"), lines
+        yield process, lines[-1].split(" at ")[1].split(" ")[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @posix
 def test_the_command_serves_until_it_is_told_to_stop(full):
-    starts = [sys.executable, "-m", "meloedit", "serve", str(full), "--port", "0", "--audit", "audit.log"]
-    process = subprocess.Popen(starts, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if line.startswith(f"serving {full} at http://127.0.0.1:"):
-            break
-    else:
-        raise AssertionError(lines)
-    address = line.split(" at ")[1].split(" ")[0]
-    client = openai.OpenAI(base_url=address + "/v1", api_key="none", timeout=PATIENCE, max_retries=5)
-    (model, _) = client.models.list()
-    answer = client.chat.completions.create(
-        model=model.id, messages=[{"role": "user", "content": FACTS[0].prompt}], max_tokens=5
-    )
-    assert answer.choices[0].message.content == "Jorge"
-    assert httpx.patch(address + "/v1/edits/book", json={"enabled": False}, timeout=PATIENCE).status_code == 200
-    process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate(timeout=PATIENCE)
-    assert process.returncode in (0, -signal.SIGTERM) and "Traceback" not in rest, rest
+    with command(str(full), "--audit", "audit.log") as (process, address):
+        client = openai.OpenAI(base_url=address + "/v1", api_key="none", timeout=PATIENCE, max_retries=5)
+        (model, _) = client.models.list()
+        asked = [{"role": "user", "content": FACTS[0].prompt}]
+        answer = client.chat.completions.create(model=model.id, messages=asked, max_tokens=5)
+        assert answer.choices[0].message.content == "Jorge"
+        assert httpx.patch(address + "/v1/edits/book", json={"enabled": False}, timeout=PATIENCE).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM) and "Traceback" not in rest, rest
     assert '"action": "disable"' in full.with_name("audit.log").read_text()
     assert Store.open(full).get("book").enabled is False

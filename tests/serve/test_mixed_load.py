@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from serve_helpers import MODEL, serving
+from serve_helpers import MODEL, PATIENCE, serving
 from support.prompts import FACTS, OTHERS
 
 from meloedit import Editor
@@ -30,18 +30,23 @@ PROMPTS = (
 
 
 class Load:
-    """Clients that ask until a time is over, and one that changes edits meanwhile."""
+    """Clients that ask until a time is over and there was enough of all, and one that changes edits meanwhile."""
 
-    def __init__(self, served, clients, seconds):
-        self.served, self.end = served, time.monotonic() + seconds
+    def __init__(self, served, clients, seconds, least=(60, 8)):
+        self.served, self.end, self.least = served, time.monotonic() + seconds, least
         self.clients, self.answers, self.lost, self.seconds = clients, {}, [], []
         self.changes = self.streams = 0
         self.lock = threading.Lock()
 
+    @property
+    def over(self):
+        enough = len(self.seconds) >= self.least[0] and self.changes >= self.least[1]
+        return time.monotonic() > self.end and (enough or bool(self.lost) or time.monotonic() > self.end + PATIENCE)
+
     def ask(self, number):
         chance = random.Random(number)
         with httpx.Client(base_url=self.served.url, timeout=120) as http:
-            while time.monotonic() < self.end:
+            while not self.over:
                 prompt, stream = chance.choice(PROMPTS), chance.random() < 0.3
                 body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": 10}
                 began = time.monotonic()
@@ -62,7 +67,7 @@ class Load:
         chance = random.Random(7)
         with httpx.Client(base_url=self.served.url, timeout=120) as http:
             for number in itertools.count():
-                if time.monotonic() > self.end:
+                if self.over:
                     return
                 one = chance.choice(EXTRA)
                 kind = chance.choice(["add", "remove", "disable", "enable", "quiet"])
@@ -98,18 +103,21 @@ def quiet_answers(editor, path, answers):
 
 
 @pytest.mark.parametrize(
-    ("clients", "seconds"), [(8, 4), pytest.param(32, 600, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("clients", "seconds"), [(8, 0), pytest.param(32, 600, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_every_answer_is_that_of_a_quiet_editor_of_its_revision(make_editor, tmp_path, clients, seconds):
     path = tmp_path / "a.melo"
     editor = make_editor(edits=FACTS, store=path)
     with serving(editor, max_batch=16, max_waiting=200) as served:
+        if seconds:  # what is allocated once is not counted below
+            Load(served, clients, seconds / 10).run()
         load = Load(served, clients, seconds)
-        Load(served, clients, seconds / 10).run()
         before = psutil.Process(os.getpid()).memory_info().rss
+        began = time.monotonic()
         load.run()
+        took = time.monotonic() - began
         grown = psutil.Process(os.getpid()).memory_info().rss - before
-    assert not load.lost and load.changes and len(load.seconds) > clients
+    assert not load.lost and load.changes >= load.least[1] and len(load.seconds) >= load.least[0]
     assert len({key[0] for key in load.answers}) > 1
     checked = 0
     for key, texts, right in quiet_answers(editor, path, load.answers):
@@ -120,6 +128,6 @@ def test_every_answer_is_that_of_a_quiet_editor_of_its_revision(make_editor, tmp
     p50, p99 = statistics.median(ordered), ordered[int(0.99 * (len(ordered) - 1))]
     sys.stderr.write(
         f"\n{len(ordered)} whole answers, {load.streams} streams, {load.changes} changes, {checked} kinds of answers, "
-        f"p50 {p50:.3f} s, p99 {p99:.3f} s, {len(ordered) / seconds:.1f} a second, memory {grown / 1e6:+.0f} MB\n"
+        f"p50 {p50:.3f} s, p99 {p99:.3f} s, {len(ordered) / took:.1f} a second, memory {grown / 1e6:+.0f} MB\n"
     )
-    assert grown < 60e6
+    assert grown < 60e6 or not seconds

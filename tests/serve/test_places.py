@@ -12,21 +12,12 @@ from support.prompts import FACTS, OTHERS
 
 @pytest.fixture(scope="module")
 def small(make_editor, make_model, tmp_path_factory):
-    """A server that makes two answers at once, of a model that never stops by itself."""
+    """A server that makes two answers at once, of a model that has much to say to OTHERS[1]."""
     model = make_model("llama", max_position_embeddings=4096)
-    model.generation_config.eos_token_id = None
     editor = make_editor(edits=FACTS[:1], model=model, store=tmp_path_factory.mktemp("small") / "a.melo")
     with serving(editor, max_batch=2, max_waiting=2, max_tokens=3000, timeout=300.0) as running:
         yield running
     editor.unload()
-
-
-@pytest.fixture
-def long(small):
-    """A prompt that the model answers with many tokens."""
-    answer = small.ask(OTHERS[1], max_tokens=150).json()
-    assert answer["usage"]["completion_tokens"] == 150  # it does not stop before
-    return OTHERS[1]
 
 
 def body(text, tokens):
@@ -62,7 +53,7 @@ def test_a_full_queue_is_429_and_a_short_answer_joins_a_long_one(small):
             next(stream.iter_lines())
             answer = small.ask(FACTS[0].prompt, max_tokens=4)  # does not wait for the long one
             assert answer.json()["choices"][0]["message"]["content"] == "Jorge" and model.running == 1
-            with small.http.stream("POST", "/v1/chat/completions", json=body(OTHERS[0], 3000)) as other:
+            with small.http.stream("POST", "/v1/chat/completions", json=body(OTHERS[1], 3000)) as other:
                 next(other.iter_lines())
                 waiting = [pool.submit(small.ask, FACTS[0].prompt, max_tokens=4) for _ in range(2)]
                 wait_until(lambda: model.waiting == 2)
@@ -73,7 +64,6 @@ def test_a_full_queue_is_429_and_a_short_answer_joins_a_long_one(small):
 
 def test_an_answer_that_takes_too_long_is_given_up(make_editor, make_model):
     model = make_model("llama", max_position_embeddings=4096)
-    model.generation_config.eos_token_id = None
     editor = make_editor(model=model)
     with serving(editor, max_tokens=3000, timeout=0.5) as served:
         assert "took longer" in served.bad(served.ask(OTHERS[1], max_tokens=3000), 504)

@@ -22,7 +22,7 @@ CHECKS = [
 def fuzzed(make_editor, tmp_path_factory):
     """A server whose edits train only a moment, since fuzzed ones rarely hold."""
     store = tmp_path_factory.mktemp("fuzz") / "a.melo"
-    editor = make_editor(edits=FACTS, store=store, steps=1, max_rank=2, calibration_prompts=200)
+    editor = make_editor(store=store, steps=1, max_rank=2, calibration_prompts=200)
     with serving(editor, max_batch=4, max_tokens=8, max_jobs=20) as running:
         yield running
     editor.unload()
