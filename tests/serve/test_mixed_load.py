@@ -32,7 +32,7 @@ PROMPTS = (
 class Load:
     """Clients that ask until a time is over and there was enough of all, and one that changes edits meanwhile."""
 
-    def __init__(self, served, clients, seconds, least=(60, 8)):
+    def __init__(self, served, clients, seconds, least=(30, 5)):
         self.served, self.end, self.least = served, time.monotonic() + seconds, least
         self.clients, self.answers, self.lost, self.seconds = clients, {}, [], []
         self.changes = self.streams = 0

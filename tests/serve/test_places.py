@@ -12,12 +12,21 @@ from support.prompts import FACTS, OTHERS
 
 @pytest.fixture(scope="module")
 def small(make_editor, make_model, tmp_path_factory):
-    """A server that makes two answers at once, of a model that has much to say to OTHERS[1]."""
+    """A server that makes two answers at once, and whose model takes long prompts and answers."""
     model = make_model("llama", max_position_embeddings=4096)
     editor = make_editor(edits=FACTS[:1], model=model, store=tmp_path_factory.mktemp("small") / "a.melo")
     with serving(editor, max_batch=2, max_waiting=2, max_tokens=3000, timeout=300.0) as running:
         yield running
     editor.unload()
+
+
+@pytest.fixture(scope="module")
+def long(small):
+    """A prompt to which the model has much to say."""
+    for text in (*OTHERS, *(f"Tell me about number {i}" for i in range(50))):
+        if small.ask(text, max_tokens=400).json()["usage"]["completion_tokens"] == 400:
+            return text
+    raise AssertionError("every answer is short")
 
 
 def body(text, tokens):
@@ -31,29 +40,29 @@ def wait_until(true):
         time.sleep(0.01)
 
 
-def test_a_client_that_goes_away_frees_its_place(small):
+def test_a_client_that_goes_away_frees_its_place(small, long):
     model = small.service.model
-    with small.http.stream("POST", "/v1/chat/completions", json=body(OTHERS[1], 3000)) as stream:
+    with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as stream:
         next(stream.iter_lines())
         wait_until(lambda: model.running == 1)
     wait_until(lambda: model.running == 0)
     # the same for one that waits for a whole answer
     with socket.create_connection(("127.0.0.1", small.port)) as connection:
-        content = json.dumps(body(OTHERS[1], 3000) | {"stream": False}).encode()
+        content = json.dumps(body(long, 3000) | {"stream": False}).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
         connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + content)
         wait_until(lambda: model.running == 1)
     wait_until(lambda: model.running == 0)
 
 
-def test_a_full_queue_is_429_and_a_short_answer_joins_a_long_one(small):
+def test_a_full_queue_is_429_and_a_short_answer_joins_a_long_one(small, long):
     model = small.service.model
     with ThreadPoolExecutor(4) as pool:
-        with small.http.stream("POST", "/v1/chat/completions", json=body(OTHERS[1], 3000)) as stream:
+        with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as stream:
             next(stream.iter_lines())
             answer = small.ask(FACTS[0].prompt, max_tokens=4)  # does not wait for the long one
             assert answer.json()["choices"][0]["message"]["content"] == "Jorge" and model.running == 1
-            with small.http.stream("POST", "/v1/chat/completions", json=body(OTHERS[1], 3000)) as other:
+            with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as other:
                 next(other.iter_lines())
                 waiting = [pool.submit(small.ask, FACTS[0].prompt, max_tokens=4) for _ in range(2)]
                 wait_until(lambda: model.waiting == 2)
@@ -62,22 +71,22 @@ def test_a_full_queue_is_429_and_a_short_answer_joins_a_long_one(small):
         assert [one.result().json()["choices"][0]["message"]["content"] for one in waiting] == ["Jorge", "Jorge"]
 
 
-def test_an_answer_that_takes_too_long_is_given_up(make_editor, make_model):
+def test_an_answer_that_takes_too_long_is_given_up(make_editor, make_model, long):
     model = make_model("llama", max_position_embeddings=4096)
     editor = make_editor(model=model)
     with serving(editor, max_tokens=3000, timeout=0.5) as served:
-        assert "took longer" in served.bad(served.ask(OTHERS[1], max_tokens=3000), 504)
-        stream = served.ask(OTHERS[1], max_tokens=3000, stream=True)
+        assert "took longer" in served.bad(served.ask(long, max_tokens=3000), 504)
+        stream = served.ask(long, max_tokens=3000, stream=True)
         assert stream.status_code == 200 and '"code": "timeout"' in stream.text and "[DONE]" not in stream.text
         wait_until(lambda: served.service.model.running == 0)
     editor.unload()
 
 
-def test_an_edit_made_in_the_middle_of_an_answer_does_not_change_it(small):
-    alone = small.ask(OTHERS[1], max_tokens=60).json()["choices"][0]["message"]["content"]
-    new = {"id": "play", "prompt": OTHERS[1], "target": "in the park"}
+def test_an_edit_made_in_the_middle_of_an_answer_does_not_change_it(small, long):
+    alone = small.ask(long, max_tokens=60).json()["choices"][0]["message"]["content"]
+    new = {"id": "play", "prompt": long, "target": "in the park"}
     text, stored = "", False
-    with small.http.stream("POST", "/v1/chat/completions", json=body(OTHERS[1], 3000)) as stream:
+    with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as stream:
         for line in stream.iter_lines():
             if stored and len(text) >= len(alone):
                 break
@@ -89,5 +98,5 @@ def test_an_edit_made_in_the_middle_of_an_answer_does_not_change_it(small):
                 assert chunk["melo"]["edit"] is None
                 stored = small.edit(new)[0]["status"] == "stored"
     assert text.startswith(alone)
-    assert small.ask(OTHERS[1]).json()["melo"]["edit"] == "play"
+    assert small.ask(long).json()["melo"]["edit"] == "play"
     small.good(small.http.delete("/v1/edits/play"))

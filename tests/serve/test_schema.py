@@ -1,10 +1,12 @@
 """The OpenAPI schema is what the server does: fuzzed requests, right ones and wrong ones, get answers that fit it."""
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 from serve_helpers import serving
@@ -41,11 +43,7 @@ def test_every_answer_fits_the_schema(fuzzed, cases):
     for found in schema.get_all_operations():
         operation = found.ok()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            try:
-                strategy = operation.as_strategy(generation_mode=mode)
-                strategy.validate()
-            except Exception:  # nothing of an operation without parameters can be wrong
-                continue
+            strategy = operation.as_strategy(generation_mode=mode)
 
             @settings(
                 max_examples=cases,
@@ -64,7 +62,8 @@ def test_every_answer_fits_the_schema(fuzzed, cases):
                 seen[case.operation.label] += 1
                 statuses[response.status_code // 100] += 1
 
-            one()
+            with suppress(Unsatisfiable):  # nothing of this operation can be wrong
+                one()
     assert set(seen) == names(raw)
     assert statuses[5] == 0 and min(statuses[2], statuses[4]) > 0
     assert sum(seen.values()) >= cases * len(seen)

@@ -48,7 +48,7 @@ def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Toke
     # Jobs come before edits, whose ids are paths: an edit called "jobs" is found by the list.
     for topic in (health, answers, jobs, store, edits):
         made.include_router(topic.router)
-    add_handlers(made)
+    add_handlers(made, editor.store.path)
     made.openapi = lambda: _schema(made)  # type: ignore[method-assign]
     made.add_middleware(Guard, service=service)
     if service.settings.origins:  # outside of the guard: a browser first asks without a token whether it may

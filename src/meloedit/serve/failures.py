@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -60,8 +61,20 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
     return {"error": {"message": plain(shorten(message, 1000)), "type": kind, "param": param, "code": code}}
 
 
-def refused(error: Exception) -> RefusedError:
-    """Return the refusal that an error of the library means."""
+def refused(error: Exception, store: Path | None = None) -> RefusedError:
+    """Return the refusal that an error of the library means.
+
+    Args:
+        error: the error.
+        store: the path of the store; clients are told its name alone.
+    """
+    refusal = _refused(error)
+    if store is not None:
+        refusal.message = refusal.message.replace(str(store), store.name)
+    return refusal
+
+
+def _refused(error: Exception) -> RefusedError:
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, QueueFullError):
@@ -79,18 +92,18 @@ def refused(error: Exception) -> RefusedError:
     return RefusedError(500, "the server made a mistake, which its log describes", code="internal")
 
 
-def response(error: Exception) -> JSONResponse:
-    """Return the response to an error."""
-    refusal = refused(error)
+def response(error: Exception, store: Path | None = None) -> JSONResponse:
+    """Return the response to an error, see ``refused``."""
+    refusal = refused(error, store)
     body = error_body(refusal.status, refusal.message, refusal.param, refusal.code)
     return Json(body, refusal.status, headers=refusal.headers)
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Let an app answer errors so."""
+def add_handlers(app: FastAPI, store: Path) -> None:
+    """Let an app answer errors so; ``store`` is the path that clients are not told."""
 
     async def library(request: Request, error: Exception) -> JSONResponse:
-        return response(error)
+        return response(error, store)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

@@ -37,7 +37,7 @@ def job_body(service: Service, job: Job, reports: bool = True) -> wire.JobBody:
     step, done, total = job.progress
     error = None
     if job.error is not None:
-        refusal = refused(job.error)
+        refusal = refused(job.error, service.editor.store.path)
         error = error_body(refusal.status, refusal.message, refusal.param, refusal.code)["error"]
     return wire.JobBody(
         id=job.id,

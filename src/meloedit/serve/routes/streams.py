@@ -60,7 +60,7 @@ class Stream:
                 yield _event(self._chunk([]) | {"usage": self._usage()})
             yield "data: [DONE]\n\n"
         except Exception as error:
-            refusal = refused(error)
+            refusal = refused(error, self._service.editor.store.path)
             if refusal.status >= 500 and not isinstance(error, TimeoutError):
                 logger.error("a stream broke off", exc_info=error)
             yield _event(error_body(refusal.status, refusal.message, refusal.param, refusal.code))
