@@ -41,9 +41,9 @@ def test_mounted_in_another_app(make_editor):
     editor.unload()
 
 
-def test_what_is_no_decoder_is_refused(sourced):
+def test_what_is_no_decoder_is_refused(t5):
     with pytest.raises(MeloEditError, match="cannot be served: decoder-only"):
-        serve.app(sourced)
+        serve.app(t5)
 
 
 def test_limits_that_are_none_are_refused(llama):
@@ -89,6 +89,7 @@ def test_without_its_packages_the_error_names_the_extra(monkeypatch):
     assert "pip install 'meloedit[serve]'" in told
 
 
+@pytest.mark.slow
 def test_paper_mode_is_served_too(make_paper):
     editor = make_paper("gpt2", [{"prompt": FACTS[0].prompt, "target": "Jorge", "id": "book"}])
     assert editor.config.mode == "paper"

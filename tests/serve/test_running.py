@@ -132,6 +132,7 @@ def test_a_row_that_nobody_waits_for_leaves(llama):
     assert asking.text(2) == alone(llama, OTHERS[2], "chat", 20, False)
 
 
+@pytest.mark.slow
 def test_blocks_that_act_on_every_token_join_too(make_editor):
     editor = make_editor(edits=EDITS[:2], reach="all")
     asking = Asking(editor)
@@ -144,6 +145,7 @@ def test_blocks_that_act_on_every_token_join_too(make_editor):
     editor.unload()
 
 
+@pytest.mark.slow
 def test_penalties_that_a_model_ships_are_followed(make_editor, make_model):
     model = make_model("llama")
     model.generation_config.repetition_penalty = 1.7
@@ -169,7 +171,7 @@ def decode(ids):
     return bytes(ids).decode("utf-8", "replace")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from(WORDS), max_size=12),
     st.lists(st.sampled_from(["END", "rant\n", "op", "本", "zz"]), max_size=3),

@@ -30,6 +30,10 @@ def fuzzed(make_editor, tmp_path_factory):
     editor.unload()
 
 
+FEW = ["POST /v1/chat/completions", "POST /v1/edits", "GET /v1/edits", "PATCH /v1/edits/{edit_id}", "POST /v1/route"]
+"""What is fuzzed in every run; the rest takes long to make up requests for."""
+
+
 def names(schema):
     return {f"{method.upper()} {path}" for path, item in schema["paths"].items() for method in item}
 
@@ -40,8 +44,10 @@ def test_every_answer_fits_the_schema(fuzzed, cases):
     schema = schemathesis.openapi.from_dict(raw)
     schema.config.update(base_url=fuzzed.url)
     seen, statuses = Counter(), Counter()
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    chosen = names(raw) if cases > 50 else set(FEW)
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        if operation.label not in chosen:
+            continue
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             strategy = operation.as_strategy(generation_mode=mode)
 
@@ -64,7 +70,7 @@ def test_every_answer_fits_the_schema(fuzzed, cases):
 
             with suppress(Unsatisfiable):  # nothing of this operation can be wrong
                 one()
-    assert set(seen) == names(raw)
+    assert set(seen) == chosen
     assert statuses[5] == 0 and min(statuses[2], statuses[4]) > 0
     assert sum(seen.values()) >= cases * len(seen)
     if cases > 50:
