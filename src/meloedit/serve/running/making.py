@@ -27,13 +27,12 @@ class Made(NamedTuple):
 
 
 class Making:
-    """The answers of one request, ``n`` to each of its prompts.
+    """The answers of one request.
 
     Args:
         service: what is served.
-        prompts: the prompts, with their tokens.
-        sampling: how each is answered.
-        n: answers to each prompt; each has a seed of its own.
+        prompts: what is asked, with its tokens; a prompt that is answered twice is there twice.
+        samplings: how each is answered.
         unedited: whether the base model answers.
 
     Raises:

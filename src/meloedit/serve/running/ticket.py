@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from .choosing import Chosen, Sampling
@@ -87,7 +87,6 @@ class Ticket:
     unedited: bool = False
     deadline: float = float("inf")
     cancelled: bool = False
-    queued: float = field(default_factory=time.monotonic)
 
     @property
     def given_up(self) -> bool:
