@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,20 +56,27 @@ def test_a_client_that_goes_away_frees_its_place(small, long):
     wait_until(lambda: model.running == 0)
 
 
-def test_a_full_queue_is_429_and_a_short_answer_joins_a_long_one(small, long):
-    model = small.service.model
-    with ThreadPoolExecutor(4) as pool:
-        with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as stream:
-            next(stream.iter_lines())
-            answer = small.ask(FACTS[0].prompt, max_tokens=4)  # does not wait for the long one
-            assert answer.json()["choices"][0]["message"]["content"] == "Jorge" and model.running == 1
-            with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as other:
-                next(other.iter_lines())
-                waiting = [pool.submit(small.ask, FACTS[0].prompt, max_tokens=4) for _ in range(2)]
-                wait_until(lambda: model.waiting == 2)
-                refused = small.ask(FACTS[0].prompt)
-                assert "wait already" in small.bad(refused, 429) and refused.headers["retry-after"] == "2"
-        assert [one.result().json()["choices"][0]["message"]["content"] for one in waiting] == ["Jorge", "Jorge"]
+def test_a_short_answer_joins_a_long_one(small, long):
+    with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as stream:
+        next(stream.iter_lines())
+        answer = small.ask(FACTS[0].prompt, max_tokens=4)
+        assert answer.json()["choices"][0]["message"]["content"] == "Jorge" and small.service.model.running == 1
+
+
+def test_a_full_queue_is_429(small):
+    model, go_on = small.service.model, threading.Event()
+    held = model.call(lambda: go_on.wait(PATIENCE))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(small.ask, FACTS[0].prompt, max_tokens=4) for _ in range(2)]
+            wait_until(lambda: model.waiting == 2)
+            refused = small.ask(FACTS[0].prompt)
+            assert "wait already" in small.bad(refused, 429) and refused.headers["retry-after"] == "2"
+            go_on.set()
+            answers = [one.result().json()["choices"][0]["message"]["content"] for one in waiting]
+    finally:
+        go_on.set()
+    assert held.result() and answers == ["Jorge", "Jorge"]
 
 
 def test_an_answer_that_takes_too_long_is_given_up(make_editor, make_model, long):
