@@ -146,7 +146,19 @@ def main() -> None:
         tokenizer.save_pretrained(folder)
         editor = Editor.create(model, tokenizer, store=store, name=str(folder))
         editor.edit(EDITS, trial=False)
-        own = [sys.executable, "-m", "meloedit", "serve", str(store), "--port", "0", "--max-batch", "32"]
+        own = [
+            sys.executable,
+            "-m",
+            "meloedit",
+            "serve",
+            str(store),
+            "--port",
+            "0",
+            "--max-batch",
+            "32",
+            "--timeout",
+            "3600",
+        ]
         theirs = [str(Path(sys.executable).parent / "transformers"), "serve", str(folder), "--port", "8645"]
         sides: dict[str, list[dict[str, Any]]] = {}
 

@@ -56,13 +56,6 @@ def test_a_client_that_goes_away_frees_its_place(small, long):
     wait_until(lambda: model.running == 0)
 
 
-def test_a_short_answer_joins_a_long_one(small, long):
-    with small.http.stream("POST", "/v1/chat/completions", json=body(long, 3000)) as stream:
-        next(stream.iter_lines())
-        answer = small.ask(FACTS[0].prompt, max_tokens=4)
-        assert answer.json()["choices"][0]["message"]["content"] == "Jorge" and small.service.model.running == 1
-
-
 def test_a_full_queue_is_429(small):
     model, go_on = small.service.model, threading.Event()
     held = model.call(lambda: go_on.wait(PATIENCE))
