@@ -59,12 +59,15 @@ class Cohort:
         cache: the keys and values of their tokens.
         mask: (R, T) 1 for real tokens; padding stands on the left.
         blocks: the blocks of the rows that have a route.
+        spelled: by row, what is left of a target that the caller began in a way that no block was trained for: the
+            column before it, and its tokens.
     """
 
     rows: list[Row]
     cache: DynamicCache
     mask: Tensor
     blocks: list[RowBlocks]
+    spelled: dict[int, tuple[int, tuple[int, ...]]]
 
 
 class RunningBatch:
@@ -113,12 +116,12 @@ class RunningBatch:
             routes = [] if unedited else self._router.last_routes
         routes = routes or [engine.policy.no_route] * len(tickets)
         routed: PromptBatch | None = getattr(cache, self._router.batch_attribute, None)
-        blocks = routed.blocks if routed is not None else []
+        blocks, spelled = (routed.blocks, dict(routed.spelled)) if routed is not None else ([], {})
         rows = [self._row(ticket) for ticket in tickets]
         for row, route in zip(rows, routes, strict=True):
             row.ticket.tell(Started(route, revision, "unedited" if unedited else route.reason))
         self._choose(rows, logits)
-        return Cohort(rows, cache, batch.mask, blocks)
+        return Cohort(rows, cache, batch.mask, blocks, spelled)
 
     def _row(self, ticket: Ticket) -> Row:
         chooser = Chooser(ticket.sampling, self._processors, self._backbone.device)
@@ -146,7 +149,7 @@ class RunningBatch:
         count = len(cohort.rows)
         mask = torch.zeros(count, 0, dtype=torch.bool)
         batch = PromptBatch(self._router.reader, 1, mask, {}, [0] * count, "given", [True] * count, decided=True)
-        batch.blocks = cohort.blocks
+        batch.blocks, batch.spelled = cohort.blocks, cohort.spelled
         setattr(cohort.cache, self._router.batch_attribute, batch)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache | None) -> tuple[Tensor, DynamicCache]:
@@ -182,7 +185,8 @@ class RunningBatch:
         places = {row: place for place, row in enumerate(kept)}
         blocks = [moved for group in cohort.blocks if (moved := group.moved(places, -cut)) is not None]
         rows = [cohort.rows[i] for i in kept]
-        return Cohort(rows, selected(cohort.cache, kept, cut), mask[:, cut:], blocks)
+        spelled = _moved_spelled(cohort, places, -cut)
+        return Cohort(rows, selected(cohort.cache, kept, cut), mask[:, cut:], blocks, spelled)
 
     def _finish(self, row: Row) -> bool:
         """Return whether a row is done, and tell it."""
@@ -205,9 +209,16 @@ def _merge(first: Cohort, second: Cohort) -> Cohort:
     length = max(lengths)
     blocks = _moved(first, 0, length - lengths[0]) + _moved(second, len(first.rows), length - lengths[1])
     mask = torch.cat([padded_mask(first.mask, length), padded_mask(second.mask, length)])
-    return Cohort([*first.rows, *second.rows], joined(first.cache, second.cache), mask, blocks)
+    own = {row: row for row in range(len(first.rows))}
+    new = {row: row + len(first.rows) for row in range(len(second.rows))}
+    spelled = _moved_spelled(first, own, length - lengths[0]) | _moved_spelled(second, new, length - lengths[1])
+    return Cohort([*first.rows, *second.rows], joined(first.cache, second.cache), mask, blocks, spelled)
 
 
 def _moved(cohort: Cohort, offset: int, columns: int) -> list[RowBlocks]:
     places = {row: row + offset for row in range(len(cohort.rows))}
     return [moved for group in cohort.blocks if (moved := group.moved(places, columns)) is not None]
+
+
+def _moved_spelled(cohort: Cohort, places: dict[int, int], columns: int) -> dict[int, tuple[int, tuple[int, ...]]]:
+    return {places[row]: (last + columns, rest) for row, (last, rest) in cohort.spelled.items() if row in places}
