@@ -63,6 +63,16 @@ class CausalBackbone(Backbone):
         moved = any(windows) or bool(kinds) or "position_ids" not in self.forward_names
         return moved or not self.only_keys_and_values
 
+    @property
+    def rows_can_join(self) -> bool:
+        """Whether a prompt can join answers under way in one batch: padding on its left would not change its output.
+
+        It would where a layer keeps a state, where a model counts positions by itself, and where the columns that a
+        token sees are cut into chunks.
+        """
+        chunked = getattr(self.model.config.get_text_config(), "attention_chunk_size", None)
+        return self.only_keys_and_values and not chunked and "position_ids" in self.forward_names
+
     def after_layers(self, hidden: Tensor) -> Tensor:
         """Apply the modules between the last layer and the output embedding (the final norm) to states (..., d)."""
         for module in self._after:

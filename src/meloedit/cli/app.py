@@ -22,6 +22,7 @@ from .commands.model import calibrate, edit, init
 from .commands.report import report
 from .commands.review import review
 from .commands.scope import allow, quiet, scan, trial
+from .commands.serve import serve
 from .commands.store import disable, enable, history, ls, rm, rollback, show
 from .terminal import note, open_streams, put, show_warnings
 
@@ -91,6 +92,7 @@ for _command in (
     calibrate,
     report,
     harness,
+    serve,
 ):
     app.command()(_command)
 app.command("eval")(evaluate)

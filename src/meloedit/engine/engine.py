@@ -115,7 +115,7 @@ class Engine:
         ids = self.store.changed_since(self._followed)
         if ids is None:
             ids = frozenset(self.prompts.ids.union(stored.edit.id for stored in self.store.edits()))
-        self._followed = self.store.revision
+        revision = self.store.revision
         stored = {edit_id: found for edit_id in ids if (found := self.store.find(edit_id)) is not None}
         self.prompts.follow({edit_id: stored[edit_id].edit if edit_id in stored else None for edit_id in ids})
         in_order = sorted(stored.items(), key=lambda item: item[1].record)
@@ -124,6 +124,7 @@ class Engine:
         with self.lock, torch.inference_mode(False):
             self._follow_blocks(changes)
             self.policy.follow(self.store, changes)
+            self._followed = revision
 
     def _follow_blocks(self, changes: Changes) -> None:
         """Make the bank hold the blocks of the enabled edits."""
@@ -155,6 +156,11 @@ class Engine:
     def _shape(self, stored: StoredEdit) -> tuple[int, int]:
         """Return rank and answer positions of a stored block."""
         return stored.rank, stored.positions(self.config.answer_positions or 0)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the store whose edits answer; it stays while the caller has the lock."""
+        return self._followed
 
     # -- what the hooks ask
 

@@ -144,6 +144,28 @@ class RowBlocks:
         }
         return RowBlocks(rows, starts, answers, factors)
 
+    def moved(self, places: Mapping[int, int], columns: int) -> RowBlocks | None:
+        """Return the blocks of a batch in which rows have other places and all columns are shifted.
+
+        Args:
+            places: by row number in this batch, its number in the new one; other rows have left.
+            columns: added to every column; negative where columns were cut off on the left.
+
+        Returns:
+            ``None`` if all its rows have left.
+        """
+        kept = [i for i, row in enumerate(self.rows.tolist()) if row in places]
+        if not kept:
+            return None
+        rows = torch.tensor([places[int(self.rows[i])] for i in kept])
+        starts, answers = ([column[i] + columns for i in kept] for column in (self.starts, self.answers))
+        picks = torch.tensor(kept)
+        factors = {
+            name: Factors(*(factor[picks.to(factor.device)] for factor in stacked))
+            for name, stacked in self.factors.items()
+        }
+        return RowBlocks(rows, starts, answers, factors)
+
     def _placed(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows (n,), starts and answers (n, 1) on a device; copied once for all modules and decoding steps."""
         if device not in self._on:

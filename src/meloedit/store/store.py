@@ -44,6 +44,7 @@ class Store(StoreReader):
         super().__init__(path)
         self._depth = 0  # of nested writing()
         self._writer, self._process = threading.RLock(), os.getpid()
+        self._by = ""  # who signs the changes
         self._pages_checked = False
 
     @classmethod
@@ -99,6 +100,20 @@ class Store(StoreReader):
                 yield
             finally:
                 self._depth -= 1
+
+    @contextmanager
+    def signed(self, by: str) -> Iterator[None]:
+        """Write into the history who made the changes of a ``with`` block; it keeps other writers out, too.
+
+        Args:
+            by: a name; empty: none is written.
+        """
+        with self.writing():
+            before, self._by = self._by, by
+            try:
+                yield
+            finally:
+                self._by = before
 
     def calibrate(
         self,
@@ -256,6 +271,7 @@ class Store(StoreReader):
 
     def _commit(self, action: str, detail: Mapping[str, Any], work: Work) -> int:
         """Write a revision in one transaction; the state in memory is replaced only after the COMMIT."""
+        detail = {**detail, "by": self._by} if self._by else detail
         revision, text = self.revision + 1, rows.to_json(detail, "detail")
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")

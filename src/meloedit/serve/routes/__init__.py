@@ -1,0 +1,1 @@
+"""The endpoints by topic; each file has one ``APIRouter``."""

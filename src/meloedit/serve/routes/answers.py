@@ -1,0 +1,224 @@
+"""Answers: ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``, as OpenAI's clients expect them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from ...edit import check_asked
+from ...types import Form
+from ..failures import Json, RefusedError
+from ..running.choosing import Sampling
+from ..running.making import Made, Making
+from ..running.ticket import Started
+from ..service import BASE, Service
+from ..wire import answers as wire
+from ..wire.shared import errors, prompt_of
+from . import logprobs
+from .common import ServiceOf
+from .streams import Stream
+
+router = APIRouter(prefix="/v1", responses=errors(504))
+
+T = TypeVar("T")
+
+SSE: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+
+
+@router.get("/models")
+def models(service: ServiceOf) -> wire.ModelList:
+    """List the models: the edited one, and the same without its edits."""
+    names = service.name, service.name + BASE
+    return wire.ModelList(data=[wire.ModelCard(id=name, created=service.created) for name in names])
+
+
+@router.get("/models/{model:path}")
+def one_model(service: ServiceOf, model: str) -> wire.ModelCard:
+    """Read one model."""
+    _unedited(service, model)
+    return wire.ModelCard(id=model, created=service.created)
+
+
+@router.post(
+    "/chat/completions",
+    response_model=wire.ChatAnswer,
+    responses={200: {"content": SSE, "description": "The answer, whole or as a stream."}},
+)
+async def chat(request: Request, service: ServiceOf, body: wire.ChatRequest) -> Response:
+    """Answer the last message of a chat."""
+    body.check()
+    if body.top_logprobs is not None and not body.logprobs:
+        raise RefusedError(400, "top_logprobs needs logprobs", "top_logprobs")
+    limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    likeliest = (body.top_logprobs or 0) if body.logprobs else None
+    making = await _make(service, body, [prompt_of(body.messages)], "chat", limit, likeliest)
+    identity = f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), body.model
+    if body.stream:
+        stream = Stream(service, making, identity, chat=True, usage=_usage_wanted(body))
+        return await _streamed(request, service, stream)
+    made = await _unless_gone(request, making.whole(), making)
+    decode = service.editor.engine.backbone.decode
+    choices = [
+        wire.ChatChoice(
+            index=i,
+            message=wire.ChatMessage(content=one.text),
+            logprobs=None if likeliest is None else logprobs.of_chat(one.chosen, decode),
+            finish_reason=one.reason,
+        )
+        for i, one in enumerate(made)
+    ]
+    answer = wire.ChatAnswer(
+        id=identity[0],
+        created=identity[1],
+        model=body.model,
+        choices=choices,
+        usage=_usage(making, made),
+        melo=melo_fields(service, made[0].started),
+    )
+    return Json(answer.model_dump(exclude=_hidden(service)), headers=melo_headers(service, made[0].started))
+
+
+@router.post(
+    "/completions",
+    response_model=wire.TextAnswer,
+    responses={200: {"content": SSE, "description": "The answer, whole or as a stream."}},
+)
+async def complete(request: Request, service: ServiceOf, body: wire.CompletionRequest) -> Response:
+    """Continue a text, or several."""
+    body.check()
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if not prompts:
+        raise RefusedError(400, "prompt is empty: give a text, or several", "prompt")
+    making = await _make(service, body, prompts, "raw", body.max_tokens, body.logprobs)
+    identity = f"cmpl-{secrets.token_hex(12)}", int(time.time()), body.model
+    if body.stream:
+        stream = Stream(service, making, identity, chat=False, usage=_usage_wanted(body))
+        return await _streamed(request, service, stream)
+    made = await _unless_gone(request, making.whole(), making)
+    decode = service.editor.engine.backbone.decode
+    choices = [
+        wire.TextChoice(
+            index=i,
+            text=one.text,
+            logprobs=None if body.logprobs is None else logprobs.of_text(one.chosen, decode),
+            finish_reason=one.reason,
+            melo=melo_fields(service, one.started),
+        )
+        for i, one in enumerate(made)
+    ]
+    answer = wire.TextAnswer(
+        id=identity[0],
+        created=identity[1],
+        model=body.model,
+        choices=choices,
+        usage=_usage(making, made),
+        melo=melo_fields(service, made[0].started),
+    )
+    hidden: Any = None if service.settings.show_edits else {"melo": True, "choices": {"__all__": {"melo"}}}
+    headers = melo_headers(service, made[0].started) if len(prompts) == 1 else {}
+    return Json(answer.model_dump(exclude=hidden), headers=headers)
+
+
+def _unedited(service: Service, model: str) -> bool:
+    """Return whether the base model is meant.
+
+    Raises:
+        RefusedError: if there is no such model.
+    """
+    if model not in (service.name, service.name + BASE):
+        names = f"{service.name} and {service.name}{BASE} (without edits)"
+        raise RefusedError(404, f"there is no model {model!r} here: {names} are", "model", "model_not_found")
+    return model.endswith(BASE) and model != service.name
+
+
+async def _make(
+    service: Service, body: wire.AnswerRequest, prompts: list[Any], form: Form, limit: int | None, likeliest: int | None
+) -> Making:
+    """Begin to answer ``n`` times to each prompt."""
+    unedited, n, settings = _unedited(service, body.model), body.n or 1, service.settings
+    if n * len(prompts) > service.model.size:
+        raise RefusedError(
+            400, f"{n * len(prompts)} answers in one request, {service.model.size} are made: ask less", "n"
+        )
+    if limit is not None and limit > settings.max_tokens:
+        raise RefusedError(400, f"max_tokens is {limit}, this server makes at most {settings.max_tokens}", "max_tokens")
+    backbone = service.editor.engine.backbone
+    asked, samplings = [], []
+    for prompt in prompts:
+        checked = check_asked(prompt, "messages" if form == "chat" else "prompt")
+        encoded = await asyncio.to_thread(backbone.encode, checked, form)
+        if len(encoded.ids) > settings.max_prompt:
+            message = f"the prompt has {len(encoded.ids)} tokens, this server takes {settings.max_prompt}: shorten it"
+            raise RefusedError(400, message, "messages" if form == "chat" else "prompt", "context_length_exceeded")
+        room = settings.max_tokens if backbone.max_length is None else backbone.max_length - len(encoded.ids)
+        most = min(settings.max_tokens if limit is None else limit, room)
+        for i in range(n):
+            asked.append((checked, encoded))
+            seed = None if body.seed is None else body.seed + i
+            samplings.append(Sampling(most, body.temperature or 0.0, body.top_p or 1.0, seed, body.stops, likeliest))
+    return Making(service, asked, samplings, unedited)
+
+
+async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, T], making: Making) -> T:
+    """Await what is wanted; if that fails or the client goes away, give the answers up: their places become free."""
+    work, gone = asyncio.ensure_future(wanted), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise RefusedError(499, "the client went away")
+        return work.result()
+    except BaseException:
+        making.cancel()
+        raise
+    finally:
+        gone.cancel()
+        work.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _streamed(request: Request, service: Service, stream: Stream) -> Response:
+    """Return a stream, once its first prompt was read: what goes wrong before is a plain error."""
+    started = await _unless_gone(request, stream.begin(), stream.making)
+    headers = melo_headers(service, started) | {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream.lines(), media_type="text/event-stream", headers=headers)
+
+
+def _usage_wanted(body: wire.AnswerRequest) -> bool:
+    return body.stream_options is not None and body.stream_options.include_usage
+
+
+def _usage(making: Making, made: list[Made]) -> wire.Usage:
+    prompts = {id(ticket.encoded): len(ticket.encoded.ids) for ticket in making.tickets}
+    prompt, answer = sum(prompts.values()), sum(one.tokens for one in made)
+    return wire.Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+
+
+def _hidden(service: Service) -> Any:
+    return None if service.settings.show_edits else {"melo"}
+
+
+def melo_fields(service: Service, started: Started) -> wire.MeloFields | None:
+    """Return how a prompt was routed; ``None`` where the operator hides it."""
+    if not service.settings.show_edits:
+        return None
+    return wire.MeloFields(revision=started.revision, edit=started.route.edit, reason=started.reason)
+
+
+def melo_headers(service: Service, started: Started) -> dict[str, str]:
+    """Return the same as headers; an id is percent-encoded, as headers are ASCII."""
+    if not service.settings.show_edits:
+        return {}
+    edit = started.route.edit
+    named = {} if edit is None else {"X-Melo-Edit": quote(edit.encode("utf-8", "replace"), safe=" !#$&'()*+,/:;=?@[]~")}
+    return {"X-Melo-Revision": str(started.revision)} | named

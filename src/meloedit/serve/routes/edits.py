@@ -1,0 +1,232 @@
+"""The edits: list, make, read, change, remove; where a prompt would go; trials and scans."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from ...edit import prompt_list, prompt_text
+from ...oversight.near_misses import is_near
+from ...results import Route
+from ...store import StoredEdit
+from ..failures import RefusedError
+from ..service import Service
+from ..statistics import Hits
+from ..wire import edits as wire
+from ..wire.shared import errors, prompt_of
+from .common import CallerOf, Expected, ServiceOf
+
+router = APIRouter(prefix="/v1", responses=errors(412, 422, 504))
+
+EDIT = "/edits/{edit_id:path}"
+
+
+@router.get("/edits")
+def list_edits(
+    service: ServiceOf,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    after: Annotated[str | None, Query(description="The cursor that the page before gave.")] = None,
+    search: Annotated[str | None, Query(max_length=500, description="A text in id, prompts or target.")] = None,
+    state: Literal["all", "enabled", "disabled"] = "all",
+    order: Literal["newest", "oldest"] = "newest",
+) -> wire.EditList:
+    """List stored edits, a page at a time."""
+    store = service.editor.store
+    stored, revision = store.edits(), store.revision
+    fitting = [one for one in stored if _fits(one, search, state)]
+    fitting.sort(key=lambda one: one.record, reverse=order == "newest")
+    rest = fitting if after is None else _after(fitting, after, order)
+    page, hits = rest[:limit], service.statistics.hits()
+    response.headers["ETag"] = f'"{revision}"'
+    return wire.EditList(
+        data=[edit_body(one, hits.get(one.edit.id)) for one in page],
+        total=len(fitting),
+        next=str(page[-1].record) if len(rest) > limit else None,
+        revision=revision,
+    )
+
+
+def _fits(stored: StoredEdit, search: str | None, state: str) -> bool:
+    if state != "all" and stored.enabled != (state == "enabled"):
+        return False
+    if not search:
+        return True
+    edit = stored.edit
+    texts = (edit.id, edit.target, *(prompt_text(prompt) for prompt in (*edit.prompts, *edit.quiet)))
+    return any(search.casefold() in text.casefold() for text in texts)
+
+
+def _after(stored: list[StoredEdit], cursor: str, order: str) -> list[StoredEdit]:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+        raise RefusedError(400, "after is no cursor: take it from `next` of the page before", "after")
+    last = int(cursor)
+    return [one for one in stored if (one.record < last if order == "newest" else one.record > last)]
+
+
+def edit_body(stored: StoredEdit, hits: Hits | None) -> wire.StoredEditBody:
+    """Return a stored edit as it goes over the wire."""
+    edit = stored.edit
+    return wire.StoredEditBody(
+        id=edit.id,
+        prompt=edit.prompt,
+        target=edit.target,
+        variants=list(edit.variants),
+        quiet=list(edit.quiet),
+        metadata=dict(edit.metadata),
+        enabled=stored.enabled,
+        revision=stored.revision,
+        rank=stored.rank,
+        report=stored.report,
+        hits=hits.times if hits else 0,
+        last_hit=hits.last if hits else None,
+    )
+
+
+@router.post("/edits/trial")
+async def try_edits(service: ServiceOf, body: wire.TrialRequest) -> wire.TrialList:
+    """Ask edits their likely neighbours, without making them."""
+    edits = wire.edits_of(body.edits)
+    trials = await asyncio.to_thread(service.editor.trial, edits)  # the judge reads them, not the model
+    return wire.TrialList(data=[trial.to_dict() for trial in trials])
+
+
+@router.post("/route")
+async def route(service: ServiceOf, body: wire.RouteRequest) -> wire.RouteBody:
+    """Say which edit a prompt would reach, and why; nothing is generated."""
+    prompt = prompt_of(body.prompt)
+    form = body.form or _form(service)
+
+    def find() -> tuple[Route, Any, int]:
+        with service.editor.engine.lock:
+            (found,) = service.editor.route([prompt], form)
+            (evidence,) = service.editor.evidence([prompt], form)
+            return found, evidence, service.revision
+
+    found, evidence, revision = await _in_model_thread(service, find)
+    return wire.RouteBody(
+        edit=found.edit,
+        reason=found.reason,
+        nearest=found.nearest,
+        distance=finite(found.distance),
+        threshold=finite(found.threshold),
+        score=finite(found.score),
+        least_score=finite(found.least_score),
+        user_turn_known=found.user_turn_known,
+        revision=revision,
+        evidence=None if evidence is None else _plain(evidence._asdict()),
+    )
+
+
+@router.post("/scan")
+async def scan(service: ServiceOf, body: wire.ScanRequest) -> wire.ScanBody:
+    """Say which of the posted prompts an edit would answer, or nearly: a dry run."""
+    edits, form = wire.edits_of(body.edits), body.form or _form(service)
+    prompts = prompt_list([prompt_of(prompt) for prompt in body.prompts])
+    lines: list[wire.ScanLine] = []
+    for start in range(0, len(prompts), 32):  # between two parts answers go on
+        part = prompts[start : start + 32]
+        routes = await _in_model_thread(service, lambda part=part: _routes(service, part, edits, form))
+        lines += [
+            wire.ScanLine(
+                index=start + i,
+                edit=one.edit or one.nearest or "",
+                fires=one.edit is not None,
+                reason=one.reason,
+                distance=finite(one.distance),
+                score=finite(one.score),
+            )
+            for i, one in enumerate(routes)
+            if one.edit is not None or (one.nearest is not None and is_near(one))
+        ]
+    fired = sum(line.fires for line in lines)
+    return wire.ScanBody(prompts=len(prompts), fired=fired, lines=lines, revision=service.revision)
+
+
+def _routes(service: Service, prompts: list[Any], edits: list[Any], form: Any) -> list[Route]:
+    engine = service.editor.engine
+    if not edits:
+        return service.editor.route(prompts, form)
+    with engine.lock, engine.mode.unmade(edits):  # no answer is routed meanwhile: those edits have no blocks
+        return service.editor.route(prompts, form)
+
+
+def _form(service: Service) -> Any:
+    return "chat" if getattr(service.editor.tokenizer, "chat_template", None) else "raw"
+
+
+def finite(number: float | None) -> float | None:
+    """Return a number that JSON can hold; ``None`` for others."""
+    return None if number is None or not math.isfinite(number) else float(number)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the library as JSON has it."""
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return finite(value)
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+async def _in_model_thread(service: Service, work: Any) -> Any:
+    return await asyncio.wrap_future(service.model.call(work))
+
+
+@router.post(EDIT + "/quiet")
+async def quiet(
+    service: ServiceOf, by: CallerOf, expected: Expected, edit_id: str, body: wire.ScopeChange
+) -> wire.Changed:
+    """Keep an edit from answering prompts, and what asks the same; nothing is trained."""
+    prompts = prompt_list([prompt_of(prompt) for prompt in body.prompts])
+    return await change(
+        service, by, "quiet", edit_id, expected, lambda: service.editor.quiet(edit_id, prompts, body.reason)
+    )
+
+
+@router.post(EDIT + "/allow")
+async def allow(
+    service: ServiceOf, by: CallerOf, expected: Expected, edit_id: str, body: wire.ScopeChange
+) -> wire.Changed:
+    """Let an edit answer prompts, and what asks the same; nothing is trained."""
+    prompts = prompt_list([prompt_of(prompt) for prompt in body.prompts])
+    return await change(
+        service, by, "allow", edit_id, expected, lambda: service.editor.allow(edit_id, prompts, body.reason)
+    )
+
+
+@router.get(EDIT)
+def read_edit(service: ServiceOf, edit_id: str, response: Response) -> wire.StoredEditBody:
+    """Read one edit."""
+    stored = service.editor.store.get(edit_id)
+    response.headers["ETag"] = f'"{service.editor.store.revision}"'
+    return edit_body(stored, service.statistics.hits().get(edit_id))
+
+
+@router.patch(EDIT)
+async def change_edit(
+    service: ServiceOf, by: CallerOf, expected: Expected, edit_id: str, body: wire.EditChange
+) -> wire.Changed:
+    """Let an edit answer, or keep it from answering without removing it."""
+    action = "enable" if body.enabled else "disable"
+    return await change(service, by, action, edit_id, expected, lambda: getattr(service.editor, action)(edit_id))
+
+
+@router.delete(EDIT)
+async def remove_edit(service: ServiceOf, by: CallerOf, expected: Expected, edit_id: str) -> wire.Changed:
+    """Remove an edit; its prompts get the model's own answers again. The history keeps it."""
+    return await change(service, by, "remove", edit_id, expected, lambda: service.editor.remove(edit_id))
+
+
+async def change(service: Service, by: Any, action: str, edit_id: str, expected: int | None, work: Any) -> wire.Changed:
+    """Make a short change in the thread of changes."""
+    service.editor.store.get(edit_id)  # an unknown id is told at once
+    future = service.changes.change(lambda: service.signed(by, action, [edit_id], expected, work))
+    return wire.Changed(revision=await asyncio.wrap_future(future))

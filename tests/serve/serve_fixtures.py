@@ -1,0 +1,26 @@
+"""Fixtures of the server's tests: one server that most of them share."""
+
+import pytest
+from serve_helpers import serving
+from support.prompts import FACTS
+
+
+@pytest.fixture(scope="session")
+def served(make_editor, tmp_path_factory):
+    """A server on a tiny model that knows FACTS; tests that change its edits bring them back."""
+    editor = make_editor(edits=FACTS, store=tmp_path_factory.mktemp("serve") / "facts.melo")
+    with serving(editor, max_batch=8, max_tokens=64, keep_prompts=1.0) as running:
+        yield running
+    editor.unload()
+
+
+@pytest.fixture
+def full(make_editor, make_model, tokenizer, tmp_path, monkeypatch):
+    """A store with FACTS in the working folder, and its model in a folder beside it."""
+    monkeypatch.chdir(tmp_path)
+    model = make_model("llama")
+    model.save_pretrained("model")
+    tokenizer.save_pretrained("model")
+    model.config._name_or_path = str(tmp_path / "model")
+    make_editor(edits=FACTS, model=model, store="full.melo").unload()
+    return tmp_path / "full.melo"
