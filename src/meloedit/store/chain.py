@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import StoreError
 from .guard.limits import stream
 from .guard.values import whole
 from .records import ChangeRow
@@ -116,6 +117,21 @@ def newest(db: sqlite3.Connection, name: str | Path) -> tuple[int, bytes]:
     if len(rows) != 1 or not whole(rows[0][0], 1, 2**62) or not _is_check(rows[0][1]):
         raise damaged(name, "it does not say which revision is the newest")
     return rows[0][0], rows[0][1]
+
+
+def check_head(db: sqlite3.Connection, name: str | Path, revision: int, head: bytes) -> None:
+    """Check that the newest revision is the one that was loaded, by number and checksum.
+
+    Raises:
+        StoreError: if another program changed or overwrote the store since.
+    """
+    number, checksum_now = newest(db, name)
+    (last,) = db.execute("SELECT MAX(revision) FROM revisions").fetchone()
+    if (number, last) != (revision, revision):
+        change = f"revision {revision}, now {max(number, last or 0)}"
+        raise StoreError(f"{name} changed since it was opened ({change}): open it again")
+    if checksum_now != head:
+        raise StoreError(f"{name} was overwritten since it was opened: open it again")
 
 
 def read_log(

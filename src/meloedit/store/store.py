@@ -190,7 +190,8 @@ class Store(StoreReader):
             StoreError: if there is no calibration yet, an id occurs twice, or a removed one is unknown.
         """
         with self.writing():
-            live, calibration, fit, revision = *self._present(), self.revision + 1
+            state, revision = self._state, self.revision + 1
+            live, calibration, fit = state.live, state.calibration, state.fit
             leaving = self._state.choose(removed, self.path)
             counts = Counter([record.edit.id for record in records] + leaving)
             if twice := [edit_id for edit_id, count in counts.items() if count > 1]:
@@ -224,7 +225,7 @@ class Store(StoreReader):
         """
         with self.writing():
             old, revision = self.get(edit.id), self.revision + 1
-            _, calibration, fit = self._present()
+            calibration, fit = self._state.calibration, self._state.fit
             assert fit is not None  # there is an edit
             report = {**old.report, GIVEN: old.given.to_dict()}
             record = Record(edit, old.rank, old.reach, report, {}, keys)
@@ -291,18 +292,8 @@ class Store(StoreReader):
                 raise
         return revision
 
-    def _present(self) -> tuple[dict[str, StoredEdit], int | None, int | None]:
-        """Return the live edits, the calibration in force, and the one that has its tensors and keys."""
-        return self._state.live, self._state.calibration, self._state.fit
-
     def _check_unchanged(self, db: sqlite3.Connection) -> None:
         """Raise a StoreError if the file is not the one that was loaded, or not at the revision that was loaded."""
         if database.file_id(self._file, self.path) != self._file_id:
             raise StoreError(f"{self.path} was replaced since it was opened: open it again")
-        newest, head = chain.newest(db, self.path)
-        (last,) = db.execute("SELECT MAX(revision) FROM revisions").fetchone()
-        if (newest, last) != (self.revision, self.revision):
-            change = f"revision {self.revision}, now {max(newest, last or 0)}"
-            raise StoreError(f"{self.path} changed since it was opened ({change}): open it again")
-        if head != self._state.head:
-            raise StoreError(f"{self.path} was overwritten since it was opened: open it again")
+        chain.check_head(db, self.path, self.revision, self._state.head)
