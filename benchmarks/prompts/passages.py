@@ -1,18 +1,20 @@
 r"""What a prompt contains is not what it asks: which prompts behind passages, and which tasks, reach an edit.
 
     python -m benchmarks.prompts.passages --zsre zsre_distinct.jsonl.gz --counterfact counterfact_distinct.jsonl.gz \
-        --texts openwebtext-1000.jsonl.gz --rows inside.jsonl --out passages.json
+        --texts openwebtext-1000.jsonl.gz --rows judge/rows/inside_heldout.jsonl.gz --out passages.json
 
 Nothing is trained: the edits are in the index alone. The passages made from the data sets are a paragraph of a text
 with the edited fact in its middle, half of them as a question with its answer, half as a statement. A prompt is such a
 passage and a question, in one of ten forms. ``--rows`` names files of edits with passages, mails and tasks written by
-hand (the form of ``judge/rows/inside*``).
+hand (the form of ``judge/rows/inside*``); ``--wrong FILE`` writes the prompts that went wrong.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +42,8 @@ FORMS = (
 """How retrieved passages ``{p}`` and questions ``{q}`` stand in a prompt."""
 
 
+Wrong = list[dict[str, Any]]
+"""Prompts that went wrong, with what was decided."""
 WISHES = {
     "a sentence": "{q} Answer in one sentence.",
     "JSON": '{q} Reply as JSON with the key "answer".',
@@ -119,13 +123,13 @@ def written(rows: Sequence[dict[str, Any]]) -> Iterator[Asking]:
             )
 
 
-def measure(editor: Editor, edits: Sequence[Edit], askings: Sequence[Asking]) -> dict[str, Any]:
-    """Return, per kind, the share of prompts that reach their edit, or that reach any where none is asked."""
+def measure(editor: Editor, edits: Sequence[Edit], askings: Sequence[Asking]) -> tuple[dict[str, Any], Wrong]:
+    """Return, per kind, the share of prompts that reach their edit, or any edit where none is asked; and the others."""
     with editor.engine.mode.unmade(list(edits)):
         routes = [route for start in range(0, len(askings), 32) for route in editor.route(
             [asking.prompt for asking in askings[start : start + 32]], "chat")]  # fmt: skip
     result: dict[str, Any] = {}
-    misses = []
+    misses: Wrong = []
     for kind in dict.fromkeys(asking.kind for asking in askings):
         pairs = [(a, r) for a, r in zip(askings, routes, strict=True) if a.kind == kind]
         asks = pairs[0][0].edit is not None
@@ -143,7 +147,7 @@ def measure(editor: Editor, edits: Sequence[Edit], askings: Sequence[Asking]) ->
             for (a, r), hit in zip(pairs, hits, strict=True)
             if hit != asks
         ]
-    return {"kinds": result, "wrong": misses}
+    return {"kinds": result}, misses
 
 
 def main() -> None:
@@ -154,19 +158,24 @@ def main() -> None:
         parser.add_argument(name, metavar="FILE")
     parser.add_argument("--rows", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--every", type=int, default=1, help="take every so many of the rows, from the last of each")
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, default=300, help="edits of the data sets")
+    parser.add_argument("--wrong", metavar="FILE", help="file for the prompts that went wrong, as JSON lines")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model, tokenizer = models.load(given)
     result: dict[str, Any] = {"task": "passages"}
+    wrong: Wrong = []
     with Editor(model, tokenizer) as editor:
         editor.prepare()
         if given.zsre:
-            result["made"] = measure(editor, *made(given, given.count, random.Random(0)))
+            result["made"], wrong = measure(editor, *made(given, given.count, random.Random(0)))
         for path in given.rows:
             rows = [row for row in read_jsonl(path) if isinstance(row["prompt"], str)][given.every - 1 :: given.every]
             edits = [Edit(row["prompt"], row["target"], id=row["id"]) for row in rows]
-            result[path.rpartition("/")[2]] = measure(editor, edits, list(written(rows)))
+            result[path.rpartition("/")[2]], missed = measure(editor, edits, list(written(rows)))
+            wrong += missed
+    if given.wrong:
+        Path(given.wrong).write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in wrong), "utf-8")
     write(result, given.out, **models.described(given))
 
 

@@ -16,7 +16,7 @@ from ..errors import StoreError
 from . import chain, database, making, rows, scope_cache
 from .guard.integrity import check_pages
 from .reader import StoreReader
-from .records import GIVEN, MODEL, ChangeRow, Record, StoredEdit
+from .records import GIVEN, MODEL, ChangeRow, Record
 from .tensors import Tensors, pack
 
 Work = Callable[[sqlite3.Connection, chain.Added], tuple[list[ChangeRow], int | None]]
