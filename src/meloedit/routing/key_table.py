@@ -35,10 +35,10 @@ class KeyTable:
         self.used = 0
         codes = torch.zeros(rows, shape.words, dtype=torch.int32, device=device)
         self._tables: dict[str, Tensor] = {
-            "content": torch.zeros(shape.content, rows, device=device).T,
-            "relation": torch.zeros(shape.relation, rows, device=device).T,
+            "content": torch.zeros(shape.content, rows, device=device, dtype=torch.float32).T,
+            "relation": torch.zeros(shape.relation, rows, device=device, dtype=torch.float32).T,
             "word_codes": codes,
-            "word_shares": torch.zeros(rows, shape.words, device=device),
+            "word_shares": torch.zeros(rows, shape.words, device=device, dtype=torch.float32),
             "owner": torch.full((rows,), -1, device=device),
             "quiet": torch.zeros(rows, dtype=torch.bool, device=device),
         }
