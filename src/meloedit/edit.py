@@ -34,6 +34,21 @@ def too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
     return levels == 0 or any(too_deep(item, levels - 1) for item in inside)
 
 
+def _twice(value: Any) -> str | None:
+    """Return a name that two keys of an object, at any depth, have in JSON: 1 and "1"; ``None`` if there is none."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return None
+    names = [_json_name(key) for key in value] if isinstance(value, Mapping) else []
+    if len(set(names)) < len(names):
+        return next(name for name in names if names.count(name) > 1)
+    inside = value.values() if isinstance(value, Mapping) else value
+    return next((name for item in inside if (name := _twice(item)) is not None), None)
+
+
+def _json_name(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key) if isinstance(key, (int, float, type(None))) else repr(key)
+
+
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
@@ -181,6 +196,8 @@ class Edit:
             raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
         if too_deep(self.metadata):
             raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
+        if (twice := _twice(self.metadata)) is not None:
+            raise EditError(f"metadata has two keys that JSON writes as {twice!r}: rename one of them")
         try:
             set_field(self, "metadata", json.loads(json.dumps(dict(self.metadata), allow_nan=False)))
         except (TypeError, ValueError) as error:
