@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .callers.arguments import shown
 from .errors import EditError
 from .messages import begun, check_text, question, read_messages, up_to_question
 from .text import plain, shorten
@@ -182,9 +183,9 @@ class Edit:
         if isinstance(self.target, int) and not isinstance(self.target, bool):
             set_field(self, "target", str(self.target))  # the number of a classifier's label
         if not isinstance(self.target, str) or not self.target.strip():
-            raise EditError(f"target must be a non-empty string, not {self.target!r}")
+            raise EditError(f"target must be a non-empty string, not {shown(self.target)}")
         if not isinstance(self.id, str):
-            raise EditError(f"id must be a string, not {self.id!r}")
+            raise EditError(f"id must be a string, not {shown(self.id)}")
         check_text(self.target, "target")
         check_text(self.id, "id")
         set_field(self, "variants", _check_prompts(self.variants, "variants"))

@@ -286,7 +286,7 @@ def edit_list(edits: object) -> list[Edit]:
         EditError: if one is no edit.
     """
     if not isinstance(edits, (Edit, Mapping, Iterable)) or isinstance(edits, (str, bytes)):
-        raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {edits!r}")
+        raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {shown(edits)}")
     many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
     plain = [edit.edit if isinstance(edit, SourcedEdit) else edit for edit in many]
     return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in plain]
