@@ -152,6 +152,20 @@ def _check_count(prompts: int) -> None:
         raise EditError(f"an edit has {MAX_PROMPTS:,} wordings and quiet prompts at most, not {prompts:,}")
 
 
+def _check_metadata(metadata: Any) -> dict[str, Any]:
+    """Return metadata as JSON has it."""
+    if not isinstance(metadata, Mapping):
+        raise EditError(f"metadata must be an object, not {type(metadata).__name__}")
+    if too_deep(metadata):
+        raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
+    if (twice := _twice(metadata)) is not None:
+        raise EditError(f"metadata has two keys that JSON writes as {twice!r}: rename one of them")
+    try:
+        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise EditError(f"metadata must be JSON: {error}") from None
+
+
 @dataclass(frozen=True)
 class Edit:
     """One correction: the answer (``target``) that the model must give to ``prompt``.
@@ -193,16 +207,7 @@ class Edit:
         if not isinstance(self.over_tools, bool):
             raise EditError(f"over_tools must be true or false, not {self.over_tools!r}")
         _check_count(1 + len(self.variants) + len(self.quiet))
-        if not isinstance(self.metadata, Mapping):
-            raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
-        if too_deep(self.metadata):
-            raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
-        if (twice := _twice(self.metadata)) is not None:
-            raise EditError(f"metadata has two keys that JSON writes as {twice!r}: rename one of them")
-        try:
-            set_field(self, "metadata", json.loads(json.dumps(dict(self.metadata), allow_nan=False)))
-        except (TypeError, ValueError) as error:
-            raise EditError(f"metadata must be JSON: {error}") from None
+        set_field(self, "metadata", _check_metadata(self.metadata))
         if both := {prompt_key(p) for p in self.prompts} & {prompt_key(p) for p in self.quiet}:
             raise EditError(f"quiet: the edit must fire on this prompt, so it cannot be quiet on it: {min(both)}")
         if not self.id:

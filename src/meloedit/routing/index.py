@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..keys.keys import Keys, KeyShape
 from ..keys.similarity import Evidence, WordIndex, distances, evidence, similarities, word_index
-from .key_table import KeyTable, OwnedKeys
+from .key_table import KeyTable, OwnedKeys, nearest_of_owner
 from .scope import NearestCache, Scope
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ class NeuronIndex:
         rows, distance = rows.gather(1, order), distance.gather(1, order)
         owner, quiet = owners[rows], is_quiet[rows]
         # suppressed[b, i]: candidate i is an edit's key, and a quiet key of the same edit lies at least as near.
-        suppressed = ~quiet & (_nearest_of_owner(owner, distance.masked_fill(~quiet, math.inf)) <= distance)
+        suppressed = ~quiet & (nearest_of_owner(owner, distance.masked_fill(~quiet, math.inf)) <= distance)
         free = ~quiet & ~suppressed
         winners, best = _first_edits(free, owner, distance, count)
         suppressed_owner, near = _first(suppressed & (distance <= best[:, :1]), owner, distance)
@@ -274,16 +274,6 @@ class NeuronIndex:
         near_enough_to_matter = top[:, -1] >= 1 - best[:, -1].square() / 2 - MARGIN
         settled = (winners[:, -1] >= 0) & ~near_enough_to_matter
         return [column.cpu() for column in (winners, best, suppressed_owner, near, quiet_at)], settled.cpu()
-
-
-def _nearest_of_owner(owner: Tensor, distance: Tensor) -> Tensor:
-    """Return for each of the candidates (B, s) the least distance that a candidate of the same row and owner has.
-
-    Thousands of edits may share a quiet prompt: no table of pairs of candidates is made.
-    """
-    numbers, which = owner.unique(return_inverse=True)  # (u,), (B, s)
-    least = distance.new_full((len(owner), len(numbers)), math.inf)
-    return least.scatter_reduce(1, which, distance, "amin").gather(1, which)
 
 
 def _first(which: Tensor, owner: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
