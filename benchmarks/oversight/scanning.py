@@ -25,7 +25,7 @@ from meloedit.oversight.scanning import LINES_AT_ONCE
 
 from ..shared import models
 from ..shared.edits import read_jsonl
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 from ..shared.timing import median_interval
 
 
@@ -52,9 +52,9 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--log", "--edits")
     models.add_options(parser)
-    parser.add_argument("--parts", type=int, default=8)
+    parser.add_argument("--parts", type=positive, default=8)
     parser.add_argument(
-        "--asked", type=int, default=500, help="lines that are asked, of those listed and of the others"
+        "--asked", type=positive, default=500, help="lines that are asked, of those listed and of the others"
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -16,7 +16,7 @@ from meloedit import Edit, Editor
 
 from ..shared import models
 from ..shared.edits import read_jsonl
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 from ..shared.timing import compare
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--desk")
     models.add_options(parser)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=positive, default=6)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model, tokenizer = models.load(given)

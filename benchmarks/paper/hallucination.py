@@ -34,7 +34,7 @@ from meloedit.evaluation.tasks.data_files import open_data_file
 from meloedit.evaluation.tasks.datasets import Sentence, hallucinations
 from meloedit.paper.config import PaperConfig
 
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 PAPER = {"edits_per_block": 4, "rank": 2, "lr": 1e-3}
 WEB_PROMPT, WEB_TARGET = 32, 128
@@ -177,12 +177,12 @@ def main() -> None:
     parser.add_argument("--edits", required=True, help="file of WISE's hallucination edits")
     parser.add_argument("--biographies", required=True, help="file of GPT-3's biographies with sentence labels")
     parser.add_argument("--web", required=True, help="file of web texts")
-    parser.add_argument("--count", type=int, default=200, help="edits made: the first of the file")
-    parser.add_argument("--web-count", type=int, help="web texts scored: the first of the file (default: all)")
+    parser.add_argument("--count", type=positive, default=200, help="edits made: the first of the file")
+    parser.add_argument("--web-count", type=positive, help="web texts scored: the first of the file (default: all)")
     parser.add_argument("--model", default=zoo.DEMO_MODEL)
     parser.add_argument("--mode", choices=["default", "paper"], default="default")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, its value as JSON")
-    parser.add_argument("--batch", type=int, default=8, help="rows scored at once")
+    parser.add_argument("--batch", type=positive, default=8, help="rows scored at once")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order in which sets are mixed")
     parser.add_argument(
         "--as-edited",

@@ -30,7 +30,7 @@ from meloedit.paper.clusters import ClusterIndex
 from meloedit.paper.config import PaperConfig
 
 from ..shared.edits import read_jsonl
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 QUANTILES = (0.03, 0.08, 0.15, 0.3, 0.6)
 """Initial radii: half of these quantiles of the distance from a key to the nearest key of another answer."""
@@ -95,7 +95,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--model", "--edits", "--upstream")
     parser.add_argument("--wordings", help="file of KnowEdit's rows with their rephrasings")
-    parser.add_argument("--wordings-count", type=int, default=5)
+    parser.add_argument("--wordings-count", type=positive, default=5)
     parser.add_argument(
         "--module", action="append", help="key module; repeatable; default: those of PARTS in each encoder block"
     )

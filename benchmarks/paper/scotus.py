@@ -22,7 +22,7 @@ from meloedit.evaluation.run.provenance import peak_gigabytes
 from meloedit.evaluation.tasks.datasets import Case, scotus_cases, split
 from meloedit.settings import read_config
 
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 BATCH = 32
 
@@ -87,9 +87,9 @@ def run(editor: Editor, parts: Any, documents: list[str], bar: Progress) -> dict
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--model", "--data")
-    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--tokens", type=positive, default=256)
     parser.add_argument("--modes", default="default,paper")
-    parser.add_argument("--count", type=int, help="the first cases of 1991 to 2009 only")
+    parser.add_argument("--count", type=positive, help="the first cases of 1991 to 2009 only")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="NAME=VALUE, paper mode")
     parser.add_argument(
         "--set-default", dest="default_settings", action="append", default=[], help="NAME=VALUE, default mode"

@@ -23,7 +23,7 @@ from meloedit.backbones import loading as zoo
 from meloedit.evaluation.run.provenance import peak_gigabytes
 from meloedit.evaluation.tasks.datasets import TOPICS, Case, scotus_cases, split
 
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 
 class Cached(torch.nn.Module):
@@ -136,8 +136,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="file of SCOTUS cases")
     parser.add_argument("--model", default=zoo.ENCODER, help="an encoder with BERT's layout: a folder, or a hub name")
     parser.add_argument("--out", required=True, help="folder for the classifier and training.json")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=positive, default=6)
+    parser.add_argument("--batch", type=positive, default=16)
     parser.add_argument(
         "--lr",
         type=float,
@@ -145,9 +145,9 @@ def main() -> None:
         help="learning rate of the encoder's layers; the classifier's is ten times as large",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--max-tokens", type=positive, default=256)
     parser.add_argument("--frozen", type=int, default=3, help="lower layers that are not trained")
-    parser.add_argument("--windows", type=int, default=3, help="most windows of each case to train on")
+    parser.add_argument("--windows", type=positive, default=3, help="most windows of each case to train on")
     args = parser.parse_args()
     random.seed(args.seed)
     torch.manual_seed(args.seed)

@@ -27,7 +27,7 @@ from meloedit.evaluation.tasks.questions import read_zsre
 from meloedit.paper.config import PaperConfig
 from meloedit.settings import read_config
 
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 BATCH = 128
 
@@ -128,8 +128,8 @@ def run(editor: Editor, edits: list[Edit], holdout: list[str], upstream: Any, ev
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--model", "--edits", "--upstream")
-    parser.add_argument("--every", type=int, default=200)
-    parser.add_argument("--count", type=int, help="the first questions only")
+    parser.add_argument("--every", type=positive, default=200)
+    parser.add_argument("--count", type=positive, help="the first questions only")
     parser.add_argument("--modes", default="default,paper")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="NAME=VALUE, paper mode")
     args = parser.parse_args()

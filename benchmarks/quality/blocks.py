@@ -30,7 +30,7 @@ from meloedit.training.optimizer import learning_rates
 from meloedit.training.replay import micro_batches
 from meloedit.training.trainer import Trained, Trainer, seeded
 
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 PART = 32
 """Edits that a shape trains before it is the next shape's turn."""
@@ -184,10 +184,10 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
     parser.add_argument("--edits", action="append", required=True, metavar="FILE")
-    parser.add_argument("--count", type=int, default=160, help="edits of each file")
+    parser.add_argument("--count", type=positive, default=160, help="edits of each file")
     parser.add_argument("--only", help="names of shapes, separated by ;")
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"task": "blocks of several shapes, the route given", "count": given.count}

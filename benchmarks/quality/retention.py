@@ -21,7 +21,7 @@ from meloedit import Answer, Edit, Editor, MeloConfig
 from meloedit.evaluation.run.provenance import peak_gigabytes
 
 from ..shared.edits import read_jsonl
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 
 def dressed(question: str) -> str:
@@ -74,7 +74,7 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--edits", required=True, help="file of edits with rephrases")
     parser.add_argument("--negatives", help="file of unrelated questions (NQ-open)")
-    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--count", type=positive, default=256)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--reach", choices=["answer", "all"], default=MeloConfig.reach)
     parser.add_argument("--form", choices=["raw", "chat"], default="raw", help="how questions are asked")

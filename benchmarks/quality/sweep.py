@@ -25,7 +25,7 @@ from meloedit.evaluation.run.runner import Runner
 from meloedit.evaluation.tasks.registry import load_task
 from meloedit.files import json_hash
 
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 QA = {"fact": "Question: {prompt}\nAnswer: {target}\n", "form": "{facts}\nQuestion: {prompt}\nAnswer:"}
 KEYS = [{"key_layer": "model.layers.8"}]
@@ -62,9 +62,9 @@ def main() -> None:
     parser.add_argument("--method", required=True, choices=list(GRIDS))
     parser.add_argument("--protocol", default="retention")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
-    parser.add_argument("--edits", type=int, default=20)
-    parser.add_argument("--rephrases", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--edits", type=positive, default=20)
+    parser.add_argument("--rephrases", type=positive, default=2)
+    parser.add_argument("--limit", type=positive, default=50)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--result", help="file for the result")
     args = parser.parse_args()

@@ -26,7 +26,7 @@ from meloedit.routing.calibration import Calibration, built_in_calibration, cali
 from meloedit.routing.index import NeuronIndex
 
 from ..shared.edits import distinct_edits
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 
 COUNTS = (100, 300, 1000, 3000, 10_000)
 """Numbers of edits at which prompts are counted."""
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--edits", action="append", required=True, metavar="FILE")
     parser.add_argument("--nq", required=True, metavar="FILE")
     parser.add_argument("--text", required=True, metavar="FILE")
-    parser.add_argument("--count", type=int, default=2000, help="prompts counted of each kind")
+    parser.add_argument("--count", type=positive, default=2000, help="prompts counted of each kind")
     parser.add_argument("--kinds", default="built_in,nq,nq_dressed,text", help="sets to calibrate on, in turn")
     parser.add_argument(
         "--in-order",

@@ -30,7 +30,7 @@ from meloedit.evaluation.tasks.scope.own_question import asks_own_question, ques
 from meloedit.evaluation.tasks.task import Item
 from meloedit.methods.in_context.text_encoder import TextEncoder
 
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)
 """Shares of near prompts that are let through."""
@@ -80,7 +80,7 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--zsre", required=True, metavar="FILE")
     parser.add_argument("--counterfact", required=True, metavar="FILE")
-    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--count", type=positive, default=1000)
     parser.add_argument("--observed", metavar="FILE", help="observations of zsRE by meloedit eval --routing")
     given = parser.parse_args()
     zsre = load_task("zsre", [given.zsre], 0, "routing", own_question=True).items[: given.count]

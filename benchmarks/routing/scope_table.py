@@ -34,7 +34,7 @@ from meloedit.methods import method_class
 from meloedit.settings import parse_setting
 
 from ..shared import models
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 FORM = "NAME:SETTING=VALUE,... for a method's row, NAME:METHOD.SETTING=VALUE,... for another one"
 FILES = ("desk", "unrelated", "zsre", "counterfact", "nq", "wikitext", "pairs")
@@ -157,9 +157,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", metavar="FILE")
     parser.add_argument("--methods", default="melo,rag,melo-paper", help="rows with default settings")
     parser.add_argument("--set", action="append", default=[], metavar="NAME:SETTINGS", help=FORM)
-    parser.add_argument("--edits", type=int, default=1000, help="edits of zsRE and of CounterFact")
-    parser.add_argument("--pair-count", type=int, help="pairs; default: all")
-    parser.add_argument("--limit", type=int, default=2000, help="far prompts of each kind")
+    parser.add_argument("--edits", type=positive, default=1000, help="edits of zsRE and of CounterFact")
+    parser.add_argument("--pair-count", type=positive, help="pairs; default: all")
+    parser.add_argument("--limit", type=positive, default=2000, help="far prompts of each kind")
     parser.add_argument("--out", required=True, metavar="DIR")
     given = parser.parse_args()
     try:

@@ -14,6 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
 
+from .options import positive
+
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -29,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEMO_MODEL, help=f"a folder, a hub name, {', '.join(SHAPES)}")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", help="such as bfloat16; default: the dtype that the model is stored in")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
 
 
 def load(given: argparse.Namespace) -> Loaded:

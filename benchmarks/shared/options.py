@@ -28,6 +28,14 @@ def option_parser(description: str | None, *required: str, out: bool = True) -> 
     return parser
 
 
+def positive(text: str) -> int:
+    """Return the number of an option that counts something; argparse turns the error into one line."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
+
+
 def share(hits: Sequence[bool]) -> dict[str, Any]:
     """Return a share with its 95 % Wilson interval and its count, ready for JSON."""
     return estimates.share(hits).to_dict()

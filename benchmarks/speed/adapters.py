@@ -20,7 +20,7 @@ from meloedit import MeloConfig
 
 from ..shared.made_up import store_with_edits
 from ..shared.models import add_options, described, load
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 from ..shared.timing import compare
 from .answering import near
 
@@ -43,12 +43,12 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
     add_options(parser)
-    parser.add_argument("--edits", type=int, default=10_000)
-    parser.add_argument("--adapters", type=int, default=100)
-    parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--columns", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--edits", type=positive, default=10_000)
+    parser.add_argument("--adapters", type=positive, default=100)
+    parser.add_argument("--rows", type=positive, default=32)
+    parser.add_argument("--columns", type=positive, default=32)
+    parser.add_argument("--tokens", type=positive, default=16)
+    parser.add_argument("--rounds", type=positive, default=20)
     given = parser.parse_args()
     if given.adapters < given.rows:
         raise SystemExit(f"each row needs another adapter: give --adapters {given.rows} or more")

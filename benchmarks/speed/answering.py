@@ -21,7 +21,7 @@ from meloedit.results import Route
 
 from ..shared.made_up import store_with_edits
 from ..shared.models import add_options, described, load
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 from ..shared.timing import compare
 
 Inputs = dict[str, torch.Tensor]
@@ -81,10 +81,10 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
     add_options(parser)
-    parser.add_argument("--edits", type=int, default=10_000)
-    parser.add_argument("--columns", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=32, help="tokens to generate")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--edits", type=positive, default=10_000)
+    parser.add_argument("--columns", type=positive, default=32)
+    parser.add_argument("--tokens", type=positive, default=32, help="tokens to generate")
+    parser.add_argument("--rounds", type=positive, default=30)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     base, _ = load(given)

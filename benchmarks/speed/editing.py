@@ -23,7 +23,7 @@ from meloedit.training.trainer import Trainer
 
 from ..shared.edits import numbered_edits, training_examples
 from ..shared.models import add_options, described, load
-from ..shared.options import option_parser, share, write
+from ..shared.options import option_parser, positive, share, write
 from ..shared.timing import median_interval, seconds
 
 SIZE = 2048
@@ -46,9 +46,9 @@ def arithmetic(trainer: Trainer, items: list[Any]) -> int:
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--edits")
-    parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--part", type=int, default=64, help="edits of one round")
-    parser.add_argument("--rivals", type=int, default=4, help="edits that a rival makes in a round")
+    parser.add_argument("--count", type=positive, default=256)
+    parser.add_argument("--part", type=positive, default=64, help="edits of one round")
+    parser.add_argument("--rivals", type=positive, default=4, help="edits that a rival makes in a round")
     add_options(parser)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

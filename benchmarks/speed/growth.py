@@ -29,7 +29,7 @@ from meloedit.store import Store
 from meloedit.training.trainer import Trained, Trainer
 
 from ..shared.made_up import made_up_block, made_up_edit, store_with_edits
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 from ..shared.timing import compare
 
 
@@ -112,9 +112,9 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--few", type=int, default=10)
-    parser.add_argument("--many", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--few", type=positive, default=10)
+    parser.add_argument("--many", type=positive, default=10_000)
+    parser.add_argument("--rounds", type=positive, default=40)
     parser.add_argument("--folder", help="where to write the stores; a folder in memory leaves out fsync")
     given = parser.parse_args()
     result: dict[str, Any] = {"task": "cost of a change with many edits held", "few": given.few, "many": given.many}

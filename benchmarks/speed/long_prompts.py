@@ -28,7 +28,7 @@ from meloedit.keys.grammar import make_prompts
 from meloedit.types import Prompt
 
 from ..shared import models
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 EDIT = Edit("Who is the mayor of Velmora?", "Ilse Tarrant")
 ANSWER = "I am not sure about that, but I can look it up for you if you tell me a little more."
@@ -106,8 +106,8 @@ def main() -> None:
     parser = option_parser(__doc__)
     models.add_options(parser)
     parser.add_argument("--turns", type=int, nargs="+", default=[0, 20, 200])
-    parser.add_argument("--tokens", type=int, nargs="+", default=[1000, 8000, 30_000])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=positive, nargs="+", default=[1000, 8000, 30_000])
+    parser.add_argument("--rounds", type=positive, default=3)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     rows: list[dict[str, Any]] = []

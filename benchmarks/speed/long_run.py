@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from ..shared.edits import distinct_edits
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 EVERY = 20
 """Seconds between two samples of the process."""
@@ -89,7 +89,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
     parser.add_argument("--edits", action="append", required=True, metavar="FILE")
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--count", type=positive, default=10_000)
     parser.add_argument("--interrupt", type=int, default=500, metavar="N", help="press Ctrl-C once, after N edits")
     parser.add_argument("--model", default="smollm2")
     given = parser.parse_args()

@@ -25,7 +25,7 @@ from meloedit.training.trainer import Trainer
 from ..shared.edits import numbered_edits, training_examples
 from ..shared.made_up import store_with_edits
 from ..shared.models import add_options, described, load
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 from .answering import near, silent
 
 CALLS = 20
@@ -62,8 +62,8 @@ def by_operator(work: Callable[[], object]) -> dict[str, Any]:
 def main() -> None:
     """Run the profiles."""
     parser = option_parser(__doc__, "--edits")
-    parser.add_argument("--count", type=int, default=64, help="edits to train")
-    parser.add_argument("--store-size", type=int, default=10_000, help="edits in the store while answering")
+    parser.add_argument("--count", type=positive, default=64, help="edits to train")
+    parser.add_argument("--store-size", type=positive, default=10_000, help="edits in the store while answering")
     add_options(parser)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

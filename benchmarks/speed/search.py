@@ -21,7 +21,7 @@ from meloedit.paper.clusters import ClusterIndex
 from meloedit.routing.calibration import RELATION_SIZE
 from meloedit.routing.index import NeuronIndex
 
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 from ..shared.timing import compare
 
 WORDS = 100_000
@@ -121,10 +121,10 @@ def accuracy(size: int) -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--size", type=positive, default=256)
+    parser.add_argument("--rounds", type=positive, default=40)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--released", metavar="FOLDER", help="a checkout of BruthYU/MELO")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

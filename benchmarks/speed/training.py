@@ -18,7 +18,7 @@ from meloedit import Edit, Editor
 from meloedit.training.trainer import Trained, Trainer
 
 from ..shared.edits import read_jsonl, training_examples
-from ..shared.options import option_parser, write
+from ..shared.options import option_parser, positive, write
 
 Items = list[tuple[str, list[Any]]]
 
@@ -46,8 +46,8 @@ def largest_difference(one: list[Trained], other: list[Trained]) -> dict[str, An
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__, "--edits")
-    parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--alone", type=int, default=32, help="edits trained in one batch and then one by one")
+    parser.add_argument("--count", type=positive, default=256)
+    parser.add_argument("--alone", type=positive, default=32, help="edits trained in one batch and then one by one")
     parser.add_argument("--model", default="smollm2")
     args = parser.parse_args()
     rows = read_jsonl(args.edits, args.count)

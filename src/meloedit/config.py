@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from .callers.arguments import shown
 from .errors import ModelError
 from .types import KeyTokens, Reach
 
@@ -112,7 +113,7 @@ class MeloConfig:
             # a store is opened in other folders, too
             object.__setattr__(self, "judge", str(Path(str(self.judge)).expanduser().absolute()))
         problems = [
-            f"{name} must be {words}, not {getattr(self, name)!r}"
+            f"{name} must be {words}, not {shown(getattr(self, name))}"
             for name, words, rule in self._rules()
             if not _passes(rule, getattr(self, name))
         ]

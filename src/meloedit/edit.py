@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .callers.arguments import shown
 from .errors import EditError
 from .messages import begun, check_text, question, read_messages, up_to_question
 from .text import plain, shorten
@@ -32,6 +33,21 @@ def too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
         return False
     inside = value.values() if isinstance(value, Mapping) else value
     return levels == 0 or any(too_deep(item, levels - 1) for item in inside)
+
+
+def _twice(value: Any) -> str | None:
+    """Return a name that two keys of an object, at any depth, have in JSON: 1 and "1"; ``None`` if there is none."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return None
+    names = [_json_name(key) for key in value] if isinstance(value, Mapping) else []
+    if len(set(names)) < len(names):
+        return next(name for name in names if names.count(name) > 1)
+    inside = value.values() if isinstance(value, Mapping) else value
+    return next((name for item in inside if (name := _twice(item)) is not None), None)
+
+
+def _json_name(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key) if isinstance(key, (int, float, type(None))) else repr(key)
 
 
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
@@ -136,6 +152,20 @@ def _check_count(prompts: int) -> None:
         raise EditError(f"an edit has {MAX_PROMPTS:,} wordings and quiet prompts at most, not {prompts:,}")
 
 
+def _check_metadata(metadata: Any) -> dict[str, Any]:
+    """Return metadata as JSON has it."""
+    if not isinstance(metadata, Mapping):
+        raise EditError(f"metadata must be an object, not {type(metadata).__name__}")
+    if too_deep(metadata):
+        raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
+    if (twice := _twice(metadata)) is not None:
+        raise EditError(f"metadata has two keys that JSON writes as {twice!r}: rename one of them")
+    try:
+        return dict(json.loads(json.dumps(dict(metadata), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise EditError(f"metadata must be JSON: {error}") from None
+
+
 @dataclass(frozen=True)
 class Edit:
     """One correction: the answer (``target``) that the model must give to ``prompt``.
@@ -167,9 +197,9 @@ class Edit:
         if isinstance(self.target, int) and not isinstance(self.target, bool):
             set_field(self, "target", str(self.target))  # the number of a classifier's label
         if not isinstance(self.target, str) or not self.target.strip():
-            raise EditError(f"target must be a non-empty string, not {self.target!r}")
+            raise EditError(f"target must be a non-empty string, not {shown(self.target)}")
         if not isinstance(self.id, str):
-            raise EditError(f"id must be a string, not {self.id!r}")
+            raise EditError(f"id must be a string, not {shown(self.id)}")
         check_text(self.target, "target")
         check_text(self.id, "id")
         set_field(self, "variants", _check_prompts(self.variants, "variants"))
@@ -177,14 +207,7 @@ class Edit:
         if not isinstance(self.over_tools, bool):
             raise EditError(f"over_tools must be true or false, not {self.over_tools!r}")
         _check_count(1 + len(self.variants) + len(self.quiet))
-        if not isinstance(self.metadata, Mapping):
-            raise EditError(f"metadata must be an object, not {type(self.metadata).__name__}")
-        if too_deep(self.metadata):
-            raise EditError(f"metadata is nested more than {MAX_DEPTH} levels deep")
-        try:
-            set_field(self, "metadata", json.loads(json.dumps(dict(self.metadata), allow_nan=False)))
-        except (TypeError, ValueError) as error:
-            raise EditError(f"metadata must be JSON: {error}") from None
+        set_field(self, "metadata", _check_metadata(self.metadata))
         if both := {prompt_key(p) for p in self.prompts} & {prompt_key(p) for p in self.quiet}:
             raise EditError(f"quiet: the edit must fire on this prompt, so it cannot be quiet on it: {min(both)}")
         if not self.id:

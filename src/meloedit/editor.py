@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbones import locate, open_backbone
-from .backbones.loading import open_model, uncompiled
+from .backbones.loading import check_loaded, open_model, uncompiled
+from .callers.arguments import checked
 from .config import MeloConfig
 from .edit import Edit
 from .engine.editing import EditRun
@@ -40,6 +41,7 @@ Edits = Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, An
 """One edit or many, each as an ``Edit``, as ``read_edits`` gives it, or an object with ``prompt`` and ``target``."""
 
 
+@checked
 class Editor(StoreView, ModelView, OperatorView, HubStore):
     """**Hooks the model it is given**: until ``unload``, calls on ``editor.model`` are routed through the edits.
 
@@ -76,7 +78,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             raise ModelError(f"config must be a MeloConfig, not a {kind}: MeloConfig.from_dict makes one of values")
         settings = config_from_dict(store.config) if isinstance(store, Store) else config or MeloConfig()
         self.model = model = uncompiled(model)
-        self.tokenizer = tokenizer
+        self.tokenizer = tokenizer = check_loaded(model, tokenizer)
         self.backbone = open_backbone(model, tokenizer, settings.document_tokens)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(store, Store):
@@ -133,7 +135,9 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         """
         check_new(store)
         loaded, tokenizer = open_model(model, tokenizer, **kwargs)
-        return cls(loaded, tokenizer, config, store, name or (str(model) if isinstance(model, str | Path) else None))
+        if name is None and isinstance(model, str | Path):
+            name = str(model)
+        return cls(loaded, tokenizer, config, store, name)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -169,8 +173,6 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         editor = cls(loaded, tokenizer, store=opened, name=name, judge=judge, rekey=rekey)
         return editor.warn_of_broken() if rekey else editor
 
-    # -- what it holds
-
     def __repr__(self) -> str:
         if isinstance(self.engine, UnloadedEngine):
             return "Editor(unloaded)"
@@ -189,8 +191,6 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         """The calibration in force; ``None`` in paper mode."""
         policy = self.engine.policy
         return policy.calibration if isinstance(policy, NearestPolicy) else None
-
-    # -- editing
 
     def edit(
         self,

@@ -9,6 +9,10 @@ class EditError(MeloEditError, ValueError):
     """An edit, or a line of a file of edits, is not usable."""
 
 
+class ArgumentError(EditError, TypeError):
+    """An argument of a call is of the wrong kind."""
+
+
 class ModelError(MeloEditError, ValueError):
     """A model cannot be found, loaded or edited with these settings."""
 

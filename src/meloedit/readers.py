@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from .callers.arguments import shown
+from .callers.json_text import JsonError, read_json
 from .edit import MAX_DEPTH, Edit, check_asked, contradiction, too_deep
 from .errors import EditError
 from .messages import up_to_question
@@ -86,8 +87,8 @@ def open_text(path: str | Path) -> TextIO:
     Raises:
         EditError: if the name is empty or the file cannot be opened.
     """
-    if not str(path).strip():
-        raise EditError("the name of a file is empty: give one, or - for standard input")
+    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
+        raise EditError(f"give the name of a file, or - for standard input, not {shown(path)}")
     if str(path) == "-":
         raw: Any = io.BytesIO(sys.stdin.buffer.read())  # a copy: closing it leaves standard input open
         return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
@@ -153,20 +154,12 @@ def json_value(line: str, where: str) -> Any:
     """
     text = check_line(line, where).rstrip()
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EditError(f"{where}: not JSON ({_json_reason(error)}); one object per line is expected") from None
+        value = read_json(text)
+    except JsonError as error:
+        raise EditError(f"{where}: not JSON ({error}); one object per line is expected") from None
     if too_deep(value, MAX_DEPTH + 1):  # one level more than metadata may have, which has a message of its own
         raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
     return value
-
-
-def _json_reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if isinstance(error, json.JSONDecodeError):
-        return error.msg  # without its line and column: they count inside this text
-    return f"a number has too many digits: at most {sys.get_int_max_str_digits():,} are read"
 
 
 def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -214,9 +207,9 @@ def _csv_values(columns: list[str], row: list[str], where: str) -> dict[str, Any
 
 def _cell(text: str, where: str) -> Any:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EditError(f'{where} must hold JSON, as in ["another wording"] ({_json_reason(error)})') from None
+        value = read_json(text)
+    except JsonError as error:
+        raise EditError(f'{where} must hold JSON, as in ["another wording"] ({error})') from None
     if too_deep(value):
         raise EditError(f"{where} is nested more than {MAX_DEPTH} levels deep")
     return value
@@ -293,7 +286,7 @@ def edit_list(edits: object) -> list[Edit]:
         EditError: if one is no edit.
     """
     if not isinstance(edits, (Edit, Mapping, Iterable)) or isinstance(edits, (str, bytes)):
-        raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {edits!r}")
+        raise EditError(f"edits must be an Edit, an object with prompt and target, or a list, not {shown(edits)}")
     many = [edits] if isinstance(edits, (Edit, Mapping)) else list(edits)
     plain = [edit.edit if isinstance(edit, SourcedEdit) else edit for edit in many]
     return [edit if isinstance(edit, Edit) else Edit.from_dict(edit) for edit in plain]

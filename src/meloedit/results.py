@@ -123,7 +123,7 @@ class Check:
         checked: number of edits that were asked.
         broken: prompts that no longer give their target.
         overlaps: pairs of ids of which a key of one lies in the scope of the other.
-        problems: damage to the store's file.
+        problems: damage to the store's file, or to the model under it.
     """
 
     checked: int

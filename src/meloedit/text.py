@@ -1,5 +1,6 @@
 """Words for messages: counts with their nouns, sizes, lists of names, and texts cut to one line."""
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -8,11 +9,30 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def plain(text: str) -> str:
-    """Return a text in one line, control characters spelled out: a terminal would obey them."""
+JOINERS = "\u200c\u200d"
+"""Characters that nobody sees and that texts need: Persian words and some emoji are spelled with them."""
+
+
+def plain(text: str, kept: str = "") -> str:
+    """Return a text in one line, control characters spelled out: a terminal would obey them, or turn the text around.
+
+    Args:
+        text: the text.
+        kept: control characters that stay.
+    """
+    if text.isprintable():
+        return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+        char
+        if char.isprintable() or char in kept or char in JOINERS or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text
     )
+
+
+def visible(text: str) -> str:
+    """Return a text with control characters spelled out, except those that end lines and set columns apart."""
+    return plain(text, kept="\n\t")
 
 
 def printable(text: str) -> str:

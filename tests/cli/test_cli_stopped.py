@@ -40,6 +40,28 @@ def test_ctrl_c_before_the_command_begins(full):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+STOP_AT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["meloedit", *{args!r}]
+from meloedit.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["typer", "meloedit.cli.app", "meloedit.store.store", "rich.table"])
+def test_ctrl_c_while_a_command_starts_is_one_line(name, full):
+    code = STOP_AT.format(name=name, args=["ls", str(full)])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr in ("interrupted: nothing was changed\n", "interrupted\n")
+
+
 def test_a_full_output_says_what_is_stored(full):
     for args, said in [
         (["edit", full, "-p", "Who leads Ohm?", "-t", "Ada"], "1 of 1 edit stored in this run; then: "),

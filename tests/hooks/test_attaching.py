@@ -41,7 +41,7 @@ def _portrait(model):
 
 
 def test_a_model_takes_one_editor_at_a_time(llama, tmp_path):
-    with pytest.raises(ModelError, match="already has an editor.*unload"):
+    with pytest.raises(ModelError, match="has an editor: use it or unload it"):
         Editor(llama.model, llama.tokenizer, store=tmp_path / "second.melo")
     assert not (tmp_path / "second.melo").exists()
 

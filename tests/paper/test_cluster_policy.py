@@ -24,7 +24,7 @@ def test_smaller_batches_and_those_declared(make_paper):
     with pytest.raises(EditError, match=message):
         editor.edit(Edit(OTHERS[1], "tax"), edits_per_block=4)
     for wrong in (0, -1, "2", 1.0):
-        with pytest.raises(EditError, match="edits_per_block must be a positive integer"):
+        with pytest.raises(EditError, match="edits_per_block must be (a positive|an) integer"):
             editor.edit(Edit(OTHERS[1], "tax"), edits_per_block=wrong)
     assert editor.store.revision == revision
     editor.unload()

@@ -1,6 +1,7 @@
 """The index against literal models of what it promises."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -262,3 +263,18 @@ def test_a_kept_cache_does_not_follow_later_changes():
     again.set_scope(prompts, 0.5, -1.0, cache=cache)
     index.remove([2])
     assert again.similarity == index.similarity
+
+
+@pytest.mark.slow
+def test_a_quiet_prompt_that_ten_thousand_edits_share_is_searched_in_a_second_or_so():
+    generator, count = torch.Generator().manual_seed(0), 10_000
+    own = Keys.of_content(torch.nn.functional.normalize(torch.randn(count, 64, generator=generator), dim=1))
+    shared = Keys.of_content(torch.nn.functional.normalize(torch.randn(1, 64, generator=generator), dim=1))
+    index = NeuronIndex(own.shape)
+    both = Keys(*(torch.stack([a, b.expand(count, *b.shape[1:])], 1) for a, b in zip(own, shared, strict=True)))
+    index.add_all(range(count), both, torch.tensor([[False, True]] * count), count)
+    began = time.process_time()
+    found = index.search(shared, 4)
+    assert time.process_time() - began < 3  # it took nine seconds by a table of pairs
+    assert found.owner.tolist() == [[-1] * 4] and found.suppressed[0] >= 0 and found.quiet_distance[0] == 0
+    assert index.search(own[:1], 4).owner[0, 0] == 0

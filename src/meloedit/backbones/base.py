@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..callers.precision import exact
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from ..types import Begun, Form, Prompt
@@ -144,7 +145,8 @@ class Backbone(ABC):
         if table.is_meta:
             return None
         given = embeddings.detach().to(table)
-        nearest = (given @ table.T - table.square().sum(1) / 2).argmax(-1)
+        with exact(table.device):
+            nearest = (given @ table.T - table.square().sum(1) / 2).argmax(-1)
         return nearest.tolist() if torch.equal(table[nearest], given) else None
 
     @abstractmethod

@@ -120,7 +120,7 @@ class CausalBatch:
     def key_weights(self) -> Tensor:
         """(p, R, L) the weights of the tokens' states in the p means that make each row's key."""
         rows = [_key_weights(row) for row in self.rows]
-        weights = torch.zeros(len(rows[0]), *self.ids.shape)
+        weights = torch.zeros(len(rows[0]), *self.ids.shape, dtype=torch.float32)
         for i, row in enumerate(rows):
             rest = row[:, self.shared_prefix :]
             weights[:, i, : self.shared_prefix] = row[:, : self.shared_prefix]
@@ -202,7 +202,7 @@ class EncoderBatch:
 
     def key_means(self, hidden: Tensor) -> Tensor:
         """Return the means (R, p d) that make the keys, from the prompts' states (R, L, d)."""
-        weights = torch.zeros(len(_key_weights(self.rows[0])), *self.ids.shape)
+        weights = torch.zeros(len(_key_weights(self.rows[0])), *self.ids.shape, dtype=torch.float32)
         for i, row in enumerate(self.rows):
             weights[:, i, : len(row.prompt)] = _key_weights(row)
         return weighted_means(hidden, weights)

@@ -18,7 +18,7 @@ from ..types import Begun, Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
 from .chat import BegunAnswer, ChatMarkers, Span, place_in_answer, reason, user_span
-from .contexts import frozen, record_calls
+from .contexts import own_run, record_calls
 from .layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class CausalBackbone(Backbone):
         """Refuse a model whose tokens see later ones: transformers loads encoders as causal models, too."""
         ids = torch.full((2, 4), self.stop_ids[0], device=self.device)
         ids[1, 3] = 0 if self.stop_ids[0] else 1
-        with torch.no_grad(), frozen(self.model):
+        with own_run(self.model):
             one, other = self.model(input_ids=ids).logits[:, :3].float()
         if one.is_meta:  # no numbers to compare
             return
@@ -100,7 +100,7 @@ class CausalBackbone(Backbone):
         """
         last = self.layers[-1]
         children = [child for child in self.decoder.children() if child is not self.layers]
-        with torch.no_grad(), frozen(self.model), record_calls([*children, last]) as calls:
+        with own_run(self.model), record_calls([*children, last]) as calls:
             ids = torch.full((1, 2), self.stop_ids[0], device=self.device)
             cache = getattr(self.decoder(input_ids=ids, use_cache=True), "past_key_values", None)
         if not isinstance(cache, Cache) or cache.get_seq_length() != 2:

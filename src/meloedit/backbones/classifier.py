@@ -12,7 +12,7 @@ from torch import Tensor
 from ..edit import Edit
 from ..errors import EditError, ModelError
 from .batch import Batch, Encoded, EncoderBatch, Example
-from .contexts import frozen
+from .contexts import own_run
 from .encoder import EncoderBackbone
 from .layers import decoder_layers
 
@@ -62,7 +62,7 @@ class ClassifierBackbone(EncoderBackbone):
         kind = getattr(config, "problem_type", None)
         if len(self.labels) < 2 or kind in ("regression", "multi_label_classification"):
             raise ModelError(f"{type(model).__name__} does not choose one of several labels; only such can be edited")
-        with torch.no_grad(), frozen(model):
+        with own_run(model):
             logits = getattr(model(input_ids=torch.full((1, 4), self.pad_id, device=self.device)), "logits", None)
         if logits is None or logits.shape != (1, len(self.labels)):
             raise ModelError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import wraps
 from types import MethodType
 from typing import Any, NamedTuple
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+
+from ..callers.precision import exact
 
 
 @contextmanager
@@ -29,6 +31,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
         for module in was_training:
             module.training = True
+
+
+@contextmanager
+def own_run(model: nn.Module) -> Iterator[None]:
+    """Run a model for this package's own purposes: frozen, without gradients, in its own number format."""
+    with torch.no_grad(), frozen(model), ExitStack() as kinds:
+        for kind in {"cpu", *(weight.device.type for weight in model.parameters())} - {"meta"}:
+            kinds.enter_context(exact(torch.device(kind)))
+        yield
 
 
 class Call(NamedTuple):
@@ -147,6 +158,11 @@ class Attachment:
         """Give a module an attribute, in the place of one that another library may have set."""
         self._before.append((module, name, value, module.__dict__.get(name)))
         module.__dict__[name] = value
+
+    @property
+    def attached(self) -> bool:
+        """Whether there are hooks."""
+        return bool(self._handles)
 
     def remove(self) -> None:
         """Take everything off, which leaves the modules as they were before; what others put in its place stays."""

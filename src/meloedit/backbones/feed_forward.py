@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..text import shorten
-from .contexts import Call, frozen, record_calls
+from .contexts import Call, own_run, record_calls
 from .layers import linear_shape
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def feed_forwards(backbone: Backbone, names: Sequence[str]) -> list[FeedForward 
     """
     model = backbone.model
     layers = [model.get_submodule(name) for name in names]
-    with torch.no_grad(), frozen(model):
+    with own_run(model):
         with record_calls({module: None for layer in layers for module in layer.modules()}) as calls:
             model(**backbone.probe_inputs(PROBE))
         seen = {id(call.module): call for call in calls}
@@ -112,7 +111,9 @@ def _choose(name: str, layer: nn.Module, seen: Mapping[int, Call]) -> FeedForwar
         if isinstance(group, nn.ModuleList)
         for module in group.modules()
     }
-    running = [key for key in seen if key in linears]  # in the order in which they return
+    # a linear module inside a linear one is a piece of it: what an adapter adds, or what it was put around
+    pieces = {id(piece) for _, part in parts for one in part.modules() if linear_shape(one) for piece in _below(one)}
+    running = [key for key in seen if key in linears.keys() - pieces]  # in the order in which they return
     writers = [key for key in running if key not in of_experts and seen[key].output.shape[-1] == width]
     if len(running) > 1 and writers:
         best = max(reversed(writers), key=lambda key: seen[key].args[0].shape[-1])
@@ -125,6 +126,10 @@ def _choose(name: str, layer: nn.Module, seen: Mapping[int, Call]) -> FeedForwar
     if not given or states_of(given) is None or returned is None or returned.shape[-1] != width:
         raise ModelError(f"no hook can edit the output of the feed-forward {name}.{path}: name the modules to edit")
     return FeedForward(f"{name}.{path}", WHOLE, False)
+
+
+def _below(module: nn.Module) -> Iterator[nn.Module]:
+    return (piece for child in module.children() for piece in child.modules())
 
 
 def _parts(module: nn.Module, seen: Mapping[int, Call], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

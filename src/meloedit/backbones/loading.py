@@ -12,6 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from ..callers.arguments import shown
 from ..config import MeloConfig
 from ..errors import ModelError
 from ..files import cache_folder
@@ -106,15 +109,35 @@ def open_model(
         raise ModelError("config: a store that is opened has its settings; make another store for others")
     if isinstance(model, str | Path):
         return load_model(str(model), **kwargs)
-    if not hasattr(model, "config") or not hasattr(model, "get_output_embeddings"):
-        raise ModelError(f"give a loaded model, or the folder or hub name of one, not {shorten(repr(model), 60)}")
-    if tokenizer is None:
-        raise ModelError("a loaded model needs its tokenizer beside it")
-    if not hasattr(tokenizer, "pad_token_id"):
-        raise ModelError(f"give the model's tokenizer, loaded, not {shorten(repr(tokenizer), 60)}")
+    tokenizer = check_loaded(model, tokenizer)
     if kwargs:
         raise ModelError(f"{', '.join(kwargs)}: only for a model that is loaded here, and this one is loaded")
     return model, tokenizer
+
+
+def check_loaded(model: object, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a loaded model.
+
+    Raises:
+        ModelError: if the one is no model, or the other no tokenizer.
+    """
+    if not isinstance(model, nn.Module) or not hasattr(model, "config") or not hasattr(model, "get_output_embeddings"):
+        raise ModelError(f"give a loaded model, or the folder or hub name of one, not {shown(model)}")
+    if hasattr(model, "get_base_model") and hasattr(model, "peft_config"):
+        raise ModelError(
+            "this is PEFT's wrapper around a model: give model.get_base_model(), in which its adapters stay, or merge "
+            "these first (model.merge_and_unload())"
+        )
+    if any(hasattr(module, "_packed_params") for module in model.modules()):
+        raise ModelError(
+            "the model's linear modules are quantised by torch.ao.quantization, and nothing can be trained through "
+            "these: edit the model as it was before, or load it in 8 or 4 bits with bitsandbytes"
+        )
+    if tokenizer is None:
+        raise ModelError("a loaded model needs its tokenizer beside it")
+    if not hasattr(tokenizer, "pad_token_id"):
+        raise ModelError(f"give the model's tokenizer, loaded, not {shown(tokenizer)}")
+    return tokenizer
 
 
 def why_not_loaded(source: str, error: Exception) -> str:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import MeloEditError
-from ..text import plain
+from ..text import plain, visible
 from .commands.ablate import ablate
 from .commands.answer import ask, check, demo
 from .commands.care import repair, verify
@@ -30,16 +30,39 @@ from .terminal import note, open_streams, put, show_warnings
 class Commands(TyperGroup):
     """Ends a command with exit code 0, 1 after an error, or 130 after Ctrl-C; typer itself uses 2 for wrong usage."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments; what an error quotes of them has its control characters spelled out."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except Exception as error:
+            raise spelled_out(error) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error of the library is one line on stderr."""
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except MeloEditError as error:
             note(f"error: {plain(str(error))}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt as stop:
             note(f"interrupted: {stop.args[0] if stop.args else 'nothing was changed'}")
             raise typer.Exit(130) from None
+
+    def _invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (MeloEditError, OSError):
+            raise
+        except Exception as error:
+            raise spelled_out(error) from error.__cause__
+
+
+def spelled_out(error: Exception) -> Exception:
+    """Return an error of typer about the arguments, whose message quotes them, with control characters spelled out."""
+    if callable(told := getattr(error, "format_message", None)):
+        message = visible(str(told()))
+        error.format_message = lambda: message  # type: ignore[attr-defined]
+    return error
 
 
 app = typer.Typer(

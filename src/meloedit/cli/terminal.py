@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..text import printable
+from ..text import plain, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,13 +38,18 @@ Column = str | tuple[str, dict[str, Any]]
 
 
 def put(text: str) -> None:
-    """Print a line on stdout."""
-    typer.echo(text)
+    """Print a line or more on stdout, control characters spelled out: texts of a store or a model may have any."""
+    typer.echo(visible(text))
+
+
+def put_answer(text: str, as_is: bool) -> None:
+    """Print what a model answered: as it is if wanted, or where no terminal would obey its control characters."""
+    typer.echo(text if as_is or not sys.stdout.isatty() else visible(text))
 
 
 def note(text: str) -> None:
-    """Print a message on stderr."""
-    typer.echo(text, err=True)
+    """Print a message on stderr, control characters spelled out."""
+    typer.echo(visible(text), err=True)
 
 
 def put_json(value: Any) -> None:
@@ -53,10 +58,10 @@ def put_json(value: Any) -> None:
 
 
 def one_line(prompt: Prompt) -> str:
-    """Return the user's words of a prompt in one line, with nothing that cannot be printed."""
+    """Return the user's words of a prompt in one line, control characters spelled out."""
     from ..edit import prompt_text
 
-    return printable(" ".join(prompt_text(prompt).split()))
+    return plain(" ".join(prompt_text(prompt).split()))
 
 
 def quoted(path: Path) -> str:
@@ -116,7 +121,8 @@ def make_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> T
         name, options = (column, {}) if isinstance(column, str) else column
         result.add_column(name, **options)
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+        texts = (cell if isinstance(cell, Text) else visible("" if cell is None else str(cell)) for cell in row)
+        result.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in texts))
     return result
 
 
@@ -134,7 +140,7 @@ def progress_display() -> Iterator[Progress]:
     from rich import progress as bars
 
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(30),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),
@@ -147,7 +153,7 @@ def progress_display() -> Iterator[Progress]:
 
         def progress(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = display.add_task(step, total=total)
+                tasks[step] = display.add_task(plain(step), total=total)
             display.update(tasks[step], completed=done, total=total)
 
         yield progress
@@ -200,7 +206,7 @@ class _Messages(logging.Handler):
     """Prints the library's log records as messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(f"{record.levelname.lower()}: {record.getMessage()}")
+        note(f"{record.levelname.lower()}: {plain(record.getMessage())}")
 
 
 def show_warnings() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..backbones.batch import Batch, Example
 from ..backbones.contexts import frozen
-from ..errors import EditError
+from ..callers.arguments import shown
+from ..errors import EditError, MeloEditError
 from ..results import Answer
+from ..text import plain, shorten
 from ..types import Form, Progress, Prompt
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 MAX_NEW_TOKENS = 32
+Answered = tuple[list[int], list[tuple[str, int]]]
+"""The numbers of some prompts, and the answer to each with its number of tokens."""
 
 
 class Answerer:
@@ -35,8 +39,9 @@ class Answerer:
     """
 
     def __init__(self, engine: Engine, batch_size: int = 32, progress: Progress | None = None) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if batch_size < 1:
             raise EditError(f"batch_size must be a positive integer, not {batch_size!r}")
+        engine.keep_up()
         self._engine, self._batch_size, self._progress = engine, batch_size, progress
 
     def answer(self, prompts: Sequence[Prompt], form: Form | None, kwargs: Mapping[str, Any]) -> list[Answer]:
@@ -55,13 +60,37 @@ class Answerer:
             )
         settings = greedy(engine.backbone) | dict(kwargs)
         answers: dict[int, Answer] = {}
-        for part, generated in generate_in_batches(engine.backbone, encoded, self._batch_size, settings):
+        batches = generate_in_batches(engine.backbone, encoded, self._batch_size, settings)
+        while (batch := self._next(batches, kwargs)) is not None:
+            part, generated = batch
             routes = engine.router.last_routes or [engine.policy.no_route] * len(part)
             for i, (text, tokens), route in zip(part, generated, routes, strict=True):
                 answers[i] = Answer(prompts[i], text, route, tokens)
             if self._progress:
                 self._progress("asking", len(answers), len(encoded))
         return [answers[i] for i in range(len(encoded))]
+
+    def _next(self, batches: Iterator[Answered], kwargs: Mapping[str, Any]) -> Answered | None:
+        with arguments_of_generate(kwargs):
+            return next(batches, None)
+
+
+@contextmanager
+def arguments_of_generate(given: Iterable[str]) -> Iterator[None]:
+    """Turn what transformers raises about the arguments of ``generate`` into one line; without any, nothing is caught.
+
+    Args:
+        given: the names of the arguments that the caller gave.
+    """
+    try:
+        yield
+    except (MeloEditError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers and torch raise many kinds
+        if not (names := [shown(name) if not isinstance(name, str) else plain(name) for name in given]):
+            raise
+        why = shorten(str(error), 200) or type(error).__name__
+        raise EditError(f"generate cannot run with these arguments ({', '.join(names)}): {why}") from error
 
 
 def greedy(backbone: Backbone) -> dict[str, Any]:
@@ -75,7 +104,7 @@ def generate_in_batches(
     batch_size: int,
     settings: Mapping[str, Any],
     around: Callable[[Batch], AbstractContextManager[object]] = nullcontext,
-) -> Iterator[tuple[list[int], list[tuple[str, int]]]]:
+) -> Iterator[Answered]:
     """Answer tokenised prompts in batches of similar length, each inside of ``around(batch)``.
 
     Yields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import ModelError
 from ..results import Broken, Check
 from ..types import Progress
 from .answering import Answerer
@@ -33,4 +34,27 @@ def check_store(engine: Engine, batch_size: int, progress: Progress | None, samp
     ]
     pairs = {(edit.id, other) for edit in enabled for other in engine.neighbours(edit.id).overlaps}
     overlaps = sorted({(min(pair), max(pair)) for pair in pairs})
-    return Check(len(enabled), broken, overlaps, store.verify())
+    problems = store.verify()
+    try:
+        check_weights(engine)
+    except ModelError as error:
+        problems = [*problems, str(error)]
+    return Check(len(enabled), broken, overlaps, problems)
+
+
+def check_weights(engine: Engine) -> None:
+    """Look whether the base model is still the one that the store was made for; it takes milliseconds.
+
+    Nothing else notices if its weights change, or an adapter is put into it, while an editor is on it. Weights that are
+    offloaded are not looked at: to read them takes long.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    if any(weight.is_meta for weight in engine.backbone.model.parameters()):
+        return
+    if (now := engine.backbone.fingerprint()) != (made := engine.store.model["fingerprint"]):
+        raise ModelError(
+            f"the model's weights have changed under the editor (fingerprint {made}, now {now}): put them back as they "
+            "were, or unload the editor and make a store for the new ones"
+        )

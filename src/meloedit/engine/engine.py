@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from ..callers.fork_lock import ForkLock
+from ..callers.precision import exact
 from ..errors import ModelError
 from ..hooks.encoder_router import EncoderRouter
 from ..hooks.key_reader import KeyReader
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
     from ..backbones.batch import Encoded
     from ..config import MeloConfig
+    from ..routing.policy import Policy
     from ..store import Store, StoredEdit
     from ..types import Progress
     from .mode import Mode
@@ -40,6 +42,9 @@ class Engine:
     """Hooks the model at once; ``follow`` a store to have any edits.
 
     A *holder* is the record that holds a block: the edit's, or, where edits share a block, the first of its batch's.
+
+    A change may be stopped (Ctrl-C, no memory) after it is stored and before everything here follows it. Whatever is
+    asked next follows the whole store anew, see ``keep_up``.
 
     Args:
         backbone: the model.
@@ -61,19 +66,21 @@ class Engine:
         self.backbone = backbone
         self.config = config
         self.modules = locations.modules
-        self.lock = threading.RLock()  # guards policy and blocks
+        self.lock = ForkLock()  # guards policy and blocks
+        self._changing = ForkLock()  # held as long as a change is under way
+        self._open_mode = open_mode
         router_class = Router if backbone.answer_follows_prompt else EncoderRouter
         self.router = router_class(backbone, locations, KeyReader(backbone, config.key_tokens), self, self.lock)
         try:
             self._check_rank()
-            self.mode = open_mode(self.router, config)
+            self._mode = open_mode(self.router, config)
         except BaseException:
             self.router.detach()
             raise
-        self.policy = self.mode.policy
         self.store: Store
-        self.prompts = PromptLookup()
-        self._followed = 0  # revision
+        self._follows = False
+        self._prompts = PromptLookup()
+        self._followed: int | None = 0  # revision; None: not the whole of any
         self._record: dict[str, int] = {}  # id of an enabled edit -> its record
         self._holder_of_record: dict[int, int] = {}
         self._uses: Counter[int] = Counter()  # holder -> how many enabled edits it serves
@@ -91,40 +98,88 @@ class Engine:
         """Answer with the edits of ``store``."""
         self.store = store
         self._refresh()
+        self._follows = True
 
     def change(self, transaction: Callable[[], int]) -> int:
         """Run a transaction of the store, answer with what it stored, and return the revision."""
         with self.store.writing():  # no other thread's transaction comes between: what answers is what is stored
+            self.keep_up()
             before = self.store.revision
-            revision = transaction()
+            with self._changing:
+                revision = transaction()
+                if revision != before:
+                    self._refresh()
             if revision != before:
-                self._refresh()
-                self.mode.write_cache(self.store)
+                self._mode.write_cache(self.store)
             return revision
 
     def refresh(self) -> int:
         """Load what other processes changed in the store, answer with it, and return the revision."""
-        with self.store.alone():
+        with self.store.alone(), self._changing:
             self.store.refresh()
             if self._followed != self.store.revision:
                 self._refresh()
             return self.store.revision
 
+    def keep_up(self) -> None:
+        """Follow the store anew if a change was stopped between its commit and what answers.
+
+        Raises:
+            MeloEditError: if that fails again: then nothing is answered, rather than by edits that are not stored. Or
+                if the hooks were taken off the model (``release``).
+        """
+        if not self.router.attached:
+            raise ModelError("this editor was taken off its model: make another with Editor.from_pretrained")
+        if not self._follows or self._followed == self.store.revision:
+            return
+        if not self._changing.acquire(blocking=False):
+            return  # another thread's change is under way
+        try:
+            if self._followed != self.store.revision:
+                self._refresh()
+        finally:
+            self._changing.release()
+
     def _refresh(self) -> None:
-        """Follow what changed in the store since the last time."""
-        ids = self.store.changed_since(self._followed)
-        if ids is None:
-            ids = frozenset(self.prompts.ids.union(stored.edit.id for stored in self.store.edits()))
-        revision = self.store.revision
-        stored = {edit_id: found for edit_id in ids if (found := self.store.find(edit_id)) is not None}
-        self.prompts.follow({edit_id: stored[edit_id].edit if edit_id in stored else None for edit_id in ids})
-        in_order = sorted(stored.items(), key=lambda item: item[1].record)
-        changes = Changes(ids, {edit_id: found for edit_id, found in in_order if found.enabled})
+        """Follow what changed in the store since the last time; all of it, if that time was stopped."""
         # Tensors made under a caller's inference_mode could not be changed outside of it.
-        with self.lock, torch.inference_mode(False):
+        with self.lock, torch.inference_mode(False), exact(self.router.key_device):
+            followed, self._followed, revision = self._followed, None, self.store.revision
+            if followed is None:
+                self._forget()
+            ids = None if followed is None else self.store.changed_since(followed)
+            if ids is None:
+                ids = frozenset(self._prompts.ids.union(stored.edit.id for stored in self.store.edits()))
+            stored = {edit_id: found for edit_id in ids if (found := self.store.find(edit_id)) is not None}
+            self._prompts.follow({edit_id: stored[edit_id].edit if edit_id in stored else None for edit_id in ids})
+            in_order = sorted(stored.items(), key=lambda item: item[1].record)
+            changes = Changes(ids, {edit_id: found for edit_id, found in in_order if found.enabled})
             self._follow_blocks(changes)
-            self.policy.follow(self.store, changes)
+            self._mode.policy.follow(self.store, changes)
             self._followed = revision
+
+    def _forget(self) -> None:
+        """Begin as if no store had been followed."""
+        self.router.bank.clear()
+        self._prompts, self._mode = PromptLookup(), self._open_mode(self.router, self.config)
+        self._record, self._holder_of_record, self._uses = {}, {}, Counter()
+
+    @property
+    def mode(self) -> Mode:
+        """What the default mode and the paper mode differ in, in step with the store."""
+        self.keep_up()
+        return self._mode
+
+    @property
+    def policy(self) -> Policy:
+        """Decides which edit answers, in step with the store."""
+        return self.mode.policy
+
+    @property
+    def prompts(self) -> PromptLookup:
+        """The stored edits by their prompts, in step with the store."""
+        self.keep_up()
+        return self._prompts
 
     def _follow_blocks(self, changes: Changes) -> None:
         """Make the bank hold the blocks of the enabled edits."""
@@ -160,7 +215,8 @@ class Engine:
     @property
     def revision(self) -> int:
         """The revision of the store whose edits answer; it stays while the caller has the lock."""
-        return self._followed
+        self.keep_up()
+        return self.store.revision if self._followed is None else self._followed
 
     # -- what the hooks ask
 
@@ -218,7 +274,7 @@ class Engine:
         while True:
             pooling = self.policy.pooling
             pooled = pooled_prompts(self.router, encoded, progress, "routing", pooling)
-            with self.lock:
+            with self.lock, exact(self.router.key_device):
                 if self.policy.pooling is pooling:
                     return ask(pooled)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
 
 from ..backbones.loading import DEMO_MODEL, DEMO_REPOSITORY
+from ..callers.arguments import checked
 from ..edit import prompt_text
 from ..errors import MeloEditError, StoreError
 from ..files import make_folder
@@ -56,6 +57,7 @@ and {{ count - rows | length }} more.
 {% endif %}"""
 
 
+@checked
 class HubStore(ModelHubMixin):
     """Adds ``save_pretrained`` and ``push_to_hub``: a folder with the store, its settings and a model card."""
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..callers.tokenizers import tokenizer_facts
 from ..config import SCOPE_SETTINGS
-from ..errors import StoreError
+from ..errors import ModelError, StoreError
 from ..hooks.blocks import block_from_tensors
 from ..routing.calibration import BUILT_IN
 from ..store import Store
 from ..store.database import real_path
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..backbones import Backbone, Locations
     from ..config import MeloConfig
@@ -61,6 +62,7 @@ def check_fits(
             f"this model is {model_name(backbone.model)} (fingerprint {fingerprint}); if it is another copy of the "
             f"same model, {load}make the keys again on it and check every edit: {REKEY}"
         )
+    _check_tokenizer(store, backbone.tokenizer)
     if made_in != now_in:
         logger.warning("edits were made in %s, the model is in %s: check them (meloedit check)", made_in, now_in)
 
@@ -86,6 +88,19 @@ def check_blocks(store: Store, router: Router) -> None:
                 )
 
 
+def _check_tokenizer(store: Store, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that reads texts otherwise than that of the store's edits; warn of another chat template."""
+    now = tokenizer_facts(tokenizer)
+    made = {name: store.model.get(name, value) for name, value in now.items()}  # a store may not know
+    if made["tokenizer"] != now["tokenizer"]:
+        raise StoreError(
+            f"{store.path} was made with another tokenizer (fingerprint {made['tokenizer']}, this one has "
+            f"{now['tokenizer']}): open it with the tokenizer of {store.model['name']}"
+        )
+    if made["chat_template"] != now["chat_template"]:
+        logger.warning("edits were made with another chat template: check them")
+
+
 def check_new(path: str | Path | None) -> None:
     """Refuse the path of a new store if something is there: before a model is loaded, which takes long.
 
@@ -96,7 +111,7 @@ def check_new(path: str | Path | None) -> None:
         raise StoreError(f"{path} exists already: open it with Editor.from_pretrained, or choose another path")
 
 
-def move_store(store: Store, engine: Engine, model: Mapping[str, str]) -> None:
+def move_store(store: Store, engine: Engine, model: Mapping[str, str | None]) -> None:
     """Move a store to another copy of its model: one transaction with a calibration and the keys of every edit.
 
     Args:
@@ -119,17 +134,25 @@ def move_store(store: Store, engine: Engine, model: Mapping[str, str]) -> None:
 def create_store(
     path: str | Path, backbone: Backbone, locations: Locations, config: MeloConfig, name: str | None
 ) -> Store:
-    """Make a store for a model; ``name`` is what it calls the model."""
+    """Make a store for a model; ``name`` is what it calls the model.
+
+    Raises:
+        StoreError: if the path is taken.
+        ModelError: if the name is blank.
+    """
+    if name is not None and not name.strip():
+        raise ModelError("name is blank: give what the store calls the model, or leave it out")
     # The modules that were chosen are written down: a later version may choose others.
     settings = config.to_dict() | {"modules": list(locations.modules), "key_layer": locations.key_layer}
     return Store.create(path, model_facts(backbone, locations, name), settings)
 
 
-def model_facts(backbone: Backbone, locations: Locations, name: str | None) -> dict[str, str]:
+def model_facts(backbone: Backbone, locations: Locations, name: str | None) -> dict[str, str | None]:
     """Return what a store knows of a model; ``name`` is what it calls the model."""
     model = backbone.model
-    facts = {"name": name or model_name(model), "fingerprint": backbone.fingerprint(), "dtype": str(model.dtype)}
-    return facts | {"chosen": locations.chosen}
+    facts: dict[str, str | None] = {"name": name or model_name(model), "fingerprint": backbone.fingerprint()}
+    facts |= {"dtype": str(model.dtype), "chosen": locations.chosen}
+    return facts | tokenizer_facts(backbone.tokenizer)
 
 
 def model_name(model: PreTrainedModel) -> str:

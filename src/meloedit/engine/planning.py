@@ -11,6 +11,7 @@ from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
 from ..trying.rewordings import made_rewordings
+from .checking import check_weights
 from .prevailing import Prevailing
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Planner:
     """
 
     def __init__(self, engine: Engine, replacing: bool = False, keeping_both: bool = False) -> None:
+        check_weights(engine)
         self._backbone, self._policy = engine.backbone, engine.policy
         self._store, self._config = engine.store, engine.config
         self._prevailing, self._replacing = Prevailing(engine, replacing, keeping_both), replacing

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..callers.arguments import shown
 from ..config import CANDIDATE_SIMILARITY, SCOPE_SETTINGS
 from ..edit import check_asked, prompt_key, prompt_text
 from ..errors import EditError
@@ -82,6 +83,8 @@ class Recalibration:
     ) -> Calibration:
         if prompts is None:
             return built_in_calibration(self._router, config, progress)
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+            raise EditError(f"prompts must be a list of prompts, not {shown(prompts)}")
         edited = {prompt_key(prompt) for stored in self._store.edits() for prompt in stored.edit.prompts}
         checked = [check_asked(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         checked = [prompt for prompt in checked if prompt_key(prompt) not in edited]  # these should be answered

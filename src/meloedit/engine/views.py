@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
+from ..callers.arguments import checked
 from ..edit import prompt_list
+from ..hooks.router import release
 from ..keys.keys import Keys
 from ..keys.similarity import Evidence
 from ..results import Answer, Check, Neighbours, Route
 from ..text import join_names
 from ..types import Form, Progress, Prompt
-from .answering import Answerer
+from .answering import Answerer, arguments_of_generate
 from .checking import check_store
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@checked
 class StoreView:
     """Reads the store of an engine: ``len``, ``in``, ``[id]``, iteration, history."""
 
@@ -59,6 +62,7 @@ class StoreView:
         return self.engine.store.history(edit_id, limit)
 
 
+@checked
 class ModelView:
     """Asks the edited model of an engine: answers, routes, keys."""
 
@@ -84,8 +88,13 @@ class ModelView:
         return Answerer(self.engine, batch_size, progress).answer(prompt_list(prompts), form, kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Call ``generate`` on the edited model."""
-        return self.engine.router.generate(*args, **kwargs)
+        """Call ``generate`` on the edited model.
+
+        Raises:
+            EditError: if it cannot run with these arguments; ``editor.model.generate`` raises what transformers does.
+        """
+        with arguments_of_generate([*(f"argument {i}" for i in range(1, len(args) + 1)), *kwargs]):
+            return self.engine.router.generate(*args, **kwargs)
 
     def route(
         self, prompts: Prompt | Sequence[Prompt], form: Form | None = None, progress: Progress | None = None
@@ -132,6 +141,14 @@ class ModelView:
     def neighbours(self, edit_id: str) -> Neighbours:
         """Return the nearest other edit, and the edits whose scopes overlap this one's; nothing if it is disabled."""
         return self.engine.neighbours(edit_id)
+
+    @staticmethod
+    def release(model: object) -> None:
+        """Take the hooks of a lost editor off a model: of one that was dropped without ``unload``, which stays edited.
+
+        Where the editor is at hand, ``unload`` is the way: it closes the store, too.
+        """
+        release(model)
 
     @property
     def threshold(self) -> float:

@@ -123,6 +123,10 @@ class BlockBank:
             self._at[owner] = (shape, row, reach)
             self._reaching_all += reach == "all"
 
+    def clear(self) -> None:
+        """Drop all blocks, whatever a change that was stopped has left."""
+        self._slabs, self._at, self._reaching_all = {}, {}, 0
+
     def remove(self, owners: Sequence[int]) -> None:
         """Drop the blocks of these edits; an edit without one is passed over."""
         for owner in owners:

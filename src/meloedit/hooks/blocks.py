@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..callers.precision import without_autocast
+
 
 class Factors(NamedTuple):
     """The three matrices of a block at one module, which adds B (A x + P e_position) to the module's output.
@@ -102,10 +104,11 @@ def delta(x: Tensor, factors: Factors, position: Tensor | None = None) -> Tensor
         (n, T, out).
     """
     a, b, p = factors
-    low = torch.bmm(x, a.transpose(1, 2))  # A x
-    if position is not None:
-        low = low + _columns_at(p, position)  # + P e_position
-    return torch.bmm(low, b.transpose(1, 2))
+    with without_autocast(x.device):  # in the dtype of the block, as it was trained
+        low = torch.bmm(x, a.transpose(1, 2))  # A x
+        if position is not None:
+            low = low + _columns_at(p, position)  # + P e_position
+        return torch.bmm(low, b.transpose(1, 2))
 
 
 def _columns_at(p: Tensor, position: Tensor) -> Tensor:

@@ -63,6 +63,13 @@ def refuse_packed(inputs: Mapping[str, Any]) -> None:
         raise RoutingError(f"packed sequences ({signs[0]}) cannot be routed: pass one prompt per row, padded")
 
 
+def refuse_batching(*args: Any, **kwargs: Any) -> Any:
+    """Stand for the methods of a model that batch continuously, and refuse every call."""
+    raise RoutingError(
+        "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or unload"
+    )
+
+
 Heard = Callable[[], Tensor | None]
 """Returns the tokens of a cache's columns, as ``heard.heard`` does."""
 

@@ -128,6 +128,6 @@ class KeyReader:
     ) -> Tensor:
         """Return the weights (p, length) of a span's tokens, which stand at ``columns`` of a row."""
         of_span = span_weights(ids, span.bounds, pooling)
-        weights = torch.zeros(len(of_span), length)
+        weights = torch.zeros(len(of_span), length, dtype=torch.float32)
         weights[:, columns[span.start : span.stop]] = of_span
         return weights

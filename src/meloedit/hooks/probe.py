@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..backbones.contexts import Call, frozen, record_calls
+from ..backbones.contexts import Call, own_run, record_calls
 from ..backbones.feed_forward import PROBE, QUANTISED_TOGETHER, states_of
 from ..errors import ModelError
 from .blocks import Site
@@ -44,7 +44,7 @@ def probe_model(backbone: Backbone, locations: Locations) -> tuple[list[Site], T
     """
     model = backbone.model
     watched = {name: model.get_submodule(name) for name in (locations.key_layer, *locations.modules)}
-    with frozen(model), torch.no_grad(), record_calls(watched.values()) as calls:
+    with own_run(model), record_calls(watched.values()) as calls:
         model(**backbone.probe_inputs(PROBE))
     ran = [(name, call) for call in calls for name, module in watched.items() if module is call.module]
     sites: dict[str, Site] = {}
@@ -89,7 +89,7 @@ def _keeps_apart(call: Call, x: Tensor) -> bool:
     even = torch.arange(x.numel(), device=x.device, dtype=torch.float32).cos().reshape(x.shape).to(x.dtype)
     large = even.clone()
     large[..., :-1, :] *= LARGE
-    with torch.no_grad(), frozen(call.module):
+    with own_run(call.module):
         found = [states_of(call.module(given, *call.args[1:], **call.kwargs)) for given in (even, large)]
     before, after = (one[..., -1, :].float() for one in found if one is not None)
     return float((after - before).norm()) <= MAX_CHANGE * float(before.norm())

@@ -67,6 +67,9 @@ class Decider(Protocol):
     def target(self, edit_id: str) -> str:
         """Return the target of an edit that answers."""
 
+    def keep_up(self) -> None:
+        """Bring the blocks in step with the store, where a change was stopped."""
+
 
 @dataclass
 class PromptBatch:

@@ -11,28 +11,27 @@ and interleaved generations stay apart.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import torch
 from torch import Tensor
 
 from ..backbones.batch import Batch
-from ..backbones.contexts import Attachment, frozen
+from ..backbones.contexts import Attachment, own_run
+from ..callers.precision import exact
 from ..errors import ModelError, RoutingError
 from ..results import Route
 from .bank import BlockBank
 from .blocks import RowBlocks, apply_all
-from .calls import EncoderCall, GenerateCall, check_lengths, open_generate, open_plain, refuse_packed
+from .calls import EncoderCall, GenerateCall, check_lengths, open_generate, open_plain, refuse_batching, refuse_packed
 from .heard import heard, remember
 from .key_reader import KeyReader
 from .probe import probe_model
 from .prompt_batch import NO_ROUTES, Decider, PromptBatch
-from .thread_state import ForwardFrame, ThreadState
+from .thread_state import ForwardFrame, KeyLayerRan, Lock, ThreadState
 
 if TYPE_CHECKING:
     from ..backbones import Backbone, Locations
@@ -41,6 +40,12 @@ logger = logging.getLogger(__name__)
 
 
 _EDITED = "_meloedit_router"  # the attribute of a model that names its router
+
+
+def release(model: object) -> None:
+    """Take the hooks of whatever editor a model has off it."""
+    if isinstance(router := getattr(model, _EDITED, None), Router):
+        router.detach()
 
 
 class Router:
@@ -58,7 +63,7 @@ class Router:
     """
 
     def __init__(
-        self, backbone: Backbone, locations: Locations, reader: KeyReader, decider: Decider, lock: threading.RLock
+        self, backbone: Backbone, locations: Locations, reader: KeyReader, decider: Decider, lock: Lock
     ) -> None:
         self.backbone = backbone
         self.locations = locations
@@ -68,7 +73,7 @@ class Router:
         self._lock = lock
         self._thread = ThreadState()
         if getattr(self.model, _EDITED, None) is not None:
-            raise ModelError("this model already has an editor: unload that one first, or use it")
+            raise ModelError("this model has an editor: use it or unload it; if it is lost, Editor.release(model)")
         self._warned = False
         self._attachment = Attachment()
         sites, states = probe_model(backbone, locations)
@@ -81,10 +86,8 @@ class Router:
         self._attach()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse to be copied or pickled with the model: this router would then route the copy's calls, too."""
+        """Refuse to be copied or pickled, and the model with it: this router would then route the copy's calls, too."""
         raise ModelError("a model with an editor cannot be copied or pickled: unload the editor first")
-
-    # -- switches
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -119,6 +122,11 @@ class Router:
         """The routes of the prompts in this thread's latest call."""
         return list(self._thread.last[0][:: self._thread.last[1]])
 
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are on the model."""
+        return self._attachment.attached
+
     def detach(self) -> None:
         """Remove every hook and wrapper, which leaves the model as it was before."""
         self._attachment.remove()
@@ -132,12 +140,14 @@ class Router:
         for name in self.locations.modules:
             attach.hook(model.get_submodule(name), after=self._edited(name))
         attach.set(model, _EDITED, self)
+        # copy.copy and pickle of the model ask for it
+        attach.set(model, "__getstate__", partial(self.__reduce_ex__, 4))
         self._generate: Any = getattr(model, "generate", None)
         if self._generate is not None:
             attach.set(model, "generate", self.generate)
         for name in ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager"):
             if hasattr(model, name):
-                attach.set(model, name, self._refused_batching)
+                attach.set(model, name, refuse_batching)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate as the base model does, each prompt with the block of its route."""
@@ -155,17 +165,13 @@ class Router:
         return open_generate(self.reader, args, kwargs, self._reaches_all())
 
     def _idle(self) -> bool:
+        self._decider.keep_up()
         with self._lock:
             return not len(self.bank)
 
     def _reaches_all(self) -> bool:
         with self._lock:
             return self.bank.reaches_all()
-
-    def _refused_batching(self, *args: Any, **kwargs: Any) -> Any:
-        raise RoutingError(
-            "continuous batching packs prompts into one row, where edits cannot be routed: use generate(), or unload"
-        )
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the model runs: find the prompts of the call, or continue with the batch of its cache."""
@@ -225,11 +231,12 @@ class Router:
         """After the key layer: decide the routes and gather the blocks, once all columns of the prompts have run."""
         hidden = output if isinstance(output, Tensor) else output[0]
         if self._thread.keys_only:
-            raise _KeyLayerRan(hidden)
+            raise KeyLayerRan(hidden)
         frame = self._thread.active
         if frame is None or frame.batch.decided:
             return
-        with self._lock:  # or another thread could remove an edit after its route is decided, before it is gathered
+        # the lock: or another thread could remove an edit after its route is decided, before it is gathered
+        with self._lock, exact(hidden.device):
             pooled = frame.batch.collect(hidden, frame.past, self._decider.pooling)
             if pooled is not None:
                 owners, routes = self._decider.decide(pooled)
@@ -253,20 +260,13 @@ class Router:
 
     def key_states(self, batch: Batch) -> Tensor:
         """Return the key layer's states (R, L, d) of a batch of prompts, without running the layers above it."""
-        with frozen(self.model), self.disabled(), torch.no_grad():
+        with own_run(self.model), self.disabled():
             run = self.backbone.key_run(batch)
             self._thread.keys_only = True
             try:
                 run()
-            except _KeyLayerRan as ran:
+            except KeyLayerRan as ran:
                 return ran.hidden
             finally:
                 self._thread.keys_only = False
         raise ModelError(f"the key layer {self.locations.key_layer!r} did not run")
-
-
-class _KeyLayerRan(Exception):
-    """Stops a forward pass once the key layer has run."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        self.hidden = hidden

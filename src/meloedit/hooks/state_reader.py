@@ -73,7 +73,7 @@ def _pooled(
         ids, length = prompt.ids, len(prompt.ids)
         weights = torch.cat([reader.weights(ids, span, range(length), length, pooling) for span in spans])
         missing = (most - len(spans)) * (len(weights) // len(spans))
-        rows.append(Example.of(prompt, (), torch.cat([weights, torch.zeros(missing, length)])))
+        rows.append(Example.of(prompt, (), torch.cat([weights, torch.zeros(missing, length, dtype=torch.float32)])))
     found: dict[int, Tensor] = {}
     for members, batch in router.backbone.pack(rows, PROMPTS_AT_ONCE):
         hidden = router.key_states(batch)

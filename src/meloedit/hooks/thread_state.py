@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
+from typing import Any
 
 from torch import Tensor
 
 from .blocks import RowBlocks
 from .calls import EncoderCall, GenerateCall
 from .prompt_batch import NO_ROUTES, Outcome, PromptBatch
+
+Lock = AbstractContextManager[Any]
+"""Guards what several threads use."""
 
 
 class ForwardFrame:
@@ -26,6 +31,17 @@ class ForwardFrame:
         self.past = past
         self.columns = columns
         self.tokens = tokens
+
+
+class KeyLayerRan(Exception):
+    """Stops a forward pass once the key layer has run.
+
+    Args:
+        hidden: (R, L, d) the key layer's states.
+    """
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
 
 
 class ThreadState(threading.local):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..callers.precision import exact
 from ..errors import EditError
 from ..types import Asked
 from .pairs import PairTokenizer
@@ -87,18 +86,13 @@ class Judge:
         """Return the scores (n,) of n prompts, each beside an edit's wording; on the CPU, float32."""
         sides = self._pairs.encode(prompts, wordings)
         order = sorted(range(len(sides)), key=lambda i: len(sides[i].ids))  # pairs of like length need little padding
-        scores = torch.empty(len(sides))
-        with self._exact():
+        scores = torch.empty(len(sides), dtype=torch.float32)
+        with exact(self._device):
             for start in range(0, len(order), PAIRS_AT_ONCE):
                 part = order[start : start + PAIRS_AT_ONCE]
                 ids, types, mask = (x.to(self._device) for x in self._pairs.pad([sides[i] for i in part]))
                 scores[part] = self._model(ids, mask, types).logits[:, 0].float().cpu()
         return scores
-
-    def _exact(self) -> Any:
-        """Keep a caller's autocast out: scores are float32."""
-        kind = self._device.type
-        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 @cache

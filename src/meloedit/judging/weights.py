@@ -51,7 +51,7 @@ class JudgeFile:
 
         with no_init_weights():
             model = BertForSequenceClassification(BertConfig(**self.card["config"] | {"num_labels": 1}))
-        model.load_state_dict(self.weights)
+        model.float().load_state_dict(self.weights)  # float32, whatever torch's default is
         return model.eval().requires_grad_(False)
 
 

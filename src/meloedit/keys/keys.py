@@ -58,7 +58,12 @@ class Keys:
     def empty(cls, shape: KeyShape) -> Keys:
         """Make no keys at all, of a shape."""
         codes = torch.zeros(0, shape.words, dtype=torch.int32)
-        return cls(torch.zeros(0, shape.content), torch.zeros(0, shape.relation), codes, torch.zeros(0, shape.words))
+        return cls(
+            torch.zeros(0, shape.content, dtype=torch.float32),
+            torch.zeros(0, shape.relation, dtype=torch.float32),
+            codes,
+            torch.zeros(0, shape.words, dtype=torch.float32),
+        )
 
     @classmethod
     def cat(cls, parts: Sequence[Keys]) -> Keys:

@@ -63,7 +63,7 @@ class WordCounts:
     @classmethod
     def fit(cls, texts: Sequence[str]) -> WordCounts:
         """Count the words of ordinary prompts."""
-        counts = torch.zeros(1 + COUNTERS)
+        counts = torch.zeros(1 + COUNTERS, dtype=torch.float32)
         counts[0] = len(texts)
         for text in texts:
             for counter in {hash_word(word) % COUNTERS for word in words_of(text)}:
@@ -198,12 +198,12 @@ def asked_shares(asked: Asked, counts: WordCounts) -> dict[str, float]:
 def word_columns(asked: Sequence[Asked], counts: WordCounts) -> tuple[Tensor, Tensor]:
     """Return the words of n prompts: codes (n, MAX_WORDS) int32, and the share of each word in the names."""
     codes = torch.zeros(len(asked), MAX_WORDS, dtype=torch.int32)
-    shares = torch.zeros(len(asked), MAX_WORDS)
+    shares = torch.zeros(len(asked), MAX_WORDS, dtype=torch.float32)
     for row, one in enumerate(asked):
         by_code: dict[int, float] = {}
         for word, share in asked_shares(one, counts).items():
             code = 1 + hash_word(word) % WORD_CODES
             by_code[code] = by_code.get(code, 0.0) + share
         codes[row, : len(by_code)] = torch.tensor(list(by_code), dtype=torch.int32)
-        shares[row, : len(by_code)] = torch.tensor(list(by_code.values()))
+        shares[row, : len(by_code)] = torch.tensor(list(by_code.values()), dtype=torch.float32)
     return codes, shares

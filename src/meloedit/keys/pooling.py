@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..callers.precision import exact
 from ..types import Asked, Begun
 from .names import Word, WordCounts, find_words
 
@@ -83,12 +84,16 @@ class Pooling:
     def __call__(self, ids: Sequence[int], span: tuple[int, int]) -> Tensor:
         """Return the weights (pools, n) of the tokens ``ids[start:stop]``: of all, and of those in no name."""
         start, stop = span
-        by_rarity = torch.ones(stop - start) if self._token_weights is None else self._weights(ids[start:stop])
+        by_rarity = (
+            torch.ones(stop - start, dtype=torch.float32)
+            if self._token_weights is None
+            else self._weights(ids[start:stop])
+        )
         if self._counts is None:
             return by_rarity[None]
         first = text_start(start)
-        unnamed = torch.tensor(self._outside_names(ids[first:stop])[start - first :])
-        return torch.stack([by_rarity, unnamed if unnamed.any() else torch.ones(stop - start)])
+        unnamed = torch.tensor(self._outside_names(ids[first:stop])[start - first :], dtype=torch.float32)
+        return torch.stack([by_rarity, unnamed if unnamed.any() else torch.ones(stop - start, dtype=torch.float32)])
 
     def _weights(self, ids: Sequence[int]) -> Tensor:
         assert self._token_weights is not None
@@ -156,13 +161,13 @@ def token_weights(prompts: Iterable[Iterable[int]]) -> Tensor:
     seen = [torch.tensor(sorted(set(ids))) for ids in prompts]
     counts = torch.bincount(torch.cat(seen))
     counts = torch.cat([counts, counts.new_zeros(1)])
-    frequency = torch.log((len(seen) + 1) / (counts + 0.5))
+    frequency = torch.log((len(seen) + 1) / (counts.float() + 0.5))
     return MIN_TOKEN_WEIGHT + ((frequency - COMMON_TOKEN) / (RARE_TOKEN - COMMON_TOKEN)).clamp(0, 1)
 
 
 def span_weights(ids: Sequence[int], span: tuple[int, int], pooling: Pooling | None) -> Tensor:
     """Return the weights (p, n) of the tokens in a span; all weigh the same without a ``pooling``."""
-    return torch.ones(1, span[1] - span[0]) if pooling is None else pooling(ids, span)
+    return torch.ones(1, span[1] - span[0], dtype=torch.float32) if pooling is None else pooling(ids, span)
 
 
 def weighted_means(hidden: Tensor, weights: Tensor, rows: Sequence[int] | None = None) -> Tensor:
@@ -184,5 +189,7 @@ def weighted_means(hidden: Tensor, weights: Tensor, rows: Sequence[int] | None =
     table[:, of, at] = weights
     # where, and not a product alone: states at padding may be anything, and inf times zero is not zero
     states = torch.where((table > 0).any(2).any(0)[:, :, None], hidden.float(), 0.0)
-    sums, total = torch.einsum("prml,rld->rmpd", table, states)[of, at], weights.sum(2).T[..., None]  # (K, p, d)
+    with exact(hidden.device):
+        sums = torch.einsum("prml,rld->rmpd", table, states)[of, at]  # (K, p, d)
+    total = weights.sum(2).T[..., None]
     return (sums / torch.where(total > 0, total, 1.0)).flatten(1)

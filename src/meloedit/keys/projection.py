@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..callers.precision import exact
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -65,7 +67,9 @@ class Projection:
         centres = (centres / counts[:, None])[of]
         inner = states - mean - centres
         within, between = inner.T @ inner / len(states), centres.T @ centres / len(states)
-        within = (1 - shrinkage) * within + shrinkage * within.diagonal().mean() * torch.eye(len(mean))
+        within = (1 - shrinkage) * within + shrinkage * within.diagonal().mean() * torch.eye(
+            len(mean), dtype=states.dtype
+        )
         variances, axes = torch.linalg.eigh(within)
         scaled = axes / variances.sqrt()
         along = torch.linalg.eigh(scaled.T @ between @ scaled).eigenvectors.flip(1)[:, :size]  # the greatest first
@@ -74,7 +78,8 @@ class Projection:
     def __call__(self, pooled: Tensor) -> Tensor:
         """Map pooled states (..., d) to vectors (..., k) of unit length, in float32 on the states' device."""
         mean, components = self.mean.to(pooled.device), self.components.to(pooled.device)
-        return nn.functional.normalize((pooled.float() - mean) @ components.T, dim=-1)
+        with exact(pooled.device):
+            return nn.functional.normalize((pooled.float() - mean) @ components.T, dim=-1)
 
     def to_tensors(self, name: str) -> dict[str, Tensor]:
         """Return mean and components under ``NAME.mean`` and ``NAME.components``."""

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..callers.precision import exact
 from .keys import Keys
 
 CELLS_AT_ONCE = 2**24
@@ -113,13 +114,14 @@ def similarities(queries: Keys, keys: Keys, mentions: Mentions | None) -> Tensor
         keys: keys of edits.
         mentions: where the queries mention names of the keys; ``None`` for keys of content alone.
     """
-    scores = queries.content @ keys.content.T
-    if mentions is None:
-        return scores
-    if len(mentions.key) * DENSE < scores.numel():
-        relation = (queries.relation[mentions.query] * keys.relation[mentions.key]).sum(1)
-    else:  # many share these names: one matmul costs less than each pair alone
-        relation = (queries.relation @ keys.relation.T)[mentions.query, mentions.key]
+    with exact(queries.content.device):
+        scores = queries.content @ keys.content.T
+        if mentions is None:
+            return scores
+        if len(mentions.key) * DENSE < scores.numel():
+            relation = (queries.relation[mentions.query] * keys.relation[mentions.key]).sum(1)
+        else:  # many share these names: one matmul costs less than each pair alone
+            relation = (queries.relation @ keys.relation.T)[mentions.query, mentions.key]
     scores.index_put_((mentions.query, mentions.key), 2 * mentions.share * (1 + relation), accumulate=True)
     return scores.div_(5)
 
@@ -144,11 +146,11 @@ def _missed(queries: Keys, keys: Keys) -> Tensor:
 
 def evidence(query: Keys, key: Keys) -> Evidence:
     """Return the terms of the similarity of one query (1,) to one key (1,)."""
-    content = float(query.content[0] @ key.content[0])
+    content = float((query.content[0] * key.content[0]).sum())
     if not key.shape.relation:
         return Evidence(content, None, None)
     overlap = min(1.0, max(0.0, 1 - float(_missed(query, key[None]))))
-    return Evidence(content, overlap, float(query.relation[0] @ key.relation[0]))
+    return Evidence(content, overlap, float((query.relation[0] * key.relation[0]).sum()))
 
 
 def same_keys(first: Keys, second: Keys, tolerance: float) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..edit import Edit, prompt_key, prompt_list, quoted
+from ..engine.checking import check_weights
 from ..errors import EditError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Amender:
 
     def _new(self, edit_id: str, prompts: Prompt | Sequence[Prompt], action: str) -> tuple[Edit, list[Prompt]]:
         """Return the stored edit, and those of the prompts that it does not have yet, each once."""
+        check_weights(self._engine)
         edit = self._engine.store.get(edit_id).edit
         if self._engine.config.mode == "paper":
             raise EditError(f"paper mode has clusters and no {action}: make the store in the default mode")

@@ -6,21 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import SCOPE_SETTINGS, is_whole
+from ..callers.arguments import checked
+from ..config import SCOPE_SETTINGS
 from ..edit import Edit
+from ..engine.checking import check_weights
 from ..errors import EditError, StoreError
 from ..readers import SourcedEdit, edit_list
+from ..results import Answer
 from .amending import Amender
 from .near_misses import Decision, NearMiss, NearMisses
 from .scanning import Scanner, ScanReport
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
-    from ..results import Answer, Trial
+    from ..results import Trial
     from ..store import Store
     from ..types import Form, Progress, Prompt
 
 
+@checked
 class OperatorView:
     """Changes the store of an engine, each time by a revision, which is returned; and tries its scope on traffic."""
 
@@ -60,6 +64,7 @@ class OperatorView:
         Returns:
             The new revision.
         """
+        check_weights(self.engine)
         given = (false_activation, false_neighbour, min_similarity, judge)
         scope = {name: value for name, value in zip(SCOPE_SETTINGS, given, strict=True) if value is not None}
         return self._change(lambda store: self.engine.mode.calibrate(store, prompts, origin, scope, progress))
@@ -78,8 +83,6 @@ class OperatorView:
 
     def rollback(self, to: int) -> int:
         """Bring back the edits of revision ``to``; that is a new revision itself, which is returned."""
-        if not is_whole(to):
-            raise StoreError(f"a revision is a whole number, not {to!r}")
         store = self.engine.store
         if (then := store.model_at(to)) != store.model:
             raise StoreError(

@@ -71,9 +71,9 @@ def _released_initial(sites: Sequence[Site], rank: int, generator: torch.Generat
     bound = rank**-0.5
     return {
         site.name: Factors(
-            ((2 * torch.rand(rank, site.inputs, generator=generator) - 1) * bound).to(site.device),
-            torch.zeros(site.outputs, rank, device=site.device),
-            torch.zeros(rank, 0, device=site.device),
+            ((2 * torch.rand(rank, site.inputs, generator=generator, dtype=torch.float32) - 1) * bound).to(site.device),
+            torch.zeros(site.outputs, rank, device=site.device, dtype=torch.float32),
+            torch.zeros(rank, 0, device=site.device, dtype=torch.float32),
         )
         for site in sites
     }

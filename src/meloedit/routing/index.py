@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..keys.keys import Keys, KeyShape
 from ..keys.similarity import Evidence, WordIndex, distances, evidence, similarities, word_index
-from .key_table import KeyTable, OwnedKeys
+from .key_table import KeyTable, OwnedKeys, nearest_of_owner
 from .scope import NearestCache, Scope
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class NeuronIndex:
         """
         queries, used = queries.to(self._table.device), len(self._table)
         owner = torch.full((len(queries), count), -1)
-        distance = torch.full((len(queries), count), math.inf)
+        distance = torch.full((len(queries), count), math.inf, dtype=torch.float32)
         found = [owner, distance, owner[:, 0].clone(), distance[:, 0].clone(), distance[:, 0].clone()]
         scores = self._similarities(queries)  # (B, n)
         rows, size = torch.arange(len(queries) if used else 0), SHORTLIST
@@ -265,10 +265,8 @@ class NeuronIndex:
         order = newest.gather(1, distance.gather(1, newest).argsort(dim=1, stable=True))
         rows, distance = rows.gather(1, order), distance.gather(1, order)
         owner, quiet = owners[rows], is_quiet[rows]
-        same_owner = owner[:, None, :] == owner[:, :, None]
         # suppressed[b, i]: candidate i is an edit's key, and a quiet key of the same edit lies at least as near.
-        at_least_as_near = distance[:, None, :] <= distance[:, :, None]
-        suppressed = (quiet[:, None, :] & same_owner & at_least_as_near).any(2) & ~quiet
+        suppressed = ~quiet & (nearest_of_owner(owner, distance.masked_fill(~quiet, math.inf)) <= distance)
         free = ~quiet & ~suppressed
         winners, best = _first_edits(free, owner, distance, count)
         suppressed_owner, near = _first(suppressed & (distance <= best[:, :1]), owner, distance)

@@ -69,8 +69,11 @@ class JudgedScope:
 
         Prompts that ask an edit in its own words (traffic does) do not count against it.
         """
-        of, scores = torch.tensor([prompt for prompt, _ in self._scores]), torch.tensor(list(self._scores.values()))
-        best = torch.full((len(self._prompts),), -math.inf).scatter_reduce(0, of.long(), scores, "amax")
+        of, scores = (
+            torch.tensor([prompt for prompt, _ in self._scores], dtype=torch.long),
+            torch.tensor(list(self._scores.values()), dtype=torch.float32),
+        )
+        best = torch.full((len(self._prompts),), -math.inf, dtype=torch.float32).scatter_reduce(0, of, scores, "amax")
         best = best[best < SAME]
         if not len(best):
             return -math.inf
@@ -82,7 +85,7 @@ class JudgedScope:
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the scores, as ``restore`` takes them."""
         pairs = torch.tensor(list(self._scores), dtype=torch.int32).reshape(-1, 2)
-        return {"judged": pairs, "scores": torch.tensor(list(self._scores.values()))}
+        return {"judged": pairs, "scores": torch.tensor(list(self._scores.values()), dtype=torch.float32)}
 
     def restore(self, pairs: Tensor, scores: Tensor) -> None:
         """Start from scores of the same judge and prompts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -35,10 +36,10 @@ class KeyTable:
         self.used = 0
         codes = torch.zeros(rows, shape.words, dtype=torch.int32, device=device)
         self._tables: dict[str, Tensor] = {
-            "content": torch.zeros(shape.content, rows, device=device).T,
-            "relation": torch.zeros(shape.relation, rows, device=device).T,
+            "content": torch.zeros(shape.content, rows, device=device, dtype=torch.float32).T,
+            "relation": torch.zeros(shape.relation, rows, device=device, dtype=torch.float32).T,
             "word_codes": codes,
-            "word_shares": torch.zeros(rows, shape.words, device=device),
+            "word_shares": torch.zeros(rows, shape.words, device=device, dtype=torch.float32),
             "owner": torch.full((rows,), -1, device=device),
             "quiet": torch.zeros(rows, dtype=torch.bool, device=device),
         }
@@ -86,3 +87,13 @@ class KeyTable:
             )
             larger[: self.used] = table[: self.used]
             self._tables[name] = larger
+
+
+def nearest_of_owner(owner: Tensor, distance: Tensor) -> Tensor:
+    """Return for each of the candidates (B, s) the least distance that a candidate of the same row and owner has.
+
+    Thousands of edits may share a quiet prompt: no table of pairs of candidates is made.
+    """
+    numbers, which = owner.unique(return_inverse=True)  # (u,), (B, s)
+    least = distance.new_full((len(owner), len(numbers)), math.inf)
+    return least.scatter_reduce(1, which, distance, "amin").gather(1, which)

@@ -71,7 +71,9 @@ class Scope:
         self._false_activation = false_activation
         self._min_similarity = min_similarity
         self._words = word_index(prompts, names=False)
-        self._near = torch.full((len(prompts), CACHED), NO_KEY, device=device)  # descending; never misses the nearest
+        self._near = torch.full(
+            (len(prompts), CACHED), NO_KEY, device=device, dtype=torch.float32
+        )  # descending; never misses the nearest
         self._owner = torch.full((len(prompts), CACHED), -1, device=device)
         self._similarity: float | None = None
 

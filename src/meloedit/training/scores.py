@@ -74,7 +74,7 @@ class Scores:
         if penalised is not None:
             nll = torch.maximum(nll, nn.functional.cross_entropy(penalised.float(), targets, reduction="none"))
             missed |= penalised.argmax(1) != targets
-        zeros = torch.zeros(count, device=nll.device)
+        zeros = torch.zeros(count, device=nll.device, dtype=torch.float32)
         self._loss.append((zeros.index_add(0, row, nll) / sizes).cpu())
         self._nll.append(nll.sum().cpu())
         self._tokens += len(nll)
@@ -96,7 +96,7 @@ class Scores:
 
     def per_edit(self) -> EditScores:
         """Return what decides whether the edits hold; an edit without rows holds for certain."""
-        zeros = torch.zeros(self._edits)
+        zeros = torch.zeros(self._edits, dtype=torch.float32)
         if not self._number:
             return EditScores(zeros, zeros == 0, zeros + 1, zeros + 1)
         number = torch.cat(self._number)

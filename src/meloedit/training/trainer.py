@@ -11,6 +11,7 @@ import torch
 
 from ..backbones.batch import Example
 from ..backbones.contexts import frozen
+from ..callers.precision import exact
 from ..config import MeloConfig
 from ..hooks.blocks import Block, Factors, Site, with_positions
 from .optimizer import BlockAdam
@@ -88,8 +89,9 @@ class Trainer:
         Returns:
             One result per edit, in order; an edit that holds at no rank has ``holds=False``.
         """
-        # whatever the caller is in: a notebook's torch.no_grad(), a server's torch.inference_mode()
-        with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad():
+        # whatever the caller is in: a notebook's torch.no_grad(), a server's torch.inference_mode(), autocast
+        own = exact(self.router.key_device)
+        with frozen(self.router.model), torch.inference_mode(False), torch.enable_grad(), own:
             return self._train(edits, progress or (lambda holding: None))
 
     def _train(self, edits: Sequence[tuple[str, Sequence[Example]]], progress: HoldProgress) -> list[Trained]:
@@ -186,9 +188,11 @@ def initial_block(sites: Sequence[Site], rank: int, generator: torch.Generator, 
     """Return a block that adds nothing yet: A Gaussian, B zero, and P zero for a number of answer positions."""
     return {
         site.name: Factors(
-            (torch.randn(rank, site.inputs, generator=generator) / site.inputs**0.5).to(site.device),
-            torch.zeros(site.outputs, rank, device=site.device),
-            torch.zeros(rank, positions, device=site.device),
+            (torch.randn(rank, site.inputs, generator=generator, dtype=torch.float32) / site.inputs**0.5).to(
+                site.device
+            ),
+            torch.zeros(site.outputs, rank, device=site.device, dtype=torch.float32),
+            torch.zeros(rank, positions, device=site.device, dtype=torch.float32),
         )
         for site in sites
     }

@@ -66,6 +66,8 @@ def damage(name, line, text):
         (damage("observations/grace.jsonl", 7, '{"set": "far",'), "grace.jsonl, line 7: damaged ("),
         (damage("observations/grace.jsonl", 2, '{"prompt": "x"}'), "grace.jsonl, line 2: damaged (no observation"),
         (damage("observations/grace.jsonl", 2, "[" * 99999), "grace.jsonl, line 2: damaged ("),
+        (damage("observations/grace.jsonl", 3, '{"set": "far", "item": NaN}'), "line 3: damaged (item is no whole"),
+        (damage("observations/grace.jsonl", 2, '{"set": "' + "a" * 1_000_001 + '"}'), "line 2: damaged (longer than"),
     ],
 )
 def test_damage_is_one_line(tmp_path, change, said):

@@ -14,7 +14,7 @@ from ..loading import open_editor
 from ..options import Json, StoreOptions, with_options
 from ..show import explain_route, put_check
 from ..terminal import note as remark
-from ..terminal import one_line, progress_display, put, put_json, quoted
+from ..terminal import one_line, progress_display, put, put_answer, put_json, quoted
 
 if TYPE_CHECKING:
     from ...editor import Editor
@@ -70,6 +70,9 @@ def ask(
         bool, typer.Option("--note", help="Note prompts that came near an edit, or fired one barely; see `review`.")
     ] = False,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Length of the longest answer.")] = 32,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Print control characters of answers on a terminal, too, not spelled out.")
+    ] = False,
 ) -> None:
     """Ask the edited model.
 
@@ -113,7 +116,7 @@ def ask(
     explained = [
         explain_route(answer, edits, key_tokens, item) for answer, item in zip(answers, evidence, strict=False)
     ]
-    _put_answers(answers, explained)
+    _put_answers(answers, explained, as_is)
     if noted:
         remark(f"noted {counted(noted, 'prompt')}; go through them with: meloedit review {quoted(options.store)}")
 
@@ -127,11 +130,11 @@ def _noted(editor: Editor, answers: Sequence[Answer]) -> int:
         return 0
 
 
-def _put_answers(answers: Sequence[Answer], explained: Sequence[Sequence[str]]) -> None:
+def _put_answers(answers: Sequence[Answer], explained: Sequence[Sequence[str]], as_is: bool) -> None:
     for number, answer in enumerate(answers):
         if len(answers) > 1:
             put(f"{'' if number == 0 else chr(10)}> {one_line(answer.prompt)}")
-        put(answer.text)
+        put_answer(answer.text, as_is)
         if explained:
             put("\n".join(f"  {text}" for text in explained[number]))
 

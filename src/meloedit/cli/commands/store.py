@@ -248,4 +248,4 @@ def _text(value: object) -> object:
         return f"{value['role']}: {one_line(value['content'])}"
     if isinstance(value, list):
         return ", ".join(str(_text(item)) for item in value)
-    return one_line(value) if isinstance(value, str) else value
+    return one_line(value) if isinstance(value, str) else plain(str(value))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
+
+LONGEST = 1_000_000
+"""Bytes of an observation in a file, at most: a row is a prompt and an answer or two."""
 
 
 class Observation(TypedDict):
@@ -57,3 +60,16 @@ class Observation(TypedDict):
     nll: NotRequired[float | None]
     tokens: NotRequired[int | None]
     nearest: NotRequired[str | None]
+
+
+def problem(row: Any) -> str | None:
+    """Return what keeps a value that was read from a file from being an observation, in words; ``None`` if it is one.
+
+    Figures may be NaN, or none at all: a method that diverged has such.
+    """
+    if not isinstance(row, dict) or not isinstance(row.get("set"), str):
+        return "no observation, which is a JSON object with a set"
+    for key in ("item", "k"):
+        if not isinstance(row.get(key), (int, type(None))):
+            return f"{key} is no whole number"
+    return None

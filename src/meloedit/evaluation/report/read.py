@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import MeloEditError
 from ...text import counted
+from ..metrics.observation import LONGEST, problem
 from ..run.plan import PROTOCOLS
 from .cases import WorstCases, is_bad
 from .values import finite, number, short
@@ -182,7 +183,9 @@ def _read_observations(path: Path, finished: bool) -> ObservationSummary:
     seen = ObservationSummary()
     try:
         with open(path, "rb") as stream:
-            for count, line in enumerate(stream, 1):
+            for count, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b""), 1):
+                if len(line) > LONGEST:
+                    raise MeloEditError(f"{path}, line {count}: damaged (longer than {LONGEST:,} bytes)")
                 if not line.strip():
                     continue
                 if not finished and not line.endswith(b"\n"):
@@ -199,9 +202,9 @@ def _observation(line: bytes, where: str) -> dict[str, Any]:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise MeloEditError(f"{where}: damaged ({getattr(error, 'msg', None) or 'not UTF-8 JSON'})") from None
-    if not isinstance(row, dict) or not isinstance(row.get("set"), str):
-        raise MeloEditError(f"{where}: damaged (no observation, which is a JSON object with a set)")
-    return row
+    if (why := problem(row)) is not None:
+        raise MeloEditError(f"{where}: damaged ({why})")
+    return dict(row)
 
 
 def _table(path: Path, result: dict[str, Any], name: str) -> list[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ...errors import MeloEditError
 from ...files import make_folder, write_bytes, write_json
+from ..metrics.observation import problem
 
 if TYPE_CHECKING:
     from ..metrics.observation import Observation
@@ -69,6 +70,9 @@ class RunFolder:
         path = self.path / "parts" / f"{name}.json"
         stored = read_json(path)
         if isinstance(stored, list) and len(stored) == count:
+            for number, row in enumerate(stored, 1):
+                if (why := problem(row)) is not None:
+                    raise MeloEditError(f"{path}, row {number}: damaged ({why}): remove the file, it is computed anew")
             return stored
         rows = compute()
         self.computed += 1
