@@ -131,19 +131,23 @@ def _checkable(hint: Any) -> Any:
 
 def in_words(hint: Any) -> str:
     """Return what a type hint asks for."""
+    *first, last = dict.fromkeys(_alternatives(hint))
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _alternatives(hint: Any) -> list[str]:
+    """Return the kinds of values that would do, each in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        *first, last = dict.fromkeys(in_words(one) for one in inner)
-        return f"{', '.join(first)} or {last}" if first else last
+        return [words for one in inner for words in _alternatives(one)]
     if origin is Literal:
-        *first, last = (repr(value) for value in inner)
-        return f"{', '.join(first)} or {last}" if first else last
+        return [repr(value) for value in inner]
     if hint in WORDS:
-        return WORDS[hint]
+        return [WORDS[hint]]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
+        return ["a mapping"]
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return f"a list of {in_words(inner[0]).removeprefix('a ').removeprefix('an ')}s"
+        return [f"a list of {in_words(inner[0]).removeprefix('a ').removeprefix('an ')}s"]
     if origin is Callable or hint is Callable:
-        return "a function"
-    return f"a {hint.__name__}" if inspect.isclass(hint) else str(hint)
+        return ["a function"]
+    return [f"a {hint.__name__}" if inspect.isclass(hint) else str(hint)]
