@@ -250,6 +250,6 @@ def _are_names(value: object) -> bool:
 
 def _passes(rule: Callable[[Any], bool], value: object) -> bool:
     try:
-        return rule(value)
-    except (TypeError, ValueError):  # not even of a kind that can be compared
+        return bool(rule(value))
+    except Exception:  # not even of a kind that can be compared
         return False

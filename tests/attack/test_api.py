@@ -145,7 +145,7 @@ def attack(pick, editor, tally):
         made = function(**given)
         if inspect.isgenerator(made):
             list(made)
-        if isinstance(made, Editor):
+        if isinstance(made, Editor) and made is not editor:  # some calls return the editor itself
             made.unload()
         tally["returned"] += 1
     except MeloEditError as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ..callers.arguments import shown
 from ..config import MeloConfig, Rule, is_flag, is_number, is_positive, is_whole
 from ..errors import ModelError
 from ..types import KeyTokens, Reach
@@ -86,7 +87,7 @@ class PaperConfig(MeloConfig):
 
 def _check_preset(name: object) -> None:
     if not (isinstance(name, str) and name in PRESETS):
-        raise ModelError(f"no preset {name!r}; there are: {', '.join(PRESETS)}")
+        raise ModelError(f"no preset {shown(name)}; there are: {', '.join(PRESETS)}")
 
 
 def config_from_dict(values: Mapping[str, Any]) -> MeloConfig:
