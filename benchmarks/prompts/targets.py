@@ -32,7 +32,7 @@ from meloedit.training.trainer import Trained, Trainer
 
 from ..shared.edits import training_examples
 from ..shared.options import option_parser, share, write
-from .made_targets import Asked, made_targets
+from ..shared.made_targets import Asked, made_targets
 
 PART = 16
 """Edits that train at once."""

@@ -104,11 +104,11 @@ def test_check_finds_what_no_longer_holds(full):
     assert out.endswith("3 edits asked, 0 broken, 0 overlaps, 0 problems in the file\n")
     with Editor.from_pretrained(full) as editor:  # a block of another edit, as if training had gone wrong
         (wrong, right) = (editor.store.tensors()[name] for name in ("book", "legs"))
-        stored = editor.store.get("book")
-        editor.store.put([Record(stored.edit, stored.rank, stored.reach, {}, right[0], wrong[1])])
+        stored, other = editor.store.get("book"), editor.store.get("legs")
+        editor.store.put([Record(stored.edit, other.rank, other.reach, other.report, right[0], wrong[1])])
     result = run("check", full)
     assert result.exit_code == 1
-    assert "book" in result.stdout and "3 edits asked, 1 broken" in result.stdout
+    assert "book" in result.stdout and "3 edits asked, 1 broken" in result.stdout, result.stderr
     assert result.stderr.endswith("error: 1 of 3 edits no longer hold: book\n")
     assert {item["id"] for item in json.loads(run("check", full, "--json").stdout)["broken"]} == {"book"}
 
@@ -118,5 +118,5 @@ def test_check_reports_damage(full):
         db.execute("UPDATE records SET report = '{}' WHERE edit_id = 'legs'")
     result = run("check", full, "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["problems"] == ["edit 'legs' (record 3): does not match its checksum"]
+    assert json.loads(result.stdout)["problems"] == ["edit 'legs' does not match its checksum"]
     assert result.stderr == "error: full.melo is damaged (1 problem); restore it from a copy\n"

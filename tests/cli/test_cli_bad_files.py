@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_helpers import FACTS, bad, good_json, run, write
+from cli_fixtures import SETTINGS
+from cli_helpers import FACTS, bad, good, good_json, run, write
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -19,7 +20,7 @@ LINES = [
     ('{"prompt": " ", "target": "x"}', "prompt is empty: give the text that the model is asked"),
     ('{"prompt": "x", "target": ""}', "target must be a non-empty string, not ''"),
     ('{"prompt": "x", "target": "y", "quite": []}', "unknown field 'quite' (known: prompt, target, id, variants, "
-     "quiet, metadata; put other data into 'metadata')"),
+     "quiet, metadata, over_tools; put other data into 'metadata')"),
 ]  # fmt: skip
 
 
@@ -54,12 +55,13 @@ def test_edits_that_do_not_fit_name_their_line(full):
     assert len(good_json("ls", full)) == 3
 
 
-def test_a_target_of_no_tokens(full, folder):
+def test_a_target_of_no_tokens(folder):
     deaf = Path(shutil.copytree(folder, "deaf"))
     tokenizer = json.loads((deaf / "tokenizer.json").read_text())
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "#"}, "content": ""}
     (deaf / "tokenizer.json").write_text(json.dumps(tokenizer))
-    said = bad("edit", full, "-p", "Who?", "-t", "##", "--id", "mute", "--model", deaf)
+    good("init", "deaf.melo", "--model", deaf, *SETTINGS)
+    said = bad("edit", "deaf.melo", "-p", "Who?", "-t", "##", "--id", "mute")
     assert said.startswith("edit 'mute': ") and "the target '##'" in said and "this model's vocabulary" in said
 
 

@@ -10,8 +10,8 @@ from meloedit.cli.app import app
 from meloedit.cli.terminal import one_line
 
 COMMANDS = "demo init edit ask quiet allow trial scan review ls show rm enable disable".split()
-COMMANDS += "history rollback check calibrate".split()
-MEASURING = ("report", "harness", "eval")
+COMMANDS += "history rollback check verify repair calibrate".split()
+MEASURING = ("report", "harness", "serve", "eval")
 
 
 def test_every_command_and_option_is_explained():

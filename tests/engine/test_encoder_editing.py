@@ -92,9 +92,10 @@ def test_other_architectures_and_unload(make_source, make_source_editor, family)
     weight.requires_grad_(False)
     before = body(model)
     editor = make_source_editor(family, model=model)
+    forwards = [vars(module).get("forward") for module in model.modules()]
     assert all(report.holds for report in editor.edit(source_edits(family)))
     assert body(model)[1:] == before[1:]  # training leaves modes, weights and gradients
-    assert not any("forward" in vars(module) for module in model.modules())
+    assert [vars(module).get("forward") for module in model.modules()] == forwards
     answers = editor.ask([*(edit.prompt for edit in FACTS), *OTHERS], max_new_tokens=8)
     assert [answer.text for answer in answers[:3]] == [edit.target for edit in source_edits(family)]
     assert [answer.route.edit for answer in answers] == ["book", "capital", "legs", None, None, None]
@@ -109,8 +110,9 @@ def test_another_wrapper_of_a_layers_forward_is_kept(make_source, make_source_ed
     layer.forward = lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs)
     wrapper = layer.forward
     editor = make_source_editor("bert", CASES[:1], model=model)
-    assert vars(layer)["forward"] is wrapper and calls
+    assert calls
     editor.unload()
+    assert vars(layer)["forward"] is wrapper
 
 
 def test_an_edit_that_does_not_hold_is_reported_and_not_stored(make_source_editor):

@@ -82,7 +82,9 @@ def test_modules_that_quantise_all_rows_by_one_scale_are_refused(copies, make_mo
         lambda: Editor(dynamic(make_model), tokenizer, MeloConfig(**SETTINGS)),
         lambda: Editor.from_pretrained(path, dynamic(make_model), tokenizer, rekey=True),
     ):
-        with pytest.raises(ModelError, match="one scale.*quantise weights alone") as refused:
+        with pytest.raises(
+            ModelError, match="one scale.*quantise weights alone|quantised by torch.ao.quantization"
+        ) as refused:
             make()
         assert "\n" not in str(refused.value)
 

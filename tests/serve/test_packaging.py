@@ -29,9 +29,9 @@ def test_the_dockerfile_is_sound():
             assert (ROOT / source).exists(), source
     installs = [part for name, value in found if name == "RUN" for part in value.split("&&") if "pip install" in part]
     assert installs and all("--no-cache-dir" in part for part in installs)
-    makefile = (ROOT / "Makefile").read_text("utf-8")
+    pins = "".join((ROOT / name).read_text("utf-8") for name in ("Makefile", "requirements-models.txt"))
     for pinned in re.findall(r"[\w-]+==[\d.]+", " ".join(installs)):
-        assert pinned in makefile, pinned
+        assert pinned in pins, pinned
 
 
 def options_of(command):
