@@ -31,8 +31,8 @@ from meloedit.training import replay
 from meloedit.training.trainer import Trained, Trainer
 
 from ..shared.edits import training_examples
-from ..shared.options import option_parser, share, write
 from ..shared.made_targets import Asked, made_targets
+from ..shared.options import option_parser, share, write
 
 PART = 16
 """Edits that train at once."""
