@@ -97,6 +97,8 @@ def open_text(path: str | Path) -> TextIO:
         if str(path).endswith(".gz") or raw.peek(2)[:2] == b"\x1f\x8b":
             raw.close()
             raw = gzip.open(path, "rb")
+    except UnicodeEncodeError:
+        raise EditError(f"{shown(path)}: cannot be read (it is no name of a file)") from None
     except OSError as error:
         raise EditError(f"{path}: cannot be read ({error.strerror})") from None
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")

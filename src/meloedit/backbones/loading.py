@@ -143,9 +143,9 @@ def check_loaded(model: object, tokenizer: PreTrainedTokenizerBase | None) -> Pr
 def why_not_loaded(source: str, error: Exception) -> str:
     """Return in a few words why transformers could not load ``source``; its messages are paragraphs about the hub."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if not Path(source).exists() and any(phrase in text for phrase in _NOWHERE):
+    if not os.path.exists(source) and any(phrase in text for phrase in _NOWHERE):
         return "there is no such folder, and the hub has no such model or cannot be reached"
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+    if os.path.isdir(source) and not (Path(source) / "config.json").is_file():
         return "the folder has no config.json"
     return shorten(text, 200)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -129,7 +130,7 @@ class Scanner:
         Raises:
             EditError: naming the line, if one is no prompt; the lines before it are done and stay so.
         """
-        if str(log) == "-" or (log.exists() and not log.is_file()):
+        if str(log) == "-" or (os.path.exists(log) and not os.path.isfile(log)):
             raise EditError(f"{log} is no file: give a file, since a scan reads its log twice")
         lines = count_lines(log)
         store = self._engine.store

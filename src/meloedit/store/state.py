@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..callers.arguments import shown
 from ..errors import StoreError, UnknownEditError
 from . import chain, rows
 from .guard.values import read_object
@@ -99,7 +100,7 @@ class State:
         """
         given = [ids] if isinstance(ids, str) else list(ids) if isinstance(ids, Iterable) else [ids]
         if wrong := [edit_id for edit_id in given if not isinstance(edit_id, str)]:
-            raise StoreError(f"{name}: give ids of edits, which are strings, not {wrong[0]!r}")
+            raise StoreError(f"{name}: give ids of edits, which are strings, not {shown(wrong[0])}")
         wanted = list(dict.fromkeys(given))
         if unknown := [edit_id for edit_id in wanted if edit_id not in self.live]:
             raise unknown_edit(name, unknown[0], list(self.live))
