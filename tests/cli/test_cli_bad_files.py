@@ -55,7 +55,8 @@ def test_edits_that_do_not_fit_name_their_line(full):
     assert len(good_json("ls", full)) == 3
 
 
-def test_a_target_of_no_tokens(folder):
+def test_a_target_of_no_tokens(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     deaf = Path(shutil.copytree(folder, "deaf"))
     tokenizer = json.loads((deaf / "tokenizer.json").read_text())
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "#"}, "content": ""}
