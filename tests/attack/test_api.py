@@ -192,7 +192,7 @@ def still_right(editor):
     [
         (lambda e: e.edit(LEGS, replace="x"), "replace must be true or false, not 'x'"),
         (lambda e: e.edit(LEGS, edits_per_block=1.5), "edits_per_block must be an integer or None, not 1.5"),
-        (lambda e: e.ask("x", form="html"), "form must be 'raw', 'chat' or None, not 'html'"),
+        (lambda e: e.ask("x", form="html"), "form must be 'chat', 'raw' or None, not 'html'"),
         (lambda e: e.ask("x", batch_size=True), "batch_size must be an integer, not True"),
         (lambda e: e.remove(["book", 3]), r"ids must be a string or a list of strings, not \['book', 3\]"),
         (lambda e: e.history(limit="3"), "limit must be an integer or None, not '3'"),

@@ -71,6 +71,7 @@ def test_plain_generate_and_a_pipeline_reach_the_edits(run):
     assert lines[6] == "chat: 'Ilse Tarrant'  edit: mayor"
 
 
+@pytest.mark.slow
 def test_the_methods_are_compared_in_one_table(run):
     head, *rows = run("compare_editors").splitlines()
     assert head.split() == ["method", "edits", "rephrased", "unrelated", "kept", "seconds"]

@@ -15,7 +15,7 @@ def served(make_editor, tmp_path_factory):
 
 
 @pytest.fixture
-def full(make_editor, make_model, tokenizer, tmp_path, monkeypatch):
+def store_file(make_editor, make_model, tokenizer, tmp_path, monkeypatch):
     """A store with FACTS in the working folder, and its model in a folder beside it."""
     monkeypatch.chdir(tmp_path)
     model = make_model("llama")

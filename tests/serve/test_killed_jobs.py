@@ -106,8 +106,8 @@ def command(*args):
 
 
 @posix
-def test_the_command_serves_until_it_is_told_to_stop(full):
-    with command(str(full), "--audit", "audit.log") as (process, address):
+def test_the_command_serves_until_it_is_told_to_stop(store_file):
+    with command(str(store_file), "--audit", "audit.log") as (process, address):
         client = openai.OpenAI(base_url=address + "/v1", api_key="none", timeout=PATIENCE, max_retries=5)
         (model, _) = client.models.list()
         asked = [{"role": "user", "content": FACTS[0].prompt}]
@@ -117,5 +117,5 @@ def test_the_command_serves_until_it_is_told_to_stop(full):
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
         assert process.wait(PATIENCE) in (0, -signal.SIGTERM) and "Traceback" not in rest, rest
-    assert '"action": "disable"' in full.with_name("audit.log").read_text()
-    assert Store.open(full).get("book").enabled is False
+    assert '"action": "disable"' in store_file.with_name("audit.log").read_text()
+    assert Store.open(store_file).get("book").enabled is False

@@ -60,7 +60,7 @@ def bad(*args):
     return result.stderr
 
 
-def test_the_command_says_what_is_wrong_before_it_loads_a_model(full, tmp_path, monkeypatch):
+def test_the_command_says_what_is_wrong_before_it_loads_a_model(store_file, tmp_path, monkeypatch):
     monkeypatch.delenv("MELOEDIT_TOKENS", raising=False)
     assert "tokens are needed" in bad("serve", "full.melo", "--host", "0.0.0.0")
     monkeypatch.setenv("MELOEDIT_TOKENS", "edit ada short")

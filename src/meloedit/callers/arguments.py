@@ -141,7 +141,7 @@ def _alternatives(hint: Any) -> list[str]:
     if origin in (Union, types.UnionType):
         return [words for one in inner for words in _alternatives(one)]
     if origin is Literal:
-        return [repr(value) for value in inner]
+        return sorted(map(repr, inner))  # in order: typing takes Literals of the same values for one
     if hint in WORDS:
         return [WORDS[hint]]
     if isinstance(origin, type) and issubclass(origin, Mapping):
