@@ -52,6 +52,7 @@ def test_the_first_edit_answers_in_other_words_and_leaves_without_a_trace(run, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_table_of_questions_is_stored_once_and_found_by_other_words(run, tmp_path):
     first = run("faq_from_csv")
     assert first.count("stored   holds: True") == 8
