@@ -14,7 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint lock docs clean
+.PHONY: help demo test test-slow bench lint lock docs console clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint   lint, types, and which room may import which"
 	@echo "make lock   write requirements.lock: the versions of requirements.txt, with the hashes of their files"
 	@echo "make docs   write docs/commands.md from the commands' help, and build the site into build/site"
+	@echo "make console  bundle the console of meloedit serve from console/ (needs node 20; the bundle is committed)"
 	@echo "make clean  remove what make built: environment, caches, the demo's store"
 
 demo: $(READY)
@@ -71,6 +72,10 @@ docs: $(READY)
 	@$(BIN)/python -m typer meloedit.cli.app utils docs --name meloedit > docs/commands.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the site is in build/site: open build/site/index.html, or run $(BIN)/mkdocs serve"
+
+# Types are checked first. Commit what it writes: nobody needs node to run the console.
+console:
+	@cd console && npm ci --ignore-scripts --silent && npm run --silent build
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from .. import __version__
 from .failures import Json, add_handlers
 from .guard import Guard
-from .routes import answers, edits, health, jobs, store
+from .routes import answers, console, edits, health, jobs, store
 from .routes.common import SERVICE
 from .service import Service
 from .settings import ServeSettings
@@ -48,6 +48,8 @@ def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Toke
     # Jobs come before edits, whose ids are paths: an edit called "jobs" is found by the list.
     for topic in (health, answers, jobs, store, edits):
         made.include_router(topic.router)
+    if service.settings.console:
+        made.include_router(console.router)
     add_handlers(made, editor.store.path)
     made.openapi = lambda: _schema(made)  # type: ignore[method-assign]
     made.add_middleware(Guard, service=service)

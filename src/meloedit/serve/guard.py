@@ -13,13 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .failures import RefusedError, response
 from .routes.common import CALLER, LOCAL
+from .routes.console import is_page
 
 if TYPE_CHECKING:
     from .service import Service
     from .tokens import Caller
 
 OPEN = ("/health", "/ready", "/openapi.json")
-"""What needs no token."""
+"""What needs no token; the console, whose page asks for one, needs none either."""
 ASKING = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/metrics")
 """What a token of the role ``ask`` may do; the rest needs ``edit``."""
 
@@ -87,7 +88,7 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc != host.netloc and origin not in settings.origins:
             raise RefusedError(403, "pages of other servers may not ask here: see --origin")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not len(self._service.tokens) or path in OPEN:
+        if not len(self._service.tokens) or path in OPEN or (settings.console and is_page(path)):
             return LOCAL
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:

@@ -26,6 +26,7 @@ class ServeSettings:
         show_edits: whether answers say which edit gave them.
         keep_prompts: how many days prompts are kept beside the store; ``None``: no prompt is kept.
         origins: the web pages of other servers that may ask, by ``CORS``.
+        console: whether the console is shown at ``/``.
         hosts: the names by which clients may call the server; empty: any.
 
     Raises:
@@ -46,6 +47,7 @@ class ServeSettings:
     show_edits: bool = True
     keep_prompts: float | None = None
     origins: tuple[str, ...] = field(default_factory=tuple)
+    console: bool = True
     hosts: tuple[str, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:

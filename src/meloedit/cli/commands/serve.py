@@ -35,6 +35,7 @@ def serve(
         float | None, typer.Option(metavar="DAYS", help="Keep prompts that edits answered; default: none is kept.")
     ] = None,
     hide_edits: Annotated[bool, typer.Option("--hide-edits", help="Do not say which edit gave an answer.")] = False,
+    console: Annotated[bool, typer.Option("--console/--no-console", help="Show the console at /.")] = True,
     max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Answers made at once.")] = 16,
     max_waiting: Annotated[int, typer.Option(metavar="N", min=1, help="Answers that wait; more get 429.")] = 128,
     max_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Tokens of an answer.")] = 512,
@@ -79,6 +80,7 @@ def serve(
         timeout=timeout,
         show_edits=not hide_edits,
         keep_prompts=keep_prompts,
+        console=console,
         origins=tuple(origin or ()),
         hosts=names,
     )

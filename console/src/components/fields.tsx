@@ -1,0 +1,169 @@
+// Fields of forms, each with its label and a hint that is read with it.
+
+import { Plus, X } from "lucide";
+import type { ComponentChildren, TargetedInputEvent } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+
+import { Button } from "./button";
+import { Icon } from "./icon";
+
+interface Shared {
+  label: string;
+  hint?: ComponentChildren;
+  value: string;
+  onInput: (value: string) => void;
+  placeholder?: string;
+  required?: boolean;
+  /** The field that has the focus when its dialog opens. */
+  first?: boolean;
+}
+
+export function TextField({ label, hint, value, onInput, placeholder, required, first, secret }: Shared & { secret?: boolean }) {
+  const id = useId();
+  const shared = {
+    id,
+    value,
+    placeholder,
+    required,
+    autocomplete: "off",
+    "data-first": first || undefined,
+    "aria-describedby": hint ? `${id}-hint` : undefined,
+    onInput: (event: TargetedInputEvent<HTMLInputElement>) => onInput(event.currentTarget.value),
+  };
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      {secret ? <input type="password" {...shared} /> : <input type="text" {...shared} />}
+      {hint && (
+        <p class="hint" id={`${id}-hint`}>
+          {hint}
+        </p>
+      )}
+    </div>
+  );
+}
+
+/** A text of several lines, as high as what is in it. */
+export function AreaField({ label, hint, value, onInput, placeholder, required, first, rows = 2 }: Shared & { rows?: number }) {
+  const id = useId();
+  const area = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => grow(area.current!), [value]);
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <textarea
+        id={id}
+        ref={area}
+        rows={rows}
+        value={value}
+        placeholder={placeholder}
+        required={required}
+        data-first={first || undefined}
+        aria-describedby={hint ? `${id}-hint` : undefined}
+        onInput={(event) => onInput(event.currentTarget.value)}
+      />
+      {hint && (
+        <p class="hint" id={`${id}-hint`}>
+          {hint}
+        </p>
+      )}
+    </div>
+  );
+}
+
+export function grow(area: HTMLTextAreaElement): void {
+  area.style.height = "auto";
+  area.style.height = `${Math.min(area.scrollHeight + 2, 320)}px`;
+}
+
+interface ListProps {
+  label: string;
+  hint: ComponentChildren;
+  values: string[];
+  onChange: (values: string[]) => void;
+  placeholder?: string;
+  /** What the button that adds one says. */
+  add: string;
+}
+
+/** A list of texts: each can be changed and taken out, and Enter adds another one. */
+export function ListField({ label, hint, values, onChange, placeholder, add }: ListProps) {
+  const id = useId();
+  const list = useRef<HTMLFieldSetElement>(null);
+  const [focus, setFocus] = useState(-1);
+  useEffect(() => {
+    if (focus >= 0) list.current!.querySelectorAll<HTMLInputElement>("input")[focus]?.focus();
+    setFocus(-1);
+  }, [focus]);
+  const change = (at: number, value: string) => onChange(values.map((old, i) => (i === at ? value : old)));
+  const addOne = () => {
+    onChange([...values, ""]);
+    setFocus(values.length);
+  };
+  return (
+    <fieldset class="field list" ref={list} aria-describedby={`${id}-hint`}>
+      <legend>{label}</legend>
+      <p class="hint" id={`${id}-hint`}>
+        {hint}
+      </p>
+      {values.map((value, i) => (
+        <div class="list-row" key={i}>
+          <input
+            type="text"
+            value={value}
+            placeholder={placeholder}
+            autocomplete="off"
+            aria-label={`${label}, number ${i + 1}`}
+            onInput={(event) => change(i, event.currentTarget.value)}
+            onKeyDown={(event) => {
+              if (event.key === "Enter") {
+                event.preventDefault();
+                addOne();
+              }
+            }}
+          />
+          <button
+            type="button"
+            class="button quiet square"
+            aria-label={`Take out number ${i + 1}`}
+            onClick={() => {
+              onChange(values.filter((_, j) => j !== i));
+              setFocus(Math.min(i, values.length - 2));
+            }}
+          >
+            <Icon of={X} />
+          </button>
+        </div>
+      ))}
+      <div>
+        <Button look="quiet" icon={Plus} onClick={addOne}>
+          {add}
+        </Button>
+      </div>
+    </fieldset>
+  );
+}
+
+interface ChoiceProps<T extends string> {
+  label: string;
+  value: T;
+  options: [T, string][];
+  onChange: (value: T) => void;
+}
+
+/** One of a few, in a menu. */
+export function SelectField<T extends string>({ label, value, options, onChange }: ChoiceProps<T>) {
+  const id = useId();
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <select id={id} value={value} onChange={(event) => onChange(event.currentTarget.value as T)}>
+        {options.map(([name, title]) => (
+          <option key={name} value={name}>
+            {title}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
+}

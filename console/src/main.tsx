@@ -1,0 +1,11 @@
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/shell.css";
+import "./styles/components.css";
+import "./styles/pages.css";
+
+import { render } from "preact";
+
+import { App } from "./app";
+
+render(<App />, document.getElementById("app")!);
