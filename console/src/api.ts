@@ -10,6 +10,7 @@ export class ApiError extends Error {
     readonly status: number,
     message: string,
     readonly code: string | null = null,
+    readonly param: string | null = null,
   ) {
     super(message);
   }
@@ -68,7 +69,7 @@ async function send(method: string, path: string, { body, query, signal }: Optio
   }
   if (response.ok) return response;
   const facts = await told(response);
-  const failure = new ApiError(response.status, facts.message, facts.code);
+  const failure = new ApiError(response.status, facts.message, facts.code, facts.param);
   if (response.status === 401) askForToken(failure);
   throw failure;
 }
@@ -133,7 +134,7 @@ export async function finished(job: Job, tell: (job: Job) => void = () => {}, si
       tell(news);
     }
   }
-  if (last.error) throw new ApiError(400, last.error.message, last.error.code);
+  if (last.error) throw new ApiError(400, last.error.message, last.error.code, last.error.param);
   if (last.state === "cancelled") throw new ApiError(400, "This was stopped. What was stored before stays.", "cancelled");
   return last;
 }

@@ -2,7 +2,8 @@ import "./styles/tokens.css";
 import "./styles/base.css";
 import "./styles/shell.css";
 import "./styles/components.css";
-import "./styles/pages.css";
+import "./styles/ask.css";
+import "./styles/edit.css";
 
 import { render } from "preact";
 

@@ -1,6 +1,144 @@
-import { PageHead } from "../components/bits";
-import type { PageProps } from "../pages";
+// Ask: a chat with the edited model, beside what the original model says.
 
-export function Ask(_: PageProps) {
-  return <PageHead title="Ask" />;
+import { Send, Trash } from "lucide";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { get } from "../api";
+import { ask, isRunning, startOver, useChat } from "../ask/chat";
+import { TurnView } from "../ask/turn";
+import { PageHead } from "../components/bits";
+import { Button } from "../components/button";
+import { grow } from "../components/fields";
+import { Empty } from "../components/notes";
+import { link } from "../router";
+import { useLoad, useSession } from "../session";
+import type { EditPage } from "../types";
+import { questionOf } from "../words";
+
+export function Ask() {
+  const session = useSession();
+  const turns = useChat();
+  const [conversation, setConversation] = useState(false);
+  const end = useRef<HTMLDivElement>(null);
+  const count = useRef(turns.length);
+  useEffect(() => {
+    if (turns.length > count.current) end.current?.scrollIntoView({ block: "end" });
+    count.current = turns.length;
+  }, [turns.length]);
+  const send = (question: string) => ask(session.model, question, session.mayEdit, conversation);
+  return (
+    <>
+      <PageHead
+        title="Ask"
+        actions={
+          turns.length > 0 && (
+            <Button look="quiet" icon={Trash} onClick={startOver}>
+              Clear the chat
+            </Button>
+          )
+        }
+      >
+        Ask as your users would. You see the answer with your edits, and what the original model would have said.
+      </PageHead>
+      {turns.length === 0 ? (
+        <Nothing onAsk={send} />
+      ) : (
+        <ol class="turns">
+          {turns.map((turn, i) => (
+            <TurnView key={turn.number} turn={turn} latest={i === turns.length - 1} />
+          ))}
+        </ol>
+      )}
+      <Composer
+        onSend={send}
+        busy={conversation && turns.some(isRunning)}
+        ready={session.model !== ""}
+        option={
+          turns.length > 0 && (
+            <label class="check">
+              <input type="checkbox" checked={conversation} onChange={(event) => setConversation(event.currentTarget.checked)} />
+              <span>Go on with this conversation</span>
+            </label>
+          )
+        }
+      />
+      <div ref={end} />
+    </>
+  );
+}
+
+function Nothing({ onAsk }: { onAsk: (question: string) => void }) {
+  const session = useSession();
+  const examples = useLoad(
+    (signal) => (session.store ? get<EditPage>("v1/edits", { limit: 3, state: "enabled" }, signal) : Promise.resolve(null)),
+    [session.store?.revision],
+  );
+  const questions = examples.data?.data.map((edit) => questionOf(edit.prompt)) ?? [];
+  return (
+    <Empty title="What would your users ask?">
+      <p>
+        Write a question below. If the answer is wrong, correct it there and then.{" "}
+        {session.store?.edits === 0 && (
+          <>
+            There are no edits yet; you can also <a href={link("new")}>write one</a>.
+          </>
+        )}
+      </p>
+      {questions.length > 0 && (
+        <>
+          <p>Or try what is edited already:</p>
+          <div class="actions centred">
+            {questions.map((question) => (
+              <Button key={question} onClick={() => onAsk(question)}>
+                {question}
+              </Button>
+            ))}
+          </div>
+        </>
+      )}
+    </Empty>
+  );
+}
+
+interface ComposerProps {
+  onSend: (question: string) => void;
+  busy: boolean;
+  ready: boolean;
+  option: ComponentChildren;
+}
+
+function Composer({ onSend, busy, ready, option }: ComposerProps) {
+  const [text, setText] = useState("");
+  const area = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => grow(area.current!), [text]);
+  const send = () => {
+    if (!text.trim() || busy || !ready) return;
+    onSend(text.trim());
+    setText("");
+    area.current!.focus();
+  };
+  return (
+    <form class="composer" onSubmit={(event) => (event.preventDefault(), send())}>
+      {option}
+      <div class="composer-row">
+        <textarea
+          ref={area}
+          rows={1}
+          value={text}
+          placeholder="Ask a question"
+          aria-label="Your question"
+          onInput={(event) => setText(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+            event.preventDefault();
+            send();
+          }}
+        />
+        <Button type="submit" look="main" icon={Send} busy={busy} disabled={!ready}>
+          Ask
+        </Button>
+      </div>
+    </form>
+  );
 }
