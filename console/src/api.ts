@@ -38,6 +38,8 @@ export interface Options {
   body?: unknown;
   query?: Query;
   signal?: AbortSignal;
+  /** The revision at which the store must still be. */
+  revision?: number;
 }
 
 /** Return the address of a path of the API, relative to the page: it may be mounted anywhere. */
@@ -50,9 +52,10 @@ export function address(path: string, query: Query = {}): string {
   return url.href;
 }
 
-async function send(method: string, path: string, { body, query, signal }: Options): Promise<Response> {
+async function send(method: string, path: string, { body, query, signal, revision }: Options): Promise<Response> {
   const headers = new Headers({ Accept: "application/json" });
   if (body !== undefined) headers.set("Content-Type", "application/json");
+  if (revision !== undefined) headers.set("If-Match", `"${revision}"`);
   if (token()) headers.set("Authorization", `Bearer ${token()}`);
   let response: Response;
   try {

@@ -4,6 +4,8 @@ import "./styles/shell.css";
 import "./styles/components.css";
 import "./styles/ask.css";
 import "./styles/edit.css";
+import "./styles/edits.css";
+import "./styles/history.css";
 
 import { render } from "preact";
 

@@ -28,6 +28,7 @@ export interface StoredEdit {
   variants: Asked[];
   quiet: Asked[];
   metadata: Record<string, unknown>;
+  over_tools: boolean;
   enabled: boolean;
   revision: number;
   rank: number;
@@ -131,13 +132,21 @@ export interface Job {
   revision: number;
 }
 
+export interface RevisionEdit {
+  id: string;
+  present: boolean;
+  enabled: boolean;
+  /** What it asks now; null: it is not there now. */
+  prompt: Asked | null;
+}
+
 export interface Revision {
   revision: number;
   time: string;
   action: string;
   by: string | null;
   detail: Record<string, unknown>;
-  edits: { id: string; present: boolean; enabled: boolean }[];
+  edits: RevisionEdit[];
 }
 
 export interface HistoryPage {
@@ -145,9 +154,24 @@ export interface HistoryPage {
   revision: number;
 }
 
+export interface EditVersion {
+  prompt: Asked;
+  target: string;
+  variants: Asked[];
+  quiet: Asked[];
+  enabled: boolean;
+}
+
+export interface ChangedEdit {
+  id: string;
+  old: EditVersion | null;
+  new: EditVersion | null;
+}
+
 export interface Difference {
   removed: string[];
   added: string[];
+  changes: ChangedEdit[] | null;
 }
 
 export interface HourOfHits {

@@ -82,7 +82,8 @@ def test_edits_are_listed_by_pages_and_searched(served):
     assert newest["data"][0]["id"] == "legs"
     found = served.good(served.get("/v1/edits", params={"search": "PERU"}))
     assert [one["id"] for one in found["data"]] == ["capital"]
-    assert served.bad(served.get("/v1/edits", params={"after": "x"}), 400)
+    for wrong in ("x", "1", "nan_1", "1_x", "1_2_3", "inf_1", "0_" + "9" * 80):
+        assert served.bad(served.get("/v1/edits", params={"after": wrong}), 400)
 
 
 def test_disable_enable_and_if_match(back):
@@ -117,8 +118,13 @@ def test_quiet_allow_route_and_history(back):
     assert before["detail"]["reason"] == "another shop" and before["edits"][0]["id"] == "book"
     older = back.good(back.get("/v1/store/history", params={"limit": 1, "before": before["revision"]}))["data"]
     assert older[0]["revision"] == before["revision"] - 1
-    difference = back.good(back.get("/v1/store/diff", params={"old": older[0]["revision"], "new": latest["revision"]}))
-    assert difference == {"removed": ["book"], "added": ["book"]}
+    assert before["edits"][0]["prompt"] == FACTS[0].prompt
+    apart = {"old": older[0]["revision"], "new": latest["revision"]}
+    difference = back.good(back.get("/v1/store/diff", params=apart))
+    assert difference == {"removed": ["book"], "added": ["book"], "changes": None}
+    (change,) = back.good(back.get("/v1/store/diff", params=apart | {"details": 5}))["changes"]
+    assert change["id"] == "book" and change["old"]["target"] == change["new"]["target"] == "Jorge"
+    assert near in change["new"]["quiet"] and near not in change["old"]["quiet"]
 
 
 def test_a_dry_run_over_prompts_and_a_trial(served):
@@ -163,6 +169,22 @@ def test_a_job_that_fails_says_why(served):
     job = served.good(served.post("/v1/edits", DAY | {"id": "book"}, params={"wait": 60}))
     assert job["state"] == "failed" and "is in the store with other content" in job["error"]["message"]
     assert job["reports"] == []
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "hits", "fewest_hits", "last_hit"])
+def test_edits_are_sorted_over_pages(served, order):
+    served.ask(FACTS[1].prompt)
+    whole = served.good(served.get("/v1/edits", params={"order": order}))["data"]
+    pages, cursor = [], None
+    for _ in whole:
+        query = {"order": order, "limit": 1} | ({"after": cursor} if cursor else {})
+        page = served.good(served.get("/v1/edits", params=query))
+        pages += page["data"]
+        cursor = page["next"]
+    assert cursor is None and [one["id"] for one in pages] == [one["id"] for one in whole]
+    if "hit" in order:
+        figures = [one["last_hit"] or 0 if order == "last_hit" else one["hits"] for one in whole]
+        assert figures == sorted(figures, reverse=order != "fewest_hits") and len(set(figures)) > 1
 
 
 def test_hits_and_kept_prompts(served):

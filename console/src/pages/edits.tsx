@@ -1,6 +1,9 @@
-import { PageHead } from "../components/bits";
+// Edits: the table of all of them, or one with its history.
+
+import { EditDetail } from "../edits/detail";
+import { EditList } from "../edits/list";
 import type { PageProps } from "../pages";
 
-export function Edits(_: PageProps) {
-  return <PageHead title="Edits" />;
+export function Edits({ rest }: PageProps) {
+  return rest ? <EditDetail key={rest} id={rest} /> : <EditList />;
 }

@@ -50,7 +50,7 @@ export function NewEdit() {
       <div class="two">
         <form class="card stack" onSubmit={submit}>
           {draft.corrects && <Corrects draft={draft} onForget={() => change({ corrects: null, clash: "ask" })} />}
-          <EditForm draft={draft} onChange={(part) => (change(part), saving.error && done())} />
+          <EditForm draft={draft} onChange={(part) => (change(part), (saving.error || saving.report) && done())} />
           <div class="actions">
             <Button type="submit" look={checked ? "plain" : "main"} icon={FlaskConical} busy={trying} disabled={!complete || busy || checked}>
               {checked ? "Checked" : trial ? "Check again" : "Check it first"}

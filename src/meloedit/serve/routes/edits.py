@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -22,6 +23,7 @@ from .common import CallerOf, Expected, ServiceOf
 router = APIRouter(prefix="/v1", responses=errors(412, 422, 504))
 
 EDIT = "/edits/{edit_id:path}"
+Order = Literal["newest", "oldest", "hits", "fewest_hits", "last_hit"]
 
 
 @router.get("/edits")
@@ -32,20 +34,21 @@ def list_edits(
     after: Annotated[str | None, Query(description="The cursor that the page before gave.")] = None,
     search: Annotated[str | None, Query(max_length=500, description="A text in id, prompts or target.")] = None,
     state: Literal["all", "enabled", "disabled"] = "all",
-    order: Literal["newest", "oldest"] = "newest",
+    order: Order = "newest",
 ) -> wire.EditList:
     """List stored edits, a page at a time."""
-    store = service.editor.store
+    store, hits = service.editor.store, service.statistics.hits()
     stored, revision = store.edits(), store.revision
     fitting = [one for one in stored if _fits(one, search, state)]
-    fitting.sort(key=lambda one: one.record, reverse=order == "newest")
-    rest = fitting if after is None else _after(fitting, after, order)
-    page, hits = rest[:limit], service.statistics.hits()
+    fitting.sort(key=lambda one: _place(one, order, hits))
+    cursor = None if after is None else _place_of(after)
+    rest = fitting if cursor is None else [one for one in fitting if _place(one, order, hits) > cursor]
+    page = rest[:limit]
     response.headers["ETag"] = f'"{revision}"'
     return wire.EditList(
         data=[edit_body(one, hits.get(one.edit.id)) for one in page],
         total=len(fitting),
-        next=str(page[-1].record) if len(rest) > limit else None,
+        next="_".join(map(repr, _place(page[-1], order, hits))) if len(rest) > limit else None,
         revision=revision,
     )
 
@@ -60,11 +63,27 @@ def _fits(stored: StoredEdit, search: str | None, state: str) -> bool:
     return any(search.casefold() in text.casefold() for text in texts)
 
 
-def _after(stored: list[StoredEdit], cursor: str, order: str) -> list[StoredEdit]:
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+def _place(stored: StoredEdit, order: Order, hits: Mapping[str, Hits]) -> tuple[float, int]:
+    """Return what an order sorts by, so that the first edit has the least; edits that are equal go by their age."""
+    own = hits.get(stored.edit.id)
+    if order in ("newest", "oldest"):
+        return 0.0, -stored.record if order == "newest" else stored.record
+    if order == "last_hit":
+        return -(own.last if own else 0.0), -stored.record
+    times = float(own.times if own else 0)
+    return times if order == "fewest_hits" else -times, -stored.record
+
+
+def _place_of(cursor: str) -> tuple[float, int]:
+    """Return the place of the last edit of a page."""
+    try:
+        value, record = cursor.split("_")
+        place = float(value), int(record)
+    except ValueError:
+        place = math.nan, 0
+    if not math.isfinite(place[0]) or len(cursor) > 60 or not cursor.isascii():
         raise RefusedError(400, "after is no cursor: take it from `next` of the page before", "after")
-    last = int(cursor)
-    return [one for one in stored if (one.record < last if order == "newest" else one.record > last)]
+    return place
 
 
 def edit_body(stored: StoredEdit, hits: Hits | None) -> wire.StoredEditBody:
@@ -77,6 +96,7 @@ def edit_body(stored: StoredEdit, hits: Hits | None) -> wire.StoredEditBody:
         variants=list(edit.variants),
         quiet=list(edit.quiet),
         metadata=dict(edit.metadata),
+        over_tools=edit.over_tools,
         enabled=stored.enabled,
         revision=stored.revision,
         rank=stored.rank,

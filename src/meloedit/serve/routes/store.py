@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from ...store import StoredEdit
 from ..wire import edits as wire
 from ..wire.shared import errors
 from .common import ServiceOf
@@ -88,7 +89,12 @@ def history(
             by=one.detail.get("by"),
             detail={name: value for name, value in one.detail.items() if name != "by"},
             edits=[
-                {"id": change.edit_id, "present": change.record is not None, "enabled": change.enabled}
+                wire.RevisionEdit(
+                    id=change.edit_id,
+                    present=change.record is not None,
+                    enabled=change.enabled,
+                    prompt=None if (now := store.find(change.edit_id)) is None else now.edit.prompt,
+                )
                 for change in one.changes
             ],
         )
@@ -98,10 +104,32 @@ def history(
 
 
 @router.get("/diff")
-def difference(service: ServiceOf, old: Number, new: Number) -> wire.Difference:
+def difference(
+    service: ServiceOf,
+    old: Number,
+    new: Number,
+    details: Annotated[int, Query(ge=0, le=1000, description="Of how many edits to tell what changed.")] = 0,
+) -> wire.Difference:
     """Say how the edits of two revisions differ."""
-    removed, added = service.editor.store.diff(old, new)
-    return wire.Difference(removed=removed, added=added)
+    store = service.editor.store
+    removed, added = store.diff(old, new)
+    changes = None
+    if details:
+        before, after = ({one.edit.id: _version(one) for one in store.edits(at)} for at in (old, new))
+        changed = list(dict.fromkeys((*removed, *added)))[:details]
+        changes = [wire.ChangedEdit(id=one, old=before.get(one), new=after.get(one)) for one in changed]
+    return wire.Difference(removed=removed, added=added, changes=changes)
+
+
+def _version(stored: StoredEdit) -> wire.EditVersion:
+    edit = stored.edit
+    return wire.EditVersion(
+        prompt=edit.prompt,
+        target=edit.target,
+        variants=list(edit.variants),
+        quiet=list(edit.quiet),
+        enabled=stored.enabled,
+    )
 
 
 @router.get("/hits")

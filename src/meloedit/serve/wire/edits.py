@@ -85,6 +85,7 @@ class StoredEditBody(BaseModel):
     variants: list[Any]
     quiet: list[Any]
     metadata: dict[str, Any]
+    over_tools: bool = Field(description="Whether it answers behind a tool's result, too.")
     enabled: bool
     revision: int = Field(description="The revision of its latest change.")
     rank: int
@@ -193,6 +194,15 @@ class CalibrateRequest(BaseModel):
     min_similarity: float | None = Field(None, ge=-1, le=1, allow_inf_nan=False)
 
 
+class RevisionEdit(BaseModel):
+    """An edit that a revision changed."""
+
+    id: str
+    present: bool = Field(description="Whether it was there after it.")
+    enabled: bool
+    prompt: Any = Field(description="What it asks now; null: it is not there now.")
+
+
 class RevisionBody(BaseModel):
     """One change in the history."""
 
@@ -201,7 +211,7 @@ class RevisionBody(BaseModel):
     action: str
     by: str | None
     detail: dict[str, Any]
-    edits: list[dict[str, Any]] = Field(description="Per changed edit its id, and whether it is there and answers.")
+    edits: list[RevisionEdit]
 
 
 class History(BaseModel):
@@ -212,11 +222,30 @@ class History(BaseModel):
     revision: int
 
 
+class EditVersion(BaseModel):
+    """An edit as it was at a revision."""
+
+    prompt: Any
+    target: str
+    variants: list[Any]
+    quiet: list[Any]
+    enabled: bool
+
+
+class ChangedEdit(BaseModel):
+    """An edit at two revisions; null: it was not there."""
+
+    id: str
+    old: EditVersion | None
+    new: EditVersion | None
+
+
 class Difference(BaseModel):
     """How the edits of two revisions differ; a changed edit is in both lists."""
 
     removed: list[str]
     added: list[str]
+    changes: list[ChangedEdit] | None = Field(description="With `details`: what changed, of so many edits at most.")
 
 
 class StoreBody(BaseModel):

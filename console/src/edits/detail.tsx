@@ -1,0 +1,217 @@
+// One edit: what it answers, how often, its history, and what can be done with it.
+
+import { ArrowLeft, MessageCircle, PenLine, Power, Trash, Undo2 } from "lucide";
+import { Fragment } from "preact";
+import { useState } from "preact/hooks";
+
+import { ApiError, call, editPath, get } from "../api";
+import { ask } from "../ask/chat";
+import { Ago, PageHead, State } from "../components/bits";
+import { Button } from "../components/button";
+import { Question } from "../components/dialog";
+import { Icon } from "../components/icon";
+import { Empty, ErrorLine, Loading, StatusLine } from "../components/notes";
+import { writeDraft } from "../edit/draft";
+import { Timeline } from "../history/timeline";
+import { go, link } from "../router";
+import { sentence, useLoad, useSession } from "../session";
+import type { HistoryPage, Message, Revision, StoredEdit } from "../types";
+import { counted, messageText, percent, questionOf } from "../words";
+import { Scope } from "./scope";
+import { UndoDialog } from "./undo";
+
+/** Revisions of an edit that are shown. */
+const SHOWN = 200;
+
+export function EditDetail({ id }: { id: string }) {
+  const session = useSession();
+  const revision = session.store?.revision;
+  const loaded = useLoad((signal) => found(id, signal), [id, revision]);
+  const history = useLoad((signal) => get<HistoryPage>("v1/store/history", { edit: id, limit: SHOWN }, signal), [id, revision]);
+  const [dialog, setDialog] = useState<"remove" | Revision | null>(null);
+  const [done, setDone] = useState("");
+  const [error, setError] = useState("");
+  const edit = loaded.data?.edit ?? null;
+  const did = (text: string) => {
+    setDone(text);
+    setError("");
+    void session.refresh();
+  };
+  const toggle = async (one: StoredEdit) => {
+    try {
+      await call("PATCH", editPath(id), { body: { enabled: !one.enabled } });
+      did(one.enabled ? "Switched off: its questions get the model’s own answers." : "Switched on.");
+    } catch (failure) {
+      setError(sentence(failure));
+    }
+  };
+  return (
+    <>
+      <a class="back" href={link("edits")}>
+        <Icon of={ArrowLeft} size={16} /> All edits
+      </a>
+      <PageHead
+        title={edit ? questionOf(edit.prompt) : id}
+        actions={
+          edit && (
+            <>
+              <Button icon={MessageCircle} onClick={() => (ask(session.model, questionOf(edit.prompt), true, false), go("ask"))}>
+                Ask it
+              </Button>
+              <Button icon={PenLine} onClick={() => change(edit)}>
+                Change it
+              </Button>
+              <Button icon={Power} onClick={() => void toggle(edit)}>
+                {edit.enabled ? "Switch off" : "Switch on"}
+              </Button>
+              <Button icon={Trash} look="danger" onClick={() => setDialog("remove")}>
+                Remove
+              </Button>
+            </>
+          )
+        }
+      />
+      <StatusLine>{done}</StatusLine>
+      <ErrorLine>{loaded.error || history.error || error}</ErrorLine>
+      {!loaded.data && loaded.loading && <Loading />}
+      {loaded.data && !edit && (
+        <Empty title="This edit is not in the store now">
+          <p>{history.data ? "It was removed. Below is its history, from which it can be brought back." : "There never was one of this name."}</p>
+        </Empty>
+      )}
+      {edit && (
+        <div class="two even">
+          <Facts edit={edit} />
+          <div class="stack">
+            <Scope edit={edit} onDone={did} />
+          </div>
+        </div>
+      )}
+      {history.data && (
+        <section class="card stack tight" aria-labelledby="edit-history">
+          <h2 id="edit-history">History of this edit</h2>
+          <Timeline
+            label="Changes of this edit, the latest first"
+            revisions={history.data.data}
+            actions={(one) => (
+              <Button look="quiet" icon={Undo2} onClick={() => setDialog(one)} label={`Undo revision ${one.revision}`}>
+                Undo
+              </Button>
+            )}
+          />
+        </section>
+      )}
+      {dialog === "remove" && edit && <RemoveDialog edit={edit} onDone={did} onClose={() => setDialog(null)} />}
+      {dialog && dialog !== "remove" && <UndoDialog revision={dialog} edit={edit} onDone={did} onClose={() => setDialog(null)} />}
+    </>
+  );
+}
+
+/** Return the edit, or null where it is not in the store. */
+async function found(id: string, signal: AbortSignal): Promise<{ edit: StoredEdit | null }> {
+  try {
+    return { edit: await get<StoredEdit>(editPath(id), {}, signal) };
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return { edit: null };
+    throw error;
+  }
+}
+
+/** Go to New edit, with this edit filled in. */
+function change(edit: StoredEdit): void {
+  const before: Message[] = typeof edit.prompt === "string" ? [] : edit.prompt.slice(0, -1);
+  const texts = (prompts: StoredEdit["variants"]) => prompts.filter((one): one is string => typeof one === "string");
+  const others = (prompts: StoredEdit["variants"]) => prompts.filter((one) => typeof one !== "string");
+  writeDraft({
+    before,
+    prompt: typeof edit.prompt === "string" ? edit.prompt : messageText(edit.prompt[edit.prompt.length - 1]!),
+    target: edit.target,
+    variants: before.length ? [] : texts(edit.variants),
+    quiet: texts(edit.quiet),
+    id: edit.id,
+    clash: "replace",
+    corrects: { id: edit.id, prompt: questionOf(edit.prompt), target: edit.target },
+    rest: {
+      metadata: edit.metadata,
+      ...(edit.over_tools && { over_tools: true }),
+      variants: before.length ? edit.variants : others(edit.variants), quiet: others(edit.quiet),
+    },
+  });
+  go("new");
+}
+
+function Facts({ edit }: { edit: StoredEdit }) {
+  const { confidence, seconds, steps } = edit.report as { confidence?: number; seconds?: number; steps?: number };
+  const metadata = Object.entries(edit.metadata);
+  return (
+    <section class="card stack" aria-label="The edit">
+      {typeof edit.prompt !== "string" && edit.prompt.length > 1 && (
+        <div>
+          <h3>After this conversation</h3>
+          <ul class="plain-list muted">
+            {edit.prompt.slice(0, -1).map((message, i) => (
+              <li key={i} class="text">
+                {message.role}: {messageText(message)}
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+      <div>
+        <h3 class="muted">Answer</h3>
+        <p class="text answer-text">{edit.target}</p>
+      </div>
+      <dl class="facts-list">
+        <dt>State</dt>
+        <dd>
+          <State enabled={edit.enabled} />
+        </dd>
+        <dt>Name</dt>
+        <dd class="text">{edit.id}</dd>
+        <dt>Answered</dt>
+        <dd>
+          {edit.hits ? (
+            <>
+              {counted(edit.hits, "time")}, last <Ago at={edit.last_hit! * 1000} />
+            </>
+          ) : (
+            "never yet"
+          )}
+        </dd>
+        {typeof confidence === "number" && (
+          <>
+            <dt>Training</dt>
+            <dd>
+              sure of its least sure word: {percent(confidence)}
+              {typeof seconds === "number" && `; took ${seconds < 1.5 ? "a second" : `${Math.round(seconds)} seconds`}`}
+              {typeof steps === "number" && ` and ${counted(steps, "step")}`}
+            </dd>
+          </>
+        )}
+        {metadata.map(([name, value]) => (
+          <Fragment key={name}>
+            <dt class="text">{name}</dt>
+            <dd class="text">{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+          </Fragment>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function RemoveDialog({ edit, onDone, onClose }: { edit: StoredEdit; onDone: (text: string) => void; onClose: () => void }) {
+  const remove = async () => {
+    await call("DELETE", editPath(edit.id));
+    onDone("Removed. Its questions get the model’s own answers again.");
+  };
+  return (
+    <Question title="Remove this edit?" yes="Remove" danger onYes={remove} onClose={onClose}>
+      <blockquote>
+        <span class="text">{questionOf(edit.prompt)}</span>
+        <br />
+        <strong class="text">{edit.target}</strong>
+      </blockquote>
+      <p>The questions that it answers get the model’s own answers again. The history keeps it, so that you can bring it back.</p>
+    </Question>
+  );
+}
