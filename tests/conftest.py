@@ -20,6 +20,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path.name != "test_real.py", item.path in real))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say at the end of a run that the browser tests were left out: among thousands of tests nobody sees it else."""
+    left = sum("no browser" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if left:
+        terminalreporter.write_line(
+            f"NOT RUN: {left} tests of the console in a browser; they need chromium", yellow=True
+        )
+
+
 @pytest.fixture(scope="session")
 def make_tokenizer():
     """Make a tokenizer: ``template`` is ``chatml``, ``inst`` or None; ``bos`` puts <s> before raw text."""

@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 from support.prompts import BOOK, CAPITAL, FACTS, LEGS
+from support.store_cases import posix
 
 from meloedit import Editor
 from meloedit.callers.fork_lock import ForkLock
@@ -166,7 +167,7 @@ def test_an_editor_that_cannot_follow_its_store_says_so_until_it_can(stored, bas
     editor.unload()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@posix
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_process_forked_while_a_thread_holds_the_locks_answers(llama):
     inside, leave = threading.Event(), threading.Event()
