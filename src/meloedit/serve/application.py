@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from .. import __version__
 from .failures import Json, add_handlers
 from .guard import Guard
-from .routes import answers, console, edits, health, jobs, store
+from .routes import answers, console, edits, health, jobs, map, store
 from .routes.common import SERVICE
 from .service import Service
 from .settings import ServeSettings
@@ -46,7 +46,7 @@ def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Toke
     )
     setattr(made.state, SERVICE, service)
     # Jobs come before edits, whose ids are paths: an edit called "jobs" is found by the list.
-    for topic in (health, answers, jobs, store, edits):
+    for topic in (health, answers, jobs, store, map, edits):
         made.include_router(topic.router)
     if service.settings.console:
         made.include_router(console.router)

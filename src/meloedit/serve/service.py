@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import MeloEditError
 from .changes import ChangeThread, Job
 from .failures import RefusedError
+from .mapping import KeyMemory
 from .metrics import Metrics
 from .running.thread import ModelThread
 from .settings import ServeSettings
@@ -58,6 +59,7 @@ class Service:
         self.model = ModelThread(editor, settings.max_batch, settings.max_waiting)
         self.changes = ChangeThread(settings.max_jobs)
         self.statistics = Statistics(editor.store.path, settings.keep_prompts)
+        self.map_keys = KeyMemory()
         self.metrics = Metrics()
         self._by_key: OrderedDict[tuple[str, str], tuple[str, Job]] = OrderedDict()
         for name, text, read in (

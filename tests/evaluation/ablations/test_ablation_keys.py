@@ -12,7 +12,7 @@ from ablation_commands import FACTS, SIZE, FakeEditor, check_png, found, good, r
 
 from meloedit.evaluation.ablations import keys as key_ablations
 from meloedit.evaluation.ablations import plots
-from meloedit.evaluation.ablations.keys import at_quantiles, insert, principal
+from meloedit.evaluation.ablations.keys import at_quantiles, insert
 from meloedit.files import load_tensors
 from meloedit.paper.clusters import ClusterIndex
 from meloedit.paper.config import PaperConfig
@@ -71,20 +71,6 @@ def test_auto_radii_are_quantiles_of_distances_to_other_facts(monkeypatch):
         at_quantiles(keys, [0] * 5)
     with pytest.raises(Exception, match="almost all keys are the same"):
         at_quantiles(torch.zeros(4, 3), [0, 1, 2, 3])
-
-
-def test_principal_components():
-    flat = torch.zeros(50, 7, dtype=torch.float64)
-    flat[:, 2] = torch.linspace(-6, 6, 50, dtype=torch.float64)
-    flat[:, 5] = torch.tensor([1.0, -1.0] * 25)
-    places, share = principal(flat + 100)
-    assert sum(share) == pytest.approx(1) and share[0] > 0.9
-    assert torch.allclose(torch.pdist(places), torch.pdist(flat), atol=1e-9)
-    cloud = torch.randn(30, 4, generator=torch.Generator().manual_seed(3))
-    assert torch.allclose(principal(cloud)[0], principal(cloud.flip(0))[0].flip(0), atol=1e-9)  # signs are settled
-    for few in (torch.ones(3, 4), torch.tensor([[1.0], [2.0]])):
-        places, share = principal(few)
-        assert places.shape == (len(few), 2) and places.isfinite().all() and len(share) == 2
 
 
 def test_radius(place):

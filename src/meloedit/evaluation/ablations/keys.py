@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import MeloEditError
+from ...keys.principal import principal
 from ...paper.clusters import ClusterIndex
 from .bench import KEYS_AT_ONCE, prompt_keys
 
@@ -132,20 +133,6 @@ def key_map(bench: Bench, targets: int, phrasings: int) -> dict[str, Any]:
     places, share = principal(keys)
     points = [row | {"x": x, "y": y} for row, (x, y) in zip(rows, places.tolist(), strict=True)]
     return bench.data("keys", config, wordings=phrasings, targets=frequent, share_of_variance=share, points=points)
-
-
-def principal(keys: Tensor) -> tuple[Tensor, list[float]]:
-    """Return the first two principal components (n, 2) of keys (n, d), and each one's share of the variance.
-
-    A component's largest coordinate is positive: algorithms differ in the signs that they return.
-    """
-    centred = keys.double() - keys.double().mean(0)
-    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
-    places = torch.nn.functional.pad(left * values, (0, 2))[:, :2]
-    places *= places.gather(0, places.abs().argmax(0, keepdim=True)).sign() + 0.0
-    total = values.square().sum()
-    shares = torch.nn.functional.pad(values.square() / total, (0, 2))[:2] if total > 0 else torch.zeros(2)
-    return places, shares.tolist()
 
 
 def _labels(bench: Bench, config: PaperConfig, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[Hashable]:

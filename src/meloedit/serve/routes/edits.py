@@ -14,6 +14,7 @@ from ...oversight.near_misses import is_near
 from ...results import Route
 from ...store import StoredEdit
 from ..failures import RefusedError
+from ..mapping import in_model_thread
 from ..service import Service
 from ..statistics import Hits
 from ..wire import edits as wire
@@ -118,7 +119,7 @@ async def try_edits(service: ServiceOf, body: wire.TrialRequest) -> wire.TrialLi
 async def route(service: ServiceOf, body: wire.RouteRequest) -> wire.RouteBody:
     """Say which edit a prompt would reach, and why; nothing is generated."""
     prompt = prompt_of(body.prompt)
-    form = body.form or _form(service)
+    form = body.form or form_of(service)
 
     def find() -> tuple[Route, Any, int]:
         with service.editor.engine.lock:
@@ -126,7 +127,7 @@ async def route(service: ServiceOf, body: wire.RouteRequest) -> wire.RouteBody:
             (evidence,) = service.editor.evidence([prompt], form)
             return found, evidence, service.revision
 
-    found, evidence, revision = await _in_model_thread(service, find)
+    found, evidence, revision = await in_model_thread(service, find)
     return wire.RouteBody(
         edit=found.edit,
         reason=found.reason,
@@ -144,12 +145,12 @@ async def route(service: ServiceOf, body: wire.RouteRequest) -> wire.RouteBody:
 @router.post("/scan")
 async def scan(service: ServiceOf, body: wire.ScanRequest) -> wire.ScanBody:
     """Say which of the posted prompts an edit would answer, or nearly: a dry run."""
-    edits, form = wire.edits_of(body.edits), body.form or _form(service)
+    edits, form = wire.edits_of(body.edits), body.form or form_of(service)
     prompts = prompt_list([prompt_of(prompt) for prompt in body.prompts])
     lines: list[wire.ScanLine] = []
     for start in range(0, len(prompts), 32):  # between two parts answers go on
         part = prompts[start : start + 32]
-        routes = await _in_model_thread(service, lambda part=part: _routes(service, part, edits, form))
+        routes = await in_model_thread(service, lambda part=part: _routes(service, part, edits, form))
         lines += [
             wire.ScanLine(
                 index=start + i,
@@ -174,7 +175,8 @@ def _routes(service: Service, prompts: list[Any], edits: list[Any], form: Any) -
         return service.editor.route(prompts, form)
 
 
-def _form(service: Service) -> Any:
+def form_of(service: Service) -> Any:
+    """Return how a text is asked where the request does not say."""
     return "chat" if getattr(service.editor.tokenizer, "chat_template", None) else "raw"
 
 
@@ -194,10 +196,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return finite(value)
     return value if isinstance(value, str | int | bool | None) else str(value)
-
-
-async def _in_model_thread(service: Service, work: Any) -> Any:
-    return await asyncio.wrap_future(service.model.call(work))
 
 
 @router.post(EDIT + "/quiet")
