@@ -6,6 +6,8 @@ import "./styles/ask.css";
 import "./styles/edit.css";
 import "./styles/edits.css";
 import "./styles/history.css";
+import "./styles/map.css";
+import "./styles/traffic.css";
 
 import { render } from "preact";
 

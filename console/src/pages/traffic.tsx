@@ -1,6 +1,17 @@
-import { PageHead } from "../components/bits";
-import type { PageProps } from "../pages";
+// Traffic: how often edits answered, what came near one, and what would answer the questions of a log.
 
-export function Traffic(_: PageProps) {
-  return <PageHead title="Traffic" />;
+import { PageHead } from "../components/bits";
+import { TrafficHits } from "./traffic_hits";
+import { TrafficNear } from "./traffic_near";
+import { TrafficScan } from "./traffic_scan";
+
+export function Traffic() {
+  return (
+    <>
+      <PageHead title="Traffic">What people asked, which edits answered, and where an edit may be wrong.</PageHead>
+      <TrafficHits />
+      <TrafficNear />
+      <TrafficScan />
+    </>
+  );
 }

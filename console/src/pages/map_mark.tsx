@@ -1,0 +1,6 @@
+import type { Kind } from "./map_types";
+
+/** The mark by which a kind of point is drawn on the map, for the legend. Its shape is in styles/map.css. */
+export function MapMark({ kind }: { kind: Kind }) {
+  return <span class={`map-mark ${kind}`} aria-hidden="true" />;
+}

@@ -1,0 +1,60 @@
+// What to do about a question that came near an edit: let the edit answer it, or keep the edit out of it.
+
+import { Check, VolumeX } from "lucide";
+import { useState } from "preact/hooks";
+
+import { editPath, post } from "../api";
+import { Button } from "../components/button";
+import { ErrorLine, StatusLine } from "../components/notes";
+import { sentence, useSession } from "../session";
+import type { Asked } from "../types";
+
+export type Decision = "allow" | "quiet";
+
+interface Props {
+  edit: string;
+  asked: Asked;
+  /** Whether the edit answers the question as things are. */
+  fires: boolean;
+  /** What was decided before. */
+  decided?: Decision;
+  onDecided?: (decision: Decision) => void;
+}
+
+export function Decide({ edit, asked, fires, decided, onDecided }: Props) {
+  const { refresh } = useSession();
+  const [busy, setBusy] = useState<Decision | null>(null);
+  const [error, setError] = useState("");
+  const decide = async (decision: Decision) => {
+    setBusy(decision);
+    setError("");
+    try {
+      await post(editPath(edit, `/${decision}`), { prompts: [asked] });
+      onDecided?.(decision);
+      await refresh();
+    } catch (failure) {
+      setError(sentence(failure));
+    }
+    setBusy(null);
+  };
+  if (decided) {
+    return (
+      <StatusLine>
+        {decided === "allow" ? "Done: this edit answers the question from now on." : "Done: this edit stays out of the question from now on."}
+      </StatusLine>
+    );
+  }
+  return (
+    <div class="stack tight">
+      <div class="actions">
+        <Button icon={Check} busy={busy === "allow"} disabled={busy === "quiet"} onClick={() => void decide("allow")}>
+          {fires ? "Right: keep answering it" : "Same question: answer it"}
+        </Button>
+        <Button icon={VolumeX} busy={busy === "quiet"} disabled={busy === "allow"} onClick={() => void decide("quiet")}>
+          {fires ? "Wrong: stop answering it" : "Other question: stay out"}
+        </Button>
+      </div>
+      <ErrorLine>{error}</ErrorLine>
+    </div>
+  );
+}
