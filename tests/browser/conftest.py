@@ -8,15 +8,18 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from support.prompts import FACTS
+from support.prompts import FACTS, OTHERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
 
 from serve_helpers import serving  # noqa: E402
 
-from .pages import Pages  # noqa: E402
+from meloedit import Edit  # noqa: E402
+
+from .pages import HOSTILE, SCRIPT, Pages  # noqa: E402
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -32,7 +35,7 @@ FLAGS = [
 
 @pytest.fixture(scope="package")
 def browser():
-    """The machine's chromium. Without one the tests are left out, or fail where MELOEDIT_BROWSER_REQUIRED is set."""
+    """A context of the machine's chromium. Without one tests are left out, or fail with MELOEDIT_BROWSER_REQUIRED."""
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     if path is None:
         leave = pytest.fail if os.environ.get("MELOEDIT_BROWSER_REQUIRED") else pytest.skip
@@ -41,17 +44,43 @@ def browser():
 
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
-        yield running
+        yield running.new_context()
         running.close()
+
+
+def hostile_edit():
+    """An edit all of whose texts would do something if a page took them for HTML."""
+    return Edit(
+        f"Who is {HOSTILE}?",
+        "<img src=x>",
+        id=f"id {HOSTILE}",
+        variants=(f"Name {HOSTILE} {SCRIPT}",),
+        quiet=(f"Where is {SCRIPT}?",),
+        metadata={HOSTILE: SCRIPT, "source": HOSTILE},
+    )
 
 
 @pytest.fixture(scope="package")
 def served(browser, make_editor, tmp_path_factory):
-    """A server on a tiny model that knows FACTS and keeps prompts; tests that change its edits bring them back."""
-    editor = make_editor(edits=FACTS, store=tmp_path_factory.mktemp("browser") / "facts.melo")
-    with serving(editor, max_batch=4, max_tokens=64, keep_prompts=1.0) as running:
+    """A server on a tiny model with FACTS, a hostile edit, and some traffic; tests that change edits use ``back``."""
+    editor = make_editor(edits=[*FACTS, hostile_edit()], store=tmp_path_factory.mktemp("browser") / "facts.melo")
+    with serving(editor, max_batch=4, max_tokens=32, keep_prompts=1.0) as running:
+        for text in (FACTS[0].prompt, FACTS[1].prompt, FACTS[1].prompt, hostile_edit().prompt, OTHERS[0]):
+            running.ask(text, max_tokens=2)
+        hostile = {"prompts": [f"Never {HOSTILE}"], "reason": SCRIPT}
+        running.good(running.http.post(f"/v1/edits/{quote(hostile_edit().id)}/quiet", json=hostile))
         yield running
     editor.unload()
+
+
+@pytest.fixture
+def back(served):
+    """The server; its edits are brought back afterwards."""
+    before = served.editor.store.revision
+    yield served
+    if served.editor.store.revision != before:
+        job = served.good(served.post("/v1/store/rollback", {"to": before}, params={"wait": 60}))
+        assert job["state"] == "done"
 
 
 @pytest.fixture

@@ -1,37 +1,86 @@
 """The console's pages in a browser, and what must be so on every one of them."""
 
+import time
+
 NAMES = ("ask", "edits", "new", "map", "traffic", "history")
 """The pages, by their places in the address."""
-PATIENCE = 15_000
+PATIENCE = 20_000
 """Milliseconds to wait for what must appear; no test needs them on a machine that works."""
+QUIET = 0.15
+"""Seconds without a request after which a page is taken to have all that it asks for."""
+HOSTILE = "<img src=x onerror=window.hit=1>"
+SCRIPT = "<script>window.hit=1</script>"
 
 
 class Pages:
-    """Opens pages of a console, each in a context of its own.
+    """Opens pages of a console, for one test.
 
     Args:
-        browser: playwright's.
+        context: playwright's: what is behind the pages, a cache for one.
         url: the server.
+
+    Attributes:
+        errors: what went wrong on the pages: scripts that failed, what the Content-Security-Policy refused.
+        asked: the addresses that the pages asked for.
     """
 
-    def __init__(self, browser, url):
-        self._browser, self._url = browser, url
-        self._contexts, self.errors = [], []
+    def __init__(self, context, url):
+        self._context, self._url = context, url
+        self._pages, self._open, self._changed = [], set(), 0.0
+        self.errors, self.asked = [], []
 
-    def open(self, name="ask", width=1024, scheme="light", token=None):
+    def open(self, name="ask", width=1024, scheme="light"):
         """Open a page and wait until it has what it asks for."""
-        context = self._browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        context.set_default_timeout(PATIENCE)
-        self._contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: self.errors.append(f"{name}: {error}"))
-        page.on("console", lambda said: said.type == "error" and self.errors.append(f"{name}: {said.text}"))
+        page = self._context.new_page()
+        self._pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.on("pageerror", lambda error: self.errors.append(f"{page.url}: {error}"))
+        page.on("console", lambda said: self._heard(page, said))
+        page.on("request", self._asked)
+        page.on("requestfinished", self._answered)
+        page.on("requestfailed", self._answered)
         page.goto(f"{self._url}/#/{name}")
-        page.wait_for_load_state("networkidle")
+        return self.ready(page)
+
+    def _heard(self, page, said):
+        """Note an error that the browser logs; that the API refused something is for the page to tell."""
+        if said.type == "error" and "/v1/" not in said.location["url"]:
+            self.errors.append(f"{page.url}: {said.text}")
+
+    def _asked(self, request):
+        self.asked.append(request.url)
+        self._open.add(request)
+        self._changed = time.monotonic()
+
+    def _answered(self, request):
+        self._open.discard(request)
+        self._changed = time.monotonic()
+
+    def go(self, page, name):
+        """Go to another page, and wait until it has what it asks for."""
+        page.evaluate("place => { location.hash = place }", f"#/{name}")
+        return self.ready(page)
+
+    def reload(self, page):
+        """Load a page again."""
+        page.reload()
+        return self.ready(page)
+
+    def ready(self, page):
+        """Wait until a page has what it asks for, and return it."""
+        page.get_by_role("heading", level=1).wait_for()
+        end = time.monotonic() + PATIENCE / 1000
+        while self._open or time.monotonic() - self._changed < QUIET:
+            assert time.monotonic() < end, [request.url for request in self._open]
+            page.wait_for_timeout(20)
+        page.wait_for_function("document.querySelector('.loading') === null")
         return page
 
     def close(self):
-        """Close all pages; none of them may have met an error: scripts that fail, what the policy of content stops."""
-        for context in self._contexts:
-            context.close()
+        """Close all pages; none of them may have met an error, or asked another server for anything."""
+        for page in self._pages:
+            page.close()
         assert self.errors == []
+        assert [address for address in self.asked if not address.startswith((self._url, "data:", "blob:"))] == []

@@ -34,7 +34,8 @@ export function TrafficNear() {
   const { data, error, loading } = useLoad(
     async (signal) => {
       const [near, fired] = await Promise.all([true, false].map((of) => get<PromptPage>("v1/store/prompts", { near: of, limit: READ }, signal)));
-      return { kept: near!.kept, near: gathered(near!.data), fired: gathered(fired!.data) };
+            const closest = gathered(near!.data).sort((one, other) => (other.line.score ?? -1) - (one.line.score ?? -1));
+      return { kept: near!.kept, near: closest, fired: gathered(fired!.data) };
     },
     [store?.revision],
   );
