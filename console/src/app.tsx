@@ -12,12 +12,20 @@ import { TokenDialog } from "./components/token";
 import { PAGES } from "./pages";
 import { link, usePlace } from "./router";
 import { type Session, SessionProvider, useServer } from "./session";
-import { counted } from "./words";
+import { capital, counted } from "./words";
 
 export function App() {
   const [signedIn, setSignedIn] = useState(0);
-  const [wanted, setWanted] = useState<string | null>(null);
-  useEffect(() => onTokenNeeded((error) => setWanted(error.code === "invalid_api_key" ? error.message : "")), []);
+  const [wanted, setWanted] = useState<string | null>(null); // what is wrong with the token, while one is asked for
+  const [locked, setLocked] = useState(false);
+  useEffect(
+    () =>
+      onTokenNeeded((error) => {
+        setWanted(error.code === "invalid_api_key" ? `${capital(error.message)}.` : "");
+        setLocked(true);
+      }),
+    [],
+  );
   const session = useServer(signedIn);
   const place = usePlace();
   const main = useRef<HTMLElement>(null);
@@ -40,7 +48,7 @@ export function App() {
         <Side here={place.page} session={session} onToken={() => setWanted("")} />
         <main id="main" ref={main} tabIndex={-1}>
           <ErrorLine>{session.problem}</ErrorLine>
-          {!page ? <NoPage /> : <Shown key={`${page.name} ${signedIn}`} page={page} rest={place.rest} session={session} />}
+          {locked ? <Locked onToken={() => setWanted("")} /> : !page ? <NoPage /> : <Shown key={`${page.name} ${signedIn}`} page={page} rest={place.rest} session={session} />}
         </main>
       </div>
       {wanted !== null && (
@@ -49,6 +57,7 @@ export function App() {
           onToken={(given) => {
             setToken(given);
             setWanted(null);
+            setLocked(false);
             setSignedIn((times) => times + 1);
           }}
           onClose={() => setWanted(null)}
@@ -65,6 +74,20 @@ function Shown({ page, rest, session }: { page: (typeof PAGES)[number]; rest: st
       <PageHead title={page.title} />
       <Empty title="Your token may ask, and not edit">
         <p>This page needs a token of the role “edit”. The person who runs the server can give you one.</p>
+      </Empty>
+    </>
+  );
+}
+
+function Locked({ onToken }: { onToken: () => void }) {
+  return (
+    <>
+      <PageHead title="This server asks who you are" />
+      <Empty title="A token is needed">
+        <p>The person who runs the server can give you one.</p>
+        <Button look="main" icon={KeyRound} onClick={onToken}>
+          Enter a token
+        </Button>
       </Empty>
     </>
   );

@@ -32,6 +32,10 @@ export function counted(number: number, noun: string, plural = `${noun}s`): stri
   return `${number.toLocaleString("en")} ${number === 1 ? noun : plural}`;
 }
 
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** Return a probability as a whole number of per cent; never 0 % or 100 % where it is not. */
 export function percent(share: number): string {
   const rounded = Math.round(share * 100);

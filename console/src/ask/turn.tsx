@@ -16,7 +16,7 @@ import { again, asked, isRunning, type Side, stop, type Turn } from "./chat";
 import { AllowDialog, QuietDialog } from "./dialogs";
 import { type Explained, explained } from "./explain";
 
-export function TurnView({ turn, latest }: { turn: Turn; latest: boolean }) {
+export function TurnView({ turn }: { turn: Turn }) {
   const session = useSession();
   const [dialog, setDialog] = useState<"quiet" | "allow" | null>(null);
   const fired = turn.route?.edit ? turn.edits[turn.route.edit] : undefined;
@@ -42,11 +42,6 @@ export function TurnView({ turn, latest }: { turn: Turn; latest: boolean }) {
             {same && <Badge>the same</Badge>}
           </Answer>
         </div>
-        {latest && settled && turn.edited.text && (
-          <p class="unseen" role="status">
-            The answer is: {turn.edited.text}. {fired ? "An edit gave it." : ""}
-          </p>
-        )}
         {turn.route && <Why explained={explained(turn.route, turn.edits)} fired={fired !== undefined} edit={turn.route.edit} />}
         <ErrorLine>{turn.routeError}</ErrorLine>
         {!settled ? (

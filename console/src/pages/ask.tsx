@@ -5,7 +5,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { get } from "../api";
-import { ask, isRunning, startOver, useChat } from "../ask/chat";
+import { ask, isRunning, startOver, type Turn, useChat } from "../ask/chat";
 import { TurnView } from "../ask/turn";
 import { PageHead } from "../components/bits";
 import { Button } from "../components/button";
@@ -45,11 +45,14 @@ export function Ask() {
         <Nothing onAsk={send} />
       ) : (
         <ol class="turns">
-          {turns.map((turn, i) => (
-            <TurnView key={turn.number} turn={turn} latest={i === turns.length - 1} />
+          {turns.map((turn) => (
+            <TurnView key={turn.number} turn={turn} />
           ))}
         </ol>
       )}
+      <p class="unseen" role="status">
+        {said(turns[turns.length - 1])}
+      </p>
       <Composer
         onSend={send}
         busy={conversation && turns.some(isRunning)}
@@ -66,6 +69,13 @@ export function Ask() {
       <div ref={end} />
     </>
   );
+}
+
+/** What a screen reader says when an answer is whole: the parts of a stream would be too many. */
+function said(turn: Turn | undefined): string {
+  if (!turn || isRunning(turn)) return "";
+  if (turn.edited.error) return `There is no answer: ${turn.edited.error}`;
+  return `The answer is: ${turn.edited.text}. ${turn.route?.edit ? "An edit gave it." : "No edit gave it."}`;
 }
 
 function Nothing({ onAsk }: { onAsk: (question: string) => void }) {
