@@ -50,7 +50,7 @@ const STEPS: [number, Intl.RelativeTimeFormatUnit][] = [
   [86_400, "hour"],
   [86_400 * 30, "day"],
 ];
-const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 
 /** Return how long ago a time was (in milliseconds since 1970). */
 export function since(time: number, now = Date.now()): string {

@@ -50,7 +50,7 @@ export function AllowDialog({ turn, onDone, onClose }: Props) {
   const nearest = turn.route?.nearest ? turn.edits[turn.route.nearest] : undefined;
   if (nearest && !scored.some(({ edit }) => edit.id === nearest.id)) scored.unshift({ edit: nearest, score: null });
   const offered = scored.filter(({ edit }) => edit.id !== turn.route?.edit);
-  const [chosen, setChosen] = useState(offered[0]?.edit.id ?? "");
+  const [chosen, setChosen] = useState((!turn.route?.edit && offered[0]?.edit.id) || "");
   const [reason, setReason] = useState("");
   const prompt = asked(turn.messages);
   const save = async () => {
@@ -58,7 +58,7 @@ export function AllowDialog({ turn, onDone, onClose }: Props) {
     onDone("The edit answers this question from now on.");
   };
   return (
-    <Question title="This should have fired" yes="Let it answer" disabled={!chosen} onYes={save} onClose={onClose} wide>
+    <Question title={turn.route?.edit ? "Another edit should have fired" : "This should have fired"} yes="Let it answer" disabled={!chosen} onYes={save} onClose={onClose} wide>
       <p>The edit that you choose will answer this question, and what asks the same. Nothing is trained, so it takes a second.</p>
       <blockquote>
         <Quoted asked={prompt} />

@@ -8,10 +8,10 @@ import { Badge, Quoted } from "../components/bits";
 import { Button } from "../components/button";
 import { Icon } from "../components/icon";
 import { ErrorLine, StatusLine } from "../components/notes";
-import { writeDraft } from "../edit/draft";
+import { draftOf, writeDraft } from "../edit/draft";
 import { go, link } from "../router";
 import { useSession } from "../session";
-import { messageText, questionOf } from "../words";
+import { messageText } from "../words";
 import { again, asked, isRunning, type Side, stop, type Turn } from "./chat";
 import { AllowDialog, QuietDialog } from "./dialogs";
 import { type Explained, explained } from "./explain";
@@ -77,15 +77,13 @@ export function TurnView({ turn }: { turn: Turn }) {
   );
 }
 
-/** Go to New edit, with the question filled in. */
+/** Go to New edit: with the edit that answered, so that it can be changed, or else with the question. */
 function correct(turn: Turn): void {
   const fired = turn.route?.edit ? turn.edits[turn.route.edit] : undefined;
-  writeDraft({
-    prompt: messageText(turn.messages[turn.messages.length - 1]!),
-    before: turn.messages.slice(0, -1),
-    corrects: fired ? { id: fired.id, prompt: questionOf(fired.prompt), target: fired.target } : null,
-    clash: fired ? "replace" : "ask",
-  });
+  const question = messageText(turn.messages[turn.messages.length - 1]!);
+  const before = turn.messages.slice(0, -1);
+  if (fired && !before.length) writeDraft(draftOf(fired, question));
+  else writeDraft({ prompt: question, before, clash: fired ? "replace" : "ask" });
   go("new");
 }
 

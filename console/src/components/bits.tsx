@@ -38,7 +38,7 @@ export function Badge({ children, look = "plain" }: { children: ComponentChildre
 }
 
 export function State({ enabled }: { enabled: boolean }) {
-  return enabled ? <Badge look="good">On</Badge> : <Badge look="warn">Switched off</Badge>;
+  return enabled ? <Badge look="good">On</Badge> : <Badge look="warn">Off</Badge>;
 }
 
 /** A question as text; of a chat the last one, and how much stands before it. */

@@ -27,6 +27,7 @@ export function Button({ children, onClick, look = "plain", icon, type = "button
       disabled={disabled}
       aria-disabled={busy || undefined}
       aria-label={label}
+      title={label}
       aria-pressed={pressed}
       ref={innerRef}
     >

@@ -2,7 +2,7 @@
 
 import { Plus, X } from "lucide";
 import type { ComponentChildren, TargetedInputEvent } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { Button } from "./button";
 import { Icon } from "./icon";
@@ -91,7 +91,7 @@ export function ListField({ label, hint, values, onChange, placeholder, add }: L
   const id = useId();
   const list = useRef<HTMLFieldSetElement>(null);
   const [focus, setFocus] = useState(-1);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (focus >= 0) list.current!.querySelectorAll<HTMLInputElement>("input")[focus]?.focus();
     setFocus(-1);
   }, [focus]);

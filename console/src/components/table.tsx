@@ -58,7 +58,7 @@ export function Table<T>({ caption, columns, rows, id, busy }: Props<T>) {
 }
 
 function kind<T>(column: Column<T>): string {
-  return `${column.number ? "number" : ""} ${column.wide ? "wide" : ""}`.trim();
+  return [`col-${column.name}`, column.number && "number", column.wide && "wide"].filter(Boolean).join(" ");
 }
 
 function Title<T>({ column }: { column: Column<T> }) {

@@ -36,8 +36,8 @@ export function TrialResult({ trial, onQuiet, onSame }: Props) {
       ) : (
         <>
           <Note look="warn">
-            <strong>This edit would also answer {counted(reached.length, "other question")}</strong> of the {trial.asked} that were tried. Do
-            they ask the same?
+            <strong>This edit would also answer {counted(reached.length, "other question")}</strong> of the {trial.asked} that were tried.{" "}
+            {reached.length === 1 ? "Does it" : "Do they"} ask the same?
           </Note>
           <ul class="neighbours">
             {reached.map((one) => (

@@ -11,11 +11,11 @@ import { Button } from "../components/button";
 import { Question } from "../components/dialog";
 import { Icon } from "../components/icon";
 import { Empty, ErrorLine, Loading, StatusLine } from "../components/notes";
-import { writeDraft } from "../edit/draft";
+import { draftOf, writeDraft } from "../edit/draft";
 import { Timeline } from "../history/timeline";
 import { go, link } from "../router";
 import { sentence, useLoad, useSession } from "../session";
-import type { HistoryPage, Message, Revision, StoredEdit } from "../types";
+import type { HistoryPage, Revision, StoredEdit } from "../types";
 import { counted, messageText, percent, questionOf } from "../words";
 import { Scope } from "./scope";
 import { UndoDialog } from "./undo";
@@ -119,24 +119,7 @@ async function found(id: string, signal: AbortSignal): Promise<{ edit: StoredEdi
 
 /** Go to New edit, with this edit filled in. */
 function change(edit: StoredEdit): void {
-  const before: Message[] = typeof edit.prompt === "string" ? [] : edit.prompt.slice(0, -1);
-  const texts = (prompts: StoredEdit["variants"]) => prompts.filter((one): one is string => typeof one === "string");
-  const others = (prompts: StoredEdit["variants"]) => prompts.filter((one) => typeof one !== "string");
-  writeDraft({
-    before,
-    prompt: typeof edit.prompt === "string" ? edit.prompt : messageText(edit.prompt[edit.prompt.length - 1]!),
-    target: edit.target,
-    variants: before.length ? [] : texts(edit.variants),
-    quiet: texts(edit.quiet),
-    id: edit.id,
-    clash: "replace",
-    corrects: { id: edit.id, prompt: questionOf(edit.prompt), target: edit.target },
-    rest: {
-      metadata: edit.metadata,
-      ...(edit.over_tools && { over_tools: true }),
-      variants: before.length ? edit.variants : others(edit.variants), quiet: others(edit.quiet),
-    },
-  });
+  writeDraft(draftOf(edit));
   go("new");
 }
 

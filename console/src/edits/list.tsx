@@ -28,7 +28,7 @@ const ORDERS: [Order, string][] = [
 const STATES: [Wanted, string][] = [
   ["all", "All"],
   ["enabled", "On"],
-  ["disabled", "Switched off"],
+  ["disabled", "Off"],
 ];
 /** Edits of a page. */
 const PAGE = 50;

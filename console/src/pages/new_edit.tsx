@@ -46,10 +46,10 @@ export function NewEdit() {
   const busy = saving.job !== null && saving.report === null;
   return (
     <>
-      <PageHead title="New edit">Teach the model one answer. What it says about everything else stays the same.</PageHead>
+      <PageHead title={draft.corrects ? "Change an edit" : "New edit"}>Teach the model one answer. What it says about everything else stays the same.</PageHead>
       <div class="two">
         <form class="card stack" onSubmit={submit}>
-          {draft.corrects && <Corrects draft={draft} onForget={() => change({ corrects: null, clash: "ask" })} />}
+          {draft.corrects && <Corrects draft={draft} onChange={change} />}
           <EditForm draft={draft} onChange={(part) => (change(part), (saving.error || saving.report) && done())} />
           <div class="actions">
             <Button type="submit" look={checked ? "plain" : "main"} icon={FlaskConical} busy={trying} disabled={!complete || busy || checked}>
@@ -115,16 +115,22 @@ export function NewEdit() {
   );
 }
 
-function Corrects({ draft, onForget }: { draft: Draft; onForget: () => void }) {
+function Corrects({ draft, onChange }: { draft: Draft; onChange: (part: Partial<Draft>) => void }) {
   const { corrects } = draft;
   if (!corrects) return null;
+  const { asked } = corrects;
   return (
     <Note>
-      You are correcting the edit for <strong class="text">{corrects.prompt}</strong>, whose answer is{" "}
-      <strong class="text">{corrects.target}</strong>. This one takes its place if it asks the same.{" "}
-      <Button look="quiet" onClick={onForget}>
-        No, this is another question
-      </Button>
+      You are changing the edit for <strong class="text">{corrects.prompt}</strong>: give it the right answer and save it again.
+      {asked && asked !== corrects.prompt && (
+        <>
+          {" "}
+          <span class="text">“{asked}”</span> is now one of its wordings.{" "}
+          <Button look="quiet" onClick={() => onChange({ ...EMPTY, prompt: asked })}>
+            No, that is another question
+          </Button>
+        </>
+      )}
     </Note>
   );
 }
