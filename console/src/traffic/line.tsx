@@ -6,8 +6,8 @@ import { Badge, Quoted } from "../components/bits";
 import { link } from "../router";
 import type { Asked } from "../types";
 import { percent } from "../words";
-import { Decide, type Decision } from "./traffic_decide";
-import { type EditsById, nameOf } from "./traffic_edits";
+import { Decide, type Decision } from "./decide";
+import { type EditsById, nameOf } from "./edits";
 
 interface Props {
   asked: Asked;

@@ -9,9 +9,9 @@ import { ErrorLine, Loading, Note } from "../components/notes";
 import { useLoad, useSession } from "../session";
 import type { Asked, PromptLine, PromptPage } from "../types";
 import { same } from "../words";
-import type { Decision } from "./traffic_decide";
-import { type EditsById, useEdits } from "./traffic_edits";
-import { TrafficLine } from "./traffic_line";
+import type { Decision } from "./decide";
+import { type EditsById, useEdits } from "./edits";
+import { TrafficLine } from "./line";
 
 /** Questions that are read, of each side, at most: the latest. */
 const READ = 300;
