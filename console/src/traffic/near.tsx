@@ -1,13 +1,13 @@
 // Kept questions that came near an edit, from either side, until somebody decides; and those that edits answered.
 
-import { useMemo, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { get } from "../api";
+import { get, post } from "../api";
 import { Ago } from "../components/bits";
 import { Button } from "../components/button";
 import { ErrorLine, Loading, Note } from "../components/notes";
 import { useLoad, useSession } from "../session";
-import type { Asked, PromptLine, PromptPage } from "../types";
+import type { Asked, PromptLine, PromptPage, ScanResult } from "../types";
 import { same } from "../words";
 import type { Decision } from "./decide";
 import { type EditsById, useEdits } from "./edits";
@@ -15,6 +15,8 @@ import { TrafficLine } from "./line";
 
 /** Questions that are read, of each side, at most: the latest. */
 const READ = 300;
+/** Of those that may be unsure so many are looked at again: edits may have changed since they were asked. */
+const AGAIN = 64;
 /** How many are shown at first, and how many more each time. */
 const SHOWN = 8;
 /** A question is a near one if the odds for it are within this factor of what an edit needs, as on the server. */
@@ -22,32 +24,53 @@ const NEAR_ODDS = 20;
 
 interface Asking {
   key: string;
-  line: PromptLine;
+  asked: Asked;
+  edit: string;
+  fires: boolean;
+  score: number | null;
+  /** When it came last, in seconds since 1970. */
+  time: number;
   times: number;
+}
+
+interface Kept {
+  kept: boolean;
+  unsure: Asking[];
+  answered: Asking[];
+}
+
+async function load(least: number | null, signal: AbortSignal): Promise<Kept> {
+  const [near, fired] = await Promise.all([true, false].map((of) => get<PromptPage>("v1/store/prompts", { near: of, limit: READ }, signal)));
+  const answered = gathered(fired!.data);
+  const candidates = [...gathered(near!.data), ...answered.filter((one) => isDoubtful(one, least))].slice(0, AGAIN);
+  if (!candidates.length) return { kept: near!.kept, unsure: [], answered };
+  const { lines } = await post<ScanResult>("v1/scan", { prompts: candidates.map((one) => one.asked) }, {}, signal);
+  const now = lines.map((line) => ({ ...candidates[line.index]!, edit: line.edit, fires: line.fires, score: line.score }));
+  const unsure = now.filter((one) => !one.fires || isDoubtful(one, least));
+  unsure.sort((one, other) => unsureness(one, least) > unsureness(other, least) ? -1 : 1);
+  return { kept: near!.kept, unsure: unique(unsure), answered };
 }
 
 export function TrafficNear() {
   const { store } = useSession();
-  const [view, setView] = useState<"near" | "answered">("near");
+  const known = store !== null;
+  const least = store?.least_score ?? null;
+  const [view, setView] = useState<"unsure" | "answered">("unsure");
   const [more, setMore] = useState(1);
   const [decided, setDecided] = useState<Record<string, Decision>>({});
-  const { data, error, loading } = useLoad(
-    async (signal) => {
-      const [near, fired] = await Promise.all([true, false].map((of) => get<PromptPage>("v1/store/prompts", { near: of, limit: READ }, signal)));
-            const closest = gathered(near!.data).sort((one, other) => (other.line.score ?? -1) - (one.line.score ?? -1));
-      return { kept: near!.kept, near: closest, fired: gathered(fired!.data) };
-    },
-    [store?.revision],
-  );
-  const least = store?.least_score ?? null;
-  const all = useMemo(() => (data ? [...data.near, ...data.fired.filter((one) => isDoubtful(one.line, least))] : []), [data, least]);
-  const shown = view === "near" ? all : (data?.fired ?? []);
+  // Not again with each revision: what was decided stays where it is, and says so.
+  const { data, error, loading } = useLoad(async (signal) => (known ? load(least, signal) : null), [known, least]);
   const edits = useEdits(
-    [...all, ...(data?.fired ?? [])].map((one) => one.line.edit),
+    [...(data?.unsure ?? []), ...(data?.answered ?? [])].map((one) => one.edit),
     store?.revision,
   );
-  const open = (list: Asking[]) => list.filter((one) => decided[one.key] || !isSettled(one.line, edits));
-  const listed = open(shown);
+  const open = (list: Asking[]) => list.filter((one) => decided[one.key] || !isSettled(one, edits));
+  const count = (list: Asking[]) => open(list).filter((one) => !decided[one.key]).length;
+  const listed = data ? open(data[view]) : [];
+  const show = (wanted: typeof view) => {
+    setView(wanted);
+    setMore(1);
+  };
 
   return (
     <section class="card stack" aria-labelledby="near-title">
@@ -55,16 +78,16 @@ export function TrafficNear() {
         <div>
           <h2 id="near-title">Questions to look at</h2>
           <p class="muted">
-            These came close to an edit, so a person should say whether they ask the same. What you decide holds at once; nothing is trained.
+            These come close to an edit, so a person should say whether they ask the same. What you decide holds at once; nothing is trained.
           </p>
         </div>
         {data?.kept && (
           <div class="actions" role="group" aria-label="Which questions">
-            <Button pressed={view === "near"} onClick={() => (setView("near"), setMore(1))}>
-              {`Unsure (${open(all).filter((one) => !decided[one.key]).length})`}
+            <Button pressed={view === "unsure"} onClick={() => show("unsure")}>
+              {`Unsure (${count(data.unsure)})`}
             </Button>
-            <Button pressed={view === "answered"} onClick={() => (setView("answered"), setMore(1))}>
-              {`Answered by edits (${open(data.fired).filter((one) => !decided[one.key]).length})`}
+            <Button pressed={view === "answered"} onClick={() => show("answered")}>
+              {`Answered by edits (${count(data.answered)})`}
             </Button>
           </div>
         )}
@@ -73,24 +96,24 @@ export function TrafficNear() {
       {!data && loading && <Loading />}
       {data && !data.kept && (
         <Note>
-          This server does not keep what people ask. Started with <code>--keep-prompts 7</code> it keeps, for seven days, the questions that an edit answered or nearly answered.
+          This server does not keep what people ask. Started with <code>--keep-prompts 7</code> it keeps, for seven days, the questions that an edit
+          answered or nearly answered.
         </Note>
       )}
       {data?.kept && !listed.length && (
-        <p class="muted">{view === "near" ? "There is nothing to decide: no question came close without being clear." : "No edit has answered a question yet."}</p>
+        <p class="muted">{view === "unsure" ? "There is nothing to decide: no question came close without being clear." : "No edit has answered a question yet."}</p>
       )}
       {listed.length > 0 && (
         <ul class="traffic-list">
           {listed.slice(0, more * SHOWN).map((one) => (
             <TrafficLine
               key={one.key}
-              {...{ asked: one.line.prompt, edit: one.line.edit, fires: one.line.fired, score: one.line.score, edits, least }}
-              past
+              {...{ asked: one.asked, edit: one.edit, fires: one.fires, score: one.score, edits, least }}
               decided={decided[one.key]}
               onDecided={(decision) => setDecided((before) => ({ ...before, [one.key]: decision }))}
             >
               Asked {one.times > 1 && `${one.times} times, last `}
-              <Ago at={one.line.time * 1000} />.
+              <Ago at={one.time * 1000} />.
             </TrafficLine>
           ))}
         </ul>
@@ -104,32 +127,42 @@ export function TrafficNear() {
   );
 }
 
-/** Return each question once, with how often it was asked; the latest comes first, and says how it went. */
+/** Return each question once for each edit, with how often it was asked; the latest time says how it went. */
 function gathered(lines: PromptLine[]): Asking[] {
   const found = new Map<string, Asking>();
-  for (const line of lines) {
-    const key = JSON.stringify([line.edit, line.prompt]);
+  for (const { edit, prompt, fired, score, time } of lines) {
+    const key = JSON.stringify([edit, prompt]);
     const before = found.get(key);
     if (before) before.times += 1;
-    else found.set(key, { key, line, times: 1 });
+    else found.set(key, { key, asked: prompt, edit, fires: fired, score, time, times: 1 });
   }
   return [...found.values()];
+}
+
+/** Return each question once: what it came near to before may have been another edit. */
+function unique(list: Asking[]): Asking[] {
+  return list.filter((one, i) => list.findIndex((other) => same(plain(other.asked), plain(one.asked))) === i);
 }
 
 function odds(probability: number): number {
   return probability / Math.max(1 - probability, 1e-12);
 }
 
-/** Return whether an edit answered a question only just. */
-function isDoubtful(line: PromptLine, least: number | null): boolean {
-  return line.score !== null && least !== null && odds(line.score) <= NEAR_ODDS * odds(least);
+/** Return a number that is greater for questions nearer to the border between answered and not. */
+function unsureness({ score }: Asking, least: number | null): number {
+  return score === null || least === null ? -Infinity : -Math.abs(Math.log(odds(score) / odds(least)));
+}
+
+/** Return whether an edit answers a question only just. */
+function isDoubtful({ fires, score }: Asking, least: number | null): boolean {
+  return fires && score !== null && least !== null && odds(score) <= NEAR_ODDS * odds(least);
 }
 
 /** Return whether somebody decided about a question before: the edit has it among its own. */
-function isSettled(line: PromptLine, edits: EditsById): boolean {
-  const edit = edits.get(line.edit);
+function isSettled({ edit: id, asked }: Asking, edits: EditsById): boolean {
+  const edit = edits.get(id);
   if (!edit) return false;
-  return [edit.prompt, ...edit.variants, ...edit.quiet].some((prompt) => same(plain(prompt), plain(line.prompt)));
+  return [edit.prompt, ...edit.variants, ...edit.quiet].some((prompt) => same(plain(prompt), plain(asked)));
 }
 
 /** Return a question without the form of a chat, where it is a single message. */
