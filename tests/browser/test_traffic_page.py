@@ -25,8 +25,8 @@ def test_an_answered_question_is_silenced(pages, back):
     page = pages.open("traffic")
     page.get_by_role("button", name="Answered by edits").click()
     line = page.get_by_role("listitem").filter(has_text=text)
-    line.get_by_role("button", name="Wrong: stop answering it").click()
-    line.get_by_text("this edit stays out of the question").wait_for()
+    line.get_by_role("button", name="Wrong: keep silent on it").click()
+    line.get_by_text("stays silent on this question").wait_for()
     assert back.ask(text).json()["melo"] == {"revision": back.service.revision, "edit": None, "reason": "quiet"}
     pages.reload(page)
     page.get_by_role("button", name="Answered by edits").click()
@@ -56,5 +56,5 @@ def test_a_log_is_tried(pages, back):
     found = page.get_by_role("list", name="Questions that edits would answer, or nearly")
     assert "2 times" in found.get_by_role("listitem").filter(has_text=LEGS.prompt).inner_text()
     line = found.get_by_role("listitem").filter(has_text=CAPITAL.prompt)
-    line.get_by_role("button", name="Wrong: stop answering it").click()
+    line.get_by_role("button", name="Wrong: keep silent on it").click()
     line.get_by_text("is what edit 'capital' was made for").wait_for()  # the server's own line

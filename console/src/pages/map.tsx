@@ -11,10 +11,10 @@ import { Empty, ErrorLine, Loading } from "../components/notes";
 import { link } from "../router";
 import { useLoad, useSession } from "../session";
 import { counted, percent } from "../words";
-import { MapChart } from "./map_chart";
-import { MapDetail } from "./map_detail";
-import { MapList } from "./map_list";
-import { type MapBody, pointsOf } from "./map_types";
+import { MapChart } from "../map/chart";
+import { MapDetail } from "../map/detail";
+import { MapList } from "../map/list";
+import { type MapBody, pointsOf } from "../map/points";
 
 /** Questions that the reader has placed, at most: the latest. */
 const PLACED = 20;

@@ -1,9 +1,9 @@
 // Traffic: how often edits answered, what came near one, and what would answer the questions of a log.
 
 import { PageHead } from "../components/bits";
-import { TrafficHits } from "./traffic_hits";
-import { TrafficNear } from "./traffic_near";
-import { TrafficScan } from "./traffic_scan";
+import { TrafficHits } from "../traffic/hits";
+import { TrafficNear } from "../traffic/near";
+import { TrafficScan } from "../traffic/scan";
 
 export function Traffic() {
   return (

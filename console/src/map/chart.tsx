@@ -4,8 +4,8 @@ import type { Chart, ChartConfiguration, Plugin } from "chart.js";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 
 import { ChartBox, type Colours } from "../components/chart";
-import { shortened } from "./map_text";
-import { type Kind, type MapPlace, type Point } from "./map_types";
+import { shortened } from "./text";
+import { type Kind, type MapPlace, type Point } from "./points";
 
 interface Props {
   points: Point[];

@@ -12,9 +12,9 @@ import { link } from "../router";
 import { useLoad, useSession } from "../session";
 import type { HourOfHits } from "../types";
 import { counted } from "../words";
-import { shortened } from "./map_text";
-import { type Bin, binsOf, HOURS, type Series, seriesOf, type Span, SPANS, sum } from "./traffic_bins";
-import { type EditsById, nameOf, useEdits } from "./traffic_edits";
+import { shortened } from "../map/text";
+import { type Bin, binsOf, HOURS, type Series, seriesOf, type Span, SPANS, sum } from "./bins";
+import { type EditsById, nameOf, useEdits } from "./edits";
 
 const OTHERS = "All other edits";
 

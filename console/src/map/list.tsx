@@ -4,8 +4,8 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import { TextField } from "../components/fields";
 import { counted } from "../words";
-import { KINDS, type Kind, type Point } from "./map_types";
-import { MapMark } from "./map_mark";
+import { KINDS, type Kind, type Point } from "./points";
+import { MapMark } from "./mark";
 
 interface Props {
   points: Point[];

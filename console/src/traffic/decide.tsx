@@ -1,6 +1,6 @@
-// What to do about a question that came near an edit: let the edit answer it, or keep the edit out of it.
+// What to do about a question that came near an edit: let the edit answer it, or keep it silent.
 
-import { Check, VolumeX } from "lucide";
+import { BellOff, Check } from "lucide";
 import { useState } from "preact/hooks";
 
 import { editPath, post } from "../api";
@@ -40,7 +40,7 @@ export function Decide({ edit, asked, fires, decided, onDecided }: Props) {
   if (decided) {
     return (
       <StatusLine>
-        {decided === "allow" ? "Done: this edit answers the question from now on." : "Done: this edit stays out of the question from now on."}
+        {decided === "allow" ? "The edit answers this question from now on." : "The edit stays silent on this question from now on."}
       </StatusLine>
     );
   }
@@ -48,10 +48,10 @@ export function Decide({ edit, asked, fires, decided, onDecided }: Props) {
     <div class="stack tight">
       <div class="actions">
         <Button icon={Check} busy={busy === "allow"} disabled={busy === "quiet"} onClick={() => void decide("allow")}>
-          {fires ? "Right: keep answering it" : "Same question: answer it"}
+          {fires ? "Right, it asks the same" : "Same question: let it answer"}
         </Button>
-        <Button icon={VolumeX} busy={busy === "quiet"} disabled={busy === "allow"} onClick={() => void decide("quiet")}>
-          {fires ? "Wrong: stop answering it" : "Other question: stay out"}
+        <Button icon={BellOff} busy={busy === "quiet"} disabled={busy === "allow"} onClick={() => void decide("quiet")}>
+          {fires ? "Wrong: keep silent on it" : "Other question: keep silent"}
         </Button>
       </div>
       <ErrorLine>{error}</ErrorLine>

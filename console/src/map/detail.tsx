@@ -3,7 +3,7 @@
 import { Ago, Quoted, State } from "../components/bits";
 import { link } from "../router";
 import { counted, percent } from "../words";
-import { KINDS, type MapPrompt, type Point, whyOf } from "./map_types";
+import { KINDS, type MapPrompt, type Point, whyOf } from "./points";
 
 interface Props {
   point: Point;

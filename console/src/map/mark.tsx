@@ -1,4 +1,4 @@
-import type { Kind } from "./map_types";
+import type { Kind } from "./points";
 
 /** The mark by which a kind of point is drawn on the map, for the legend. Its shape is in styles/map.css. */
 export function MapMark({ kind }: { kind: Kind }) {

@@ -6,8 +6,8 @@ import { Badge, Quoted } from "../components/bits";
 import { link } from "../router";
 import type { Asked } from "../types";
 import { percent } from "../words";
-import { Decide, type Decision } from "./traffic_decide";
-import { type EditsById, nameOf } from "./traffic_edits";
+import { Decide, type Decision } from "./decide";
+import { type EditsById, nameOf } from "./edits";
 
 interface Props {
   asked: Asked;
@@ -17,17 +17,14 @@ interface Props {
   /** The score that an edit needs; null: no comparison of texts decides here. */
   least: number | null;
   edits: EditsById;
-  /** Whether this happened; else it would. */
-  past?: boolean;
   decided?: Decision;
   onDecided: (decision: Decision) => void;
   /** When and how often. */
   children: ComponentChildren;
 }
 
-export function TrafficLine({ asked, edit: id, fires, score, least, edits, past, decided, onDecided, children }: Props) {
+export function TrafficLine({ asked, edit: id, fires, score, least, edits, decided, onDecided, children }: Props) {
   const edit = edits.get(id);
-  const given = past ? (fires ? "was given" : "was not given") : fires ? "would be given" : "would not be given";
   return (
     <li>
       <p class="traffic-question">
@@ -38,9 +35,8 @@ export function TrafficLine({ asked, edit: id, fires, score, least, edits, past,
         {edit === null ? nameOf(edits, id) : <a href={link("edits", id)}>{nameOf(edits, id)}</a>}
         {edit && (
           <>
-            {" Its answer, "}
+            {" Its answer: "}
             <strong class="text">{edit.target}</strong>
-            {`, ${given}.`}
           </>
         )}
       </p>

@@ -10,10 +10,10 @@ import { ErrorLine, Note, Progress } from "../components/notes";
 import { sentence, useSession } from "../session";
 import type { ScanLine, ScanResult } from "../types";
 import { counted } from "../words";
-import type { Decision } from "./traffic_decide";
-import { useEdits } from "./traffic_edits";
-import { TrafficLine } from "./traffic_line";
-import { type Log, type LoggedQuestion, readLog } from "./traffic_log";
+import type { Decision } from "./decide";
+import { useEdits } from "./edits";
+import { TrafficLine } from "./line";
+import { type Log, type LoggedQuestion, readLog } from "./log";
 
 /** Questions of one request: the server answers others in between, and the reader sees how far it is. */
 const AT_ONCE = 64;
