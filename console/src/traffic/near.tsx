@@ -47,7 +47,7 @@ async function load(least: number | null, signal: AbortSignal): Promise<Kept> {
   const { lines } = await post<ScanResult>("v1/scan", { prompts: candidates.map((one) => one.asked) }, {}, signal);
   const now = lines.map((line) => ({ ...candidates[line.index]!, edit: line.edit, fires: line.fires, score: line.score }));
   const unsure = now.filter((one) => !one.fires || isDoubtful(one, least));
-  unsure.sort((one, other) => unsureness(one, least) > unsureness(other, least) ? -1 : 1);
+  unsure.sort((one, other) => unsureness(other, least) - unsureness(one, least));
   return { kept: near!.kept, unsure: unique(unsure), answered };
 }
 
@@ -150,7 +150,7 @@ function odds(probability: number): number {
 
 /** Return a number that is greater for questions nearer to the border between answered and not. */
 function unsureness({ score }: Asking, least: number | null): number {
-  return score === null || least === null ? -Infinity : -Math.abs(Math.log(odds(score) / odds(least)));
+  return score === null || least === null ? -1e9 : -Math.abs(Math.log(odds(score) / odds(least)));
 }
 
 /** Return whether an edit answers a question only just. */
