@@ -19,7 +19,7 @@ from serve_helpers import serving  # noqa: E402
 
 from meloedit import Edit  # noqa: E402
 
-from .pages import HOSTILE, SCRIPT, Pages  # noqa: E402
+from .pages import HOSTILE, PATIENCE, SCRIPT, Pages  # noqa: E402
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -40,8 +40,9 @@ def browser():
     if path is None:
         leave = pytest.fail if os.environ.get("MELOEDIT_BROWSER_REQUIRED") else pytest.skip
         leave("no browser: install chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         yield running.new_context()

@@ -91,7 +91,7 @@ def test_from_a_wrong_answer_to_an_edit_and_back(entered, judged):
     expect(reworded.get_by_text("an edit answers above")).to_be_visible()
 
     # silence it there, as if this was a wrong hit
-    reworded.get_by_role("button", name="This edit should not have fired").click()
+    reworded.get_by_role("button", name="This edit should not have answered").click()
     page.get_by_label("Why? (optional)").fill("another town")
     page.get_by_role("button", name="Keep it silent here").click()
     expect(reworded.get_by_text("stays silent on this question from now on")).to_be_visible(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-// The two dialogs of an answer: this edit should not have fired, and this should have fired.
+// The two dialogs of an answer: this edit should not have answered, and an edit should have answered.
 
 import { useState } from "preact/hooks";
 
@@ -25,7 +25,7 @@ export function QuietDialog({ turn, edit, onDone, onClose }: Props & { edit: Sto
     onDone(`The edit for “${questionOf(edit.prompt)}” stays silent on this question from now on.`);
   };
   return (
-    <Question title="This edit should not have fired" yes="Keep it silent here" onYes={save} onClose={onClose}>
+    <Question title="This edit should not have answered" yes="Keep it silent here" onYes={save} onClose={onClose}>
       <p>
         The edit for <strong class="text">{questionOf(edit.prompt)}</strong> stays as it is, but will no longer answer this question, nor what
         asks the same:
@@ -58,7 +58,7 @@ export function AllowDialog({ turn, onDone, onClose }: Props) {
     onDone("The edit answers this question from now on.");
   };
   return (
-    <Question title={turn.route?.edit ? "Another edit should have fired" : "This should have fired"} yes="Let it answer" disabled={!chosen} onYes={save} onClose={onClose} wide>
+    <Question title={turn.route?.edit ? "Another edit should have answered" : "An edit should have answered"} yes="Let it answer" disabled={!chosen} onYes={save} onClose={onClose} wide>
       <p>The edit that you choose will answer this question, and what asks the same. Nothing is trained, so it takes a second.</p>
       <blockquote>
         <Quoted asked={prompt} />

@@ -58,11 +58,11 @@ export function TurnView({ turn }: { turn: Turn }) {
               </Button>
               {fired && (
                 <Button icon={BellOff} onClick={() => setDialog("quiet")}>
-                  This edit should not have fired
+                  This edit should not have answered
                 </Button>
               )}
               <Button icon={MessageCircleReply} onClick={() => setDialog("allow")}>
-                {fired ? "Another edit should have fired" : "This should have fired"}
+                {fired ? "Another edit should have answered" : "An edit should have answered"}
               </Button>
               <Button look="quiet" icon={RotateCw} onClick={() => redo("")}>
                 Ask again
