@@ -159,6 +159,8 @@ export interface EditVersion {
   target: string;
   variants: Asked[];
   quiet: Asked[];
+  metadata: Record<string, unknown>;
+  over_tools: boolean;
   enabled: boolean;
 }
 

@@ -105,7 +105,7 @@ def test_from_a_wrong_answer_to_an_edit_and_back(entered, judged):
     latest = page.get_by_role("list", name="Changes of this edit").get_by_role("listitem").first
     expect(latest.get_by_text("by editor")).to_be_visible()
     latest.get_by_role("button", name="Undo").click()
-    page.get_by_role("button", name="Go back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Undo").click()
     expect(page.get_by_text("Done: the edits are those of revision")).to_be_visible(timeout=PATIENCE)
     assert judged.good(judged.post("/v1/route", {"prompt": REWORDED}))["edit"] == stored["id"]
 

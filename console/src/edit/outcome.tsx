@@ -25,6 +25,11 @@ export function Outcome({ saving, onStop, onWay, onAsk, onAnother }: Props) {
   const { job, report, error, ways } = saving;
   return (
     <>
+      {ways.length > 0 && (
+        <p>
+          <strong>Nothing was saved:</strong> another edit seems to ask the same, and has another answer. What shall become of it?
+        </p>
+      )}
       <ErrorLine>{error}</ErrorLine>
       {ways.length > 0 && (
         <div class="actions">
@@ -55,7 +60,7 @@ function Training({ job, onStop }: { job: Job; onStop: () => void }) {
     <div class="stack">
       <Progress label={`${step} …`} done={job.total > 1 ? job.done : undefined} total={job.total} />
       <div class="actions">
-        <span class="muted">{counted(seconds, "second")}; most edits take 5 to 20. Answers go on meanwhile.</span>
+        <span class="muted">{counted(seconds, "second")} so far. Answers go on meanwhile.</span>
         <Button look="quiet" icon={Square} onClick={onStop}>
           Stop
         </Button>

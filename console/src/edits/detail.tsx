@@ -102,7 +102,7 @@ export function EditDetail({ id }: { id: string }) {
         </section>
       )}
       {dialog === "remove" && edit && <RemoveDialog edit={edit} onDone={did} onClose={() => setDialog(null)} />}
-      {dialog && dialog !== "remove" && <UndoDialog revision={dialog} edit={edit} onDone={did} onClose={() => setDialog(null)} />}
+      {dialog && dialog !== "remove" && <UndoDialog id={id} revision={dialog} edit={edit} onDone={did} onClose={() => setDialog(null)} />}
     </>
   );
 }

@@ -1,12 +1,12 @@
 // Undoing one change of an edit: by its opposite, where there is one, else by going back to the revision before.
 
-import { call, editPath, post } from "../api";
-import { Question } from "../components/dialog";
-import { Note } from "../components/notes";
+import { call, editPath, finished, get, post } from "../api";
+import { Dialog, Question } from "../components/dialog";
+import { Loading, Note } from "../components/notes";
 import { happened, promptsOf } from "../history/words";
 import { RollbackDialog } from "../history/rollback";
-import { useSession } from "../session";
-import type { Asked, Revision, StoredEdit } from "../types";
+import { useLoad, useSession } from "../session";
+import type { Asked, Difference, Job, Revision, StoredEdit } from "../types";
 import { counted, questionOf, same } from "../words";
 
 interface Opposite {
@@ -16,7 +16,31 @@ interface Opposite {
 }
 
 /** Return what undoes a change alone, if anything does. */
-function opposite(revision: Revision, edit: StoredEdit | null): Opposite | null {
+async function opposite(id: string, revision: Revision, edit: StoredEdit | null, signal: AbortSignal): Promise<Opposite | null> {
+  if (revision.action === "edit" || revision.action === "remove") return formerly(id, revision, edit, signal);
+  return small(revision, edit);
+}
+
+/** Return what brings an edit back to what it was before it was saved, or removed. */
+async function formerly(id: string, revision: Revision, edit: StoredEdit | null, signal: AbortSignal): Promise<Opposite | null> {
+  const around = { old: revision.revision - 1, new: revision.revision, details: 1000 };
+  const difference = await get<Difference>("v1/store/diff", around, signal);
+  const before = difference.changes?.find((change) => change.id === id)?.old;
+  if (before === undefined) return null;
+  if (before === null) {
+    return edit && { text: "The edit is removed.", act: () => call("DELETE", editPath(id)) };
+  }
+  const { enabled, ...fields } = before;
+  const act = async () => {
+    const job = await finished(await post<Job>("v1/edits", { edits: [{ ...fields, id }], replace: true }));
+    const report = job.reports[0];
+    if (report?.status === "failed") throw new Error(report.reason);
+    if (!enabled) await call("PATCH", editPath(id), { body: { enabled } });
+  };
+  return { text: `The edit is trained again, to answer “${before.target}” as before. This takes some seconds.`, act };
+}
+
+function small(revision: Revision, edit: StoredEdit | null): Opposite | null {
   if (!edit) return null;
   const { action } = revision;
   if (action === "disable" && !edit.enabled) {
@@ -44,20 +68,31 @@ function opposite(revision: Revision, edit: StoredEdit | null): Opposite | null 
 }
 
 interface Props {
+  id: string;
   revision: Revision;
   edit: StoredEdit | null;
   onDone: (done: string) => void;
   onClose: () => void;
 }
 
-export function UndoDialog({ revision, edit, onDone, onClose }: Props) {
+export function UndoDialog({ id, revision, edit, onDone, onClose }: Props) {
   const session = useSession();
   const now = session.store?.revision ?? revision.revision;
   const later = now - revision.revision;
-  const own = later > 0 ? opposite(revision, edit) : null;
-  if (!own) {
+  const own = useLoad(
+    (signal) => (later > 0 ? opposite(id, revision, edit, signal) : Promise.resolve(null)),
+    [revision.revision, later],
+  );
+  if (own.loading) {
     return (
-      <RollbackDialog to={revision.revision - 1} title="Undo this change?" onDone={onDone} onClose={onClose}>
+      <Dialog title="Undo this change?" onClose={onClose}>
+        <Loading />
+      </Dialog>
+    );
+  }
+  if (!own.data) {
+    return (
+      <RollbackDialog to={revision.revision - 1} title="Undo this change?" yes="Undo" onDone={onDone} onClose={onClose}>
         <p>
           <strong class="text">{happened(revision)}.</strong>
         </p>
@@ -70,17 +105,18 @@ export function UndoDialog({ revision, edit, onDone, onClose }: Props) {
       </RollbackDialog>
     );
   }
-  const act = async () => {
-    await own.act();
+  const { text, act } = own.data;
+  const undo = async () => {
+    await act();
     await session.refresh();
-    onDone(`Undone. ${own.text}`);
+    onDone(`Undone. ${text}`);
   };
   return (
-    <Question title="Undo this change?" yes="Undo" onYes={act} onClose={onClose}>
+    <Question title="Undo this change?" yes="Undo" onYes={undo} onClose={onClose}>
       <p>
         <strong class="text">{happened(revision)}.</strong>
       </p>
-      <p class="text">{own.text} Later changes stay as they are.</p>
+      <p class="text">{text} Later changes of other edits stay as they are.</p>
     </Question>
   );
 }

@@ -13,13 +13,15 @@ interface Props {
   /** The revision to go back to. */
   to: number;
   title?: string;
+  /** What the button says. */
+  yes?: string;
   /** What is special about it. */
   children?: ComponentChildren;
   onDone: (done: string) => void;
   onClose: () => void;
 }
 
-export function RollbackDialog({ to, title, children, onDone, onClose }: Props) {
+export function RollbackDialog({ to, title, yes = "Go back", children, onDone, onClose }: Props) {
   const { store, refresh } = useSession();
   const now = store?.revision ?? to;
   const difference = useLoad((signal) => get<Difference>("v1/store/diff", { old: now, new: to, details: 50 }, signal), [now, to]);
@@ -31,7 +33,7 @@ export function RollbackDialog({ to, title, children, onDone, onClose }: Props) 
   return (
     <Question
       title={title ?? `Go back to revision ${to}?`}
-      yes="Go back"
+      yes={yes}
       danger
       disabled={!difference.data}
       onYes={roll}

@@ -128,6 +128,8 @@ def _version(stored: StoredEdit) -> wire.EditVersion:
         target=edit.target,
         variants=list(edit.variants),
         quiet=list(edit.quiet),
+        metadata=dict(edit.metadata),
+        over_tools=edit.over_tools,
         enabled=stored.enabled,
     )
 

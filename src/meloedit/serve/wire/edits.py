@@ -229,6 +229,8 @@ class EditVersion(BaseModel):
     target: str
     variants: list[Any]
     quiet: list[Any]
+    metadata: dict[str, Any]
+    over_tools: bool
     enabled: bool
 
 

@@ -1,0 +1,96 @@
+"""The pages Edits and History: find, switch off, change, undo one change alone, compare, go back."""
+
+from playwright.sync_api import expect
+from support.prompts import FACTS
+
+from .pages import PATIENCE
+
+BOOK, CAPITAL, LEGS = FACTS
+
+
+def change(served, method, edit_id, **fields):
+    served.good(served.http.request(method, f"/v1/edits/{edit_id}", **fields))
+
+
+def state(served, edit_id):
+    """Whether an edit answers; None if there is none."""
+    response = served.get(f"/v1/edits/{edit_id}")
+    return response.json()["enabled"] if response.status_code == 200 else None
+
+
+def undo(page, what):
+    """Undo the change that says so, in the history of the edit that the page shows."""
+    entry = page.get_by_role("list", name="Changes of this edit").get_by_role("listitem").filter(has_text=what)
+    entry.first.get_by_role("button", name="Undo").click()
+    page.get_by_role("dialog").get_by_role("button", name="Undo").click()
+
+
+def test_edits_are_searched_sorted_and_switched(pages, back):
+    page = pages.open("edits")
+    rows = page.get_by_role("row")
+    expect(rows).to_have_count(1 + 4)
+    page.get_by_role("button", name="Answered").click()  # the most asked first
+    expect(rows.nth(1)).to_contain_text(CAPITAL.prompt)
+    page.get_by_role("button", name="Answered").click()
+    expect(rows.nth(1)).not_to_contain_text(CAPITAL.prompt)
+    page.get_by_label("Search").fill("SPIDER")
+    expect(rows).to_have_count(1 + 1)
+    page.get_by_role("button", name=f"Switch off: {LEGS.prompt}").click()
+    expect(page.get_by_text("is switched off")).to_be_visible()
+    assert state(back, "legs") is False
+    page.get_by_label("Search").fill("")
+    page.get_by_label("State").select_option("Off")
+    expect(rows).to_have_count(1 + 1)
+    page.get_by_label("Search").fill("nothing has this")
+    expect(page.get_by_text("No edit fits")).to_be_visible()
+
+
+def test_one_change_is_undone_and_later_ones_stay(pages, back):
+    change(back, "DELETE", "book")
+    change(back, "PATCH", "capital", json={"enabled": False})
+    page = pages.open("edits/book")
+    expect(page.get_by_text("This edit is not in the store now")).to_be_visible()
+    undo(page, "Removed")
+    expect(page.get_by_text("Undone. The edit is trained again")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", level=1)).to_have_text(BOOK.prompt)
+    assert (state(back, "book"), state(back, "capital")) == (True, False)
+    assert back.good(back.ask(BOOK.prompt))["choices"][0]["message"]["content"] == BOOK.target
+
+    pages.go(page, "edits/capital")
+    undo(page, "Switched off")  # it is the latest change of this edit, and not of the store
+    expect(page.get_by_text("Undone. The edit is switched on again.")).to_be_visible()
+    assert (state(back, "book"), state(back, "capital")) == (True, True)
+
+
+def test_an_edit_is_changed(pages, back):
+    page = pages.open("edits/legs")
+    page.get_by_role("button", name="Change it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Change an edit")
+    expect(page.get_by_label("Question", exact=True)).to_have_value(LEGS.prompt)
+    page.get_by_label("Answer", exact=True).fill("six")
+    page.get_by_role("button", name="Check it first").click()
+    page.get_by_role("button", name="Save and train").click()
+    expect(page.get_by_text("Saved.", exact=True)).to_be_visible(timeout=PATIENCE)
+    stored = back.good(back.get("/v1/edits/legs"))
+    assert (stored["prompt"], stored["target"]) == (LEGS.prompt, "six")
+
+
+def test_two_revisions_are_compared_and_one_is_brought_back(pages, back):
+    before = back.editor.store.revision
+    change(back, "DELETE", "book")
+    page = pages.open("history")
+    page.get_by_label(f"Compare revision {before}", exact=True).check()
+    page.get_by_label(f"Compare revision {before + 1}", exact=True).check()
+    page.get_by_role("button", name=f"Compare {before} and {before + 1}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("Removed")).to_be_visible()
+    expect(dialog.get_by_text(BOOK.prompt)).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name=f"Go back to revision {before}", exact=True).click()
+    expect(dialog.get_by_text("Added")).to_be_visible()
+    dialog.get_by_role("button", name="Cancel").click()
+    assert state(back, "book") is None  # it asks first
+    page.get_by_role("button", name=f"Go back to revision {before}", exact=True).click()
+    dialog.get_by_role("button", name="Go back").click()
+    expect(page.get_by_text(f"the edits are those of revision {before} again")).to_be_visible(timeout=PATIENCE)
+    assert state(back, "book") is True
