@@ -194,8 +194,8 @@ class Engine:
         bank.remove(unused)
         for holder in unused:
             del self._uses[holder]
-        missing = {stored.holder: stored for stored in changes.active.values() if stored.holder not in bank.owners}
-        self._read_blocks(missing)
+        there = bank.owners
+        self._read_blocks({s.holder: s for s in changes.active.values() if s.holder not in there})
 
     def _read_blocks(self, missing: Mapping[int, StoredEdit]) -> None:
         """Read blocks from the store; ``missing`` names for each holder an edit that it serves."""
