@@ -165,7 +165,7 @@ class StoreReader:
         with self._database() as db:
             found = rows.read_blocks(db, self.path, records)
         blocks = {number: block for number, (_, block) in found.items()}
-        return stack_tensors(blocks, self.path, lambda number: f"the block of edit {found[number][0]['edit_id']!r}")
+        return stack_tensors(blocks, self.path, lambda number: f"the block of edit {found[number][0].edit_id!r}")
 
     def key_stacks(self, records: Sequence[int]) -> list[Stack]:
         """Return the keys of records under the calibration in force, stacked as blocks are. Blocks are not read.
