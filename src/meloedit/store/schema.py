@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import StoreError
+from ..text import shorten
 
 APPLICATION_ID = 0x4D454C4F
 """The bytes "MELO", in SQLite's field for the program that a database belongs to."""
@@ -146,6 +147,6 @@ def digest(blob: bytes) -> bytes:
 
 def damaged(name: str | Path, what: object) -> StoreError:
     """Return the error for a store whose contents cannot be right; ``what`` becomes one line."""
-    why = " ".join(str(what).split())
-    why = why if len(why) <= 200 else why[:199] + "\N{HORIZONTAL ELLIPSIS}"
-    return StoreError(f"{name} is damaged ({why}); restore it from a copy, or save what can be: meloedit repair")
+    return StoreError(
+        f"{name} is damaged ({shorten(str(what), 200)}); restore it from a copy, or save what can be: meloedit repair"
+    )

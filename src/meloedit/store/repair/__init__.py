@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...files import write_bytes
+from ...text import join_names
 from .. import database, making
 from ..chain import Live
 from ..guard.integrity import verify
@@ -96,7 +97,6 @@ def _choose(saved: Saved, path: str | Path) -> tuple[Live, list[str], list[str]]
             lost.append(f"edit {edit_id!r}: " + ("make it again, its text is whole" if text else "all of it"))
             texts += [json.dumps(json.loads(text))] if text else []
     if off := [edit_id for edit_id, value in kept.items() if unsure and not value[1]]:
-        names = ", ".join(map(repr, off[:5])) + (" ..." if len(off) > 5 else "")
-        lost.append(f"whether these were enabled: {names}; they are disabled now")
+        lost.append(f"whether these were enabled: {join_names(list(map(repr, off)))}; they are disabled now")
     lost.append("the history")
     return kept, lost, texts
