@@ -1,12 +1,12 @@
 r"""What a prompt contains is not what it asks: which prompts behind passages, and which tasks, reach an edit.
 
     python -m benchmarks.prompts.passages --zsre zsre_distinct.jsonl.gz --counterfact counterfact_distinct.jsonl.gz \
-        --texts openwebtext-1000.jsonl.gz --rows judge/rows/inside_heldout.jsonl.gz --out passages.json
+        --texts openwebtext-1000.jsonl.gz --rows benchmarks/prompts/inside.jsonl.gz --out passages.json
 
 Nothing is trained: the edits are in the index alone. The passages made from the data sets are a paragraph of a text
 with the edited fact in its middle, half of them as a question with its answer, half as a statement. A prompt is such a
 passage and a question, in one of ten forms. ``--rows`` names files of edits with passages, mails and tasks written by
-hand (the form of ``judge/rows/inside*``); ``--wrong FILE`` writes the prompts that went wrong.
+hand (the form of ``benchmarks/prompts/inside.jsonl.gz``); ``--wrong FILE`` writes the prompts that went wrong.
 """
 
 from __future__ import annotations

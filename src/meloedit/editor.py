@@ -242,8 +242,8 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
         batch_size = self.engine.mode.batch_size(edits_per_block)
-        prepared = Planner(self.engine, replace, keep_both).prepare(edit_list(edits))
-        with self.engine.store.writing():
+        with self.engine.store.writing():  # from planning on: what an edit replaces must still be there
+            prepared = Planner(self.engine, replace, keep_both).prepare(edit_list(edits))
             self.prepare(progress)
             yield from EditRun(self.engine, prepared, batch_size, progress, trial, strict).parts()
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from meloedit.backbones.chat import place_in_answer
 from meloedit.types import Begun
 
 TARGET = "Ada Quill of Wales"
@@ -83,3 +84,14 @@ def test_targets_of_other_kinds(place, whole, llama, target):
         found, _ = place("Oh: " + target[:end], target)
         rest = llama.tokenizer.decode([*found.rest, *whole(target)[found.place :]], skip_special_tokens=True)
         assert target[:end] + rest == target
+
+
+def test_a_long_target_behind_a_long_beginning_is_looked_for_token_by_token():
+    def decode(ids):
+        calls.append(len(ids))
+        return "".join(map(chr, ids))
+
+    calls, target = [], "a long answer " * 40
+    begun = Begun(tuple(map(ord, target[::-1].upper())), "Why?")
+    assert place_in_answer(begun, target, 0, lambda text: list(map(ord, text)), decode).given == 0
+    assert len(calls) < 3 * (len(target) + len(begun.ids)), "not each with each"

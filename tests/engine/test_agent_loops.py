@@ -1,5 +1,6 @@
 """Agent loops: which turn is the question, who answers behind a tool's result, and where a block acts."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 
@@ -116,3 +117,21 @@ def test_a_template_that_refuses_tools_says_so_in_one_line(make_tokenizer, make_
     by_hand = [user(BOOK.prompt), assistant("I look it up."), user("<tool_response>\nBo\n</tool_response>")]
     assert editor.route([by_hand])[0].reason == "tool result"
     editor.unload()
+
+
+def test_an_answer_between_a_commit_and_what_follows_it_goes_by_what_answers(looping):
+    begun = [user(BOOK.prompt), assistant(BOOK.target[:2])]
+
+    def remove_and_ask():
+        revision = looping.store.remove("book")
+        with ThreadPoolExecutor(1) as pool:  # another thread: this one holds the change
+            asked = pool.submit(lambda: (looping.route([LOOP, begun]), generated(looping, begun)))
+            routes, said = asked.result()
+        assert [(route.edit, route.nearest) for route in routes] == [(None, "book"), ("book", "book")]
+        assert said[:-1] and looping.backbone.decode(said).strip() == BOOK.target[2:]
+        return revision
+
+    revision = looping.store.revision
+    looping.engine.change(remove_and_ask)
+    assert looping.route([begun])[0].edit != "book"
+    looping.rollback(revision)

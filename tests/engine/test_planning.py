@@ -1,10 +1,13 @@
 """Edits that cannot be taken are refused before training, and tokenizers of several kinds."""
 
+import threading
+
 import pytest
 from support.causal_checks import answers
 from support.prompts import BOOK, EDITS, LEGS, RIVER
 
 from meloedit import Edit
+from meloedit.engine.planning import Planner
 from meloedit.errors import EditError
 from meloedit.keys.grammar import make_prompts
 
@@ -58,3 +61,22 @@ def test_an_answer_ends_as_the_form_of_its_prompt_does(make_editor, make_model):
     assert [editor.backbone.encode_target("Jorge", form)[-1] for form in (raw, chat)] == [3, 1]
     assert editor.check().broken == []
     editor.unload()
+
+
+def test_no_other_thread_changes_the_store_between_plan_and_training(llama, monkeypatch):
+    free = []
+
+    def in_another_thread():
+        taken = llama.store._writer.acquire(blocking=False)
+        if taken:
+            llama.store._writer.release()
+        free.append(taken)
+
+    def prepare(planner, edits):
+        thread = threading.Thread(target=in_another_thread)
+        thread.start()
+        thread.join()
+        return []
+
+    monkeypatch.setattr(Planner, "prepare", prepare)
+    assert list(llama.edit_in_parts([LEGS])) == [] and free == [False]

@@ -67,6 +67,12 @@ def test_a_guard_is_certain_where_nothing_else_differs(prompt, wording, certain)
         ("Who is not the mayor of Velmora?", "negation"),
         ("Who can't be the mayor of Velmora?", "negation"),
         ("Who apart from the mayor of Velmora signs?", "negation"),
+        ("Hi, who is not mayor of Velmora?", "negation"),
+        ("Was Karl Brandt the mayor of Velmora?", "yes or no"),
+        ("Did Karl Brandt comment as the mayor of Velmora?", "yes or no"),
+        ("Was ist der Name des Bürgermeisters von Velmora?", None),
+        ("Name the mayor of Velmora", None),
+        ("What do I say if the mayor of Velmora is not there?", None),
         ("Can you tell me who the mayor of Velmora is?", None),
         ("Do you know who is the mayor of Velmora?", None),
         ("Could you give me the name of the mayor of Velmora?", None),
@@ -82,3 +88,6 @@ def test_another_form_of_answer_is_another_question(prompt: str, guard: str | No
 def test_a_wording_of_the_same_form_is_not_guarded() -> None:
     assert guard_of("Are dogs allowed in Velmora hall?", "Is my dog allowed in Velmora hall?") is None
     assert guard_of("Translate mayor into French", "What is mayor translated into French?") is None
+    assert guard_of("Does renting a scooter include a helmet?", "Is a helmet included when I rent a scooter?") is None
+    assert guard_of("Why does my Halden phone not charge?", "Why won't my Halden phone charge?") is None
+    assert guard_of("Was kostet das Ticket im Monat?", "Wie viel kostet das Monatsticket?") is None

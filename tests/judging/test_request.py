@@ -105,6 +105,17 @@ def test_pages_of_unclosed_tags_take_no_time() -> None:
     assert request_of(f"{page}\n\n{QUESTION}").text
 
 
+def test_pages_of_loose_lines_take_no_time() -> None:
+    page = "\n".join(f"Is line {i} right?" for i in range(20_000))
+    assert QUESTION in request_of(f"{page}\nContext: nothing\nQuestion: {QUESTION}").text
+
+
+@pytest.mark.parametrize("question", ["من هو عمدة فيلمورا؟", "维尔莫拉的市长是谁？"])
+def test_other_question_marks_ask_too(question: str) -> None:
+    assert request_of(f"{PASSAGE}\n\n{question}").text == question
+    assert request_of(f"Context: {PASSAGE}\n\n{PASSAGE}\n\n{question}").text == question
+
+
 def test_a_short_fenced_text_stays() -> None:
     assert "mayor" in request_of("Answer this:\n<input>Who is the mayor of Velmora?</input>").text
 

@@ -42,6 +42,7 @@ def test_the_readme_prints_what_it_says(run, capsys):
     names["editor"].unload()
 
 
+@pytest.mark.slow  # the README's first edit is much the same
 def test_the_first_edit_answers_in_other_words_and_leaves_without_a_trace(run, tmp_path):
     before, edited, after = run("first_edit").split("  Who is the mayor of Velmora?")[1:]
     assert "mayor: stored, holds: True" in before

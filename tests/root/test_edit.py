@@ -90,6 +90,10 @@ def test_reasons_in_plain_words(tmp_path):
             "7" * 5000,
             "not JSON (a number has too many digits: at most 4,300 are read); one object per line is expected",
         ),
+        (
+            "{" + "".join(f'"{i}":1,' for i in range(60_000)) + '"a":1,"a":2}',  # looked through once, not per name
+            'not JSON (the name "a" comes twice in one object: keep one of them); one object per line is expected',
+        ),
         ('"%s"' % ("x" * 2_000_000), "2,000,003 characters in one line, at most 1,000,000 are read: split it"),
     ]:
         path = write(tmp_path / "facts.jsonl", line)

@@ -12,6 +12,7 @@ from support.store_cases import CONFIG, MODEL, attempt, child, finished, posix, 
 
 from meloedit.errors import StoreError
 from meloedit.store import Store, database
+from meloedit.store.state import State
 
 
 def test_two_objects(store, path):
@@ -264,3 +265,26 @@ def test_a_file_that_takes_the_place_of_another_is_never_read_for_it(store, path
         with pytest.raises(StoreError, match="was overwritten since it was opened, by another store: open it again"):
             call()
     assert list(state(store)) == ["a", "b", "c"], "what is in memory stays"
+
+
+def test_what_one_thread_loads_never_undoes_what_another_one_stored(store, path, monkeypatch):
+    shared, load = Store.open(path), State.load
+
+    def follow_and_change():
+        shared.refresh()
+        shared.remove(["a"])
+
+    other = threading.Thread(target=follow_and_change)
+
+    def load_and_be_late(db, name):
+        monkeypatch.undo()
+        loaded = load(db, name)
+        other.start()
+        other.join(0.3)  # it waits for this thread now, and would be done otherwise
+        return loaded
+
+    store.remove(["c"])
+    monkeypatch.setattr(State, "load", load_and_be_late)
+    assert shared.refresh() is True
+    other.join()
+    assert shared.revision == 6 and list(state(shared)) == ["b"]

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 import torch
+from support.forging import forge
 from support.store_cases import block, keys, one_line, record, same, sql, state
 
 from meloedit.errors import StoreError
@@ -34,9 +35,13 @@ def same_store(left, right):
 
 
 def test_a_whole_store_is_saved_whole(old, path, tmp_path):
+    forge(path, "UPDATE calibrations SET created = '2020-02-02T02:02:02+00:00'")
+    old = Store.open(path)
     found = repair(path, tmp_path / "new.melo")
     assert (found.edits, found.whole, found.lost, found.again) == (3, True, [], None)
     same_store(Store.open(tmp_path / "new.melo"), old)
+    with closing(sqlite3.connect(tmp_path / "new.melo")) as db:
+        assert db.execute("SELECT DISTINCT created FROM calibrations").fetchall() == [("2020-02-02T02:02:02+00:00",)]
     assert old.verify() == [] == Store.open(tmp_path / "new.melo").verify()
 
 
@@ -79,6 +84,14 @@ def test_what_is_lost_is_named_and_can_be_made_again(old, path, tmp_path):
     assert new.verify() == [] and state(new) == {"a": (1, True)}
     assert same(new.tensors()["a"][0], block(1)) and new.calibration_info() == {"n": 3}
     assert new.history()[-1].action == "repair" and found.lost[0] in new.history()[-1].detail["lost"]
+
+
+@pytest.mark.parametrize("column", ["edit_id", "enabled", "record"])
+def test_a_change_whose_value_became_of_another_kind_costs_its_revision(old, path, tmp_path, column):
+    sql(path, "PRAGMA foreign_keys = OFF", f"UPDATE changes SET {column} = CAST('x' AS BLOB) WHERE revision = 4")
+    found = repair(path, tmp_path / "new.melo")
+    assert "revision 4 is damaged or gone: what it changed is unknown" in found.lost and found.edits == 3
+    assert Store.open(tmp_path / "new.melo").verify() == []
 
 
 def test_edits_of_an_unknown_state_come_back_disabled(old, path, tmp_path):

@@ -19,20 +19,18 @@ def reseal(path):
             check = schema.checksum(key, value)
             db.execute("UPDATE meta SET sha256 = ? WHERE key = ?", (check, key))
             note(1, "meta", key, check)
-        for number, *values, blob in db.execute("SELECT id, revision, fit, created, info, tensors FROM calibrations"):
-            digest = schema.digest(as_bytes(blob))
-            size = db.execute("SELECT LENGTH(tensors) FROM calibrations WHERE id = ?", (number,)).fetchone()[0]
-            check = chain.calibration_check(number, *values, digest, size)
-            update = "UPDATE calibrations SET digest = ?, sha256 = ? WHERE id = ?"
-            db.execute(update, (digest, check, number))
-            note(values[0], "calibration", number, check)
+        for number, blob in db.execute("SELECT id, tensors FROM calibrations").fetchall():
+            db.execute("UPDATE calibrations SET digest = ? WHERE id = ?", (schema.digest(as_bytes(blob)), number))
+            query = f"SELECT {schema.CALIBRATION_COLUMNS} FROM calibrations WHERE id = ?"
+            row = schema.CalibrationRow(*db.execute(query, (number,)).fetchone())
+            db.execute("UPDATE calibrations SET sha256 = ? WHERE id = ?", (row.check, number))
+            note(row.revision, "calibration", number, row.check)
         for number, blob in db.execute("SELECT id, block FROM records").fetchall():
             db.execute("UPDATE records SET digest = ? WHERE id = ?", (schema.digest(as_bytes(blob)), number))
-            query = f"SELECT {chain.RECORD_COLUMNS} FROM records WHERE id = ?"
-            *values, _ = db.execute(query, (number,)).fetchone()
-            check = chain.record_check(values)
-            db.execute("UPDATE records SET sha256 = ? WHERE id = ?", (check, number))
-            note(values[1], "record", number, check)
+            query = f"SELECT {schema.RECORD_COLUMNS} FROM records WHERE id = ?"
+            row = schema.RecordRow(*db.execute(query, (number,)).fetchone())
+            db.execute("UPDATE records SET sha256 = ? WHERE id = ?", (row.check, number))
+            note(row.revision, "record", number, row.check)
         for rowid, record, fit, revision, blob in db.execute(
             "SELECT rowid, record, calibration, revision, tensors FROM keys"
         ).fetchall():

@@ -35,7 +35,7 @@ export const LOOKS: Record<Kind, Look> = {
 };
 
 export function MapChart({ points, chosen, onChoose }: Props) {
-  const height = useMemo(() => (innerWidth < 700 ? 340 : 540), []);
+  const height = useMemo(() => (innerWidth < 700 ? 320 : innerWidth < 1180 ? 420 : 540), []);
   const chart = useRef<Chart | null>(null);
   const now = useRef({ chosen, onChoose });
   now.current = { chosen, onChoose };

@@ -62,19 +62,21 @@ export function MapPage() {
         <>
           <PlaceForm onPlace={place} />
           <div class="map-columns">
-            <section class="card map-card" aria-label="The map">
-              <MapChart points={points} chosen={chosen} onChoose={setChosen} />
+            <div class="map-main">
+              <section class="card map-card" aria-label="The map">
+                <MapChart points={points} chosen={chosen} onChoose={setChosen} />
+              </section>
               <Reading body={data} />
-            </section>
+            </div>
             <div class="map-side">
-              <section class="card" aria-label="What is chosen" aria-live="polite">
+              <section class="card map-detail" aria-label="What is chosen" aria-live="polite">
                 {point ? (
                   <MapDetail point={point} points={points} onChoose={setChosen} />
                 ) : (
                   <p class="muted">Choose a point on the map, or in the list, to read it.</p>
                 )}
               </section>
-              <section class="card" aria-label="The points as a list">
+              <section class="card map-points" aria-label="The points as a list">
                 <MapList points={points} chosen={chosen} onChoose={setChosen} />
               </section>
             </div>

@@ -68,7 +68,7 @@ function HitsChart({ bins, series, titles }: { bins: Bin[]; series: Series[]; ti
       datasets: series.map((one, i) => ({
         label: shortened(titles[i]!, 48),
         data: one.counts,
-        backgroundColor: one.edit === null ? colours.muted : [colours.accent, colours.mark, ...FURTHER][i],
+        backgroundColor: one.edit === null ? `${colours.muted}80` : [colours.accent, colours.mark, ...FURTHER][i],
         borderColor: colours.surface,
         borderWidth: { top: 1 },
         maxBarThickness: 48,

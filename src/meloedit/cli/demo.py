@@ -101,18 +101,19 @@ def read_facts() -> list[dict[str, Any]]:
     return [json.loads(row) for row in text.splitlines()]
 
 
-def run_demo(path: Path, progress: Progress) -> Demo:
+def run_demo(path: Path, progress: Progress, count: int | None = None) -> Demo:
     """Edit the demo model and save the store.
 
     Args:
         path: where; the store of an earlier demo is replaced.
         progress: called as each step goes on.
+        count: how many of the facts to teach, the first ones; all by default.
 
     Raises:
         StoreError: if something other than the store of an earlier demo is at ``path``.
     """
     earlier = _earlier_demo(path)
-    facts = read_facts()
+    facts = read_facts()[:count]
     edits = [Edit.from_dict(fact | {"metadata": MADE_BY}) for fact in facts]
     questions: list[tuple[Kind, str, str | None]] = [("edit", fact["prompt"], fact["target"]) for fact in facts]
     questions += [("rephrasing", other, fact["target"]) for fact in facts for other in fact["rephrases"]]

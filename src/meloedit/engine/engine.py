@@ -194,8 +194,8 @@ class Engine:
         bank.remove(unused)
         for holder in unused:
             del self._uses[holder]
-        missing = {stored.holder: stored for stored in changes.active.values() if stored.holder not in bank.owners}
-        self._read_blocks(missing)
+        there = bank.owners
+        self._read_blocks({s.holder: s for s in changes.active.values() if s.holder not in there})
 
     def _read_blocks(self, missing: Mapping[int, StoredEdit]) -> None:
         """Read blocks from the store; ``missing`` names for each holder an edit that it serves."""
@@ -232,12 +232,15 @@ class Engine:
             return [self._holder_of_record.get(record, record) for record in records], routes
 
     def _decide(self, pooled: PooledStates) -> tuple[list[int], list[Route]]:
-        """Decide as the policy does; an edit stays out where its answer is given, or a tool has answered."""
+        """Decide as the policy does; an edit stays out where its answer is given, or a tool has answered.
+
+        Edits are read as they answer. The store may be a change ahead, which another thread has just committed.
+        """
         records, routes = self.policy.decide(pooled)
         for row in {*pooled.after_tools, *pooled.begun}:
             if (edit_id := routes[row].edit) is None:
                 continue
-            edit, begun = self.store.get(edit_id).edit, pooled.begun.get(row)
+            edit, begun = self._prompts.edit(edit_id), pooled.begun.get(row)
             if row in pooled.after_tools and not edit.over_tools:
                 records[row], routes[row] = -1, replace(routes[row], edit=None, reason="tool result")
             elif begun is not None and (over := self.backbone.place_in(edit.target, begun).over):
@@ -245,8 +248,8 @@ class Engine:
         return records, routes
 
     def target(self, edit_id: str) -> str:
-        """Return the target of a stored edit."""
-        return self.store.get(edit_id).edit.target
+        """Return the target of an edit that answers."""
+        return self._prompts.edit(edit_id).target
 
     # -- what callers ask
 

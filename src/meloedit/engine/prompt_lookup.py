@@ -32,6 +32,10 @@ class PromptLookup:
             for key in _prompt_keys(edit):
                 self._ids.setdefault(key, {})[edit_id] = None
 
+    def edit(self, edit_id: str) -> Edit:
+        """Return an edit by its id."""
+        return self._edits[edit_id]
+
     def sharing(self, prompt: Prompt) -> list[Edit]:
         """Return the edits one of whose wordings is ``prompt``."""
         return [self._edits[edit_id] for edit_id in self._ids.get(prompt_key(prompt), ())]

@@ -50,10 +50,16 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
 _PARTICLE = re.compile(r"\b(turn|switch|log|sign)(?:ed|ing|s)?\b((?:\s+\w+){0,3}?)\s+(on|off|in|out)\b")
 _FROM_TO = re.compile(r"\bfrom\s+(?:the\s+)?(\w[\w-]*).{0,40}?\b(?:to|into)\s+(?:the\s+)?(\w[\w-]*)", re.IGNORECASE)
 _OPEN = re.compile(
-    r"""\b(?:who|whom|whose|what|which|when|where|why|how|name|wer|was|welche\w*|wann|wo|warum|wie|wohin|qui|que|quoi|
-    quel\w*|quand|où|pourquoi|comment|combien|quién|qué|cuál\w*|cuándo|dónde|cómo|cuánt\w*)\b""",
+    r"""\b(?:who|whom|whose|what|which|when|where|why|how|wer|welche\w*|wann|wo|warum|wie|wohin|qui|que|quoi|quel\w*|
+    quand|où|pourquoi|combien|quién|qué|cuál\w*|cuándo|dónde|cómo|cuánt\w*)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+_OPEN_AT_START = re.compile(
+    r"""^\W*(?:(?:please\W+)?(?:name|comment)
+    |was\s(?:ist|sind|war|waren|kann|muss|soll|gilt|heißt|bedeutet|(?:kost|zahl|mach|brauch|passier)\w+))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Words that ask who, what or how at the start alone: elsewhere "was", "name" and "comment" are others."""
 _YES_OR_NO = re.compile(
     r"""\b(?:true\sor\sfalse|yes\sor\sno|right\sor\swrong|richtig\soder\sfalsch|ja\soder\snein|vrai\sou\sfaux|
     oui\sou\snon|verdadero\so\sfalso|sí\so\sno)\b
@@ -70,11 +76,14 @@ _TASK = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _NEGATION = re.compile(
-    r"""\b(?:apart\sfrom|other\sthan|except(?:\sfor)?|aside\sfrom|besides)\b
-    |\b(?:who|whom|which|what|where|when|how|why)\b(?:\s\w+){0,4}?\s
-    (?:not(?!\sonly)|never|nothing|(?:is|are|was|were|do|does|did|ca|must|should|has|have|had)n't)\b""",
+    r"""\b(?:apart\sfrom|other\sthan|aside\sfrom)\b
+    |(?:(?:^|[.!?:;,]\s)\W*|\b(?:tell\sme|know|say)\s)(?:who|whom|which|what|where|when|how|why)\b(?:\s\w+){0,3}?\s
+    (?:(?:is|are|was|were|do|does|did|can|may|must|should|has|have|had)(?:\s\w+){0,2}?\snot(?!\sonly)
+    |(?:is|are|was|were|do|does|did|ca|must|should|has|have|had)n't|cannot|never|nothing)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+"""A question of what is not so: its own clause denies, and not a later one ("What do I do if it is not there?")."""
+_DENIES = re.compile(r"\b(?:not|never|cannot|nothing|apart\sfrom|other\sthan|aside\sfrom)\b|n't\b", re.IGNORECASE)
 
 
 def guard_of(prompt: str, wording: str) -> Guard | None:
@@ -97,13 +106,22 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
         return "direction"
     if swapped(prompt, wording):
         return "direction"
-    if _YES_OR_NO.search(prompt) and _OPEN.search(wording) and not _OPEN.search(prompt):
+    if _wants_yes_or_no(prompt) and not _OPEN.search(prompt) and _is_open(wording):
         return "yes or no"
     if _TASK.search(prompt) and not _TASK.search(wording):
         return "task"
-    if _NEGATION.search(prompt) and not _NEGATION.search(wording):
+    if _NEGATION.search(prompt) and not _DENIES.search(wording):
         return "negation"
     return None
+
+
+def _wants_yes_or_no(text: str) -> bool:
+    return bool(_YES_OR_NO.search(text)) and not _OPEN_AT_START.search(text)
+
+
+def _is_open(text: str) -> bool:
+    """Return whether a text asks who, what or how, and not whether ("Is it open when it rains?")."""
+    return bool(_OPEN_AT_START.search(text) or (_OPEN.search(text) and not _wants_yes_or_no(text)))
 
 
 def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:

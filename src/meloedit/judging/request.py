@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from .spelling import REMEMBERED
 from .wording import names_something
 
+REMEMBERED = 1024
+"""Prompts whose request is kept in memory: they may be long."""
 SHORT = 45
 """Most words of a paragraph that may be the request beside longer text, where no label says so."""
 LONG = 25
@@ -90,8 +91,10 @@ _LEADS_ON = frozenset(
     era el los las un una""".split()
 )
 """Words that no finished sentence ends with."""
-_SENTENCE = re.compile(r"(?<=[.!?:])\s+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
+_ASKED = re.compile("[?？؟]")
+"""The sign of a question, also in Chinese, Japanese and Arabic."""
+_SENTENCE = re.compile(r"(?<=[.!?？؟。:])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?？؟。])[\"'”’)]*\s+")
 _ENCLOSED = re.compile(r"\b(?:attached|enclosed|pasted|here it is|see also)\b", re.IGNORECASE)
 _WISHES = re.compile(
     r"""\b(?:please|(?:i|we)(?:'d|\swould)\s(?:like|love|need)|(?:i|we)\s(?:need|want|wish)|let\sme\sknow|tell\sme|
@@ -133,7 +136,8 @@ def request_of(text: str) -> Request:
     asks = _labelled(parts) if any(part.role for part in parts) else _unlabelled(parts, bool(fenced))
     if not asks:
         return _sentences(text) or Request(text)
-    material = [*fenced, *(part.text for part in parts if part not in asks)]
+    chosen = set(asks)
+    material = [*fenced, *(part.text for part in parts if part not in chosen)]
     return _request(_without_pointers(" ".join(part.text for part in asks)), material)
 
 
@@ -146,12 +150,12 @@ def _unquoted(text: str) -> Request | None:
     quoted = [
         match.group()
         for match in _QUOTED.finditer(text)
-        if "?" in match.group() or len(match.group().split()) >= QUOTED
+        if _ASKED.search(match.group()) or len(match.group().split()) >= QUOTED
     ]
     rest = text
     for one in quoted:
         rest = rest.replace(one, "", 1)
-    asks = "?" in rest or _TASK.search(rest)
+    asks = _ASKED.search(rest) or _TASK.search(rest)
     return _request(rest, quoted) if quoted and asks and not _SAYS.search(rest) else None
 
 
@@ -160,8 +164,9 @@ def _sentences(text: str) -> Request | None:
     if len(text.split()) < LETTER:
         return None
     sentences = _SENTENCE_END.split(text.strip())
-    asks = [one for one in sentences if "?" in one] or [one for one in sentences if _WISHES.search(one)]
-    others = [one for one in sentences if one not in asks]
+    sign = _ASKED if any(map(_ASKED.search, sentences)) else _WISHES
+    asks = [one for one in sentences if sign.search(one)]
+    others = [one for one in sentences if not sign.search(one)]
     return _request(" ".join(asks), others) if asks and others else None
 
 
@@ -207,7 +212,7 @@ def _parts(text: str) -> list[_Part]:
             lines.append(label["rest"] or "")
             if role == "answer" and not (label["rest"] or "").strip():
                 parts.append(_Part("answer", ""))
-        elif role != "material" and (blank == "\n" or not line.strip()) and lines and any(map(str.strip, lines)):
+        elif role != "material" and (blank == "\n" or not line.strip()) and any(map(str.strip, lines)):
             close()
             role = ""
             lines.append(line)
@@ -228,34 +233,36 @@ def _labelled(parts: Sequence[_Part]) -> list[_Part]:
     ]
     loose = [part for part in parts if not part.role and part.words <= SHORT and _asks(part)]
     if requests:
-        return [part for part in parts if part in loose or part is requests[-1]]
+        also = set(loose)
+        return [part for part in parts if part in also or part is requests[-1]]
     if not any(part.role == "material" for part in parts):
         return []
     if loose:
         return loose
     *_, last = re.split(r"\n\s*\n", parts[-1].text)  # material without an end: its last paragraph may be the request
-    return [_Part("", last)] if last != parts[-1].text and "?" in last and len(last.split()) <= SHORT else []
+    return [_Part("", last)] if last != parts[-1].text and _ASKED.search(last) and len(last.split()) <= SHORT else []
 
 
 def _unlabelled(parts: Sequence[_Part], fenced: bool) -> list[_Part]:
     """Return the first and last paragraph where they are short and ask, beside others that do not."""
     ends = [part for part in dict.fromkeys((parts[0], parts[-1])) if part.words <= SHORT] if parts else []
     asks = [part for part in ends if _asks(part)]
-    others = [part for part in parts if part not in asks]
+    chosen = set(asks)
+    others = [part for part in parts if part not in chosen]
     introduced = len(asks) > 1 and asks[0].text.endswith(":")
     # a question, or an open statement, that needs no other text
-    named = any(("?" in part.text and names_something(part.text)) or _is_open(part.text) for part in asks)
+    named = any((_ASKED.search(part.text) and names_something(part.text)) or _is_open(part.text) for part in asks)
     if not (fenced or introduced or named or any(part.words >= LONG for part in others)):
         return []
     # "Can you help me?" behind a long paragraph that asks is no request of its own
     whole = introduced or named or any(_POINTS.search(part.text) for part in asks)
-    return asks if whole or not any("?" in part.text for part in others) else []
+    return asks if whole or not any(_ASKED.search(part.text) for part in others) else []
 
 
 def _asks(part: _Part) -> bool:
     """Return whether an unlabelled text may be a request: a question, a task, an open statement, or a pointer."""
     points = _POINTS.search(part.text) or _TASK.search(part.text)
-    return "?" in part.text or part.text.endswith(":") or bool(points) or _is_open(part.text)
+    return bool(_ASKED.search(part.text) or points) or part.text.endswith(":") or _is_open(part.text)
 
 
 def _is_open(text: str) -> bool:
@@ -267,8 +274,8 @@ def _is_open(text: str) -> bool:
 def _without_pointers(text: str) -> str:
     """Drop the sentences that only say where the answer is to be found, or how long it may be, if others remain."""
     sentences = _SENTENCE.split(text.replace("\n", " ").strip())
-    asked = any("?" in one for one in sentences)
-    kept = [one for one in sentences if "?" in one or not _points(one, asked)]
+    asked = any(map(_ASKED.search, sentences))
+    kept = [one for one in sentences if _ASKED.search(one) or not _points(one, asked)]
     return " ".join(kept) or text
 
 

@@ -21,14 +21,10 @@ from ..errors import StoreError
 from .guard.limits import stream
 from .guard.values import whole
 from .records import ChangeRow
-from .schema import checksum, damaged
+from .schema import CALIBRATION_COLUMNS, RECORD_COLUMNS, CalibrationRow, RecordRow, checksum, damaged
 
 Fail = Callable[[str], None]
 """Told of each problem: it raises, or notes it and lets the check go on."""
-
-_RECORD = ("id", "revision", "edit_id", "content", "rank", "reach", "digest", "edit", "report", "size")
-RECORD_COLUMNS = "id, revision, edit_id, content, rank, reach, digest, edit, report, LENGTH(block), sha256"
-"""The columns that ``checked_record`` takes."""
 
 
 class Added:
@@ -69,13 +65,13 @@ class Rows:
     Attributes:
         meta: JSON texts by name.
         fits: per calibration the one whose tensors and keys it uses.
-        records: the columns of the records that were asked for, by number.
+        records: the records that were asked for, by number.
         keys: the bytes of the keys of each record, by record and calibration.
     """
 
     meta: dict[str, str] = field(default_factory=dict)
     fits: dict[int, int] = field(default_factory=dict)
-    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    records: dict[int, RecordRow] = field(default_factory=dict)
     keys: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
@@ -164,7 +160,7 @@ def read_log(
         if revision != number:
             break
         own = changes.pop(number, [])
-        if not _sound(facts, own) or link(before, number, tuple(facts), own, added) != check:
+        if not sound(facts, own) or link(before, number, tuple(facts), own, added) != check:
             fail(f"revision {number} does not match its checksum")
         before = check
         time, action, detail, calibration = facts
@@ -183,8 +179,8 @@ def _is_check(value: Any) -> bool:
     return isinstance(value, bytes) and len(value) == 32
 
 
-def _sound(facts: Sequence[Any], changes: Sequence[tuple[Any, Any, Any]]) -> bool:
-    """Return whether values are of the kinds that a revision has."""
+def sound(facts: Sequence[Any], changes: Sequence[tuple[Any, Any, Any]]) -> bool:
+    """Return whether the facts and changes of a revision, as ``link`` takes them, are of the kinds that these have."""
     *texts, calibration = facts
     return (
         all(isinstance(text, str) for text in texts)
@@ -211,22 +207,11 @@ def live_after(log: Sequence[LogRow]) -> Live:
 # ----------------------------------------------------------------------------------------------------------- the rows
 
 
-def record_check(values: Sequence[Any]) -> bytes:
-    """Return the checksum of a record's columns, in the order of ``RECORD_COLUMNS``, the checksum left out."""
-    return checksum("record", *values)
-
-
-def calibration_check(*values: Any) -> bytes:
-    """Return the checksum of a calibration: id, revision, fit, created, info, digest and length of its tensors."""
-    return checksum("calibration", *values)
-
-
-def checked_record(name: str | Path, row: Sequence[Any], fail: Fail | None = None) -> dict[str, Any]:
-    """Return a record's columns by name; a StoreError, or a word to ``fail``, if they do not match their checksum."""
-    *values, check = row
-    if record_check(values) != check:
-        (fail or raiser(name))(f"edit {values[2]!r} does not match its checksum")
-    return dict(zip(_RECORD, values, strict=True))
+def checked_record(name: str | Path, row: RecordRow, check: Any, fail: Fail | None = None) -> RecordRow:
+    """Return a record; a StoreError, or a word to ``fail``, if it does not match its checksum ``check``."""
+    if row.check != check:
+        (fail or raiser(name))(f"edit {row.edit_id!r} does not match its checksum")
+    return row
 
 
 class _Ledger:
@@ -259,7 +244,7 @@ def check_rows(
         db: the open store, in a transaction.
         name: its name in messages.
         log: all its revisions.
-        wanted: the records whose columns are returned.
+        wanted: the records that are returned.
         fail: told of each problem; ``None``: the first one is an error.
     """
     fail = fail or raiser(name)
@@ -269,17 +254,17 @@ def check_rows(
             fail(f"its {key} does not match its checksum")
         ledger.note(1, "meta", key, check)
         found.meta[key] = value
-    query = "SELECT id, revision, fit, created, info, digest, LENGTH(tensors), sha256 FROM calibrations ORDER BY id"
-    for *values, check in stream(db, name, query):
-        if calibration_check(*values) != check:
-            fail(f"calibration {values[0]} does not match its checksum")
-        ledger.note(values[1], "calibration", values[0], check)
-        found.fits[values[0]] = values[2]
-    for row in stream(db, name, f"SELECT {RECORD_COLUMNS} FROM records ORDER BY id"):
-        record = checked_record(name, row, fail)
-        ledger.note(row[1], "record", row[0], row[-1])
-        if row[0] in wanted:
-            found.records[row[0]] = record
+    for *columns, check in stream(db, name, f"SELECT {CALIBRATION_COLUMNS}, sha256 FROM calibrations ORDER BY id"):
+        calibration = CalibrationRow(*columns)
+        if calibration.check != check:
+            fail(f"calibration {calibration.id} does not match its checksum")
+        ledger.note(calibration.revision, "calibration", calibration.id, check)
+        found.fits[calibration.id] = calibration.fit
+    for *columns, check in stream(db, name, f"SELECT {RECORD_COLUMNS}, sha256 FROM records ORDER BY id"):
+        record = checked_record(name, RecordRow(*columns), check, fail)
+        ledger.note(record.revision, "record", record.id, check)
+        if record.id in wanted:
+            found.records[record.id] = record
     query = "SELECT record, calibration, revision, LENGTH(tensors), sha256 FROM keys ORDER BY rowid"
     for of, fit, revision, size, check in stream(db, name, query):
         ledger.note(revision, "keys", f"{of} {fit} {size}", check)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..errors import StoreError
 from . import chain, database, making, rows, schema, scope_cache
@@ -62,20 +62,11 @@ class StoreReader:
         """Close the store: every later operation on the file is an error."""
         self._closed = True
 
-    def refresh(self) -> bool:
-        """Load what other processes committed since; return whether there was anything.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            StoreError: if the file at the path does not go on from what was loaded: open it again to answer with it.
-        """
-        file_id = database.file_id(self._file, self.path)
-        with self._database() as db:
-            if file_id == self._file_id and chain.newest(db, self.path) == (self._state.revision, self._state.head):
-                return False
-            state, _ = State.load(db, self.path)
-        changed = state.revision != self._state.revision
-        self._state, self._file_id = (state if changed else self._state), file_id
-        return changed
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def _open(self) -> AbstractContextManager[sqlite3.Connection]:
         if self._closed:
@@ -174,7 +165,7 @@ class StoreReader:
         with self._database() as db:
             found = rows.read_blocks(db, self.path, records)
         blocks = {number: block for number, (_, block) in found.items()}
-        return stack_tensors(blocks, self.path, lambda number: f"the block of edit {found[number][0]['edit_id']!r}")
+        return stack_tensors(blocks, self.path, lambda number: f"the block of edit {found[number][0].edit_id!r}")
 
     def key_stacks(self, records: Sequence[int]) -> list[Stack]:
         """Return the keys of records under the calibration in force, stacked as blocks are. Blocks are not read.

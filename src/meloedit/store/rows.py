@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from .chain import RECORD_COLUMNS, Added, Live, LogRow, calibration_check, checked_record, link, record_check
+from .chain import Added, Live, LogRow, checked_record, link
 from .guard.limits import fetch
 from .guard.values import read_edit, read_object, stored_edit, whole
 from .records import Record, Revision, StoredEdit, StoredRecord
-from .schema import APPLICATION_ID, FORMAT, PAGE_SIZE, STATEMENTS, checksum, damaged, digest
+from .schema import (
+    CALIBRATION_COLUMNS,
+    RECORD_COLUMNS,
+    CalibrationRow,
+    RecordRow,
+    checksum,
+    damaged,
+    digest,
+    new_tables,
+)
 from .tensors import Tensors, pack, unpack
 
 CHUNK = 400
@@ -52,19 +61,20 @@ def next_id(db: sqlite3.Connection, table: str) -> int:
 
 def insert_first(db: sqlite3.Connection, meta: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the tables, ``meta`` and revision 1 of a new store."""
-    db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-    db.execute("BEGIN IMMEDIATE")
-    for statement in STATEMENTS:  # executescript() would commit first
-        db.execute(statement)
+    texts = {key: to_json(value, key) for key, value in meta.items()}
+    with new_tables(db):
+        added = insert_meta(db, texts)
+        insert_revision(db, b"", LogRow(1, now(), "init", "{}", None, [], added.digest()))
+
+
+def insert_meta(db: sqlite3.Connection, texts: Mapping[str, str]) -> Added:
+    """Write the settings, as JSON texts by name, and return the rows that revision 1 adds."""
     added = Added()
-    for key, value in meta.items():
-        text = to_json(value, key)
-        added.add("meta", key, checksum(key, text))
-        db.execute("INSERT INTO meta VALUES (?, ?, ?)", (key, text, checksum(key, text)))
-    insert_revision(db, b"", LogRow(1, now(), "init", "{}", None, [], added.digest()))
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version = {FORMAT}")
-    db.execute("COMMIT")
+    for key, text in texts.items():
+        check = checksum(key, text)
+        added.add("meta", key, check)
+        db.execute("INSERT INTO meta VALUES (?, ?, ?)", (key, text, check))
+    return added
 
 
 def insert_calibration(
@@ -72,11 +82,17 @@ def insert_calibration(
 ) -> int:
     """Write a calibration and return its number; ``fit``: the earlier one whose tensors it has, in place of a blob."""
     number = next_id(db, "calibrations")
-    values = (number, revision, fit or number, now(), info)
-    check = calibration_check(*values, digest(blob), len(blob))
-    added.add("calibration", number, check)
-    db.execute("INSERT INTO calibrations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, check, digest(blob), blob))
+    put_calibration(
+        db, added, CalibrationRow(number, revision, fit or number, now(), info, digest(blob), len(blob)), blob
+    )
     return number
+
+
+def put_calibration(db: sqlite3.Connection, added: Added, row: CalibrationRow, blob: bytes) -> None:
+    """Write the row of a calibration with its tensors."""
+    added.add("calibration", row.id, row.check)
+    values = (*row[:5], row.check, row.digest, blob)
+    db.execute("INSERT INTO calibrations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def insert_record(
@@ -87,15 +103,14 @@ def insert_record(
     report = to_json(record.report | ({"block": holder} if holder != number else {}), "report")
     text = to_json(edit.to_dict(), "edit")
     columns = (number, revision, edit.id, edit.content, int(record.rank), record.reach)
-    put_record(db, added, (*columns, digest(block), text, report, len(block)), block)
+    put_record(db, added, RecordRow(*columns, digest(block), text, report, len(block)), block)
 
 
-def put_record(db: sqlite3.Connection, added: Added, values: Sequence[Any], block: bytes) -> None:
-    """Write the columns of a record, in the order of ``RECORD_COLUMNS``, and its block."""
-    check = record_check(values)
-    added.add("record", values[0], check)
-    row = (*values[:6], check, *values[6:9], block)
-    db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+def put_record(db: sqlite3.Connection, added: Added, row: RecordRow, block: bytes) -> None:
+    """Write the row of a record with its block."""
+    added.add("record", row.id, row.check)
+    values = (*row[:6], row.check, row.digest, row.edit, row.report, block)
+    db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def insert_keys(db: sqlite3.Connection, added: Added, revision: int, record: int, fit: int, blob: bytes) -> None:
@@ -132,26 +147,26 @@ def read_live(db: sqlite3.Connection, name: str | Path, live: Live, fit: int | N
         fit: the calibration whose keys count in ``nbytes``.
     """
     numbers = [record for record, _, _ in live.values()]
-    rows = _by_number(db, name, f"SELECT {RECORD_COLUMNS} FROM records WHERE id IN", numbers)
-    records = {row[0]: checked_record(name, row) for row in rows}
+    rows = _by_number(db, name, f"SELECT {RECORD_COLUMNS}, sha256 FROM records WHERE id IN", numbers)
+    records = {row[0]: checked_record(name, RecordRow(*row), check) for *row, check in rows}
     query = "SELECT record, LENGTH(tensors) FROM keys WHERE calibration = ? AND record IN"
     sizes = dict(_by_number(db, name, query, numbers, fit))
     return assemble(name, live, records, sizes, fit)
 
 
 def assemble(
-    name: str | Path, live: Live, records: Mapping[int, Mapping[str, Any]], sizes: Mapping[int, int], fit: int | None
+    name: str | Path, live: Live, records: Mapping[int, RecordRow], sizes: Mapping[int, int], fit: int | None
 ) -> dict[str, StoredEdit]:
-    """Return live edits by id, from the columns of their records and the bytes of their keys, by record."""
+    """Return live edits by id, from their records and the bytes of their keys, both by record."""
     edits = {}
     for edit_id, (record, enabled, changed) in live.items():
-        if (values := records.get(record)) is None:
+        if (row := records.get(record)) is None:
             raise damaged(name, f"edit {edit_id!r} cannot be read: record {record} is gone")
-        if values["edit_id"] != edit_id:
+        if row.edit_id != edit_id:
             raise damaged(name, f"edit {edit_id!r} has the record of another edit")
         if (size := sizes.get(record)) is None:
             raise damaged(name, f"edit {edit_id!r} has no keys under calibration {fit}")
-        edits[edit_id] = stored_edit(name, values, enabled, changed, size)
+        edits[edit_id] = stored_edit(name, row, enabled, changed, size)
     return edits
 
 
@@ -166,11 +181,11 @@ def read_calibration(db: sqlite3.Connection, name: str | Path, number: int) -> t
 
 def read_calibration_info(db: sqlite3.Connection, name: str | Path, number: int) -> tuple[dict[str, Any], int]:
     """Return the info of a calibration, and the number of the one that has its tensors."""
-    query = "SELECT id, revision, fit, created, info, digest, LENGTH(tensors), sha256 FROM calibrations WHERE id = ?"
-    row = db.execute(query, (number,)).fetchone()
-    if row is None or calibration_check(*row[:-1]) != row[-1] or not whole(row[2], 1, number):
+    found = db.execute(f"SELECT {CALIBRATION_COLUMNS}, sha256 FROM calibrations WHERE id = ?", (number,)).fetchone()
+    row = None if found is None else CalibrationRow(*found[:-1])
+    if row is None or row.check != found[-1] or not whole(row.fit, 1, number):
         raise damaged(name, f"calibration {number} does not match its checksum")
-    return read_object(name, f"the info of calibration {number}", row[4]), row[2]
+    return read_object(name, f"the info of calibration {number}", row.info), row.fit
 
 
 def _by_number(
@@ -182,16 +197,15 @@ def _by_number(
         yield from fetch(db, name, f"{query} ({','.join('?' * len(part))})", (*parameters, *part))
 
 
-def read_blocks(
-    db: sqlite3.Connection, name: str | Path, records: Sequence[int]
-) -> dict[int, tuple[dict[str, Any], bytes]]:
-    """Return columns and block (safetensors bytes) of records, by number and in the order asked for."""
+def read_blocks(db: sqlite3.Connection, name: str | Path, records: Sequence[int]) -> dict[int, tuple[RecordRow, bytes]]:
+    """Return records with their blocks (safetensors bytes), by number and in the order asked for."""
     rows = {}
-    for *row, block in _by_number(db, name, f"SELECT {RECORD_COLUMNS}, block FROM records WHERE id IN", records):
-        values = checked_record(name, row)
-        if not isinstance(block, bytes) or digest(block) != values["digest"]:
-            raise damaged(name, f"edit {values['edit_id']!r} does not match its checksum")
-        rows[row[0]] = (values, block)
+    query = f"SELECT {RECORD_COLUMNS}, sha256, block FROM records WHERE id IN"
+    for *columns, check, block in _by_number(db, name, query, records):
+        row = checked_record(name, RecordRow(*columns), check)
+        if not isinstance(block, bytes) or digest(block) != row.digest:
+            raise damaged(name, f"edit {row.edit_id!r} does not match its checksum")
+        rows[row.id] = (row, block)
     if lost := [number for number in records if number not in rows]:
         raise damaged(name, f"record {lost[0]} is gone")
     return {number: rows[number] for number in records}
@@ -217,9 +231,9 @@ def read_records(
     for start in range(0, len(records), CHUNK):  # so that the bytes of few records are in memory beside the tensors
         part = records[start : start + CHUNK]
         blocks, keys = read_blocks(db, name, part), read_keys(db, name, part, fit)
-        for number, (values, block) in blocks.items():
-            what = f"edit {values['edit_id']!r}"
-            edit = read_edit(name, values["edit_id"], values["edit"])
+        for number, (row, block) in blocks.items():
+            what = f"edit {row.edit_id!r}"
+            edit = read_edit(name, row.edit_id, row.edit)
             stored[number] = StoredRecord(
                 edit, unpack(block, name, f"the block of {what}"), unpack(keys[number], name, f"the keys of {what}")
             )

@@ -1,16 +1,18 @@
-"""The tables of a store, their format number, and the checksums of its rows."""
+"""The tables of a store, their format number, and its rows with their checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import StoreError
+from ..text import shorten
 
 APPLICATION_ID = 0x4D454C4F
 """The bytes "MELO", in SQLite's field for the program that a database belongs to."""
@@ -51,13 +53,25 @@ SCHEMA_OF = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema"
 """The query that reads a schema. A root page is part of it: a wrong one would let a write go into another table."""
 
 
+@contextmanager
+def new_tables(db: sqlite3.Connection, statements: Sequence[str] = STATEMENTS) -> Iterator[None]:
+    """Make the tables of a store in an empty database; the transaction is committed if nothing is raised."""
+    db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    db.execute("BEGIN IMMEDIATE")
+    for statement in statements:  # executescript() would commit first
+        db.execute(statement)
+    yield
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {FORMAT}")
+    db.execute("COMMIT")
+
+
 @cache
-def schema_rows() -> tuple[tuple[Any, ...], ...]:
-    """Return what ``SCHEMA_OF`` gives for a store."""
+def schema_rows(statements: tuple[str, ...] = STATEMENTS) -> tuple[tuple[Any, ...], ...]:
+    """Return what ``SCHEMA_OF`` gives for the tables of a store."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        for statement in STATEMENTS:
-            db.execute(statement)
+        with new_tables(db, statements):
+            pass
         return tuple(db.execute(SCHEMA_OF).fetchall())
 
 
@@ -81,6 +95,48 @@ def _json(part: Any) -> bytes:
     return b"%d" % part if type(part) is int else json.dumps(part).encode()
 
 
+class RecordRow(NamedTuple):
+    """A row of ``records`` without its block, whose digest and ``size`` it has, and without its checksum."""
+
+    id: int
+    revision: int
+    edit_id: str
+    content: str
+    rank: int
+    reach: str
+    digest: bytes
+    edit: str
+    report: str
+    size: int
+
+    @property
+    def check(self) -> bytes:
+        """The checksum that the row must have."""
+        return checksum("record", *self)
+
+
+class CalibrationRow(NamedTuple):
+    """A row of ``calibrations`` without its tensors, whose digest and ``size`` it has, and without its checksum."""
+
+    id: int
+    revision: int
+    fit: int
+    created: str
+    info: str
+    digest: bytes
+    size: int
+
+    @property
+    def check(self) -> bytes:
+        """The checksum that the row must have."""
+        return checksum("calibration", *self)
+
+
+RECORD_COLUMNS = "id, revision, edit_id, content, rank, reach, digest, edit, report, LENGTH(block)"
+CALIBRATION_COLUMNS = "id, revision, fit, created, info, digest, LENGTH(tensors)"
+"""The columns in the order of the rows above."""
+
+
 def digest(blob: bytes) -> bytes:
     """Return the SHA-256 of the bytes of tensors, which a row has beside its own checksum.
 
@@ -91,6 +147,6 @@ def digest(blob: bytes) -> bytes:
 
 def damaged(name: str | Path, what: object) -> StoreError:
     """Return the error for a store whose contents cannot be right; ``what`` becomes one line."""
-    why = " ".join(str(what).split())
-    why = why if len(why) <= 200 else why[:199] + "\N{HORIZONTAL ELLIPSIS}"
-    return StoreError(f"{name} is damaged ({why}); restore it from a copy, or save what can be: meloedit repair")
+    return StoreError(
+        f"{name} is damaged ({shorten(str(what), 200)}); restore it from a copy, or save what can be: meloedit repair"
+    )

@@ -17,6 +17,7 @@ from . import chain, database, making, rows, scope_cache
 from .guard.integrity import check_pages
 from .reader import StoreReader
 from .records import GIVEN, MODEL, ChangeRow, Record
+from .state import State
 from .tensors import Tensors, pack
 
 Work = Callable[[sqlite3.Connection, chain.Added], tuple[list[ChangeRow], int | None]]
@@ -63,12 +64,6 @@ class Store(StoreReader):
         """Open an existing store."""
         return cls(path)
 
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other threads from changing this object for the length of a ``with`` block."""
@@ -76,6 +71,22 @@ class Store(StoreReader):
             self._depth, self._writer, self._process = 0, threading.RLock(), os.getpid()
         with self._writer:
             yield
+
+    def refresh(self) -> bool:
+        """Load what other processes committed since; return whether there was anything.
+
+        Raises:
+            StoreError: if the file at the path does not go on from what was loaded: open it again to answer with it.
+        """
+        with self.alone():
+            file_id = database.file_id(self._file, self.path)
+            with self._database() as db:
+                if file_id == self._file_id and chain.newest(db, self.path) == (self.revision, self._state.head):
+                    return False
+                state, _ = State.load(db, self.path)
+            changed = state.revision != self.revision
+            self._state, self._file_id = (state if changed else self._state), file_id
+        return changed
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -49,6 +49,8 @@ def place_in_answer(begun: Begun, target: str, end: int, encode: Encode, decode:
     ids, whole = encode(target), decode(begun.ids)
     if whole.lstrip().startswith(CALLS):
         return BegunAnswer(over="tool call")
+    # how many of the target's tokens say each of its beginnings, the fewest where several do
+    places = {decode(ids[:k]).lstrip(): k for k in range(len(ids), 0, -1)}
     first = max(0, len(begun.ids) - len(target.encode()) - MORE_TOKENS)  # a token has a byte or more
     for start in range(first, len(begun.ids)):
         before = decode(begun.ids[:start])
@@ -58,7 +60,7 @@ def place_in_answer(begun: Begun, target: str, end: int, encode: Encode, decode:
         joined = piece[:1].isalnum() and before[-1:].isalnum()
         if not said or joined:
             continue
-        given, place = len(begun.ids) - start, _place(said, ids, decode)
+        given, place = len(begun.ids) - start, places.get(said)
         if place is not None and not before.strip():
             return BegunAnswer(given, (), place)  # as in training
         if said.startswith(target) and not said[len(target) :].strip(CLOSING):
@@ -69,11 +71,6 @@ def place_in_answer(begun: Begun, target: str, end: int, encode: Encode, decode:
     said_before = re.search(rf"(?<!\w){re.escape(target)}(?!\w)", whole)
     # a target that the question names, too, may come in any lead
     return BegunAnswer(over="answer given" if said_before is not None and target not in begun.prompt else None)
-
-
-def _place(said: str, target: Sequence[int], decode: Decode) -> int | None:
-    """Return how many of a target's tokens its beginning ``said`` says; ``None`` if it stops inside of one."""
-    return next((k for k in range(1, len(target) + 1) if decode(target[:k]).lstrip() == said), None)
 
 
 def _as_tokens(begun: Sequence[int], text: str, encode: Encode, decode: Decode) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ def demo(
     store: Annotated[
         Path, typer.Option("--store", metavar="STORE", help="The store to make; that of an earlier demo is replaced.")
     ] = Path("demo.melo"),
+    facts: Annotated[int | None, typer.Option(min=1, help="Teach so many of the facts alone, the first ones.")] = None,
     as_json: Json = False,
 ) -> None:
     """Teach a small model facts, and show what changed.
@@ -38,7 +39,7 @@ def demo(
     from ..demo import run_demo, show_demo
 
     with progress_display() as progress:
-        result = run_demo(store, progress)
+        result = run_demo(store, progress, facts)
     if as_json:
         put_json(result.to_dict())
     else:

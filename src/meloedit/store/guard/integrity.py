@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from ...errors import StoreError
 from .. import chain, database, rows
 from ..schema import checksum, damaged, digest
-from .limits import check_schema, limit_steps
 from .values import read_object
 
 MOST_LINES = 200
@@ -43,11 +41,7 @@ def check_pages(db: sqlite3.Connection, name: str | Path) -> None:
         StoreError: with what SQLite says of the first page that is not.
     """
     if (found := db.execute("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
-        raise damaged(name, f"SQLite: {_line(found)}")
-
-
-def _line(found: list[tuple[Any, ...]]) -> str:
-    return " ".join(str(found[0][0]).split()) if found else "nothing"
+        raise damaged(name, f"SQLite: {found[0][0] if found else 'nothing'}")
 
 
 def verify(path: str | Path) -> list[str]:
@@ -59,22 +53,16 @@ def verify(path: str | Path) -> list[str]:
     Raises:
         StoreError: if there is no such file.
     """
-    file, name = database.real_path(path), path
-    database.file_id(file, name)
+    file = database.real_path(path)
+    database.file_id(file, path)
     lines: list[str] = []
     try:
-        database.check_application(file, name)
-        with closing(database.connect(file, "rw")) as db:
-            database.check_format(db, name)
-            limit_steps(db)
-            check_schema(db, name)
-            _problems(db, name, lines.append)
+        with database.open_database(file, path) as db:
+            _problems(db, path, lines.append)
     except StoreError as error:
         lines.append(str(error))
-    except sqlite3.Error as error:
-        lines.append(str(database.store_error(name, error)))
-    except (UnicodeError, ValueError, TypeError, OverflowError) as error:  # values of kinds that no store has
-        lines.append(str(damaged(name, error)))
+    except (ValueError, TypeError, OverflowError) as error:  # values of kinds that no store has
+        lines.append(str(damaged(path, error)))
     return list(dict.fromkeys(lines))[:MOST_LINES]
 
 
@@ -94,7 +82,6 @@ def _problems(db: sqlite3.Connection, name: str | Path, tell: Callable[[str], No
     found = chain.check_rows(db, name, log, wanted, tell)
     _check_values(name, log, found, tell)
     _check_blobs(db, tell)
-    db.execute("ROLLBACK")
 
 
 def _check_values(

@@ -10,7 +10,7 @@ from typing import Any
 from ...edit import Edit
 from ...errors import EditError
 from ..records import GIVEN, StoredEdit
-from ..schema import damaged
+from ..schema import RecordRow, damaged
 
 MAX_TEXT = 16_000_000
 """Characters of a JSON text in a row: an edit, a report, details of a change, settings."""
@@ -78,12 +78,12 @@ def read_report(name: str | Path, record: int, edit_id: str, text: Any) -> dict[
     return report
 
 
-def stored_edit(name: str | Path, values: Mapping[str, Any], enabled: bool, changed: int, keys: int) -> StoredEdit:
+def stored_edit(name: str | Path, row: RecordRow, enabled: bool, changed: int, keys: int) -> StoredEdit:
     """Return a live edit from its record.
 
     Args:
         name: the store's name in messages.
-        values: the columns of the record; ``size`` is the length of the block.
+        row: the record.
         enabled: whether it answers.
         changed: the revision of its latest change.
         keys: the bytes of its keys.
@@ -91,11 +91,10 @@ def stored_edit(name: str | Path, values: Mapping[str, Any], enabled: bool, chan
     Raises:
         StoreError: naming the edit and what is wrong with it.
     """
-    record, edit_id, rank, reach = values["id"], values["edit_id"], values["rank"], values["reach"]
-    edit = read_edit(name, edit_id, values["edit"])
-    report = read_report(name, record, edit_id, values["report"])
-    if not whole(rank, 1, MAX_RANK):
-        raise damaged(name, f"edit {edit_id!r} has the rank {rank!r}")
-    if reach not in REACHES:
-        raise damaged(name, f"edit {edit_id!r} has the reach {reach!r}: it is answer or all")
-    return StoredEdit(edit, enabled, rank, reach, report, changed, record, values["size"] + keys)
+    edit = read_edit(name, row.edit_id, row.edit)
+    report = read_report(name, row.id, row.edit_id, row.report)
+    if not whole(row.rank, 1, MAX_RANK):
+        raise damaged(name, f"edit {row.edit_id!r} has the rank {row.rank!r}")
+    if row.reach not in REACHES:
+        raise damaged(name, f"edit {row.edit_id!r} has the reach {row.reach!r}: it is answer or all")
+    return StoredEdit(edit, enabled, row.rank, row.reach, report, changed, row.id, row.size + keys)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...files import write_bytes
+from ...text import join_names
 from .. import database, making
 from ..chain import Live
 from ..guard.integrity import verify
@@ -63,14 +64,14 @@ def repair(path: str | Path, to: str | Path) -> Repair:
             # No lock can be made in a folder that is read-only; nobody writes there either.
         db, number, replaced = stack.enter_context(working_copy(source, path))
         saved = salvage(db, number)
-    if replaced:
-        saved.problems.append("the schema was not a store's own")
-    if is_whole(saved) or is_whole(_without_schema(saved)):
+    lost: list[str] = []
+    texts: list[str] = []
+    if is_whole(saved):  # a schema that was put right costs nothing
         making.create(target, to, lambda db: write_whole(db, saved))
         live = live_edits(saved)[0]
-        lost: list[str] = []
-        texts: list[str] = []
     else:
+        if replaced:
+            saved.problems.append("the schema was not a store's own")
         live, lost, texts = _choose(saved, path)
         making.create(target, to, lambda db: write_live(db, saved, live, lost))
     if wrong := verify(to):
@@ -79,12 +80,6 @@ def repair(path: str | Path, to: str | Path) -> Repair:
     if texts:
         write_bytes(again, ("\n".join(texts) + "\n").encode())
     return Repair(Path(to), len(live), not lost, lost, again if texts else None)
-
-
-def _without_schema(saved: Saved) -> Saved:
-    """Return what was saved without the word on the schema: a schema that was put right costs nothing."""
-    problems = [line for line in saved.problems if not line.startswith("the schema")]
-    return Saved(saved.meta, saved.calibrations, saved.records, saved.keys, saved.log, saved.newest, problems)
 
 
 def _choose(saved: Saved, path: str | Path) -> tuple[Live, list[str], list[str]]:
@@ -98,11 +93,10 @@ def _choose(saved: Saved, path: str | Path) -> tuple[Live, list[str], list[str]]
     lost, texts = list(saved.problems), []
     for edit_id, (record, _, _) in live.items():
         if edit_id not in kept:
-            text = saved.records[record][0][7] if record in saved.records else None
+            text = saved.records[record][0].edit if record in saved.records else None
             lost.append(f"edit {edit_id!r}: " + ("make it again, its text is whole" if text else "all of it"))
             texts += [json.dumps(json.loads(text))] if text else []
     if off := [edit_id for edit_id, value in kept.items() if unsure and not value[1]]:
-        names = ", ".join(map(repr, off[:5])) + (" ..." if len(off) > 5 else "")
-        lost.append(f"whether these were enabled: {names}; they are disabled now")
+        lost.append(f"whether these were enabled: {join_names(list(map(repr, off)))}; they are disabled now")
     lost.append("the history")
     return kept, lost, texts

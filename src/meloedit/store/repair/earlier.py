@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..schema import CONVERTED as EARLIER_FORMAT
-from ..schema import checksum
+from ..chain import LogRow
+from ..schema import CalibrationRow, RecordRow, checksum
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
@@ -32,43 +32,41 @@ CREATE TABLE scope_cache (
 EARLIER_STATEMENTS = tuple(part.strip() for part in _TABLES.split(";") if part.strip())
 """The statements that made a store of format 3."""
 
-__all__ = ["EARLIER_FORMAT", "EARLIER_QUERIES", "EARLIER_STATEMENTS", "as_today", "revision_holds"]
-
 EARLIER_QUERIES = {
-    "calibrations": "SELECT id, 0, id, created, info, tensors, sha256 FROM calibrations WHERE id = ?",
-    "records": "SELECT id, 0, edit_id, content, rank, reach, edit, report, block, sha256 FROM records WHERE id = ?",
+    "calibrations": "SELECT id, 0, id, created, info, x'', LENGTH(tensors), sha256, tensors FROM calibrations "
+    "WHERE id = ?",
+    "records": "SELECT id, 0, edit_id, content, rank, reach, x'', edit, report, LENGTH(block), sha256, block "
+    "FROM records WHERE id = ?",
     "keys": "SELECT record, calibration, 0, tensors, sha256 FROM keys WHERE rowid = ?",
     "revisions": "SELECT revision, time, action, detail, calibration, x'', sha256 FROM revisions WHERE revision = ?",
 }
-"""Queries for one row of each table, with the columns of today's; a zero stands for the revision that added it."""
+"""Queries for one row of each table, with the columns of today's; a zero stands for the revision that added it, and
+no bytes for the digest of its tensors."""
 
 
-def as_today(table: str, row: Sequence[Any]) -> bool:
-    """Return whether a row of format 3 matches its checksum, given the columns of ``EARLIER_QUERIES``."""
-    *values, check = row
-    if table == "calibrations":
-        number, _, _, created, info, tensors = values
-        return checksum(number, created, info, tensors) == check
-    number, _, edit_id, content, rank, reach, edit, report, block = values
-    return checksum(number, edit_id, edit, content, rank, reach, report, block) == check
+def calibration_check(row: CalibrationRow, tensors: bytes) -> bytes:
+    """Return the checksum that a calibration of format 3 must have."""
+    return checksum(row.id, row.created, row.info, tensors)
 
 
-def revision_holds(row: Sequence[Any], changes: Sequence[tuple[Any, ...]]) -> bool:
-    """Return whether a revision of format 3 and its changes match its checksum."""
-    revision, *facts, _, check = row
-    return checksum(revision, *facts, list(changes)) == check
+def record_check(row: RecordRow, block: bytes) -> bytes:
+    """Return the checksum that a record of format 3 must have."""
+    return checksum(row.id, row.edit_id, row.edit, row.content, row.rank, row.reach, row.report, block)
 
 
-def added_at(
-    log: Mapping[int, tuple[Sequence[Any], Sequence[tuple[Any, ...]]]],
-) -> tuple[dict[int, int], dict[int, int]]:
+def revision_check(revision: int, facts: Sequence[Any], changes: Sequence[tuple[Any, ...]]) -> bytes:
+    """Return the checksum that a revision of format 3 must have."""
+    return checksum(revision, *facts, list(changes))
+
+
+def added_at(log: Mapping[int, LogRow]) -> tuple[dict[int, int], dict[int, int]]:
     """Return the revisions that first named each record and each calibration: those that added them."""
     records: dict[int, int] = {}
     calibrations: dict[int, int] = {}
-    for number, (facts, changes) in sorted(log.items()):
-        if facts[3] is not None:
-            calibrations.setdefault(facts[3], number)
-        for _, record, _ in changes:
-            if record is not None:
-                records.setdefault(record, number)
+    for number, row in sorted(log.items()):
+        if row.calibration is not None:
+            calibrations.setdefault(row.calibration, number)
+        for change in row.changes:
+            if change.record is not None:
+                records.setdefault(change.record, number)
     return records, calibrations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,17 @@ from tempfile import TemporaryDirectory
 from ...errors import StoreError
 from ..database import connect, store_error
 from ..guard.limits import limit_steps
-from ..schema import APPLICATION_ID, FORMAT, PAGE_SIZE, SCHEMA_OF, STATEMENTS
-from .earlier import EARLIER_FORMAT, EARLIER_STATEMENTS
+from ..schema import (
+    APPLICATION_ID,
+    CONVERTED,
+    FORMAT,
+    PAGE_SIZE,
+    SCHEMA_OF,
+    STATEMENTS,
+    new_tables,
+    schema_rows,
+)
+from .earlier import EARLIER_STATEMENTS
 
 _PAGES_AT, _FREE_AT, _CHANGED_AT, _VALID_FOR_AT = 28, 32, 24, 92
 """Where the first page has the number of pages, the list of free ones, and two counters. https://sqlite.org/fileformat"""
@@ -45,7 +54,7 @@ def working_copy(path: Path, name: str | Path) -> Iterator[tuple[sqlite3.Connect
         number = _format(copy)
         replaced = number is None
         if number is None:
-            _put_schema(copy, FORMAT)
+            _put_schema(copy)
             number = FORMAT
         try:
             with closing(connect(copy, "rw")) as db:
@@ -64,36 +73,21 @@ def _format(copy: Path) -> int | None:
     """Return the format whose tables the file has, to the letter; ``None`` if it has those of none."""
     try:
         with closing(connect(copy, "rw")) as db:
-            found = db.execute(SCHEMA_OF).fetchmany(50)
+            found = tuple(db.execute(SCHEMA_OF).fetchmany(50))
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 return None
     except (sqlite3.Error, UnicodeError):
         return None
-    for number, statements in ((FORMAT, STATEMENTS), (EARLIER_FORMAT, EARLIER_STATEMENTS)):
-        if found == _fresh_schema(statements):
-            return number
-    return None
+    known = {FORMAT: STATEMENTS, CONVERTED: EARLIER_STATEMENTS}
+    return next((number for number, statements in known.items() if found == schema_rows(statements)), None)
 
 
-def _fresh_schema(statements: Sequence[str]) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        for statement in statements:
-            db.execute(statement)
-        return db.execute(SCHEMA_OF).fetchall()
-
-
-def _put_schema(copy: Path, number: int) -> None:
+def _put_schema(copy: Path) -> None:
     """Write the pages of a new store's schema over those of the file."""
     fresh = copy.with_name("fresh.melo")
     with closing(connect(fresh, "rwc")) as db:
-        db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        db.execute("BEGIN")
-        for statement in STATEMENTS:
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {number}")
-        db.execute("COMMIT")
+        with new_tables(db):
+            pass
         roots = {row[3] for row in db.execute(SCHEMA_OF).fetchall()}
     new, data = fresh.read_bytes(), bytearray(copy.read_bytes())
     data += bytes(-len(data) % PAGE_SIZE)

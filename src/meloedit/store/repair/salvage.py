@@ -10,24 +10,20 @@ from typing import Any
 from ...errors import StoreError
 from .. import chain
 from ..guard.values import read_edit, read_report, whole
-from ..schema import FORMAT, checksum, digest
-from .earlier import EARLIER_QUERIES, added_at, as_today, revision_holds
+from ..records import ChangeRow
+from ..schema import CALIBRATION_COLUMNS, FORMAT, RECORD_COLUMNS, CalibrationRow, RecordRow, checksum, digest
+from . import earlier
 
 ROWS_PER_PAGE = 100
 """Most rows on a page: no row has a greater number than that times the pages."""
 
 _QUERIES = {
-    "calibrations": "SELECT id, revision, fit, created, info, tensors, digest, sha256 FROM calibrations WHERE id = ?",
-    "records": "SELECT id, revision, edit_id, content, rank, reach, edit, report, block, digest, sha256 FROM records "
-    "WHERE id = ?",
+    "calibrations": f"SELECT {CALIBRATION_COLUMNS}, sha256, tensors FROM calibrations WHERE id = ?",
+    "records": f"SELECT {RECORD_COLUMNS}, sha256, block FROM records WHERE id = ?",
     "keys": "SELECT record, calibration, revision, tensors, sha256 FROM keys WHERE rowid = ?",
     "revisions": "SELECT revision, time, action, detail, calibration, added, sha256 FROM revisions WHERE revision = ?",
 }
 _KEY = {"calibrations": "id", "records": "id", "keys": "rowid", "revisions": "revision"}
-
-
-Logged = tuple[tuple[str, str, str, int | None], list[tuple[str, int | None, int]]]
-"""Time, action, detail and calibration of a revision, and its changes."""
 
 
 @dataclass
@@ -36,20 +32,19 @@ class Saved:
 
     Attributes:
         meta: JSON texts by name.
-        calibrations: revision, fit, created, info and tensors by number.
-        records: the columns of ``chain.RECORD_COLUMNS`` (checksum left out) and the block, by number. The block is
-            ``None`` if it does not match its checksum.
+        calibrations: row and tensors by number.
+        records: row and block by number. The block is ``None`` if it does not match its checksum.
         keys: revision and tensors, by record and calibration.
-        log: facts and changes of each revision, by number.
+        log: the revisions by number.
         newest: the greatest number of a revision that the file speaks of.
         problems: a line for each thing that is not whole.
     """
 
     meta: dict[str, str] = field(default_factory=dict)
-    calibrations: dict[int, tuple[int, int, str, str, bytes]] = field(default_factory=dict)
-    records: dict[int, tuple[tuple[Any, ...], bytes | None]] = field(default_factory=dict)
+    calibrations: dict[int, tuple[CalibrationRow, bytes]] = field(default_factory=dict)
+    records: dict[int, tuple[RecordRow, bytes | None]] = field(default_factory=dict)
     keys: dict[tuple[int, int], tuple[int, bytes]] = field(default_factory=dict)
-    log: dict[int, Logged] = field(default_factory=dict)
+    log: dict[int, chain.LogRow] = field(default_factory=dict)
     newest: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -57,7 +52,7 @@ class Saved:
 def salvage(db: sqlite3.Connection, number: int) -> Saved:
     """Read what is whole in a file of format ``number``."""
     saved = Saved()
-    queries = _QUERIES if number == FORMAT else EARLIER_QUERIES
+    queries = _QUERIES if number == FORMAT else earlier.EARLIER_QUERIES
     for key, value, check in _tolerant(db, "SELECT key, value, sha256 FROM meta"):
         if checksum(key, value) == check:
             saved.meta[key] = value
@@ -111,61 +106,71 @@ def _read_log(db: sqlite3.Connection, saved: Saved, query: str, number: int) -> 
     for revision in range(1, saved.newest + 1):
         row = next(_tolerant(db, query, (revision,)), None)
         changes = list(_tolerant(db, of, (revision,)))
-        if row is not None and number == FORMAT:
-            _, *facts, added, check = row
-            sound = chain.link(before, revision, tuple(facts), changes, added) == check
-            before = check if isinstance(check, bytes) else b""
-        else:
-            sound = row is not None and revision_holds(row, changes)
-        if row is not None and sound:
-            saved.log[revision] = ((row[1], row[2], row[3], row[4]), changes)
-        else:
+        kept = None if row is None else _revision(row, changes, before, number)
+        if kept is None:
             saved.problems.append(f"revision {revision} is damaged or gone: what it changed is unknown")
+        else:
+            saved.log[revision] = kept
+        if row is not None:
+            before = row[-1] if isinstance(row[-1], bytes) else b""
 
 
-def _keep_calibration(saved: Saved, row: Sequence[Any], number: int) -> None:
-    id_, revision, fit, created, info, tensors = row[:6]
+def _revision(
+    row: Sequence[Any], changes: Sequence[tuple[Any, Any, Any]], before: bytes, number: int
+) -> chain.LogRow | None:
+    """Return a revision if it and its changes match their checksum; ``before``: the checksum of the one before it."""
+    revision, time, action, detail, calibration, added, check = row
+    facts = (time, action, detail, calibration)
+    if not chain.sound(facts, changes):
+        return None
     if number == FORMAT:
-        size = len(tensors) if isinstance(tensors, bytes) else -1
-        sound = size >= 0 and digest(tensors) == row[6]
-        sound = sound and chain.calibration_check(id_, revision, fit, created, info, row[6], size) == row[7]
+        right = chain.link(before, revision, facts, changes, added)
     else:
-        sound = as_today("calibrations", row)
+        right = earlier.revision_check(revision, facts, changes)
+    made = [ChangeRow(edit_id, record, bool(on)) for edit_id, record, on in changes]
+    return chain.LogRow(revision, *facts, made, added) if right == check else None
+
+
+def _keep_calibration(saved: Saved, columns: Sequence[Any], number: int) -> None:
+    *values, check, tensors = columns
+    row, sound = CalibrationRow(*values), isinstance(tensors, bytes)
+    if number == FORMAT:
+        sound = sound and digest(tensors) == row.digest and row.check == check
+    else:
+        sound = sound and earlier.calibration_check(row, tensors) == check
+        row = row._replace(digest=digest(tensors) if sound else b"")
     if sound:
-        saved.calibrations[id_] = (revision, fit, created, info, tensors)
+        saved.calibrations[row.id] = (row, tensors)
     else:
-        saved.problems.append(f"calibration {id_} is damaged")
+        saved.problems.append(f"calibration {row.id} is damaged")
 
 
-def _keep_record(saved: Saved, row: Sequence[Any], number: int) -> None:
-    id_, revision, edit_id, content, rank, reach, edit, report, block = row[:9]
-    intact = isinstance(block, bytes)
-    size = len(block) if intact else -1
-    columns = (id_, revision, edit_id, content, rank, reach, row[9], edit, report, size)
+def _keep_record(saved: Saved, columns: Sequence[Any], number: int) -> None:
+    *values, check, block = columns
+    row, intact = RecordRow(*values), isinstance(block, bytes)
     if number == FORMAT:
-        sound = chain.record_check(columns) == row[10]
-        intact = intact and digest(block) == row[9]
+        sound = row.check == check
+        intact = intact and digest(block) == row.digest
     else:
-        sound = as_today("records", row)
-        columns = (*columns[:6], digest(block) if intact else b"", *columns[7:])
+        sound = earlier.record_check(row, block) == check
+        row = row._replace(digest=digest(block) if intact else b"")
     try:
-        read_edit("", edit_id, edit), read_report("", id_, edit_id, report)
+        read_edit("", row.edit_id, row.edit), read_report("", row.id, row.edit_id, row.report)
     except StoreError:
         sound = False
     if sound:
-        saved.records[id_] = (columns, block if intact else None)
+        saved.records[row.id] = (row, block if intact else None)
     if not sound or not intact:
-        saved.problems.append(
-            f"{'edit ' + repr(edit_id) if isinstance(edit_id, str) else 'an edit'} (record {id_}) is damaged"
-        )
+        what = f"edit {row.edit_id!r}" if isinstance(row.edit_id, str) else "an edit"
+        saved.problems.append(f"{what} (record {row.id}) is damaged")
 
 
 def _date(saved: Saved) -> None:
     """Fill in which revision added each row, which format 3 does not say."""
-    records, calibrations = added_at(saved.log)
-    for number, (_, fit, created, info, blob) in saved.calibrations.items():
-        saved.calibrations[number] = (calibrations.get(number, 1), fit, created, info, blob)
-    for number, (columns, block) in saved.records.items():
-        saved.records[number] = ((columns[0], records.get(number, 1), *columns[2:]), block)
-    for (record, fit), (_, tensors) in saved.keys.items():
-        saved.keys[record, fit] = (max(records.get(record, 1), calibrations.get(fit, 1)), tensors)
+    records, calibrations = earlier.added_at(saved.log)
+    for number, (calibration, tensors) in saved.calibrations.items():
+        saved.calibrations[number] = (calibration._replace(revision=calibrations.get(number, 1)), tensors)
+    for number, (record, block) in saved.records.items():
+        saved.records[number] = (record._replace(revision=records.get(number, 1)), block)
+    for (of, fit), (_, tensors) in saved.keys.items():
+        saved.keys[of, fit] = (max(records.get(of, 1), calibrations.get(fit, 1)), tensors)
