@@ -17,7 +17,6 @@ from ..keys.keys import Keys, KeyShape
 from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
-from .cached_scope import nearest_of, restore_scores, scope_to_tensors
 from .calibration import JUDGE_NAME, Calibration
 from .choice import Choice, by_distance, by_judge_of_words, candidates_of, prompts_of
 from .explained import Explained
@@ -25,7 +24,7 @@ from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
 from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
-from .stored import check_keys, read_calibration
+from .stored import check_keys, nearest_of, read_calibration, restore_scores, scope_to_tensors
 from .verifier import CANDIDATES, JudgeInUse, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
@@ -148,8 +147,7 @@ class NearestPolicy:
         self.take_judge({} if self.calibration is None else self.calibration.info)
         self._uncached += len(changes.ids)
         active = {edit_id: stored.record for edit_id, stored in changes.active.items()}
-        known = {edit_id: self._record[edit_id] for edit_id in changes.ids if edit_id in self._record}
-        gone = [record for edit_id, record in known.items() if active.get(edit_id) != record]
+        gone = [self._record[i] for i in changes.ids if i in self._record and active.get(i) != self._record[i]]
         self.index.remove(gone)
         for record in gone:
             del self._record[self.ids.pop(record)], self._edits[record]
@@ -298,6 +296,5 @@ class NearestPolicy:
         nearest, distance, overlaps = self.index.neighbours(self._record[edit_id])
         if self.verifier is not None and self.scope is not None:
             overlaps = self.verifier.overlaps(self._record[edit_id], overlaps[:CANDIDATES], self.scope.least)
-        return Neighbours(
-            self.ids.get(nearest), None if nearest < 0 else distance, [self.ids[record] for record in overlaps]
-        )
+        ids = [self.ids[record] for record in overlaps]
+        return Neighbours(self.ids.get(nearest), None if nearest < 0 else distance, ids)
