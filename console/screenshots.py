@@ -20,7 +20,7 @@ FACTS = [
 ]
 """What the store must know: id, prompt, target."""
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-PATIENCE = 240_000  # milliseconds
+PATIENCE = 400_000  # milliseconds
 
 
 def ask(page: Page) -> None:

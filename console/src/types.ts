@@ -13,6 +13,8 @@ export interface StoreInfo {
   model: string;
   store: string;
   mode: string;
+  /** How a text is asked: models without a chat template continue it. */
+  form: "chat" | "raw";
   revision: number;
   edits: number;
   enabled: number;

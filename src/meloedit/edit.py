@@ -11,7 +11,7 @@ from typing import Any
 from .callers.arguments import shown
 from .errors import EditError
 from .messages import begun, check_text, question, read_messages, up_to_question
-from .text import plain, shorten
+from .text import fields_found, plain, shorten
 from .types import Prompt
 
 FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata", "over_tools")
@@ -245,7 +245,7 @@ class Edit:
             raise EditError(f"expected an object with 'prompt' and 'target', not {type(values).__name__}")
         values = _with_prompt(values)
         if missing := [name for name in ("prompt", "target") if values.get(name) is None]:
-            raise EditError(f"no {' and no '.join(missing)!s} (fields found: {', '.join(map(str, values)) or 'none'})")
+            raise EditError(f"no {' and no '.join(missing)!s} {fields_found(values)}")
         if unknown := [str(name) for name in values if name not in FIELDS and name not in EVALUATION_FIELDS]:
             raise EditError(
                 f"unknown field {unknown[0]!r} (known: {', '.join(FIELDS)}; put other data into 'metadata')"

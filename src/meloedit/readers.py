@@ -21,6 +21,7 @@ from .callers.json_text import JsonError, read_json
 from .edit import MAX_DEPTH, Edit, check_asked, contradiction, too_deep
 from .errors import EditError
 from .messages import up_to_question
+from .text import fields_found, join_names
 from .types import Prompt
 
 MAX_LINE = 1_000_000
@@ -224,7 +225,7 @@ def _check_header(columns: list[str], where: str) -> None:
         hint = ": separate them with commas" if len(columns) == 1 and {";", "\t"} & set(columns[0]) else ""
         raise EditError(
             f"{where}: the header has no column {' and no column '.join(map(repr, missing))} "
-            f"(columns found: {', '.join(map(repr, columns))}){hint}"
+            f"(columns found: {join_names([repr(column) for column in columns], 12)}){hint}"
         )
 
 
@@ -270,7 +271,7 @@ def prompt_of(value: object, where: str, logged: bool = False, leave_out: bool =
     if isinstance(value, Mapping):
         field = "messages" if "prompt" not in value and "messages" in value else "prompt"
         if field not in value:
-            raise EditError(f"{where}: no prompt (fields found: {', '.join(value) or 'none'})")
+            raise EditError(f"{where}: no prompt {fields_found(value)}")
         goes_on = value.get("continue_final_message") is True
         value, logged = value[field], logged or (field == "messages" and not goes_on)
     if logged and isinstance(value, list):

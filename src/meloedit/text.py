@@ -1,7 +1,7 @@
 """Words for messages: counts with their nouns, sizes, lists of names, and texts cut to one line."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def counted(number: int, noun: str) -> str:
@@ -51,10 +51,20 @@ def shorten(text: str, width: int) -> str:
     return words if len(words) <= width else words[: width - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
+NAME = 80
+"""Characters of a name that a list of names shows, at most."""
+
+
 def join_names(names: Sequence[str], limit: int = 5) -> str:
     """Return names separated by commas; of more than ``limit`` names, the first ones and how many are missing."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(map(plain, names[:limit])) + more
+    shown = [name if len(name) <= NAME else f"{name[: NAME - 1]}\N{HORIZONTAL ELLIPSIS}" for name in names[:limit]]
+    return ", ".join(map(plain, shown)) + more
+
+
+def fields_found(names: Iterable[object]) -> str:
+    """Return what an error says of the fields that a row has instead of the one that it lacks."""
+    return f"(fields found: {join_names([str(name) for name in names], 12) or 'none'})"
 
 
 def format_size(nbytes: float) -> str:

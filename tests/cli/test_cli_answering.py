@@ -119,4 +119,5 @@ def test_check_reports_damage(full):
     result = run("check", full, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["problems"] == ["edit 'legs' does not match its checksum"]
-    assert result.stderr == "error: full.melo is damaged (1 problem); restore it from a copy\n"
+    way_on = "restore it from a copy, or save what can be: meloedit repair full.melo --to NEW"
+    assert result.stderr == f"error: full.melo is damaged (1 problem); {way_on}\n"

@@ -26,7 +26,8 @@ def test_a_damaged_store_is_refused_verified_and_repaired(full):
     assert result.exit_code == 1
     assert result.stdout == "  edit 'book' (record 1): does not match its checksum\n"
     assert result.stderr == (
-        "error: full.melo is damaged (1 problem); save what can be: meloedit repair full.melo --to NEW\n"
+        "error: full.melo is damaged (1 problem); "
+        "restore it from a copy, or save what can be: meloedit repair full.melo --to NEW\n"
     )
     assert "edit 'book' does not match its checksum" in bad("ask", full, "Who wrote the book of sand?")
     out = good("repair", full, "--to", "saved.melo").splitlines()

@@ -8,7 +8,7 @@ from support.prompts import BOOK, EDITS, OTHERS, SETTINGS
 from meloedit import Editor, MeloConfig
 from meloedit.backbones.loading import load_model
 from meloedit.errors import MeloEditError, ModelError, StoreError
-from meloedit.store import Store
+from meloedit.store import Record, Store
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64}
 
@@ -123,6 +123,19 @@ def test_another_model_is_no_copy(changes, message, copies, make_model, tokenize
         Editor.from_pretrained(path, model, tokenizer, rekey=True)
     assert "\n" not in str(refused.value) and path.read_bytes() == before
     assert not hasattr(model, "_meloedit_router")
+
+
+def test_a_block_without_a_factor_is_not_moved(copies, make_model, tokenizer, tmp_path):
+    path = copy_of(copies, tmp_path)
+    store = Store.open(path)
+    stored = store.edits()[0]
+    block, keys = store.tensors([stored.edit.id])[stored.edit.id]
+    whole = {name: tensor for name, tensor in block.items() if name != min(block)}
+    store.put([Record(stored.edit, stored.rank, stored.reach, {}, whole, keys)], removed=["capital", "legs", "river"])
+    with pytest.raises(
+        StoreError, match=rf"is damaged \(the block of edit '{stored.edit.id}': {min(block)} is missing"
+    ):
+        Editor.from_pretrained(path, make_model(**SIZE).half(), tokenizer, rekey=True)
 
 
 def test_a_store_in_paper_mode_stays_where_it_is(make_paper, make_model, tokenizer, tmp_path):

@@ -22,7 +22,7 @@ PLACES = [
     "meloedit.routing.index.NeuronIndex.add_all",
     "meloedit.routing.index.NeuronIndex.remove",
     "meloedit.routing.scope.Scope.add",
-    "meloedit.engine.prompt_lookup.PromptLookup.follow",
+    "meloedit.engine.prevailing.PromptLookup.follow",
     "meloedit.store.store.Store.block_stacks",
     "meloedit.store.store.Store.key_stacks",
 ]

@@ -31,3 +31,13 @@ def test_embeddings_are_not_known():
     cache = Cache()
     remember(cache, "a", 0, None)
     assert heard(cache, "a", 1, 1) is None
+
+
+def test_embeddings_in_the_place_of_tokens_are_not_taken_for_these():
+    cache = Cache()
+    remember(cache, "a", 0, torch.tensor([[1, 2, 3, 4]]))
+    remember(cache, "a", 2, None)  # the cache was cut back, and went on with embeddings
+    remember(cache, "a", 5, torch.tensor([[6]]))
+    assert heard(cache, "a", 1, 6).tolist() == [[1, 2, -1, -1, -1, 6]]
+    remember(cache, "a", 0, None)  # from the start
+    assert heard(cache, "a", 1, 2) is None

@@ -239,3 +239,12 @@ def test_an_edit_has_so_many_wordings_and_no_more():
     assert len(Edit("p", "t", variants=[f"v {i}" for i in range(4000)], quiet=[f"q {i}" for i in range(95)]).variants)
     with pytest.raises(EditError, match="an edit has 4,096 wordings and quiet prompts at most, not 4,097"):
         Edit("p", "t", variants=[f"v {i}" for i in range(4096)])
+
+
+def test_the_fields_of_a_bad_row_are_told_in_one_short_line():
+    names = {"a\nb": 1, "\x1b[31m": 1, "x" * 5000: 1, **{f"field {i}": 1 for i in range(50)}}
+    with pytest.raises(
+        EditError, match=r"no prompt and no target \(fields found: a\\nb, \\x1b\[31m, x+…, field 0"
+    ) as error:
+        Edit.from_dict(names)
+    assert str(error.value).isprintable() and len(str(error.value)) < 400

@@ -1,5 +1,7 @@
 """An editor with the judge that ships: what fires, what the store keeps, and judges that are missing or others."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from support.prompts import EDITS, HISTORY
@@ -147,3 +149,19 @@ def test_a_judge_that_took_anothers_place_is_named(make_editor, make_model, toke
         caplog.clear()
     Editor.from_pretrained(store, make_model(), tokenizer).unload()
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("ask", ["route", "evidence"])
+def test_a_prompt_between_a_commit_and_what_follows_it_is_judged_by_what_answers(judged, ask):
+    def remove_and_ask():
+        revision = judged.store.remove(["book"])
+        judged.engine._mode.policy._wordings.clear()  # as if the judge had not read them yet
+        with ThreadPoolExecutor(1) as pool:  # another thread: this one holds the change
+            asked.append(pool.submit(getattr(judged, ask), [REWORDED[1]]).result())
+        return revision
+
+    revision, asked = judged.store.revision, []
+    before = getattr(judged, ask)([REWORDED[1]])
+    judged.engine.change(remove_and_ask)
+    assert asked == [before] != [getattr(judged, ask)([REWORDED[1]])]
+    judged.rollback(revision)

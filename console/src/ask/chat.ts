@@ -4,7 +4,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { ApiError, editPath, events, get, post } from "../api";
-import { sentence } from "../session";
+import { sentence, type Session } from "../session";
 import type { ErrorFacts, Message, Route, StoredEdit } from "../types";
 
 const KEY = "meloedit.chat";
@@ -38,7 +38,7 @@ export interface Turn {
 }
 
 interface Chunk {
-  choices?: { delta: { content?: string }; finish_reason: string | null }[];
+  choices?: { delta?: { content?: string }; text?: string; finish_reason: string | null }[];
   error?: ErrorFacts;
 }
 
@@ -90,22 +90,25 @@ export function useChat(): Turn[] {
 
 const WAITING: Side = { text: "", state: "waiting", error: "" };
 
+/** What is asked, and what may be. */
+export type Asking = Pick<Session, "model" | "mayEdit" | "store">;
+
 /** Ask a question, by itself or as the next one of the conversation. */
-export function ask(model: string, question: string, mayEdit: boolean, conversation: boolean): void {
+export function ask(session: Asking, question: string, conversation = false): void {
   const before = conversation
     ? turns.flatMap((turn) => [turn.messages[turn.messages.length - 1]!, { role: "assistant", content: turn.edited.text }])
     : [];
   const number = (turns[turns.length - 1]?.number ?? 0) + 1;
   const messages = [...before, { role: "user", content: question }];
   set([...turns, { number, messages, edited: WAITING, base: WAITING, route: null, routeError: "", edits: {}, done: "" }]);
-  run(model, number, messages, mayEdit);
+  run(session, number, messages);
 }
 
 /** Ask a turn's question again, after something was changed; `done` says what. */
-export function again(model: string, turn: Turn, mayEdit: boolean, done: string): void {
+export function again(session: Asking, turn: Turn, done: string): void {
   running.get(turn.number)?.abort();
   change(turn.number, () => ({ edited: WAITING, route: null, routeError: "", done }));
-  run(model, turn.number, turn.messages, mayEdit, turn.base.state !== "done");
+  run(session, turn.number, turn.messages, turn.base.state !== "done");
 }
 
 export function stop(number: number): void {
@@ -121,18 +124,27 @@ export function isRunning(turn: Turn): boolean {
   return [turn.edited, turn.base].some((side) => side.state === "waiting" || side.state === "writing");
 }
 
-function run(model: string, number: number, messages: Message[], mayEdit: boolean, withBase = true): void {
+function run(session: Asking, number: number, messages: Message[], withBase = true): void {
+  const { model, mayEdit } = session;
+  const raw = session.store?.form === "raw";
   const leaving = new AbortController();
   running.set(number, leaving);
   const parts = [
-    answer(model, number, "edited", messages, leaving.signal),
-    ...(withBase ? [answer(`${model}:base`, number, "base", messages, leaving.signal)] : []),
+    answer(model, raw, number, "edited", messages, leaving.signal),
+    ...(withBase ? [answer(`${model}:base`, raw, number, "base", messages, leaving.signal)] : []),
     ...(mayEdit ? [explain(number, messages)] : []),
   ];
   void Promise.all(parts).finally(() => running.get(number) === leaving && running.delete(number));
 }
 
-async function answer(model: string, number: number, name: "edited" | "base", messages: Message[], signal: AbortSignal) {
+async function answer(
+  model: string,
+  raw: boolean,
+  number: number,
+  name: "edited" | "base",
+  messages: Message[],
+  signal: AbortSignal,
+): Promise<void> {
   const update = (part: Partial<Side>) => !signal.aborted && change(number, (turn) => ({ [name]: { ...turn[name], ...part } }));
   signal.addEventListener("abort", () => {
     change(number, (turn) => (turn[name].state === "done" ? {} : { [name]: { ...turn[name], state: "stopped" } }));
@@ -140,10 +152,11 @@ async function answer(model: string, number: number, name: "edited" | "base", me
   try {
     let text = "";
     let cut = false;
-    for await (const chunk of chunks(model, messages, signal)) {
+    for await (const chunk of chunks(model, raw, messages, signal)) {
       if (chunk.error) throw new Error(chunk.error.message);
-      text += chunk.choices?.[0]?.delta.content ?? "";
-      cut ||= chunk.choices?.[0]?.finish_reason === "length";
+      const choice = chunk.choices?.[0];
+      text += choice?.delta?.content ?? choice?.text ?? "";
+      cut ||= choice?.finish_reason === "length";
       update({ text, state: "writing" });
     }
     update({ cut, state: "done" });
@@ -152,13 +165,14 @@ async function answer(model: string, number: number, name: "edited" | "base", me
   }
 }
 
-async function* chunks(model: string, messages: Message[], signal: AbortSignal): AsyncGenerator<Chunk> {
-  const body = { model, messages, stream: true };
+async function* chunks(model: string, raw: boolean, messages: Message[], signal: AbortSignal): AsyncGenerator<Chunk> {
+  const body = { model, stream: true, ...(raw ? { prompt: asked(messages) } : { messages }) };
+  const path = raw ? "v1/completions" : "v1/chat/completions";
   try {
-    yield* events<Chunk>("POST", "v1/chat/completions", { body: { ...body, max_tokens: LONGEST }, signal });
+    yield* events<Chunk>("POST", path, { body: { ...body, max_tokens: LONGEST }, signal });
   } catch (error) {
     if (!(error instanceof ApiError && error.param === "max_tokens")) throw error;
-    yield* events<Chunk>("POST", "v1/chat/completions", { body, signal }); // the server makes shorter ones
+    yield* events<Chunk>("POST", path, { body, signal }); // the server makes shorter ones
   }
 }
 

@@ -23,7 +23,7 @@ export function TurnView({ turn }: { turn: Turn }) {
   const settled = !isRunning(turn);
   const same = settled && turn.edited.state === "done" && !turn.edited.error && turn.edited.text === turn.base.text;
   const redo = (done: string) => {
-    again(session.model, turn, session.mayEdit, done);
+    again(session, turn, done);
     void session.refresh();
   };
   return (

@@ -19,13 +19,14 @@ interface Props {
 }
 
 export function Button({ children, onClick, look = "plain", icon, type = "button", busy, disabled, label, pressed, innerRef }: Props) {
+  // A button that waits keeps the focus: the attribute "disabled" would drop it.
+  const waits = busy || disabled;
   return (
     <button
       type={type}
       class={`button ${look}`}
-      onClick={busy ? undefined : onClick}
-      disabled={disabled}
-      aria-disabled={busy || undefined}
+      onClick={(event) => (waits ? event.preventDefault() : onClick?.())}
+      aria-disabled={waits || undefined}
       aria-label={label}
       title={label}
       aria-pressed={pressed}

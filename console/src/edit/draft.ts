@@ -74,9 +74,9 @@ export function draftOf(edit: StoredEdit, asked?: string): Draft {
   };
 }
 
-/** Return the draft and what changes it. */
-export function useDraft(): [Draft, (part: Partial<Draft>) => void, () => void] {
+/** Return the draft, what changes it, and what empties it, unless a condition holds. */
+export function useDraft(): [Draft, (part: Partial<Draft>) => void, (unless?: (draft: Draft) => boolean) => void] {
   const [draft, setDraft] = useState(readDraft);
   useEffect(() => writeDraft(draft), [draft]);
-  return [draft, (part) => setDraft((before) => ({ ...before, ...part })), () => setDraft(EMPTY)];
+  return [draft, (part) => setDraft((before) => ({ ...before, ...part })), (unless) => setDraft((before) => (unless?.(before) ? before : EMPTY))];
 }

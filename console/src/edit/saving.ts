@@ -36,16 +36,16 @@ export function bodyOf(draft: Draft): Record<string, unknown> {
   };
 }
 
-/** Return how saving stands, and what starts it, stops it, and lets go of it. */
-export function useSaving(onStored: () => void) {
+/** Return how saving stands, and what starts it, stops it, and lets go of it; `onStored` is told the body that is stored. */
+export function useSaving(onStored: (of: string) => void) {
   const [saving, setSaving] = useState<Saving>(NONE);
-  const follow = async (job: Job, signal?: AbortSignal) => {
-    sessionStorage.setItem(KEY, job.id);
+  const follow = async (job: Job, of: string, signal?: AbortSignal) => {
+    sessionStorage.setItem(KEY, JSON.stringify({ id: job.id, of }));
     try {
       const last = await finished(job, (news) => setSaving({ ...NONE, job: news }), signal);
       const report = last.reports[0] ?? null;
       setSaving({ ...NONE, job: last, report });
-      if (report && report.status !== "failed") onStored();
+      if (report && report.status !== "failed") onStored(of);
     } catch (error) {
       if (signal?.aborted) return;
       setSaving({ ...NONE, error: sentence(error), ways: waysOut(error) });
@@ -56,17 +56,19 @@ export function useSaving(onStored: () => void) {
     const options = { replace: draft.clash === "replace", keep_both: draft.clash === "both" };
     setSaving({ ...NONE, job: { state: "queued" } as Job });
     try {
-      await follow(await post<Job>("v1/edits", { edits: [bodyOf(draft)], ...options }));
+      const body = bodyOf(draft);
+      await follow(await post<Job>("v1/edits", { edits: [body], ...options }), JSON.stringify(body));
     } catch (error) {
       setSaving({ ...NONE, error: sentence(error), ways: waysOut(error) });
     }
   };
   useEffect(() => {
-    const id = sessionStorage.getItem(KEY);
+    const kept = sessionStorage.getItem(KEY);
     const leaving = new AbortController();
-    if (id) {
+    if (kept) {
+      const { id, of } = JSON.parse(kept) as { id: string; of: string };
       get<Job>(`v1/edits/jobs/${id}`, {}, leaving.signal).then(
-        (job) => follow(job, leaving.signal),
+        (job) => follow(job, of, leaving.signal),
         (error: unknown) => error instanceof ApiError && error.status === 404 && sessionStorage.removeItem(KEY),
       );
     }

@@ -55,7 +55,7 @@ export function EditDetail({ id }: { id: string }) {
         actions={
           edit && (
             <>
-              <Button icon={MessageCircle} onClick={() => (ask(session.model, questionOf(edit.prompt), true, false), go("ask"))}>
+              <Button icon={MessageCircle} onClick={() => (ask(session, questionOf(edit.prompt)), go("ask"))}>
                 Ask it
               </Button>
               <Button icon={PenLine} onClick={() => change(edit)}>

@@ -26,7 +26,7 @@ export function Ask() {
     if (turns.length > count.current) end.current?.scrollIntoView({ block: "end" });
     count.current = turns.length;
   }, [turns.length]);
-  const send = (question: string) => ask(session.model, question, session.mayEdit, conversation);
+  const send = (question: string) => ask(session, question, conversation);
   return (
     <>
       <PageHead
@@ -58,7 +58,8 @@ export function Ask() {
         busy={conversation && turns.some(isRunning)}
         ready={session.model !== ""}
         option={
-          turns.length > 0 && (
+          turns.length > 0 &&
+          session.store?.form !== "raw" && (
             <label class="check">
               <input type="checkbox" checked={conversation} onChange={(event) => setConversation(event.currentTarget.checked)} />
               <span>Go on with this conversation</span>

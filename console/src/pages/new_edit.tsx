@@ -21,8 +21,8 @@ export function NewEdit() {
   const session = useSession();
   const [draft, change, clear] = useDraft();
   const { trial, trialError, trying, check, drop } = useTrial();
-  const { saving, save, stop, done } = useSaving(() => {
-    clear();
+  const { saving, save, stop, done } = useSaving((of) => {
+    clear((written) => JSON.stringify(bodyOf(written)) !== of); // another one may have been begun meanwhile
     drop();
     void session.refresh();
   });
@@ -80,7 +80,7 @@ export function NewEdit() {
                 onStop={stop}
                 onWay={(clash) => (change({ clash }), void save({ ...draft, clash }))}
                 onAsk={(question) => {
-                  ask(session.model, question, true, false);
+                  ask(session, question);
                   go("ask");
                 }}
                 onAnother={done}

@@ -1,1 +1,1 @@
-"""What a caller brings: arguments of any kind, JSON that people wrote, settings of torch, threads and forks."""
+"""What a caller brings: arguments of any kind, JSON that people wrote, tokenizers, settings of torch, and forks."""

@@ -49,15 +49,14 @@ def checked(owner: type[T]) -> type[T]:
 
 def _checking(function: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(function)
-    tests: dict[str, tuple[Callable[[Any], bool], str]] = {}
+    tests = functools.cache(functools.partial(_tests, function))  # at the first call: the hints of a class may be later
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if "" not in tests:
-            tests.update(_tests(function), **{"": (bool, "")})  # at the first call: the hints of a class may be later
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if name in tests and not tests[name][0](value):
-                raise ArgumentError(f"{name} must be {tests[name][1]}, not {shown(value)}")
+            fits, wanted = tests().get(name, (None, ""))
+            if fits is not None and not fits(value):
+                raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
         return function(*args, **kwargs)
 
     return call
@@ -71,13 +70,17 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def _tests(function: Callable[..., Any]) -> dict[str, tuple[Callable[[Any], bool], str]]:
+Test = tuple[Callable[[Any], bool], str]
+"""Says whether a value fits, and what would do in words."""
+
+
+def _tests(function: Callable[..., Any]) -> dict[str, Test]:
     """Return, by the names of parameters, whether a value fits the hint, and what would do in words."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     options = ConfigDict(strict=True, arbitrary_types_allowed=True)
     known = vars(sys.modules[function.__module__])
-    tests: dict[str, tuple[Callable[[Any], bool], str]] = {}
+    tests: dict[str, Test] = {}
 
     def test(adapter: TypeAdapter[Any], value: Any) -> bool:
         try:

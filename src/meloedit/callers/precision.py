@@ -7,12 +7,13 @@ Keys, scores and blocks must not: they are compared with numbers that were made 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from .fork_lock import ForkLock
 
 FULL = "highest"
 """The setting of torch under which float32 matmuls are not rounded."""
@@ -26,7 +27,7 @@ class _FullMatmul:
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._restore = threading.Lock(), 0, _nothing
+        self._lock, self._inside, self._restore = ForkLock(), 0, _nothing
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MeloEditError, StoreError
 from ..messages import begun
 from ..text import counted, join_names, plain, shorten
-from .terminal import Column, one_line, put, put_json, put_table
+from .terminal import Column, one_line, put, put_json, put_table, quoted
 
 if TYPE_CHECKING:
     from ..edit import Edit
@@ -240,9 +240,18 @@ def put_check(result: dict[str, Any], options: StoreOptions, first: str = "") ->
         if first:
             put(first)
         show_check(result)
-    if result["problems"]:
-        damage = counted(len(result["problems"]), "problem")
-        raise StoreError(f"{options.store} is damaged ({damage}); restore it from a copy")
+    check_sound(options.store, result["problems"])
     if result["broken"]:
         ids = list(dict.fromkeys(item["id"] for item in result["broken"]))
         raise MeloEditError(f"{len(ids)} of {counted(result['checked'], 'edit')} no longer hold: {join_names(ids)}")
+
+
+def check_sound(store: Path, problems: Sequence[str]) -> None:
+    """Check that nothing is wrong with a store's file.
+
+    Raises:
+        StoreError: saying how many problems there are, and the way on.
+    """
+    if problems:
+        way_on = f"restore it from a copy, or save what can be: meloedit repair {quoted(store)} --to NEW"
+        raise StoreError(f"{store} is damaged ({counted(len(problems), 'problem')}); {way_on}")

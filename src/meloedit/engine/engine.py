@@ -20,7 +20,7 @@ from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence
 from ..results import Neighbours, Route
 from ..routing.policy import Changes
-from .prompt_lookup import PromptLookup
+from .prevailing import PromptLookup
 from .stored_blocks import checked_blocks
 
 if TYPE_CHECKING:

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 from ..callers.tokenizers import tokenizer_facts
 from ..config import SCOPE_SETTINGS
 from ..errors import ModelError, StoreError
-from ..hooks.blocks import block_from_tensors
 from ..routing.calibration import BUILT_IN
 from ..store import Store
 from ..store.database import real_path
+from .stored_blocks import check_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..backbones import Backbone, Locations
     from ..config import MeloConfig
-    from ..hooks.router import Router
     from .engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -71,23 +70,6 @@ REKEY = "meloedit calibrate STORE --model MODEL --rekey (in Python: Editor.from_
 """How a store is moved to another copy of its model."""
 
 
-def check_blocks(store: Store, router: Router) -> None:
-    """Refuse to move a store to a model whose modules have other sizes than its blocks.
-
-    Raises:
-        StoreError: naming the module.
-    """
-    for _, tensors in store.block_stacks([stored.holder for stored in store.edits()][:1]):
-        block = block_from_tensors(tensors, [site.name for site in router.bank.sites])
-        for site in router.bank.sites:
-            sizes = block[site.name].a.shape[-1], block[site.name].b.shape[-2]
-            if sizes != (site.inputs, site.outputs):
-                raise StoreError(
-                    f"{store.path} cannot be moved: its blocks of {site.name} are for {sizes[0]} inputs and {sizes[1]} "
-                    f"outputs, this model has {site.inputs} and {site.outputs}: it is another model"
-                )
-
-
 def _check_tokenizer(store: Store, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer that reads texts otherwise than that of the store's edits; warn of another chat template."""
     now = tokenizer_facts(tokenizer)
@@ -122,7 +104,7 @@ def move_store(store: Store, engine: Engine, model: Mapping[str, str | None]) ->
     Raises:
         StoreError: if its blocks do not fit the model.
     """
-    check_blocks(store, engine.router)
+    check_blocks(store, engine.router.bank.sites)
     info = store.calibration_info()
     if info.get("source", BUILT_IN) != BUILT_IN:
         logger.warning("%s was calibrated on %s, and is now on the built-in prompts", store.path, info["source"])

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ..config import MAX_ANSWER_POSITIONS
+from ..errors import StoreError
 from ..hooks.blocks import Block, Site, block_from_tensors
 from ..store.schema import damaged
 
 if TYPE_CHECKING:
-    from ..store import StoredEdit
+    from ..store import Store, StoredEdit
 
 
 def checked_blocks(
@@ -45,6 +46,24 @@ def checked_blocks(
             raise damaged(name, f"the block of edit {stored.edit.id!r}: {why}")
     assert block is not None
     return block
+
+
+def check_blocks(store: Store, sites: Sequence[Site]) -> None:
+    """Refuse to move a store to a model that its blocks do not fit; the first one stands for all.
+
+    Raises:
+        StoreError: naming the module of another size, or the edit whose block is damaged.
+    """
+    serves = {stored.holder: stored for stored in store.edits()[:1]}
+    for owners, tensors in store.block_stacks(list(serves)):
+        for site in sites:
+            a, b = (tensors.get(f"{site.name}.{factor}", torch.empty(0)) for factor in "AB")
+            if a.dim() == b.dim() == 3 and (a.shape[2], b.shape[1]) != (site.inputs, site.outputs):
+                raise StoreError(
+                    f"{store.path} cannot be moved: its blocks of {site.name} are for {a.shape[2]} inputs and "
+                    f"{b.shape[1]} outputs, this model has {site.inputs} and {site.outputs}: it is another model"
+                )
+        checked_blocks(tensors, sites, store.path, owners, serves)
 
 
 def _missing(tensors: Mapping[str, Tensor], names: Sequence[str]) -> str:

@@ -13,19 +13,25 @@ from torch import Tensor
 
 def remember(cache: Any, attribute: str, past: int, tokens: Tensor | None) -> None:
     """Keep the tokens (B, T) of the columns of a cache from ``past`` on; ``None``: embeddings, which are not known."""
-    if tokens is None or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return
     if not past or not hasattr(cache, attribute):
         setattr(cache, attribute, [])
-    getattr(cache, attribute).append((past, tokens.detach()))  # in place: there is one call per generated token
+    known = None if tokens is None else tokens.detach()
+    getattr(cache, attribute).append((past, known))  # in place: there is one call per generated token
 
 
 def heard(cache: Any, attribute: str, rows: int, past: int) -> Tensor | None:
     """Return the tokens (B, past) of the columns of a cache, -1 where they are not known; ``None`` if none are."""
-    runs: list[tuple[int, Tensor]] = getattr(cache, attribute, [])
+    runs: list[tuple[int, Tensor | None]] = getattr(cache, attribute, [])
+    if all(tokens is None for _, tokens in runs):
+        return None
     found = torch.full((rows, past), -1)
     for start, tokens in runs:
+        if tokens is None:
+            found[:, start:] = -1  # in the place of what an earlier run had there
+            continue
         part = tokens[:, : max(0, past - start)]
         if len(part) == rows and part.shape[1]:
             found[:, start : start + part.shape[1]] = part.cpu()
-    return found if runs else None
+    return found

@@ -243,11 +243,10 @@ class PromptBatch:
             past: how many columns come before the call's first.
             columns: how many columns the call has.
         """
-        logits = (
-            next((part for part in output if isinstance(part, Tensor) and part.dim() == 3), None)
-            if (isinstance(output, tuple))
-            else getattr(output, "logits", None)
-        )
+        if isinstance(output, tuple):
+            logits = next((part for part in output if isinstance(part, Tensor) and part.dim() == 3), None)
+        else:
+            logits = getattr(output, "logits", None)
         if logits is None:
             return
         first = past + columns - logits.shape[1]

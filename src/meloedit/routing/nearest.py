@@ -17,7 +17,6 @@ from ..keys.keys import Keys, KeyShape
 from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
-from .cached_scope import nearest_of, restore_scores, scope_to_tensors
 from .calibration import JUDGE_NAME, Calibration
 from .choice import Choice, by_distance, by_judge_of_words, candidates_of, prompts_of
 from .explained import Explained
@@ -25,7 +24,7 @@ from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
 from .key_maker import KeyMaker
 from .policy import Changes, KeyTensors
-from .stored import check_keys, read_calibration
+from .stored import check_keys, nearest_of, read_calibration, restore_scores, scope_to_tensors
 from .verifier import CANDIDATES, JudgeInUse, Verifier, Wordings, probability
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ class NearestPolicy:
         self._store: Store
         self._record: dict[str, int] = {}  # edit id -> its record's number in the store, greater for newer ones
         self.ids: dict[int, str] = {}  # of the enabled edits by their records
+        self._edits: dict[int, Edit] = {}  # these edits: the store may be a change ahead, which is not followed yet
         self._uncached = 0  # edits that came or went since the scope's cache was written
         self._wordings: dict[int, Wordings] = {}  # of the records that were candidates
         self.judging = JudgeInUse(router.key_device, self._wordings_of, never=self._backbone.documents)
@@ -147,15 +147,15 @@ class NearestPolicy:
         self.take_judge({} if self.calibration is None else self.calibration.info)
         self._uncached += len(changes.ids)
         active = {edit_id: stored.record for edit_id, stored in changes.active.items()}
-        known = {edit_id: self._record[edit_id] for edit_id in changes.ids if edit_id in self._record}
-        gone = [record for edit_id, record in known.items() if active.get(edit_id) != record]
+        gone = [self._record[i] for i in changes.ids if i in self._record and active.get(i) != self._record[i]]
         self.index.remove(gone)
         for record in gone:
-            del self._record[self.ids.pop(record)]
+            del self._record[self.ids.pop(record)], self._edits[record]
         new = {edit_id: record for edit_id, record in active.items() if edit_id not in self._record}
         self._add(store, list(new.values()))
         self._record |= new
         self.ids |= {record: edit_id for edit_id, record in new.items()}
+        self._edits |= {record: changes.active[edit_id].edit for edit_id, record in new.items()}
         self._wordings = {record: asked for record, asked in self._wordings.items() if record in self.ids}
         if recalibrated:
             self._calibrate(store)
@@ -171,7 +171,7 @@ class NearestPolicy:
         self.calibration, self._calibration_id = read_calibration(found, self._router.key_size, store.path), found[0]
         self.pooling = self.calibration.encoder.pooling(self._backbone.tokenizer)
         self.index = NeuronIndex(self.calibration.encoder.shape, self._router.key_device)
-        self._record, self.ids = {}, {}
+        self._record, self.ids, self._edits = {}, {}, {}
         return True
 
     def _add(self, store: Store, records: Sequence[int]) -> None:
@@ -214,8 +214,7 @@ class NearestPolicy:
         records = list(range(first := max(self.ids, default=0) + 1, first + len(edits)))
         for record, edit, tensors in zip(records, edits, keys, strict=True):
             self._add_keys([record], {name: tensor[None] for name, tensor in tensors.items()})
-            self._record[edit.id], self.ids[record] = record, edit.id
-            self._wordings[record] = Wordings.of(edit)
+            self._record[edit.id], self.ids[record], self._edits[record] = record, edit.id, edit
         self._judge_scope()
         return records
 
@@ -223,7 +222,8 @@ class NearestPolicy:
         """Take edits out of the index again."""
         self.index.remove(records)
         for record in records:
-            del self.ids[record], self._wordings[record]
+            del self.ids[record], self._edits[record]
+            self._wordings.pop(record, None)
         self._record = {edit_id: record for record, edit_id in self.ids.items()}
         self._judge_scope()
 
@@ -233,12 +233,13 @@ class NearestPolicy:
 
     def _wordings_of(self, record: int) -> Wordings:
         if (found := self._wordings.get(record)) is None:
-            found = self._wordings[record] = Wordings.of(self._store.get(self.ids[record]).edit)
+            found = self._wordings[record] = Wordings.of(self._edits[record])
         return found
 
     def _wordings_by_form(self, edit_id: str) -> list[str]:
         """Return the text of each of an edit's keys, in the order of ``keys_of``."""
-        return [prompt_text(prompt) for prompt in self._store.get(edit_id).edit.prompts for _ in self.forms(prompt)]
+        prompts = self._edits[self._record[edit_id]].prompts
+        return [prompt_text(prompt) for prompt in prompts for _ in self.forms(prompt)]
 
     # -- deciding
 
@@ -295,6 +296,5 @@ class NearestPolicy:
         nearest, distance, overlaps = self.index.neighbours(self._record[edit_id])
         if self.verifier is not None and self.scope is not None:
             overlaps = self.verifier.overlaps(self._record[edit_id], overlaps[:CANDIDATES], self.scope.least)
-        return Neighbours(
-            self.ids.get(nearest), None if nearest < 0 else distance, [self.ids[record] for record in overlaps]
-        )
+        ids = [self.ids[record] for record in overlaps]
+        return Neighbours(self.ids.get(nearest), None if nearest < 0 else distance, ids)

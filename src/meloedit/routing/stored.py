@@ -1,6 +1,7 @@
-"""The one check of keys and calibrations as a store has them: whoever wrote the file may have written anything.
+"""What a store has for routing: keys, calibrations, and the scope's cache, which saves comparing and judging.
 
-What passes has the shapes, types and ranges that the index computes with. What does not is one error that names it.
+Whoever wrote the file may have written anything, and this is the one check of it. What passes has the shapes, types and
+ranges that the index computes with. What does not is one error that names it; a cache that does not is left out.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from ..keys.keys import Keys, KeyShape
 from ..keys.names import COUNTERS
 from ..store.schema import damaged
 from .calibration import Calibration
+from .judged_scope import JudgedScope
+from .policy import KeyTensors
+from .scope import NO_KEY, NearestCache
+from .verifier import RULES
 
 if TYPE_CHECKING:
     from ..store import Store
 
+Kept = tuple[KeyTensors, frozenset[int]]
+"""What ``Store.scope_cache`` returns: the tensors, and the records that they cover."""
 MAX_KEYS = 4 * MAX_PROMPTS
 """Most keys of an edit: one for each of its prompts in each form, of which no model has more than four."""
 UNIT = 1.01
@@ -147,3 +154,48 @@ def _wrong_prompts(calibration: Calibration) -> str | None:
     if len(of) and not 0 <= int(of.min()) <= count <= len(prompts):
         return "it has keys of prompts that cannot be"
     return "it has fewer prompts than keys are of" if 0 < len(calibration.asked) < count else None
+
+
+# ---------------------------------------------------------------------------------------------------- the scope's cache
+
+
+def nearest_of(kept: Kept | None, prompts: int) -> NearestCache | None:
+    """Return the keys nearest to the calibration prompts; ``None`` if the store has none for so many prompts."""
+    if kept is None:
+        return None
+    tensors, owners = kept
+    cache = NearestCache(tensors.get("near", Tensor()), tensors.get("owner", Tensor()), owners)
+    if not cache.fits(prompts) or not set(cache.owner[cache.near > NO_KEY].unique().tolist()) <= owners:
+        return None
+    return cache
+
+
+def restore_scores(tensors: KeyTensors, scope: JudgedScope) -> None:
+    """Let a scope start from the scores that the store keeps, if its judge gave them."""
+    judged, scores = tensors.get("judged"), tensors.get("scores")
+    if judged is None or scores is None or judged.dtype != torch.int32 or scores.dtype != torch.float32:
+        return
+    if judged.shape != (len(scores), 2) or scores.dim() != 1 or bool(scores.isnan().any()):
+        return
+    if _judge_of(tensors) == _rules(scope):
+        scope.restore(tensors["judged"], tensors["scores"])
+
+
+def scope_to_tensors(near: NearestCache, scope: JudgedScope | None) -> KeyTensors:
+    """Return what ``nearest_of`` and ``restore_scores`` read; ``scope``: the scores, if a judge decides."""
+    tensors = {"near": near.near, "owner": near.owner.int()}
+    if scope is None:
+        return tensors
+    return tensors | scope.to_tensors() | {"judge": torch.tensor(list(_rules(scope).encode()), dtype=torch.uint8)}
+
+
+def _rules(scope: JudgedScope) -> str:
+    """Return what the scores follow from: the judge, and the rules that lower its scores."""
+    return f"{scope.judge.name}/{RULES}"
+
+
+def _judge_of(tensors: KeyTensors) -> str | None:
+    judge = tensors.get("judge")
+    if judge is None or judge.dtype != torch.uint8 or judge.dim() != 1 or len(judge) > 1000:
+        return None
+    return bytes(judge.tolist()).decode("utf-8", "replace")

@@ -12,11 +12,11 @@ The live edits are those whose latest change names a record. Therefore the store
 a rollback is one more revision. A *calibration* holds what turns prompts into keys. The latest revision says which
 calibration is in force, and a record has one set of keys per calibration.
 
-A commit takes these steps (:mod:`.store` calls the other files in this order):
+A commit takes these steps (:mod:`.writer` calls the other files in this order, :mod:`.store` says what is written):
 
 1. ``database`` takes the writer's lock, a file beside the store, and opens a connection, which ``guard`` limits: the
    schema must be a store's own, and no query may take more steps or bytes than the file has room for.
-2. ``store`` begins the transaction and checks that no other program changed the file since it was loaded.
+2. ``writer`` begins the transaction and checks that no other program changed the file since it was loaded.
 3. ``rows`` inserts records and keys, whose tensors ``tensors`` packs into bytes, then the revision and its changes.
    Each row carries a checksum from ``schema``, and ``chain`` links them to the revisions before.
 4. ``state`` reads back the edits that the revision changed. SQLite commits, and only then the new state replaces the

@@ -47,9 +47,11 @@ class StoreReader:
     @property
     def model(self) -> dict[str, Any]:
         """The model that the keys in force were made on: its name, fingerprint and so on."""
-        if self._model_of[0] != self._state.calibration:
-            self._model_of = (self._state.calibration, self.model_at(self._state.revision))
-        return self._model_of[1]
+        calibration, (of, model) = self._state.calibration, self._model_of
+        if of != calibration:
+            model = self._made_on(calibration)
+            self._model_of = (calibration, model)
+        return model
 
     def fact(self, name: str) -> str:
         """Return the ``name`` of that model, or its ``fingerprint``; a StoreError if the store does not say it."""
@@ -218,11 +220,18 @@ class StoreReader:
         """Return the model that the keys after a revision, or a rollback to it, were made on."""
         self._check_revision(revision)
         with self._database() as db:
-            number = self._at(db, revision)[1] or self._state.calibration
-            info = {} if number is None else rows.read_calibration_info(db, self.path, number)[0]
+            calibration = self._at(db, revision)[1]
+        return self._made_on(calibration or self._state.calibration)
+
+    def _made_on(self, calibration: int | None) -> dict[str, Any]:
+        """Return the model that the keys under a calibration were made on."""
+        if calibration is None:
+            return dict(self.made_for)
+        with self._database() as db:
+            info, _ = rows.read_calibration_info(db, self.path, calibration)
         model = info.get(MODEL) or self.made_for
         if not isinstance(model, dict):
-            raise schema.damaged(self.path, f"calibration {number} names no model")
+            raise schema.damaged(self.path, f"calibration {calibration} names no model")
         return dict(model)
 
     # -- history
@@ -239,18 +248,17 @@ class StoreReader:
         """
         if not isinstance(edit_id, str | None):
             raise StoreError(f"{self.path}: give the id of one edit, which is a string, not {edit_id!r}")
-        state = self._state
-        since = 0 if edit_id is not None or limit is None else max(0, state.revision - max(0, limit))
+        state, wanted = self._state, None if limit is None else max(0, limit)
+        # all of it where the revisions of one edit are sought
+        since = 0 if edit_id is not None or wanted is None else max(0, state.revision - wanted)
         with self._database() as db:
-            log = self._log(db, since, state) if since < state.revision else []
-        if edit_id is not None:
-            log = [row for row in log if any(change.edit_id == edit_id for change in row.changes)]
-            if not log:
-                with self._database() as db:
-                    known = {change.edit_id for row in self._log(db) for change in row.changes}
-                raise unknown_edit(self.path, edit_id, sorted(known))
-            log = log[len(log) - min(max(0, limit), len(log)) :] if limit is not None else log
-        return [rows.to_revision(self.path, row, edit_id) for row in log]
+            log = self._log(db, since, state)
+        own = log if edit_id is None else [row for row in log if any(one.edit_id == edit_id for one in row.changes)]
+        if edit_id is not None and not own:
+            known = {change.edit_id for row in log for change in row.changes}
+            raise unknown_edit(self.path, edit_id, sorted(known))
+        own = own if wanted is None else own[max(0, len(own) - wanted) :]
+        return [rows.to_revision(self.path, row, edit_id) for row in own]
 
     def diff(self, old: int, new: int) -> tuple[list[str], list[str]]:
         """Compare the edits of two revisions; their calibrations are not compared.

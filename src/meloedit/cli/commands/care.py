@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ...errors import MeloEditError, StoreError
+from ...errors import MeloEditError
 from ...text import counted, join_names, plain
 from ..loading import open_editor, open_store
 from ..options import Json, StoreOptions, StorePath, with_options
+from ..show import check_sound
 from ..terminal import progress_display, put, put_json, quoted
 
 
@@ -45,9 +46,7 @@ def verify(
     else:
         for line in problems:
             put(f"  {plain(line)}")
-    if problems:
-        way_on = f"save what can be: meloedit repair {quoted(options.store)} --to NEW"
-        raise StoreError(f"{options.store} is damaged ({counted(len(problems), 'problem')}); {way_on}")
+    check_sound(options.store, problems)
     if result["broken"]:
         ids = list(dict.fromkeys(item["id"] for item in result["broken"]))
         raise MeloEditError(f"{len(ids)} of {counted(result['asked'], 'edit')} asked do not hold: {join_names(ids)}")

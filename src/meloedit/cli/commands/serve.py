@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,19 +86,14 @@ def serve(
         hosts=names,
     )
     _open_logs(audit)
-    listening = bind(host, port)
-    with listening:
-        with progress_display() as progress:
-            opened = open_editor(options, progress)
-            editor = opened.__enter__()
-        try:
-            app = make_app(editor, settings, known)
-            shown = f"[{host}]" if ":" in host else host
-            address = f"http://{shown}:{listening.getsockname()[1]}"
-            note(f"serving {options.store} at {address} ({len(editor)} edits; stop with Ctrl-C)")
-            run(app, settings, listening)
-        finally:
-            opened.__exit__(None, None, None)
+    with bind(host, port) as listening, ExitStack() as stack:
+        with progress_display() as progress:  # its bars end before the first line of the server
+            editor = stack.enter_context(open_editor(options, progress))
+        app = make_app(editor, settings, known)
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        note(f"serving {options.store} at {address} ({len(editor)} edits; stop with Ctrl-C)")
+        run(app, settings, listening)
 
 
 def _tokens(path: Path | None) -> Tokens:

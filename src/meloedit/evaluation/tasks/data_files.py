@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import EditError
 from ...readers import check_line, open_text
+from ...text import fields_found, join_names
 from .records import Record, file_sha256, open_data, read_records
 
 MIN_WORDS = 5
@@ -128,8 +129,7 @@ def task_of(path: str) -> str:
     record = next(read_records(_local(path)))
     shape = _shape_of(record)
     if shape is None or shape.role != "edits" or shape.tasks[0] not in DISTRACTOR_TASKS:
-        fields = ", ".join(map(str, record.values))
-        raise EditError(f"{record.where}: no edit of {', '.join(DISTRACTOR_TASKS)}; its fields: {fields}")
+        raise EditError(f"{record.where}: no edit of {', '.join(DISTRACTOR_TASKS)} {fields_found(record.values)}")
     return shape.tasks[0]
 
 
@@ -172,7 +172,7 @@ def _recognise(record: Record, task: str) -> Shape:
     lacking = [one.lacks(record.values) for one in SHAPES if one.role == "edits" and task in one.tasks]
     nearest = min(filter(None, lacking), key=lambda missing: len(missing), default=["known row"])
     fits = f"fit task {' or '.join(shape.tasks)}" if shape else "fit no task"
-    fields = ", ".join(map(str, record.values)) or "none"
+    fields = join_names([str(name) for name in record.values], 12) or "none"
     raise EditError(f"{record.where}: no {' and no '.join(nearest)} for task {task}; its fields ({fields}) {fits}")
 
 

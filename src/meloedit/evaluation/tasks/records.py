@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from ...edit import MAX_DEPTH, check_prompt, too_deep
 from ...errors import EditError
 from ...readers import json_rows, open_utf8
+from ...text import fields_found
 from ...types import Prompt
 
 
@@ -41,7 +42,7 @@ class Record:
     def get(self, name: str) -> Any:
         """Return the value of a required field, whatever its type."""
         if name not in self:
-            raise EditError(f"{self.where}: no {name} (fields found: {', '.join(self.values) or 'none'})")
+            raise EditError(f"{self.where}: no {name} {fields_found(self.values)}")
         return self.values[name]
 
     def text(self, name: str) -> str:

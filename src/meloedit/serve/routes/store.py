@@ -11,7 +11,7 @@ from ...store import StoredEdit
 from ..wire import edits as wire
 from ..wire.shared import errors
 from .common import ServiceOf
-from .edits import finite
+from .edits import finite, form_of
 
 router = APIRouter(prefix="/v1/store", responses=errors())
 
@@ -60,6 +60,7 @@ def read_store(service: ServiceOf, response: Response) -> wire.StoreBody:
         model=service.name,
         store=editor.store.path.name,
         mode=editor.config.mode,
+        form=form_of(service),
         revision=service.revision,
         edits=len(stored),
         enabled=sum(one.enabled for one in stored),

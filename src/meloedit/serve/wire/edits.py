@@ -256,6 +256,7 @@ class StoreBody(BaseModel):
     model: str
     store: str
     mode: str
+    form: Literal["chat", "raw"] = Field(description="How a text is asked: as a chat where the model has a template.")
     revision: int
     edits: int
     enabled: int
