@@ -119,7 +119,7 @@ def test_a_blank_name_is_refused_before_a_store_is_made(name, make_model, tokeni
     for make in (Editor.create, Editor):
         with pytest.raises(ModelError, match="^name is blank"):
             make(make_model(), tokenizer, MeloConfig(**SETTINGS), tmp_path / "new.melo", name)
-    for blank in ("", " "):
+    for blank in ("", " ", "half \ud800"):
         with pytest.raises(StoreError, match="give the path of a store's file"):
             Editor.create(make_model(), tokenizer, store=blank)
     assert not list(tmp_path.iterdir())

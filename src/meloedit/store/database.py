@@ -52,9 +52,10 @@ def real_path(path: str | Path) -> Path:
     Raises:
         StoreError: if it is no path.
     """
-    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
-        raise StoreError(f"give the path of a store's file, not {shorten(repr(path), 60)}")
-    return Path(os.path.realpath(path))
+    if isinstance(path, str | Path) and str(path).strip() and "\0" not in str(path):
+        with suppress(ValueError):  # half of a surrogate pair is in no file's name
+            return Path(os.path.realpath(path))
+    raise StoreError(f"give the path of a store's file, not {shorten(repr(path), 60)}")
 
 
 def file_id(path: Path, name: str | Path) -> tuple[int, int]:
