@@ -84,9 +84,15 @@ def back(served):
         assert job["state"] == "done"
 
 
+@pytest.fixture(scope="package")
+def tab(browser):
+    """A page that the tests share one after another."""
+    return browser.new_page()
+
+
 @pytest.fixture
-def pages(browser, served):
+def pages(browser, tab, served):
     """Opens the console's pages; fails the test afterwards if one of them met an error."""
-    opened = Pages(browser, served.url)
+    opened = Pages(browser, served.url, tab)
     yield opened
     opened.close()

@@ -18,36 +18,41 @@ class Pages:
     Args:
         context: playwright's: what is behind the pages, a cache for one.
         url: the server.
+        shared: a page to begin with, which is left open: a new one costs the browser a process.
 
     Attributes:
         errors: what went wrong on the pages: scripts that failed, what the Content-Security-Policy refused.
         asked: the addresses that the pages asked for.
     """
 
-    def __init__(self, context, url):
-        self._context, self._url = context, url
+    def __init__(self, context, url, shared=None):
+        self._context, self._url, self._shared = context, url, shared
         self._pages, self._open, self._changed = [], set(), 0.0
         self.errors, self.asked = [], []
+        self._events = {
+            "pageerror": lambda error: self.errors.append(str(error)),
+            "console": self._heard,
+            "request": self._asked,
+            "requestfinished": self._answered,
+            "requestfailed": self._answered,
+        }
 
     def open(self, name="ask", width=1024, scheme="light"):
         """Open a page and wait until it has what it asks for."""
-        page = self._context.new_page()
+        page = self._shared if self._shared and not self._pages else self._context.new_page()
         self._pages.append(page)
         page.set_default_timeout(PATIENCE)
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
-        page.on("pageerror", lambda error: self.errors.append(f"{page.url}: {error}"))
-        page.on("console", lambda said: self._heard(page, said))
-        page.on("request", self._asked)
-        page.on("requestfinished", self._answered)
-        page.on("requestfailed", self._answered)
+        for event, heard in self._events.items():
+            page.on(event, heard)
         page.goto(f"{self._url}/#/{name}")
         return self.ready(page)
 
-    def _heard(self, page, said):
+    def _heard(self, said):
         """Note an error that the browser logs; that the API refused something is for the page to tell."""
         if said.type == "error" and "/v1/" not in said.location["url"]:
-            self.errors.append(f"{page.url}: {said.text}")
+            self.errors.append(f"{said.location['url']}: {said.text}")
 
     def _asked(self, request):
         self.asked.append(request.url)
@@ -81,6 +86,12 @@ class Pages:
     def close(self):
         """Close all pages; none of them may have met an error, or asked another server for anything."""
         for page in self._pages:
-            page.close()
+            if page is not self._shared:
+                page.close()
+                continue
+            page.evaluate("sessionStorage.clear()")
+            for event, heard in self._events.items():
+                page.remove_listener(event, heard)
+            page.goto("about:blank")  # what comes next begins anew
         assert self.errors == []
         assert [address for address in self.asked if not address.startswith((self._url, "data:", "blob:"))] == []

@@ -1,6 +1,7 @@
 """The keyboard alone is enough: everything is reached and shows it, and dialogs keep the focus and give it back."""
 
 import pytest
+from playwright.sync_api import expect
 
 from .pages import NAMES
 
@@ -71,4 +72,4 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(pages):
         assert page.evaluate(IN_DIALOG)
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
-    assert button.evaluate("one => one === document.activeElement")
+    expect(button).to_be_focused()
