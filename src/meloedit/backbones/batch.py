@@ -42,6 +42,7 @@ class Example:
         key_weights: (p, P) the weights of the tokens' states in the p means that make the key; ``None`` if no key is
             read.
         tried: whether a block is only tried on the row, and trained on it where that fails.
+        place: the answer position of the target's first token.
     """
 
     prompt: list[int]
@@ -49,6 +50,7 @@ class Example:
     prefix_length: int = 0
     key_weights: Tensor | None = None
     tried: bool = False
+    place: int = 0
 
     @classmethod
     def of(cls, encoded: Encoded, target: Sequence[int] = (), key_weights: Tensor | None = None) -> Example:

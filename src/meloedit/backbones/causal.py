@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ..messages import begun
 from ..types import Begun, Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
-from .chat import BegunAnswer, ChatMarkers, Span, place_in_answer, reason, user_span
+from .chat import BegunAnswer, ChatMarkers, Span, opens_bare, place_in_answer, reason, user_span
 from .contexts import own_run, record_calls
 from .layers import decoder_layers
 
@@ -207,13 +208,42 @@ class CausalBackbone(Backbone):
         Raises:
             EditError: if the target has no tokens, or prompt and target together are too long for the model.
         """
-        blank_end = str(self.tokenizer.decode(prompt.ids[-1:]))[-1:].isspace() or prompt.form == "chat"
-        text = target.strip() if blank_end else " " + target.strip()
+        text = target.strip() if self._bare(prompt) else " " + target.strip()
         ids = self._target_ids(target, text)
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
         return [*ids, self._answer_end if prompt.form == "chat" else self.stop_ids[0]]
+
+    def _bare(self, prompt: Encoded) -> bool:
+        return prompt.form == "chat" or self.begins_bare(prompt.ids, begun=False)
+
+    def row(self, target: str, prompt: Encoded) -> Example:
+        """Return a prompt and its target as a row to train a block on."""
+        row = super().row(target, prompt)
+        return replace(row, place=self.first_places(target)[self._bare(prompt)])
+
+    def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
+        """Return whether an answer behind these tokens begins without a blank.
+
+        It does behind white space and behind a special token; in an answer that is begun also behind what opens
+        something, and in scripts that write no blanks.
+        """
+        if begun:
+            return opens_bare(str(self.tokenizer.decode(list(ids))))
+        last = self.decode(ids[-1:])
+        return not last or last[-1:].isspace()
+
+    def first_places(self, target: str) -> tuple[int, int]:
+        """Return the answer position of a target's first token: where it begins with a blank, and where it is bare.
+
+        Tokenizers write a word with a blank before it in other tokens than without. Positions are counted such that the
+        last tokens have the same ones both ways: or a block would have to say two tokens at one place, and a digit
+        comes twice.
+        """
+        text = target.strip()
+        sizes = [len(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text)]
+        return max(sizes) - sizes[0], max(sizes) - sizes[1]
 
     @property
     def _answer_end(self) -> int:

@@ -251,6 +251,10 @@ class Engine:
         """Return the target of an edit that answers."""
         return self._prompts.edit(edit_id).target
 
+    def first_place(self, edit_id: str, bare: bool) -> int:
+        """Return the answer position of the first token of a stored edit's target."""
+        return self.store.get(edit_id).first_place(bare)
+
     # -- what callers ask
 
     def route(self, encoded: Sequence[Encoded], progress: Progress | None = None) -> list[Route]:

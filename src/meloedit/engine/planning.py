@@ -108,7 +108,7 @@ class Planner:
                 encoded += backbone.with_lead_in(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
             for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
                 self._policy.forms(prompt)
-            rows = [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]
+            rows = [backbone.row(edit.target, form) for form in encoded]
             return rows + self._tried(edit, max(len(row.target) for row in rows))
         except EditError as error:
             raise EditError(f"edit {edit.id!r}: {error}") from None
@@ -125,7 +125,7 @@ class Planner:
             try:
                 forms = backbone.forms(prompt)
                 form = forms[i % len(forms)]
-                rows.append(replace(Example.of(form, backbone.encode_target(edit.target, form)), tried=True))
+                rows.append(replace(backbone.row(edit.target, form), tried=True))
             except EditError:  # too long, or made of nothing that the model reads
                 continue
         return rows

@@ -78,6 +78,11 @@ class StoredEdit:
         """Return how many answer positions its block has; older records do not say and have the ``default``."""
         return int(self.report.get("positions", default))
 
+    def first_place(self, bare: bool) -> int:
+        """Return the answer position of the first token of its target, with a blank before it or ``bare``."""
+        places = self.report.get("places")
+        return int(places[bare]) if isinstance(places, list) and len(places) == 2 else 0
+
     @property
     def given(self) -> Edit:
         """The edit as it was given, without the wordings and quiet prompts that were put right later."""

@@ -44,7 +44,7 @@ class CausalReplay:
         first = prefix.first_column if prefix else 0
         rows, answer = len(batch.rows), batch.split - first
         start = answer if self.reach == "answer" else 0
-        row_blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer] * rows, blocks)
+        row_blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer - row.place for row in batch.rows], blocks)
         with self.router.use_blocks([row_blocks]):
             hidden = prefix.run(backbone) if prefix else run_decoder(backbone, batch, 0)
         flat = (batch.flat_rows, batch.flat_columns - first)

@@ -161,7 +161,7 @@ class Trainer:
 
 def answer_positions(config: MeloConfig, rows: Sequence[Example]) -> int:
     """Return how many positions of an answer get an input of their own in the block of an edit with these rows."""
-    least, longest = config.answer_positions or 0, max(len(row.target) for row in rows)
+    least, longest = config.answer_positions or 0, max(row.place + len(row.target) for row in rows)
     if not least or longest <= least:
         return least
     # A power of two, so that the blocks of a store have few shapes: a batch gathers each shape apart.
