@@ -157,8 +157,13 @@ class Backbone(ABC):
             EditError: if the model cannot write the target, or prompt and target together are too long for it.
         """
 
-    def row(self, target: str, prompt: Encoded) -> Example:
+    def row(self, target: str, prompt: Encoded, beginning: str = "") -> Example:
         """Return a prompt and its target as a row to train a block on.
+
+        Args:
+            target: the target.
+            prompt: the prompt.
+            beginning: the beginning of an answer behind it, in a chat.
 
         Raises:
             EditError: as ``encode_target`` does.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..edit import prompt_text
@@ -20,6 +20,7 @@ from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
 from .chat import BegunAnswer, ChatMarkers, Span, opens_bare, place_in_answer, reason, user_span
 from .contexts import own_run, record_calls
+from .decoder_runs import prefill_shared, run_decoder
 from .layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -208,8 +209,10 @@ class CausalBackbone(Backbone):
         Raises:
             EditError: if the target has no tokens, or prompt and target together are too long for the model.
         """
-        text = target.strip() if self._bare(prompt) else " " + target.strip()
-        ids = self._target_ids(target, text)
+        return self._encode_target(target, prompt, self._bare(prompt))
+
+    def _encode_target(self, target: str, prompt: Encoded, bare: bool) -> list[int]:
+        ids = self._target_ids(target, target.strip() if bare else " " + target.strip())
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
@@ -218,10 +221,14 @@ class CausalBackbone(Backbone):
     def _bare(self, prompt: Encoded) -> bool:
         return prompt.form == "chat" or self.begins_bare(prompt.ids, begun=False)
 
-    def row(self, target: str, prompt: Encoded) -> Example:
-        """Return a prompt and its target as a row to train a block on."""
-        row = super().row(target, prompt)
-        return replace(row, place=self.first_places(target)[self._bare(prompt)])
+    def row(self, target: str, prompt: Encoded, beginning: str = "") -> Example:
+        """Return a prompt and its target as a row to train a block on; in a chat maybe behind a begun answer."""
+        bare = self._bare(prompt)
+        if beginning:
+            begun = self.tokenizer(beginning, add_special_tokens=False)["input_ids"]
+            bare, prompt = self.begins_bare(begun, begun=True), replace(prompt, ids=[*prompt.ids, *begun])
+        row = Example.of(prompt, self._encode_target(target, prompt, bare))
+        return replace(row, place=self.first_places(target)[bare])
 
     def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
         """Return whether an answer behind these tokens begins without a blank.
@@ -291,40 +298,3 @@ class CausalBackbone(Backbone):
         logits = self.model(**inputs, **logits_range, use_cache=False).logits
         starts = [len(row.prompt) - 1 - (first if logits_range else 0) for row in rows]
         return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]
-
-
-def run_decoder(
-    backbone: CausalBackbone, batch: CausalBatch, start: int, stop: int | None = None, cache: DynamicCache | None = None
-) -> Tensor:
-    """Run the model on columns ``start`` to ``stop``, and return the last hidden states (R, columns, d).
-
-    Args:
-        backbone: the model.
-        batch: the batch.
-        start: the first column to run.
-        stop: the column after the last; ``None``: to the end.
-        cache: keys and values of the columns before ``start``; the run adds its columns.
-    """
-    columns = slice(start, stop)
-    inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
-    if "position_ids" in backbone.forward_names:
-        inputs["position_ids"] = batch.positions[:, columns]
-    if cache is not None:
-        inputs["past_key_values"] = cache
-    return backbone.decoder(**inputs, use_cache=cache is not None)[0]
-
-
-def prefill_shared(backbone: CausalBackbone, batch: CausalBatch) -> DynamicCache | None:
-    """Return a cache with the prefix that all rows share: run once, then repeated for every row.
-
-    Returns:
-        ``None`` for a model whose layers keep more than keys and values; its batches share no prefix.
-    """
-    if not backbone.only_keys_and_values:
-        return None
-    cache = DynamicCache()
-    if batch.shared_prefix:
-        one = batch.select(torch.tensor([0]))
-        run_decoder(backbone, one, 0, batch.shared_prefix, cache)
-        cache.batch_repeat_interleave(len(batch.rows))
-    return cache

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.batch import Batch, EncoderBatch, Example
 from ..config import MeloConfig
 from ..hooks.blocks import Block
 from ..types import Reach
 from .causal_replay import CachedPrefix, CausalReplay
+from .choice import Choice
 from .encoder_replay import EncoderReplay
 
 if TYPE_CHECKING:
@@ -35,11 +36,18 @@ class Replay(Protocol):
     def batch(self) -> Batch:
         """The rows."""
 
-    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
-        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...).
+    @property
+    def head(self) -> nn.Linear | None:
+        """The output embedding, where its logits can be computed for some tokens alone."""
 
-        ``which`` (M',) numbers the positions that are wanted; ``None``: all.
-        """
+    def logits(self, blocks: Block) -> Tensor:
+        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
+
+    def states(self, blocks: Block) -> Tensor:
+        """Return what ``read`` turns into these logits, one row for each position."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return the logits of states, of all positions or of some."""
 
     def select(self, picks: Tensor) -> Replay:
         """Return the replay of the rows with these numbers, ascending."""
@@ -67,28 +75,46 @@ class MicroBatch:
         replay: gives their target logits.
         edits: (R,) the number of the edit that each row belongs to.
         open: (M',) the target positions to look at until all are looked at again; ``None``: all M.
+        choice: the tokens that these positions look at until then; ``None``: all.
     """
 
     replay: Replay
     edits: Tensor
     open: Tensor | None = None
+    choice: Choice | None = None
 
     def keep(self, training: Tensor) -> None:
         """Drop the rows of all edits but those still in training, given by number."""
         self._become(self.of(training))
 
-    def leave_certain(self, probabilities: Tensor) -> None:
-        """Look away from the tokens of long targets that are certain, for the next steps.
-
-        The output embedding takes most of the time of a step, and a token that is certain teaches nothing.
+    def look_away(self, logits: Tensor, probabilities: Tensor, choosing: bool) -> None:
+        """Look away from what teaches nothing, for this step and the next: tokens of long targets that are certain.
 
         Args:
+            logits: (M, V) of all target positions.
             probabilities: (M,) of all target tokens.
+            choosing: look away from all tokens of the vocabulary, too, that are not likely.
         """
         batch = self.replay.batch
         sizes = torch.tensor([len(row.target) for row in batch.rows])[batch.flat_rows]
         certain = (probabilities > CERTAIN) & (sizes > LONG)
-        self.open = torch.nonzero(~certain).flatten() if certain.any() else None
+        self.open, self.choice = torch.nonzero(~certain).flatten() if certain.any() else None, None
+        if choosing and (head := self.replay.head) is not None:
+            targets = batch.flat_targets.to(logits.device)
+            at = slice(None) if self.open is None else self.open.to(logits.device)
+            self.choice = Choice.of(head, logits[at], targets[at])
+
+    def look(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits that the positions look at, and which of them are the targets'.
+
+        Args:
+            states: those of all M positions.
+        """
+        opened = states if self.open is None else states[self.open.to(states.device)]
+        if self.choice is not None:
+            return self.choice.read(opened), self.choice.targets
+        targets = self.replay.batch.flat_targets
+        return self.replay.read(opened), (targets if self.open is None else targets[self.open]).to(states.device)
 
     def of(self, edits: Tensor) -> MicroBatch:
         """Return the rows of these edits, given by number."""
@@ -101,16 +127,18 @@ class MicroBatch:
         return taken
 
     def _become(self, other: MicroBatch) -> None:
-        self.replay, self.edits, self.open = other.replay, other.edits, other.open
+        self.replay, self.edits, self.open, self.choice = other.replay, other.edits, other.open, other.choice
 
     def _rows(self, which: Tensor) -> MicroBatch:
         if which.all():
-            return MicroBatch(self.replay, self.edits, self.open)
+            return MicroBatch(self.replay, self.edits, self.open, self.choice)
         picks, opened = torch.nonzero(which).flatten(), self.open
+        stay = positions = which[self.replay.batch.flat_rows]  # (M,) the positions that stay
         if opened is not None:
-            positions = which[self.replay.batch.flat_rows]  # (M,) those that stay
-            opened = (torch.cumsum(positions, 0) - 1)[opened[positions[opened]]]
-        return MicroBatch(self.replay.select(picks), self.edits[picks], opened)
+            stay = positions[opened]
+            opened = (torch.cumsum(positions, 0) - 1)[opened[stay]]
+        choice = None if self.choice is None else self.choice.select(stay)
+        return MicroBatch(self.replay.select(picks), self.edits[picks], opened, choice)
 
 
 def micro_batches(
