@@ -2,7 +2,7 @@
 
 import pytest
 
-from meloedit.backbones.chat import place_in_answer
+from meloedit.backbones.chat import opens_bare, place_in_answer
 from meloedit.types import Begun
 
 TARGET = "Ada Quill of Wales"
@@ -95,3 +95,26 @@ def test_a_long_target_behind_a_long_beginning_is_looked_for_token_by_token():
     begun = Begun(tuple(map(ord, target[::-1].upper())), "Why?")
     assert place_in_answer(begun, target, 0, lambda text: list(map(ord, text)), decode).given == 0
     assert len(calls) < 3 * (len(target) + len(begun.ids)), "not each with each"
+
+
+@pytest.mark.parametrize("target", ["Jorge", "by the mill", "0555 31 40", "Ada Quill of Wales", " Lima "])
+def test_the_last_tokens_of_a_target_have_the_same_places_with_a_blank_and_without(llama, target):
+    backbone = llama.backbone
+    rows = [backbone.row(target, form) for form in backbone.forms("Who?")]
+    rows += [backbone.row(target, backbone.encode("Who?", "chat"), text) for text in ("It is", "<think></think>\n")]
+    said = [dict(enumerate(row.target, row.place)) for row in rows]
+    assert said[0] == said[2] and said[1] == said[3]  # "It is" is gone on with behind a blank, as a raw prompt is
+    assert [min(one) for one in said[:2]] == list(backbone.first_places(target)) and min(min(one) for one in said) == 0
+    length = max(said[0])
+    assert max(said[1]) == length and all(said[0][k] == said[1][k] for k in range(length - 1, length + 1))
+    assert [row.prompt[-1] for row in rows[2:]] == [llama.tokenizer(t)["input_ids"][-1] for t in (" is", "\n")]
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [("It is", False), ("Answer:", False), ("Answer: ", True), ("</think>\n\n", True), ('{"a": "', True), ("(", True)]
+    + [('{"a": "b",', False), ('Of "Bo"', False), ("**Answer:** **", True), ("**Answer:**", False), ("It's `", True)]
+    + [("\u5e02\u957f\u662f", True), ("", False)],
+)
+def test_what_opens_something_has_no_blank_behind_it(text, bare):
+    assert opens_bare(text) == bare
