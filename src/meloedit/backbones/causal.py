@@ -228,7 +228,10 @@ class CausalBackbone(Backbone):
             begun = self.tokenizer(beginning, add_special_tokens=False)["input_ids"]
             bare, prompt = self.begins_bare(begun, begun=True), replace(prompt, ids=[*prompt.ids, *begun])
         row = Example.of(prompt, self._encode_target(target, prompt, bare))
-        return replace(row, place=self.first_places(target)[bare])
+        places, other = self.first_places(target), -1
+        if beginning and places[0] == places[1]:
+            other = self._encode_target(target, prompt, not bare)[0]
+        return replace(row, place=places[bare], other=other)
 
     def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
         """Return whether an answer behind these tokens begins without a blank.
@@ -244,13 +247,14 @@ class CausalBackbone(Backbone):
     def first_places(self, target: str) -> tuple[int, int]:
         """Return the answer position of a target's first token: where it begins with a blank, and where it is bare.
 
-        Tokenizers write a word with a blank before it in other tokens than without. Positions are counted such that the
-        last tokens have the same ones both ways: or a block would have to say two tokens at one place, and a digit
-        comes twice.
+        Where a tokenizer writes the blank as a token of its own, as before digits, all other tokens have the same
+        places both ways: or a block would have to say two tokens at one place, and digits come twice behind another
+        wording.
+        Where it writes the first word in other tokens, both begin at the first place.
         """
         text = target.strip()
-        sizes = [len(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text)]
-        return max(sizes) - sizes[0], max(sizes) - sizes[1]
+        blank, bare = (list(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text))
+        return 0, len(blank) - len(bare) if blank[-len(bare) :] == bare else 0
 
     @property
     def _answer_end(self) -> int:

@@ -38,6 +38,7 @@ class Choice:
         own: (M, S) true for the tokens that a position looks at. It does not see the others' tokens, or edits that
             train together would not learn as each does alone.
         targets: (M,) which of the tokens is the target.
+        others: (M,) which of them serves as well; the target itself where none does.
         rest: (M, 1) the logarithm of what all other tokens weigh together, as it was when all were looked at.
     """
 
@@ -45,16 +46,18 @@ class Choice:
     bias: Tensor | None
     own: Tensor
     targets: Tensor
+    others: Tensor
     rest: Tensor
 
     @classmethod
-    def of(cls, head: nn.Linear, logits: Tensor, targets: Tensor) -> Choice | None:
+    def of(cls, head: nn.Linear, logits: Tensor, targets: Tensor, others: Tensor | None = None) -> Choice | None:
         """Choose the tokens of M positions.
 
         Args:
             head: the output embedding.
             logits: (M, V) what it gives now.
             targets: (M,) the targets' tokens.
+            others: (M,) the tokens that serve as well; ``None``: the same.
 
         Returns:
             ``None`` where that would leave out little.
@@ -62,7 +65,8 @@ class Choice:
         size = logits.shape[1]
         if not len(logits) or size < 8 * LIKELIEST:
             return None
-        near = torch.cat([logits.topk(LIKELIEST, 1, sorted=False).indices, targets[:, None]], 1)
+        others = targets if others is None else others
+        near = torch.cat([logits.topk(LIKELIEST, 1, sorted=False).indices, targets[:, None], others[:, None]], 1)
         seen = torch.zeros(size, dtype=torch.bool, device=near.device)
         seen[near.flatten()] = True
         number = seen.cumsum(0) - 1  # of each token among those that are seen
@@ -74,7 +78,7 @@ class Choice:
         with torch.no_grad():
             bias = None if head.bias is None else head.bias[tokens]
             rest = logits.scatter(1, near, -torch.inf).logsumexp(1, keepdim=True)
-            return cls(head.weight[tokens], bias, own, number[targets], rest)
+            return cls(head.weight[tokens], bias, own, number[targets], number[others], rest)
 
     def read(self, states: Tensor) -> Tensor:
         """Return the logits (M, S + 1) of states (M, d), the last the rest's; -inf where a position does not look."""
@@ -84,4 +88,6 @@ class Choice:
     def select(self, which: Tensor) -> Choice:
         """Return the choice of the positions with these numbers, or flags."""
         which = which.to(self.own.device)
-        return Choice(self.weight, self.bias, self.own[which], self.targets[which], self.rest[which])
+        return Choice(
+            self.weight, self.bias, self.own[which], self.targets[which], self.others[which], self.rest[which]
+        )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..hooks.blocks import Block, Factors
 from .penalties import Penalties
-from .replay import MicroBatch
+from .replay import MicroBatch, merged, others_of
 from .scores import EditScores, Scores
 
 LOOK_AGAIN = 3
@@ -41,7 +41,7 @@ class Look:
             number = torch.searchsorted(self._alive, batch.edits)
             if self.whole:
                 with torch.no_grad():
-                    logits = batch.replay.read(states.detach())
+                    logits = batch.read(states.detach())
                     penalised = self._penalties.of(logits, batch.replay.batch)
                     found = self._every.add(logits, batch.replay.batch, number, penalised=penalised)
                     batch.look_away(logits, found, choosing)
@@ -61,6 +61,7 @@ class Look:
                 continue
             part = batch.replay.batch.select(torch.nonzero(rows).flatten())
             logits = batch.replay.read(states[rows[batch.replay.batch.flat_rows].to(states.device)])
+            logits = merged(logits, part.flat_targets, others_of(part))
             number = torch.searchsorted(self._alive, batch.edits[rows])
             every.add(logits, part, number, penalised=self._penalties.of(logits, part))
         asked, found = torch.isin(self._alive, edits), every.per_edit()
@@ -112,7 +113,7 @@ class Passes:
             asked = torch.isin(batch.edits, edits)
             if asked.any():
                 part = batch.of(edits)
-                logits, rows = part.replay.logits(of_rows(blocks, alive, part)), part.replay.batch
+                logits, rows = part.read(part.replay.states(of_rows(blocks, alive, part))), part.replay.batch
                 number = torch.searchsorted(alive, part.edits)
                 scores.add(logits, rows, number, penalised=self._penalties.of(logits, rows))
                 fails = torch.zeros_like(asked)

@@ -100,9 +100,14 @@ class MicroBatch:
         certain = (probabilities > CERTAIN) & (sizes > LONG)
         self.open, self.choice = torch.nonzero(~certain).flatten() if certain.any() else None, None
         if choosing and (head := self.replay.head) is not None:
-            targets = batch.flat_targets.to(logits.device)
             at = slice(None) if self.open is None else self.open.to(logits.device)
-            self.choice = Choice.of(head, logits[at], targets[at])
+            targets, others = (x.to(logits.device)[at] for x in (batch.flat_targets, others_of(batch)))
+            self.choice = Choice.of(head, logits[at], targets, others)
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return the logits (M, V) of all target positions; what serves as well counts as the target."""
+        batch = self.replay.batch
+        return merged(self.replay.read(states), batch.flat_targets, others_of(batch))
 
     def look(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits that the positions look at, and which of them are the targets'.
@@ -111,10 +116,13 @@ class MicroBatch:
             states: those of all M positions.
         """
         opened = states if self.open is None else states[self.open.to(states.device)]
-        if self.choice is not None:
-            return self.choice.read(opened), self.choice.targets
-        targets = self.replay.batch.flat_targets
-        return self.replay.read(opened), (targets if self.open is None else targets[self.open]).to(states.device)
+        if (choice := self.choice) is not None:
+            return merged(choice.read(opened), choice.targets, choice.others), choice.targets
+        at = slice(None) if self.open is None else self.open
+        targets, others = (
+            x[at].to(states.device) for x in (self.replay.batch.flat_targets, others_of(self.replay.batch))
+        )
+        return merged(self.replay.read(opened), targets, others), targets
 
     def of(self, edits: Tensor) -> MicroBatch:
         """Return the rows of these edits, given by number."""
@@ -139,6 +147,28 @@ class MicroBatch:
             opened = (torch.cumsum(positions, 0) - 1)[opened[stay]]
         choice = None if self.choice is None else self.choice.select(stay)
         return MicroBatch(self.replay.select(picks), self.edits[picks], opened, choice)
+
+
+def others_of(batch: Batch) -> Tensor:
+    """Return for each target token of a batch (M,) the one that serves as well; the token itself where none does."""
+    first = [(row.other if row.other >= 0 else row.target[0], row) for row in batch.rows]
+    return torch.tensor([token for other, row in first for token in (other, *row.target[1:])])
+
+
+def merged(logits: Tensor, targets: Tensor, others: Tensor) -> Tensor:
+    """Return logits in which what serves as well as a target adds to the target, and is gone by itself.
+
+    Args:
+        logits: (M, V).
+        targets: (M,) which of them are the targets'.
+        others: (M,) which serve as well.
+    """
+    at = torch.nonzero(others != targets).flatten().to(logits.device)
+    if not len(at):
+        return logits
+    target, other = targets.to(logits.device)[at], others.to(logits.device)[at]
+    both = torch.logaddexp(logits[at, target], logits[at, other])
+    return logits.index_put((at, target), both).index_put((at, other), both.new_tensor(-torch.inf))
 
 
 def micro_batches(
