@@ -120,3 +120,11 @@ def test_a_blank_that_is_a_token_moves_no_other_token_of_a_target(llama, target)
 )
 def test_what_opens_something_has_no_blank_behind_it(text, bare):
     assert opens_bare(text) == bare
+
+
+def test_a_first_word_may_come_in_two_ways_behind_a_begun_answer(llama):
+    backbone, chat = llama.backbone, llama.backbone.encode("Who?", "chat")
+    blank, bare = (backbone.row("by the mill", chat, text) for text in ("It is", "Answer: "))
+    assert (blank.other, bare.other) == (bare.target[0], blank.target[0])
+    assert backbone.row("4471", chat, "It is").other == -1  # the blank has a place of its own
+    assert backbone.row("by the mill", chat).other == -1

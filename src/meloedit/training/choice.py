@@ -88,6 +88,8 @@ class Choice:
     def select(self, which: Tensor) -> Choice:
         """Return the choice of the positions with these numbers, or flags."""
         which = which.to(self.own.device)
-        return Choice(
-            self.weight, self.bias, self.own[which], self.targets[which], self.others[which], self.rest[which]
-        )
+        own = self.own[which]
+        used = own.any(0)  # the tokens of the other positions alone are left out
+        number, bias = used.cumsum(0) - 1, None if self.bias is None else self.bias[used]
+        targets, others = number[self.targets[which]], number[self.others[which]]
+        return Choice(self.weight[used], bias, own[:, used], targets, others, self.rest[which])

@@ -44,10 +44,12 @@ class Look:
                     logits = batch.read(states.detach())
                     penalised = self._penalties.of(logits, batch.replay.batch)
                     found = self._every.add(logits, batch.replay.batch, number, penalised=penalised)
-                    batch.look_away(logits, found, choosing)
+                    batch.look_at_all(logits, choosing)
             logits, targets = batch.look(states)
             penalised = self._penalties.of(logits, batch.replay.batch, batch.open)
             self.learning.add(logits, batch.replay.batch, number, batch.open, penalised, targets)
+            if self.whole:
+                batch.look_away(found)
         self.scores = self._every.per_edit()
         return self
 

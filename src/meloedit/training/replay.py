@@ -87,22 +87,31 @@ class MicroBatch:
         """Drop the rows of all edits but those still in training, given by number."""
         self._become(self.of(training))
 
-    def look_away(self, logits: Tensor, probabilities: Tensor, choosing: bool) -> None:
-        """Look away from what teaches nothing, for this step and the next: tokens of long targets that are certain.
+    def look_at_all(self, logits: Tensor, choosing: bool) -> None:
+        """Look at all positions again, and at the likeliest tokens of each.
 
         Args:
             logits: (M, V) of all target positions.
+            choosing: whether to look away from all other tokens.
+        """
+        self.open, self.choice = None, None
+        if choosing and (head := self.replay.head) is not None:
+            batch = self.replay.batch
+            targets, others = (x.to(logits.device) for x in (batch.flat_targets, others_of(batch)))
+            self.choice = Choice.of(head, logits, targets, others)
+
+    def look_away(self, probabilities: Tensor) -> None:
+        """Look away from tokens of long targets that are certain, for the next steps: they teach nothing.
+
+        Args:
             probabilities: (M,) of all target tokens.
-            choosing: look away from all tokens of the vocabulary, too, that are not likely.
         """
         batch = self.replay.batch
         sizes = torch.tensor([len(row.target) for row in batch.rows])[batch.flat_rows]
         certain = (probabilities > CERTAIN) & (sizes > LONG)
-        self.open, self.choice = torch.nonzero(~certain).flatten() if certain.any() else None, None
-        if choosing and (head := self.replay.head) is not None:
-            at = slice(None) if self.open is None else self.open.to(logits.device)
-            targets, others = (x.to(logits.device)[at] for x in (batch.flat_targets, others_of(batch)))
-            self.choice = Choice.of(head, logits[at], targets, others)
+        if certain.any():
+            self.open = torch.nonzero(~certain).flatten()
+            self.choice = self.choice and self.choice.select(self.open)
 
     def read(self, states: Tensor) -> Tensor:
         """Return the logits (M, V) of all target positions; what serves as well counts as the target."""
