@@ -78,10 +78,13 @@ class StoredEdit:
         """Return how many answer positions its block has; older records do not say and have the ``default``."""
         return int(self.report.get("positions", default))
 
-    def first_place(self, bare: bool) -> int:
-        """Return the answer position of the first token of its target, with a blank before it or ``bare``."""
-        places = self.report.get("places")
-        return int(places[bare]) if isinstance(places, list) and len(places) == 2 else 0
+    @property
+    def places(self) -> tuple[int, int]:
+        """The answer positions of its target's first token, with a blank before it and without."""
+        match self.report.get("places"):
+            case [int(blank), int(bare)] if 0 <= min(blank, bare) <= max(blank, bare) < 64:
+                return blank, bare
+        return 0, 0  # blocks of older stores
 
     @property
     def given(self) -> Edit:
