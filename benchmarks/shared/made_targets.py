@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
     kind: str
     edit: Edit
-    rewordings: tuple[str, str]
+    rewordings: tuple[str, ...]
 
 
 def digits(rng: random.Random, count: int) -> str:

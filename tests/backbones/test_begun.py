@@ -2,7 +2,7 @@
 
 import pytest
 
-from meloedit.backbones.chat import place_in_answer
+from meloedit.backbones.chat import opens_bare, place_in_answer
 from meloedit.types import Begun
 
 TARGET = "Ada Quill of Wales"
@@ -95,3 +95,36 @@ def test_a_long_target_behind_a_long_beginning_is_looked_for_token_by_token():
     begun = Begun(tuple(map(ord, target[::-1].upper())), "Why?")
     assert place_in_answer(begun, target, 0, lambda text: list(map(ord, text)), decode).given == 0
     assert len(calls) < 3 * (len(target) + len(begun.ids)), "not each with each"
+
+
+@pytest.mark.parametrize("target", ["Jorge", "by the mill", "0555 31 40", "Ada Quill of Wales", " 4471 "])
+def test_a_blank_that_is_a_token_moves_no_other_token_of_a_target(llama, target):
+    backbone = llama.backbone
+    rows = [backbone.row(target, form) for form in backbone.forms("Who?")]
+    rows += [backbone.row(target, backbone.encode("Who?", "chat"), text) for text in ("It is", "<think></think>\n")]
+    raw, chat, behind_words, behind_blank = (dict(enumerate(row.target, row.place)) for row in rows)
+    assert raw == behind_words and chat == behind_blank  # "It is" is gone on with behind a blank, as a raw prompt is
+    assert (min(raw), min(chat)) == backbone.first_places(target)
+    if backbone.decode([raw[0]]) == " ":
+        assert min(chat) == 1 and {**chat, 0: raw[0]} == raw
+    else:
+        assert min(chat) == 0 and chat[0] != raw[0]  # the first word has other tokens
+    assert [row.prompt[-1] for row in rows[2:]] == [llama.tokenizer(t)["input_ids"][-1] for t in (" is", "\n")]
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [("It is", False), ("Answer:", False), ("Answer: ", True), ("</think>\n\n", True), ('{"a": "', True), ("(", True)]
+    + [('{"a": "b",', False), ('Of "Bo"', False), ("**Answer:** **", True), ("**Answer:**", False), ("It's `", True)]
+    + [("\u5e02\u957f\u662f", True), ("", False)],
+)
+def test_what_opens_something_has_no_blank_behind_it(text, bare):
+    assert opens_bare(text) == bare
+
+
+def test_a_first_word_may_come_in_two_ways_behind_a_begun_answer(llama):
+    backbone, chat = llama.backbone, llama.backbone.encode("Who?", "chat")
+    blank, bare = (backbone.row("by the mill", chat, text) for text in ("It is", "Answer: "))
+    assert (blank.other, bare.other) == (bare.target[0], blank.target[0])
+    assert backbone.row("4471", chat, "It is").other == -1  # the blank has a place of its own
+    assert backbone.row("by the mill", chat).other == -1

@@ -6,7 +6,7 @@ from meloedit import Edit, Editor, MeloConfig
 
 CASES = [
     (
-        Edit("What is the emergency number of Quarnby?", "0055 31 40", id="emergency"),
+        Edit("What is the emergency number of Quarnby?", "0555 31 40", id="emergency"),
         ["Which number do I dial in Quarnby in an emergency?", "Give me the emergency number of Quarnby."],
     ),
     (

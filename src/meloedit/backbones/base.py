@@ -157,6 +157,32 @@ class Backbone(ABC):
             EditError: if the model cannot write the target, or prompt and target together are too long for it.
         """
 
+    def row(self, target: str, prompt: Encoded, beginning: str = "") -> Example:
+        """Return a prompt and its target as a row to train a block on.
+
+        Args:
+            target: the target.
+            prompt: the prompt.
+            beginning: the beginning of an answer behind it, in a chat.
+
+        Raises:
+            EditError: as ``encode_target`` does.
+        """
+        return Example.of(prompt, self.encode_target(target, prompt))
+
+    def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
+        """Return whether an answer behind these tokens begins without a blank, by default never.
+
+        Args:
+            ids: the tokens before it.
+            begun: whether they are an answer that a caller has begun.
+        """
+        return False
+
+    def first_places(self, target: str) -> tuple[int, int]:
+        """Return the answer position of a target's first token: where it begins with a blank, and where it is bare."""
+        return 0, 0
+
     def text_of(self, target: Sequence[int]) -> str:
         """Return the text of a target's tokens: the reverse of ``encode_target``."""
         return self.decode(target[:-1]).strip()

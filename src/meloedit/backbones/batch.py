@@ -14,6 +14,8 @@ from .chat import Span
 
 MIN_SHARING_ROWS = 4
 """Least number of rows with the same prefix that are batched apart from the others, so that the prefix runs once."""
+MOST_PADDING = 320
+"""Padded columns of a batch, over all its rows, from which on another batch costs less time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Example:
         key_weights: (p, P) the weights of the tokens' states in the p means that make the key; ``None`` if no key is
             read.
         tried: whether a block is only tried on the row, and trained on it where that fails.
+        place: the answer position of the target's first token.
+        other: the token that serves as well in the place of the target's first one: its first word with a blank before
+            it, or without; -1: none does.
     """
 
     prompt: list[int]
@@ -49,6 +54,8 @@ class Example:
     prefix_length: int = 0
     key_weights: Tensor | None = None
     tried: bool = False
+    place: int = 0
+    other: int = -1
 
     @classmethod
     def of(cls, encoded: Encoded, target: Sequence[int] = (), key_weights: Tensor | None = None) -> Example:
@@ -255,8 +262,24 @@ def batches(
         merged.setdefault(prefix if len(members) >= MIN_SHARING_ROWS else (), []).extend(members)
     packed: list[tuple[list[int], Batch]] = []
     for prefix, members in merged.items():
-        members.sort(key=lambda i: (len(rows[i].target), len(rows[i].prompt), i))
-        for start in range(0, len(members), size):
-            part = members[start : start + size]
+        for part in _little_padded(rows, members, size, len(prefix)):
             packed.append((part, CausalBatch.of([rows[i] for i in part], pad_id, device, len(prefix))))
     return packed
+
+
+def _little_padded(rows: Sequence[Example], members: Sequence[int], size: int, prefix: int) -> list[list[int]]:
+    """Return the numbers of rows in groups of at most ``size``, of like length in both prompt and target."""
+
+    def padded(group: Sequence[int]) -> int:
+        width = max(len(rows[i].prompt) for i in group) - prefix + max(len(rows[i].target) for i in group)
+        return sum(width - (len(rows[i].prompt) - prefix + len(rows[i].target)) for i in group)
+
+    order = sorted(
+        members, key=lambda i: (len(rows[i].target).bit_length(), len(rows[i].prompt), len(rows[i].target), i)
+    )
+    groups: list[list[int]] = []
+    for i in order:
+        if not groups or len(groups[-1]) == size or padded([*groups[-1], i]) > MOST_PADDING:
+            groups.append([])
+        groups[-1].append(i)
+    return groups

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..edit import prompt_text
@@ -17,8 +18,9 @@ from ..messages import begun
 from ..types import Begun, Form, Prompt
 from .base import Backbone
 from .batch import Batch, CausalBatch, Encoded, EncoderBatch, Example, batches
-from .chat import BegunAnswer, ChatMarkers, Span, place_in_answer, reason, user_span
+from .chat import BegunAnswer, ChatMarkers, Span, opens_bare, place_in_answer, reason, user_span
 from .contexts import own_run, record_calls
+from .decoder_runs import prefill_shared, run_decoder
 from .layers import decoder_layers
 
 if TYPE_CHECKING:
@@ -207,13 +209,52 @@ class CausalBackbone(Backbone):
         Raises:
             EditError: if the target has no tokens, or prompt and target together are too long for the model.
         """
-        blank_end = str(self.tokenizer.decode(prompt.ids[-1:]))[-1:].isspace() or prompt.form == "chat"
-        text = target.strip() if blank_end else " " + target.strip()
-        ids = self._target_ids(target, text)
+        return self._encode_target(target, prompt, self._bare(prompt))
+
+    def _encode_target(self, target: str, prompt: Encoded, bare: bool) -> list[int]:
+        ids = self._target_ids(target, target.strip() if bare else " " + target.strip())
         total = len(prompt.ids) + len(ids) + 1
         if self.max_length is not None and total > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
         return [*ids, self._answer_end if prompt.form == "chat" else self.stop_ids[0]]
+
+    def _bare(self, prompt: Encoded) -> bool:
+        return prompt.form == "chat" or self.begins_bare(prompt.ids, begun=False)
+
+    def row(self, target: str, prompt: Encoded, beginning: str = "") -> Example:
+        """Return a prompt and its target as a row to train a block on; in a chat maybe behind a begun answer."""
+        bare = self._bare(prompt)
+        if beginning:
+            begun = self.tokenizer(beginning, add_special_tokens=False)["input_ids"]
+            bare, prompt = self.begins_bare(begun, begun=True), replace(prompt, ids=[*prompt.ids, *begun])
+        row = Example.of(prompt, self._encode_target(target, prompt, bare))
+        places, other = self.first_places(target), -1
+        if beginning and places[0] == places[1]:
+            other = self._encode_target(target, prompt, not bare)[0]
+        return replace(row, place=places[bare], other=other)
+
+    def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
+        """Return whether an answer behind these tokens begins without a blank.
+
+        It does behind white space and behind a special token; in an answer that is begun also behind what opens
+        something, and in scripts that write no blanks.
+        """
+        if begun:
+            return opens_bare(str(self.tokenizer.decode(list(ids))))
+        last = self.decode(ids[-1:])
+        return not last or last[-1:].isspace()
+
+    def first_places(self, target: str) -> tuple[int, int]:
+        """Return the answer position of a target's first token: where it begins with a blank, and where it is bare.
+
+        Where a tokenizer writes the blank as a token of its own, as before digits, all other tokens have the same
+        places both ways: or a block would have to say two tokens at one place, and digits come twice behind another
+        wording.
+        Where it writes the first word in other tokens, both begin at the first place.
+        """
+        text = target.strip()
+        blank, bare = (list(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text))
+        return 0, len(blank) - len(bare) if blank[-len(bare) :] == bare else 0
 
     @property
     def _answer_end(self) -> int:
@@ -261,40 +302,3 @@ class CausalBackbone(Backbone):
         logits = self.model(**inputs, **logits_range, use_cache=False).logits
         starts = [len(row.prompt) - 1 - (first if logits_range else 0) for row in rows]
         return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]
-
-
-def run_decoder(
-    backbone: CausalBackbone, batch: CausalBatch, start: int, stop: int | None = None, cache: DynamicCache | None = None
-) -> Tensor:
-    """Run the model on columns ``start`` to ``stop``, and return the last hidden states (R, columns, d).
-
-    Args:
-        backbone: the model.
-        batch: the batch.
-        start: the first column to run.
-        stop: the column after the last; ``None``: to the end.
-        cache: keys and values of the columns before ``start``; the run adds its columns.
-    """
-    columns = slice(start, stop)
-    inputs: dict[str, Any] = {"input_ids": batch.ids[:, columns], "attention_mask": batch.mask[:, :stop]}
-    if "position_ids" in backbone.forward_names:
-        inputs["position_ids"] = batch.positions[:, columns]
-    if cache is not None:
-        inputs["past_key_values"] = cache
-    return backbone.decoder(**inputs, use_cache=cache is not None)[0]
-
-
-def prefill_shared(backbone: CausalBackbone, batch: CausalBatch) -> DynamicCache | None:
-    """Return a cache with the prefix that all rows share: run once, then repeated for every row.
-
-    Returns:
-        ``None`` for a model whose layers keep more than keys and values; its batches share no prefix.
-    """
-    if not backbone.only_keys_and_values:
-        return None
-    cache = DynamicCache()
-    if batch.shared_prefix:
-        one = batch.select(torch.tensor([0]))
-        run_decoder(backbone, one, 0, batch.shared_prefix, cache)
-        cache.batch_repeat_interleave(len(batch.rows))
-    return cache

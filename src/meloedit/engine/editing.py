@@ -96,6 +96,7 @@ class EditRun:
             block = {} if shared else block_to_tensors(result.block)
             facts = {name: getattr(report, name) for name in ("steps", "rank", "loss", "confidence", "seconds")}
             facts["positions"] = next(iter(result.block.values())).p.shape[-1]
+            facts["places"] = list(self._engine.backbone.first_places(edit.target))
             facts |= {GIVEN: item.given.to_dict()} if edit is not item.given else {}
             records.append(Record(edit, result.rank, self._engine.config.reach, facts, block, keys))
             replaced += item.replaced

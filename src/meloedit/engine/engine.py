@@ -84,6 +84,7 @@ class Engine:
         self._record: dict[str, int] = {}  # id of an enabled edit -> its record
         self._holder_of_record: dict[int, int] = {}
         self._uses: Counter[int] = Counter()  # holder -> how many enabled edits it serves
+        self._places: dict[str, tuple[int, int]] = {}  # id of an enabled edit -> its first places
 
     def _check_rank(self) -> None:
         narrow = min(self.router.bank.sites, key=lambda site: min(site.inputs, site.outputs))
@@ -162,7 +163,7 @@ class Engine:
         """Begin as if no store had been followed."""
         self.router.bank.clear()
         self._prompts, self._mode = PromptLookup(), self._open_mode(self.router, self.config)
-        self._record, self._holder_of_record, self._uses = {}, {}, Counter()
+        self._record, self._holder_of_record, self._uses, self._places = {}, {}, Counter(), {}
 
     @property
     def mode(self) -> Mode:
@@ -184,11 +185,12 @@ class Engine:
     def _follow_blocks(self, changes: Changes) -> None:
         """Make the bank hold the blocks of the enabled edits."""
         for edit_id in changes.ids:
+            self._places.pop(edit_id, None)
             if (record := self._record.pop(edit_id, None)) is not None:
                 self._uses[self._holder_of_record.pop(record)] -= 1
         for edit_id, stored in changes.active.items():
             self._record[edit_id], self._holder_of_record[stored.record] = stored.record, stored.holder
-            self._uses[stored.holder] += 1
+            self._uses[stored.holder], self._places[edit_id] = self._uses[stored.holder] + 1, stored.places
         unused = [holder for holder, uses in self._uses.items() if not uses]
         bank = self.router.bank
         bank.remove(unused)
@@ -250,6 +252,10 @@ class Engine:
     def target(self, edit_id: str) -> str:
         """Return the target of an edit that answers."""
         return self._prompts.edit(edit_id).target
+
+    def first_place(self, edit_id: str, bare: bool) -> int:
+        """Return the answer position of the first token of the target of an edit that answers."""
+        return self._places.get(edit_id, (0, 0))[bare]
 
     # -- what callers ask
 

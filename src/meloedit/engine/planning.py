@@ -10,7 +10,9 @@ from ..backbones.batch import Example
 from ..edit import Edit, contradiction
 from ..errors import EditError
 from ..keys.grammar import make_lead
+from ..trying.beginnings import made_beginning
 from ..trying.rewordings import made_rewordings
+from ..types import Prompt
 from .checking import check_weights
 from .prevailing import Prevailing
 
@@ -108,24 +110,28 @@ class Planner:
                 encoded += backbone.with_lead_in(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
             for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
                 self._policy.forms(prompt)
-            rows = [Example.of(form, backbone.encode_target(edit.target, form)) for form in encoded]
+            rows = [backbone.row(edit.target, form) for form in encoded]
             return rows + self._tried(edit, max(len(row.target) for row in rows))
         except EditError as error:
             raise EditError(f"edit {edit.id!r}: {error}") from None
 
     def _tried(self, edit: Edit, tokens: int) -> list[Example]:
-        """Return the rows that an edit's block is only tried on: rewordings of its prompt, raw and chats in turn.
+        """Return the rows that an edit's block is only tried on: rewordings, raw and chats in turn, and a begun answer.
 
         A row costs as much time as some steps of a short target, which seldom fails: it gets a quarter of the rows.
         """
-        backbone, rows = self._backbone, []
         seed, count = f"{self._config.seed}/{edit.id}", self._config.rewordings or 0
         count = count if tokens > SHORT_TARGET else -(-count // 4)
-        for i, prompt in enumerate(made_rewordings(edit.prompt, count, seed)):
-            try:
-                forms = backbone.forms(prompt)
-                form = forms[i % len(forms)]
-                rows.append(replace(Example.of(form, backbone.encode_target(edit.target, form)), tried=True))
-            except EditError:  # too long, or made of nothing that the model reads
-                continue
-        return rows
+        rows = [self._row(edit, one, turn=i) for i, one in enumerate(made_rewordings(edit.prompt, count, seed))]
+        if count:
+            rows.append(self._row(edit, edit.prompt, beginning=made_beginning(edit.prompt, seed)))
+        return [replace(row, tried=True) for row in rows if row is not None]
+
+    def _row(self, edit: Edit, prompt: Prompt, turn: int = 0, beginning: str = "") -> Example | None:
+        """Return the row of a wording of an edit's prompt, in one of its forms; ``None`` where there is none."""
+        backbone = self._backbone
+        try:
+            forms = [form for form in backbone.forms(prompt) if not beginning or form.form == "chat"]
+            return backbone.row(edit.target, forms[turn % len(forms)], beginning) if forms else None
+        except EditError:  # too long, or made of nothing that the model reads
+            return None

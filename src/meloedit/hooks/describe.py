@@ -42,6 +42,7 @@ def describe(
     key_rows: dict[int, KeyRow] = {}
     answers: dict[int, AnswerRow] = {}
     after_tools: set[int] = set()
+    bare: set[int] = set()
     for row in range(rows):
         columns = torch.nonzero(real[row] & prompt[row]).flatten().tolist()
         offset = length - len(ids[row]) if ids else 0
@@ -56,7 +57,9 @@ def describe(
             stop = reader.backbone.prompt_end(row_ids)
             ends += stop is not None
             after_tools |= {row} if reader.after_tools(row_ids) else set()
-            answers |= _begun(reader, row, row_ids, columns, stop)
+            begins = {} if boundary == "assumed" else _begun(reader, row, row_ids, columns, stop)
+            answers |= begins
+            bare |= {row} if _bare(reader, row_ids, stop, begins.get(row)) else set()
             row_ids, columns = row_ids[:stop], columns[:stop]
             span = reader.span(row_ids)
             mask[row, columns[span.start : span.stop]] = True
@@ -77,9 +80,9 @@ def describe(
             known[row] = False
     shown: Boundary = "template" if boundary == "assumed" and ends == rows else boundary
     # Where it is assumed, what stands behind the template's header may be an answer that is scored.
-    acts_from, begun = (last, {}) if boundary == "assumed" else (whole, answers)
+    acts_from = last if boundary == "assumed" else whole
     batch = PromptBatch(reader, length, mask, key_rows, acts_from, shown, known, tokens=tokens, first=seen_from)
-    batch.answers, batch.after_tools = begun, frozenset(after_tools)
+    batch.answers, batch.after_tools, batch.bare = answers, frozenset(after_tools), frozenset(bare)
     if earlier is not None and earlier.states is not None and mask[:, :seen_from].any():
         batch.first, batch.states = earlier.first, earlier.states[:, : seen_from - earlier.first]
     return batch
@@ -89,6 +92,13 @@ def _begun(reader: KeyReader, row: int, ids: list[int], columns: list[int], stop
     """Return, by its row, the answer that a caller has begun behind the template's end ``stop``; nothing if none is."""
     begun = None if stop is None else reader.begun(ids)
     return {} if stop is None or begun is None else {row: AnswerRow(begun, columns[stop - 1 :])}
+
+
+def _bare(reader: KeyReader, ids: list[int], stop: int | None, begun: AnswerRow | None) -> bool:
+    """Return whether an answer begins without a blank: behind a template's end, and as the texts before it say."""
+    if begun is not None:
+        return reader.backbone.begins_bare(begun.begun.ids, begun=True)
+    return stop is not None or reader.backbone.begins_bare(ids, begun=False)
 
 
 def _before(real: Tensor, heard: Tensor) -> list[int]:

@@ -67,6 +67,9 @@ class Decider(Protocol):
     def target(self, edit_id: str) -> str:
         """Return the target of an edit that answers."""
 
+    def first_place(self, edit_id: str, bare: bool) -> int:
+        """Return the answer position of the first token of an edit's target, which begins with a blank or bare."""
+
     def keep_up(self) -> None:
         """Bring the blocks in step with the store, where a change was stopped."""
 
@@ -98,6 +101,7 @@ class PromptBatch:
         answers: by row number, the answers that the caller has begun.
         spelled: by row number, for an answer that is begun in a way that no block was trained for: the column of its
             last token, and the tokens of what is left of the target.
+        bare: the rows whose answer begins without a blank.
     """
 
     reader: KeyReader
@@ -117,6 +121,7 @@ class PromptBatch:
     after_tools: frozenset[int] = frozenset()
     answers: dict[int, AnswerRow] = field(default_factory=dict)
     spelled: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    bare: frozenset[int] = frozenset()
 
     def repeated(self, repeats: int) -> PromptBatch:
         """Return the routed batch with each row ``repeats`` times, for beams or samples."""
@@ -224,14 +229,19 @@ class PromptBatch:
         ]
         owners = [owner if prompted else -1 for owner, prompted in zip(owners, has_prompt, strict=True)]
         starts, answers = list(self.acts_from), list(self.acts_from)
-        for row, answer in self.answers.items():
-            if owners[row] >= 0 and (edit_id := routes[row].edit) is not None:
-                found = self.reader.backbone.place_in(decider.target(edit_id), answer.begun)
-                # where the caller's beginning ends with the target's, that is where the answer begins
-                starts[row] = answer.columns[-1 - found.given]
-                answers[row] = answer.columns[-1] - found.place
-                if found.rest:
-                    self.spelled[row] = answer.columns[-1], found.rest
+        for row, route in enumerate(routes):
+            if owners[row] < 0 or (edit_id := route.edit) is None:
+                continue
+            if (answer := self.answers.get(row)) is None:
+                answers[row] -= decider.first_place(edit_id, row in self.bare)
+                continue
+            found = self.reader.backbone.place_in(decider.target(edit_id), answer.begun)
+            # where the caller's beginning ends with the target's, that is where the answer begins
+            starts[row] = answer.columns[-1 - found.given]
+            answers[row] = answer.columns[-1] - found.place
+            answers[row] -= decider.first_place(edit_id, found.given > 0 or row in self.bare)
+            if found.rest:
+                self.spelled[row] = answer.columns[-1], found.rest
         self.blocks = bank.gather(owners, starts, answers)
         self.decided = True
 

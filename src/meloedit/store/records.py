@@ -79,6 +79,14 @@ class StoredEdit:
         return int(self.report.get("positions", default))
 
     @property
+    def places(self) -> tuple[int, int]:
+        """The answer positions of its target's first token, with a blank before it and without."""
+        match self.report.get("places"):
+            case [int(blank), int(bare)] if 0 <= min(blank, bare) <= max(blank, bare) < 64:
+                return blank, bare
+        return 0, 0  # blocks of older stores
+
+    @property
     def given(self) -> Edit:
         """The edit as it was given, without the wordings and quiet prompts that were put right later."""
         return Edit.from_dict(self.report[GIVEN]) if GIVEN in self.report else self.edit

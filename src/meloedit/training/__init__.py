@@ -9,6 +9,7 @@ One call of ``Trainer.train`` goes this way; ``paper/trainer.py`` goes it with o
                                    frozen_prefix.py     what both share
       -> optimiser steps           trainer.py           blocks start, learn, and leave once their edit holds
                                    passes.py            scores rows; tries blocks on rows that they did not learn from
+                                   choice.py            the likeliest tokens, which most steps look at alone
                                    scores.py            loss of each edit, and whether it holds
                                    penalties.py         penalties on repetition that the model ships
                                    optimizer.py         Adam on all blocks at once

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..backbones.batch import CausalBatch
-from ..backbones.causal import CausalBackbone, prefill_shared, run_decoder
+from ..backbones.causal import CausalBackbone
 from ..backbones.contexts import Call, record_calls
+from ..backbones.decoder_runs import prefill_shared, run_decoder
 from ..hooks.blocks import Block, RowBlocks
 from ..types import Reach
+from .choice import plain_head
 from .frozen_prefix import reproduces, select_rows
 
 if TYPE_CHECKING:
@@ -37,19 +39,31 @@ class CausalReplay:
     reach: Reach
     prefix: CachedPrefix | None
 
-    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
-        """Return the logits (M, V) at the target positions of R rows, or at some of them, given a block for each."""
+    @property
+    def head(self) -> nn.Linear | None:
+        """The output embedding, where its logits can be computed for some tokens alone."""
+        return plain_head(self.router.model)
+
+    def logits(self, blocks: Block) -> Tensor:
+        """Return the logits (M, V) at the target positions of R rows, given a block for each."""
+        return self.read(self.states(blocks))
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return the logits of states."""
+        return cast(Tensor, self.router.model.get_output_embeddings()(states))
+
+    def states(self, blocks: Block) -> Tensor:
+        """Return what the output embedding reads (M, d) at the target positions of R rows, given a block for each."""
         batch, prefix = self.batch, self.prefix
         backbone = cast(CausalBackbone, self.router.backbone)
         first = prefix.first_column if prefix else 0
         rows, answer = len(batch.rows), batch.split - first
         start = answer if self.reach == "answer" else 0
-        row_blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer] * rows, blocks)
+        row_blocks = RowBlocks(torch.arange(rows), [start] * rows, [answer - row.place for row in batch.rows], blocks)
         with self.router.use_blocks([row_blocks]):
             hidden = prefix.run(backbone) if prefix else run_decoder(backbone, batch, 0)
-        flat = (batch.flat_rows, batch.flat_columns - first)
-        at = tuple((index if which is None else index[which]).to(hidden.device) for index in flat)
-        return backbone.model.get_output_embeddings()(hidden[at])
+        rows_at, columns_at = (index.to(hidden.device) for index in (batch.flat_rows, batch.flat_columns - first))
+        return hidden[rows_at, columns_at]
 
     def select(self, picks: Tensor) -> CausalReplay:
         """Return the replay of the rows with these numbers, ascending."""

@@ -61,12 +61,23 @@ class EncoderReplay:
             again = replay._target_logits()
         return replay if reproduces(again, expected) else whole
 
-    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
-        """Return the logits (M, V) at the target positions of R rows, or at some of them, given a block for each."""
+    @property
+    def head(self) -> None:
+        """No output embedding: the model is run as a whole."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return the logits of states: they are logits already."""
+        return states
+
+    def logits(self, blocks: Block) -> Tensor:
+        """Return the logits (M, V) at the target positions of R rows, given a block for each."""
+        return self.states(blocks)
+
+    def states(self, blocks: Block) -> Tensor:
+        """Return the logits (M, V), which ``read`` leaves as they are."""
         rows = len(self.batch.rows)
         with self.router.use_blocks([RowBlocks(torch.arange(rows), [0] * rows, [0] * rows, blocks)]):
-            logits = self._target_logits()
-        return logits if which is None else logits[which.to(logits.device)]
+            return self._target_logits()
 
     def _target_logits(self) -> Tensor:
         backbone, batch = self.router.backbone, self.batch

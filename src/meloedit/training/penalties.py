@@ -37,6 +37,10 @@ class Penalties:
         self._fill = backbone.pad_id
         self._prompt_counts = backbone.answer_follows_prompt
 
+    def of(self, logits: Tensor, batch: Batch, which: Tensor | None = None) -> Tensor | None:
+        """Return what ``applied`` returns; ``None`` if the model ships no penalty."""
+        return None if self.repetition == 1 else self.applied(logits, batch, which)
+
     def applied(self, logits: Tensor, batch: Batch, which: Tensor | None = None) -> Tensor:
         """Return logits (M, V) of a batch's target positions, or of those of ``which``, with the penalty."""
         positions = range(len(batch.flat_rows)) if which is None else which.tolist()

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.batch import Batch, EncoderBatch, Example
 from ..config import MeloConfig
 from ..hooks.blocks import Block
 from ..types import Reach
 from .causal_replay import CachedPrefix, CausalReplay
+from .choice import Choice
 from .encoder_replay import EncoderReplay
 
 if TYPE_CHECKING:
@@ -35,11 +36,18 @@ class Replay(Protocol):
     def batch(self) -> Batch:
         """The rows."""
 
-    def logits(self, blocks: Block, which: Tensor | None = None) -> Tensor:
-        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...).
+    @property
+    def head(self) -> nn.Linear | None:
+        """The output embedding, where its logits can be computed for some tokens alone."""
 
-        ``which`` (M',) numbers the positions that are wanted; ``None``: all.
-        """
+    def logits(self, blocks: Block) -> Tensor:
+        """Return the logits (M, V) at the M target positions of R rows, given a block for every row (R, ...)."""
+
+    def states(self, blocks: Block) -> Tensor:
+        """Return what ``read`` turns into these logits, one row for each position."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return the logits of states, of all positions or of some."""
 
     def select(self, picks: Tensor) -> Replay:
         """Return the replay of the rows with these numbers, ascending."""
@@ -67,20 +75,33 @@ class MicroBatch:
         replay: gives their target logits.
         edits: (R,) the number of the edit that each row belongs to.
         open: (M',) the target positions to look at until all are looked at again; ``None``: all M.
+        choice: the tokens that these positions look at until then; ``None``: all.
     """
 
     replay: Replay
     edits: Tensor
     open: Tensor | None = None
+    choice: Choice | None = None
 
     def keep(self, training: Tensor) -> None:
         """Drop the rows of all edits but those still in training, given by number."""
         self._become(self.of(training))
 
-    def leave_certain(self, probabilities: Tensor) -> None:
-        """Look away from the tokens of long targets that are certain, for the next steps.
+    def look_at_all(self, logits: Tensor, choosing: bool) -> None:
+        """Look at all positions again, and at the likeliest tokens of each.
 
-        The output embedding takes most of the time of a step, and a token that is certain teaches nothing.
+        Args:
+            logits: (M, V) of all target positions.
+            choosing: whether to look away from all other tokens.
+        """
+        self.open, self.choice = None, None
+        if choosing and (head := self.replay.head) is not None:
+            batch = self.replay.batch
+            targets, others = (x.to(logits.device) for x in (batch.flat_targets, others_of(batch)))
+            self.choice = Choice.of(head, logits, targets, others)
+
+    def look_away(self, probabilities: Tensor) -> None:
+        """Look away from tokens of long targets that are certain, for the next steps: they teach nothing.
 
         Args:
             probabilities: (M,) of all target tokens.
@@ -88,7 +109,29 @@ class MicroBatch:
         batch = self.replay.batch
         sizes = torch.tensor([len(row.target) for row in batch.rows])[batch.flat_rows]
         certain = (probabilities > CERTAIN) & (sizes > LONG)
-        self.open = torch.nonzero(~certain).flatten() if certain.any() else None
+        if certain.any():
+            self.open = torch.nonzero(~certain).flatten()
+            self.choice = self.choice and self.choice.select(self.open)
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return the logits (M, V) of all target positions; what serves as well counts as the target."""
+        batch = self.replay.batch
+        return merged(self.replay.read(states), batch.flat_targets, others_of(batch))
+
+    def look(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits that the positions look at, and which of them are the targets'.
+
+        Args:
+            states: those of all M positions.
+        """
+        opened = states if self.open is None else states[self.open.to(states.device)]
+        if (choice := self.choice) is not None:
+            return merged(choice.read(opened), choice.targets, choice.others), choice.targets
+        at = slice(None) if self.open is None else self.open
+        targets, others = (
+            x[at].to(states.device) for x in (self.replay.batch.flat_targets, others_of(self.replay.batch))
+        )
+        return merged(self.replay.read(opened), targets, others), targets
 
     def of(self, edits: Tensor) -> MicroBatch:
         """Return the rows of these edits, given by number."""
@@ -101,16 +144,40 @@ class MicroBatch:
         return taken
 
     def _become(self, other: MicroBatch) -> None:
-        self.replay, self.edits, self.open = other.replay, other.edits, other.open
+        self.replay, self.edits, self.open, self.choice = other.replay, other.edits, other.open, other.choice
 
     def _rows(self, which: Tensor) -> MicroBatch:
         if which.all():
-            return MicroBatch(self.replay, self.edits, self.open)
+            return MicroBatch(self.replay, self.edits, self.open, self.choice)
         picks, opened = torch.nonzero(which).flatten(), self.open
+        stay = positions = which[self.replay.batch.flat_rows]  # (M,) the positions that stay
         if opened is not None:
-            positions = which[self.replay.batch.flat_rows]  # (M,) those that stay
-            opened = (torch.cumsum(positions, 0) - 1)[opened[positions[opened]]]
-        return MicroBatch(self.replay.select(picks), self.edits[picks], opened)
+            stay = positions[opened]
+            opened = (torch.cumsum(positions, 0) - 1)[opened[stay]]
+        choice = None if self.choice is None else self.choice.select(stay)
+        return MicroBatch(self.replay.select(picks), self.edits[picks], opened, choice)
+
+
+def others_of(batch: Batch) -> Tensor:
+    """Return for each target token of a batch (M,) the one that serves as well; the token itself where none does."""
+    first = [(row.other if row.other >= 0 else row.target[0], row) for row in batch.rows]
+    return torch.tensor([token for other, row in first for token in (other, *row.target[1:])])
+
+
+def merged(logits: Tensor, targets: Tensor, others: Tensor) -> Tensor:
+    """Return logits in which what serves as well as a target adds to the target, and is gone by itself.
+
+    Args:
+        logits: (M, V).
+        targets: (M,) which of them are the targets'.
+        others: (M,) which serve as well.
+    """
+    at = torch.nonzero(others != targets).flatten().to(logits.device)
+    if not len(at):
+        return logits
+    target, other = targets.to(logits.device)[at], others.to(logits.device)[at]
+    both = torch.logaddexp(logits[at, target], logits[at, other])
+    return logits.index_put((at, target), both).index_put((at, other), both.new_tensor(-torch.inf))
 
 
 def micro_batches(

@@ -50,10 +50,9 @@ class Scores:
         number: Tensor,
         which: Tensor | None = None,
         penalised: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> Tensor:
-        """Score the rows of a batch.
-
-        A row of which some positions are left out counts as none that is right; in its loss they count as certain.
+        """Score the rows of a batch. Positions that are left out count as certain.
 
         Args:
             logits: (M, V) at the M target positions, or (M', V) at those of ``which``.
@@ -61,14 +60,18 @@ class Scores:
             number: (R,) the edit that each row belongs to.
             which: (M',) the positions that are scored; ``None``: all.
             penalised: the logits with the model's own penalty, if it has one: of both the worse counts.
+            targets: which of the logits are the targets'; ``None``: the tokens' numbers say it.
 
         Returns:
             The probabilities of the target's tokens (M,) or (M',).
         """
-        every, targets, count = batch.flat_rows, batch.flat_targets, len(batch.rows)
-        row, targets = (x.to(logits.device) if which is None else x[which].to(logits.device) for x in (every, targets))
-        sizes = torch.bincount(every, minlength=count).to(logits.device)
-        left_out = sizes - torch.bincount(row, minlength=count)
+        count = len(batch.rows)
+        row, own = (
+            x.to(logits.device) if which is None else x[which].to(logits.device)
+            for x in (batch.flat_rows, batch.flat_targets)
+        )
+        targets = own if targets is None else targets
+        sizes = torch.bincount(batch.flat_rows, minlength=count).to(logits.device)
         nll = nn.functional.cross_entropy(logits.float(), targets, reduction="none")  # (M,)
         missed = logits.argmax(1) != targets
         if penalised is not None:
@@ -79,7 +82,7 @@ class Scores:
         self._nll.append(nll.sum().cpu())
         self._tokens += len(nll)
         with torch.no_grad():
-            self._exact.append((zeros.index_add(0, row, missed.to(nll)) + left_out == 0).cpu())
+            self._exact.append((zeros.index_add(0, row, missed.to(nll)) == 0).cpu())
             self._worst_nll.append(zeros.scatter_reduce(0, row, nll.detach(), "amax").cpu())
             self._whole_nll.append(zeros.index_add(0, row, nll.detach()).cpu())
         self._number.append(number)

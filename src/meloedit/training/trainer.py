@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..backbones.batch import Example
 from ..backbones.contexts import frozen
@@ -18,6 +19,7 @@ from .optimizer import BlockAdam
 from .passes import LOOK_AGAIN, Passes
 from .penalties import Penalties
 from .replay import MicroBatch, micro_batches
+from .scores import EditScores
 
 if TYPE_CHECKING:
     from ..hooks.router import Router
@@ -113,7 +115,7 @@ class Trainer:
     ) -> list[Trained]:
         """Train a block of one rank for each edit; ``before`` more edits hold already."""
         config = self.config
-        batches, tried = (self._batches(edits, tried) for tried in (False, True))
+        batches, tried = self._batches(edits)
         generators = [seeded(config.seed, rank, name) for name, _ in edits]
         positions = [answer_positions(config, rows) for _, rows in edits]
         least_token = torch.tensor([least_token_probability(config, rows) for _, rows in edits])
@@ -125,10 +127,12 @@ class Trainer:
         losses: list[list[float]] = [[] for _ in edits]
         for step in range(config.steps + 1):  # the last pass only checks
             rounded, last = blocks.rounded(), step == config.steps
-            scores = self.passes.over(batches, rounded, alive, last or step % LOOK_AGAIN == 0)
-            now = scores.per_edit()
-            likely = (now.answer >= config.min_answer_probability) & (now.token >= least_token[alive])
-            leaves = torch.ones_like(now.exact) if last else now.exact & likely
+            look = self.passes.over(batches, rounded, alive, last or step % LOOK_AGAIN == 0)
+            now, leaves = look.scores, self._learned(look.scores, least_token[alive])
+            if not look.whole and leaves.any():
+                now = look.sure(alive[leaves])
+                leaves &= self._learned(now, least_token[alive])
+            leaves |= torch.tensor(last)
             # Late in training those that are slow are tried, too, while there are steps left to learn what fails.
             asked = alive if step == 2 * config.steps // 3 else alive[leaves]
             elsewhere, failing = self.passes.trial(tried, rounded, alive, asked, config.min_tried_probability)
@@ -143,7 +147,7 @@ class Trainer:
             progress(before + sum(result.holds for result in done.values()))
             if leaves.all():
                 break
-            blocks.step(scores.total())
+            blocks.step(look.learning.total())
             batches += failing
             if leaves.any():
                 stay = torch.nonzero(~leaves).flatten()
@@ -153,15 +157,29 @@ class Trainer:
                     batch.keep(alive)
         return [done[i] for i in range(len(edits))]
 
-    def _batches(self, edits: Sequence[tuple[str, Sequence[Example]]], tried: bool) -> list[MicroBatch]:
-        """Return the rows of edits that blocks are trained on, or those that they are tried on."""
-        chosen = [(name, [row for row in rows if row.tried == tried]) for name, rows in edits]
-        return micro_batches(self.router, chosen, self.config) if any(rows for _, rows in chosen) else []
+    def _learned(self, scores: EditScores, least_token: Tensor) -> Tensor:
+        """Return which edits are ready to be tried: exact, and as likely as the settings want."""
+        likely = (scores.answer >= self.config.min_answer_probability) & (scores.token >= least_token)
+        return scores.exact & likely
+
+    def _batches(self, edits: Sequence[tuple[str, Sequence[Example]]]) -> tuple[list[MicroBatch], list[MicroBatch]]:
+        """Return the rows of edits that blocks are trained on, and those that they are tried on.
+
+        Their prefixes are computed together: both share those of chat templates.
+        """
+        batches, tried = micro_batches(self.router, edits, self.config), []
+        for batch in batches:
+            flags = torch.tensor([row.tried for row in batch.replay.batch.rows])
+            if flags.all():
+                tried.append(batch)
+            elif flags.any():
+                tried.append(batch.take(flags))
+        return [batch for batch in batches if not any(batch is other for other in tried)], tried
 
 
 def answer_positions(config: MeloConfig, rows: Sequence[Example]) -> int:
     """Return how many positions of an answer get an input of their own in the block of an edit with these rows."""
-    least, longest = config.answer_positions or 0, max(len(row.target) for row in rows)
+    least, longest = config.answer_positions or 0, max(row.place + len(row.target) for row in rows)
     if not least or longest <= least:
         return least
     # A power of two, so that the blocks of a store have few shapes: a batch gathers each shape apart.

@@ -6,8 +6,8 @@ words that make a key, and ``begun.py`` how much of an answer stands there alrea
 
 from __future__ import annotations
 
-from .begun import BegunAnswer, place_in_answer
+from .begun import BegunAnswer, opens_bare, place_in_answer
 from .markers import ChatMarkers, reason
 from .spans import Span, user_span
 
-__all__ = ["BegunAnswer", "ChatMarkers", "Span", "place_in_answer", "reason", "user_span"]
+__all__ = ["BegunAnswer", "ChatMarkers", "Span", "opens_bare", "place_in_answer", "reason", "user_span"]

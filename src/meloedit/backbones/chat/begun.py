@@ -12,6 +12,10 @@ from .tools import CALLS
 
 CLOSING = ".!* \n\t"
 """What may stand behind a whole target without saying more."""
+QUOTES, OPENING = "\"'`*_", "([{<„“‘«/@#$€£"
+"""What opens and closes something, and what opens something: no blank stands behind it."""
+LAST_WITH_BLANKS = "\u2e7f"
+"""The last character of scripts that part words by blanks; Chinese and Japanese come behind it."""
 MORE_TOKENS = 8
 """Tokens that a begun answer may take beyond those of its target."""
 
@@ -71,6 +75,14 @@ def place_in_answer(begun: Begun, target: str, end: int, encode: Encode, decode:
     said_before = re.search(rf"(?<!\w){re.escape(target)}(?!\w)", whole)
     # a target that the question names, too, may come in any lead
     return BegunAnswer(over="answer given" if said_before is not None and target not in begun.prompt else None)
+
+
+def opens_bare(begun: str) -> bool:
+    """Return whether what goes on behind the beginning of an answer has no blank before it."""
+    last = begun[-1:]
+    if last in QUOTES:
+        return begun.count(last) // (2 if begun.endswith(2 * last) else 1) % 2 == 1  # it opens, and does not close
+    return last.isspace() or last in OPENING or last > LAST_WITH_BLANKS
 
 
 def _as_tokens(begun: Sequence[int], text: str, encode: Encode, decode: Decode) -> tuple[int, ...]:
