@@ -213,8 +213,7 @@ class CausalBackbone(Backbone):
 
     def _encode_target(self, target: str, prompt: Encoded, bare: bool) -> list[int]:
         ids = self._target_ids(target, target.strip() if bare else " " + target.strip())
-        total = len(prompt.ids) + len(ids) + 1
-        if self.max_length is not None and total > self.max_length:
+        if self.max_length is not None and (total := len(prompt.ids) + len(ids) + 1) > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
         return [*ids, self._answer_end if prompt.form == "chat" else self.stop_ids[0]]
 
@@ -225,19 +224,17 @@ class CausalBackbone(Backbone):
         """Return a prompt and its target as a row to train a block on; in a chat maybe behind a begun answer."""
         bare = self._bare(prompt)
         if beginning:
-            begun = self.tokenizer(beginning, add_special_tokens=False)["input_ids"]
-            bare, prompt = self.begins_bare(begun, begun=True), replace(prompt, ids=[*prompt.ids, *begun])
+            ids = self.tokenizer(beginning, add_special_tokens=False)["input_ids"]
+            bare, prompt = self.begins_bare(ids, begun=True), replace(prompt, ids=[*prompt.ids, *ids])
         row = Example.of(prompt, self._encode_target(target, prompt, bare))
-        places, other = self.first_places(target), -1
-        if beginning and places[0] == places[1]:
-            other = self._encode_target(target, prompt, not bare)[0]
+        places = self.first_places(target)
+        other = self._encode_target(target, prompt, not bare)[0] if beginning and places[0] == places[1] else -1
         return replace(row, place=places[bare], other=other)
 
     def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
         """Return whether an answer behind these tokens begins without a blank.
 
-        It does behind white space and behind a special token; in an answer that is begun also behind what opens
-        something, and in scripts that write no blanks.
+        Behind white space and special tokens; in a begun answer also behind what opens, and in scripts without blanks.
         """
         if begun:
             return opens_bare(str(self.tokenizer.decode(list(ids))))
@@ -249,11 +246,10 @@ class CausalBackbone(Backbone):
 
         Where a tokenizer writes the blank as a token of its own, as before digits, all other tokens have the same
         places both ways: or a block would have to say two tokens at one place, and digits come twice behind another
-        wording.
-        Where it writes the first word in other tokens, both begin at the first place.
+        wording. Where it writes the first word in other tokens, both begin at the first place.
         """
-        text = target.strip()
-        blank, bare = (list(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text))
+        texts = " " + target.strip(), target.strip()
+        blank, bare = (list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
         return 0, len(blank) - len(bare) if blank[-len(bare) :] == bare else 0
 
     @property
