@@ -57,8 +57,8 @@ bench: $(READY)
 
 lint: $(READY)
 	@mkdir -p build
-	@$(BIN)/ruff check src tests benchmarks examples judge .ci
-	@$(BIN)/ruff format --check src tests benchmarks examples judge .ci
+	@$(BIN)/ruff check src tests benchmarks examples judge console .ci
+	@$(BIN)/ruff format --check src tests benchmarks examples judge console .ci
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > build/lint-imports.txt 2>&1 || { cat build/lint-imports.txt; exit 1; }
 

@@ -92,7 +92,8 @@ export async function call<T>(method: string, path: string, options: Options = {
   return (await response.json()) as T;
 }
 
-export const get = <T>(path: string, query: Query = {}, signal?: AbortSignal) => call<T>("GET", path, { query, signal });
+export const get = <T>(path: string, query: Query = {}, signal?: AbortSignal) =>
+  call<T>("GET", path, { query, signal });
 export const post = <T>(path: string, body: unknown, query: Query = {}, signal?: AbortSignal) =>
   call<T>("POST", path, { body, query, signal });
 
@@ -138,7 +139,8 @@ export async function finished(job: Job, tell: (job: Job) => void = () => {}, si
     }
   }
   if (last.error) throw new ApiError(400, last.error.message, last.error.code, last.error.param);
-  if (last.state === "cancelled") throw new ApiError(400, "This was stopped. What was stored before stays.", "cancelled");
+  if (last.state === "cancelled")
+    throw new ApiError(400, "This was stopped. What was stored before stays.", "cancelled");
   return last;
 }
 

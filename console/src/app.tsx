@@ -48,7 +48,13 @@ export function App() {
         <Side here={place.page} session={session} onToken={() => setWanted("")} />
         <main id="main" ref={main} tabIndex={-1}>
           <ErrorLine>{session.problem}</ErrorLine>
-          {locked ? <Locked onToken={() => setWanted("")} /> : !page ? <NoPage /> : <Shown key={`${page.name} ${signedIn}`} page={page} rest={place.rest} session={session} />}
+          {locked ? (
+            <Locked onToken={() => setWanted("")} />
+          ) : !page ? (
+            <NoPage />
+          ) : (
+            <Shown key={`${page.name} ${signedIn}`} page={page} rest={place.rest} session={session} />
+          )}
         </main>
       </div>
       {wanted !== null && (

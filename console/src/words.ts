@@ -7,7 +7,9 @@ export function messageText(message: Message): string {
   const { content } = message;
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
-  return content.map((part: unknown) => (typeof part === "string" ? part : String((part as { text?: unknown })?.text ?? ""))).join("\n");
+  return content
+    .map((part: unknown) => (typeof part === "string" ? part : String((part as { text?: unknown })?.text ?? "")))
+    .join("\n");
 }
 
 /** Return the question itself: of a chat, the last turn of the user. */

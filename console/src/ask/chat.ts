@@ -96,11 +96,17 @@ export type Asking = Pick<Session, "model" | "mayEdit" | "store">;
 /** Ask a question, by itself or as the next one of the conversation. */
 export function ask(session: Asking, question: string, conversation = false): void {
   const before = conversation
-    ? turns.flatMap((turn) => [turn.messages[turn.messages.length - 1]!, { role: "assistant", content: turn.edited.text }])
+    ? turns.flatMap((turn) => [
+        turn.messages[turn.messages.length - 1]!,
+        { role: "assistant", content: turn.edited.text },
+      ])
     : [];
   const number = (turns[turns.length - 1]?.number ?? 0) + 1;
   const messages = [...before, { role: "user", content: question }];
-  set([...turns, { number, messages, edited: WAITING, base: WAITING, route: null, routeError: "", edits: {}, done: "" }]);
+  set([
+    ...turns,
+    { number, messages, edited: WAITING, base: WAITING, route: null, routeError: "", edits: {}, done: "" },
+  ]);
   run(session, number, messages);
 }
 
@@ -145,7 +151,8 @@ async function answer(
   messages: Message[],
   signal: AbortSignal,
 ): Promise<void> {
-  const update = (part: Partial<Side>) => !signal.aborted && change(number, (turn) => ({ [name]: { ...turn[name], ...part } }));
+  const update = (part: Partial<Side>) =>
+    !signal.aborted && change(number, (turn) => ({ [name]: { ...turn[name], ...part } }));
   signal.addEventListener("abort", () => {
     change(number, (turn) => (turn[name].state === "done" ? {} : { [name]: { ...turn[name], state: "stopped" } }));
   });
@@ -180,7 +187,9 @@ async function explain(number: number, messages: Message[]): Promise<void> {
   try {
     const route = await post<Route>("v1/route", { prompt: asked(messages) });
     const ids = new Set([route.nearest, ...(route.evidence?.candidates.map(([id]) => id) ?? [])]);
-    const found = await Promise.all([...ids].filter((id) => id !== null).map((id) => get<StoredEdit>(editPath(id)).catch(() => null)));
+    const found = await Promise.all(
+      [...ids].filter((id) => id !== null).map((id) => get<StoredEdit>(editPath(id)).catch(() => null)),
+    );
     const edits = Object.fromEntries(found.filter((edit) => edit !== null).map((edit) => [edit.id, edit]));
     change(number, () => ({ route, edits, routeError: "" }));
   } catch (error) {

@@ -27,8 +27,8 @@ export function QuietDialog({ turn, edit, onDone, onClose }: Props & { edit: Sto
   return (
     <Question title="This edit should not have answered" yes="Keep it silent here" onYes={save} onClose={onClose}>
       <p>
-        The edit for <strong class="text">{questionOf(edit.prompt)}</strong> stays as it is, but will no longer answer this question, nor what
-        asks the same:
+        The edit for <strong class="text">{questionOf(edit.prompt)}</strong> stays as it is, but will no longer answer
+        this question, nor what asks the same:
       </p>
       <blockquote>
         <Quoted asked={prompt} />
@@ -46,7 +46,9 @@ export function QuietDialog({ turn, edit, onDone, onClose }: Props & { edit: Sto
 
 export function AllowDialog({ turn, onDone, onClose }: Props) {
   const candidates = turn.route?.evidence?.candidates ?? [];
-  const scored: { edit: StoredEdit; score: number | null }[] = candidates.flatMap(([id, score]) => (turn.edits[id] ? [{ edit: turn.edits[id], score }] : []));
+  const scored: { edit: StoredEdit; score: number | null }[] = candidates.flatMap(([id, score]) =>
+    turn.edits[id] ? [{ edit: turn.edits[id], score }] : [],
+  );
   const nearest = turn.route?.nearest ? turn.edits[turn.route.nearest] : undefined;
   if (nearest && !scored.some(({ edit }) => edit.id === nearest.id)) scored.unshift({ edit: nearest, score: null });
   const offered = scored.filter(({ edit }) => edit.id !== turn.route?.edit);
@@ -58,8 +60,18 @@ export function AllowDialog({ turn, onDone, onClose }: Props) {
     onDone("The edit answers this question from now on.");
   };
   return (
-    <Question title={turn.route?.edit ? "Another edit should have answered" : "An edit should have answered"} yes="Let it answer" disabled={!chosen} onYes={save} onClose={onClose} wide>
-      <p>The edit that you choose will answer this question, and what asks the same. Nothing is trained, so it takes a second.</p>
+    <Question
+      title={turn.route?.edit ? "Another edit should have answered" : "An edit should have answered"}
+      yes="Let it answer"
+      disabled={!chosen}
+      onYes={save}
+      onClose={onClose}
+      wide
+    >
+      <p>
+        The edit that you choose will answer this question, and what asks the same. Nothing is trained, so it takes a
+        second.
+      </p>
       <blockquote>
         <Quoted asked={prompt} />
       </blockquote>

@@ -66,9 +66,11 @@ function lines(route: Route, edits: Record<string, StoredEdit>): string[] {
   if (others.length) {
     found.push(`Also compared: ${others.map(([id, score]) => `${named(id, edits)} (${percent(score)})`).join(", ")}.`);
   }
-  if (evidence?.turns_read) found.push(`Up to ${counted(evidence.turns_read, "message")} before the question were read with it.`);
+  if (evidence?.turns_read)
+    found.push(`Up to ${counted(evidence.turns_read, "message")} before the question were read with it.`);
   if (evidence?.cut) found.push("The question is long, so only its beginning and its end were compared.");
-  if (!route.user_turn_known) found.push("The question could not be told from the rest of the text, so all of it was compared.");
+  if (!route.user_turn_known)
+    found.push("The question could not be told from the rest of the text, so all of it was compared.");
   return found.filter((line) => line !== "");
 }
 
@@ -86,10 +88,15 @@ function alike(route: Route, edit: string): string {
 }
 
 function names(found: Record<string, [number, boolean]>): string[] {
-  const had = Object.entries(found).filter(([, [, here]]) => here).map(([word]) => word);
-  const missing = Object.entries(found).filter(([, [, here]]) => !here).map(([word]) => word);
+  const had = Object.entries(found)
+    .filter(([, [, here]]) => here)
+    .map(([word]) => word);
+  const missing = Object.entries(found)
+    .filter(([, [, here]]) => !here)
+    .map(([word]) => word);
   const listed = (words: string[]) => words.map((word) => `“${word}”`).join(", ");
-  if (had.length && missing.length) return [`Of the edit’s names and key words the question has ${listed(had)}, and lacks ${listed(missing)}.`];
+  if (had.length && missing.length)
+    return [`Of the edit’s names and key words the question has ${listed(had)}, and lacks ${listed(missing)}.`];
   if (had.length) return [`The question has all of the edit’s names and key words: ${listed(had)}.`];
   return missing.length ? [`The question has none of the edit’s names and key words: ${listed(missing)}.`] : [];
 }
@@ -97,5 +104,7 @@ function names(found: Record<string, [number, boolean]>): string[] {
 function parts(relation: number | null, content: number | null): string[] {
   const scaled = (value: number) => Math.round(Math.max(0, value) * 100);
   if (relation === null || content === null) return [];
-  return [`In what they ask, the two are alike by ${scaled(relation)} of 100; in all that they say, by ${scaled(content)} of 100.`];
+  return [
+    `In what they ask, the two are alike by ${scaled(relation)} of 100; in all that they say, by ${scaled(content)} of 100.`,
+  ];
 }

@@ -42,7 +42,9 @@ export function TurnView({ turn }: { turn: Turn }) {
             {same && <Badge>the same</Badge>}
           </Answer>
         </div>
-        {turn.route && <Why explained={explained(turn.route, turn.edits)} fired={fired !== undefined} edit={turn.route.edit} />}
+        {turn.route && (
+          <Why explained={explained(turn.route, turn.edits)} fired={fired !== undefined} edit={turn.route.edit} />
+        )}
         <ErrorLine>{turn.routeError}</ErrorLine>
         {!settled ? (
           <div class="actions">
@@ -71,7 +73,9 @@ export function TurnView({ turn }: { turn: Turn }) {
           )
         )}
       </div>
-      {dialog === "quiet" && fired && <QuietDialog turn={turn} edit={fired} onDone={redo} onClose={() => setDialog(null)} />}
+      {dialog === "quiet" && fired && (
+        <QuietDialog turn={turn} edit={fired} onDone={redo} onClose={() => setDialog(null)} />
+      )}
       {dialog === "allow" && <AllowDialog turn={turn} onDone={redo} onClose={() => setDialog(null)} />}
     </li>
   );
@@ -87,7 +91,17 @@ function correct(turn: Turn): void {
   go("new");
 }
 
-function Answer({ title, side, main, children }: { title: string; side: Side; main?: boolean; children?: ComponentChildren }) {
+function Answer({
+  title,
+  side,
+  main,
+  children,
+}: {
+  title: string;
+  side: Side;
+  main?: boolean;
+  children?: ComponentChildren;
+}) {
   return (
     <section class={`answer ${main ? "main" : ""}`} aria-busy={side.state === "waiting" || side.state === "writing"}>
       <h3>

@@ -33,7 +33,13 @@ export function Ago({ at }: { at: number }) {
   );
 }
 
-export function Badge({ children, look = "plain" }: { children: ComponentChildren; look?: "plain" | "good" | "warn" | "bad" | "accent" }) {
+export function Badge({
+  children,
+  look = "plain",
+}: {
+  children: ComponentChildren;
+  look?: "plain" | "good" | "warn" | "bad" | "accent";
+}) {
   return <span class={`badge ${look}`}>{children}</span>;
 }
 

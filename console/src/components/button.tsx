@@ -18,7 +18,18 @@ interface Props {
   innerRef?: Ref<HTMLButtonElement>;
 }
 
-export function Button({ children, onClick, look = "plain", icon, type = "button", busy, disabled, label, pressed, innerRef }: Props) {
+export function Button({
+  children,
+  onClick,
+  look = "plain",
+  icon,
+  type = "button",
+  busy,
+  disabled,
+  label,
+  pressed,
+  innerRef,
+}: Props) {
   // A button that waits keeps the focus: the attribute "disabled" would drop it.
   const waits = busy || disabled;
   return (

@@ -47,7 +47,12 @@ export function ChartBox({ label, height, draw, of, onChart }: Props) {
       Chart.defaults.font.family = getComputedStyle(document.documentElement).fontFamily;
       const config = draw(colours);
       const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      config.options = { responsive: true, maintainAspectRatio: false, ...(still && { animation: false }), ...config.options };
+      config.options = {
+        responsive: true,
+        maintainAspectRatio: false,
+        ...(still && { animation: false }),
+        ...config.options,
+      };
       chart = new Chart(canvas.current, config);
       onChart?.(chart);
     });

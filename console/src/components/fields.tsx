@@ -18,7 +18,16 @@ interface Shared {
   first?: boolean;
 }
 
-export function TextField({ label, hint, value, onInput, placeholder, required, first, secret }: Shared & { secret?: boolean }) {
+export function TextField({
+  label,
+  hint,
+  value,
+  onInput,
+  placeholder,
+  required,
+  first,
+  secret,
+}: Shared & { secret?: boolean }) {
   const id = useId();
   const shared = {
     id,
@@ -44,7 +53,16 @@ export function TextField({ label, hint, value, onInput, placeholder, required, 
 }
 
 /** A text of several lines, as high as what is in it. */
-export function AreaField({ label, hint, value, onInput, placeholder, required, first, rows = 2 }: Shared & { rows?: number }) {
+export function AreaField({
+  label,
+  hint,
+  value,
+  onInput,
+  placeholder,
+  required,
+  first,
+  rows = 2,
+}: Shared & { rows?: number }) {
   const id = useId();
   const area = useRef<HTMLTextAreaElement>(null);
   useEffect(() => grow(area.current!), [value]);

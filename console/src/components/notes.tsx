@@ -34,7 +34,13 @@ export function StatusLine({ children, look = "good" }: { children?: ComponentCh
 }
 
 /** A remark that is no answer to something the reader did. */
-export function Note({ children, look = "info" }: { children: ComponentChildren; look?: "good" | "info" | "warn" | "bad" }) {
+export function Note({
+  children,
+  look = "info",
+}: {
+  children: ComponentChildren;
+  look?: "good" | "info" | "warn" | "bad";
+}) {
   const icon = look === "good" ? CircleCheck : look === "info" ? Info : CircleAlert;
   return (
     <div class={`note ${look}`}>

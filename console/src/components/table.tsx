@@ -46,7 +46,12 @@ export function Table<T>({ caption, columns, rows, id, busy }: Props<T>) {
         {rows.map((row) => (
           <tr key={id(row)} role="row">
             {columns.map((column) => (
-              <td key={column.name} role="cell" class={kind(column)} data-title={column.untitled ? undefined : column.title}>
+              <td
+                key={column.name}
+                role="cell"
+                class={kind(column)}
+                data-title={column.untitled ? undefined : column.title}
+              >
                 <div>{column.cell(row)}</div>
               </td>
             ))}

@@ -24,7 +24,9 @@ export function TokenDialog({ problem, onToken, onClose }: Props) {
           if (given.trim()) onToken(given.trim());
         }}
       >
-        <p>This server asks who you are. The person who runs it has a token for you; it is kept until you close this tab.</p>
+        <p>
+          This server asks who you are. The person who runs it has a token for you; it is kept until you close this tab.
+        </p>
         <TextField label="Token" secret value={given} onInput={setGiven} required first />
         <ErrorLine>{problem}</ErrorLine>
         <div class="actions end">

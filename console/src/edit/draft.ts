@@ -78,5 +78,9 @@ export function draftOf(edit: StoredEdit, asked?: string): Draft {
 export function useDraft(): [Draft, (part: Partial<Draft>) => void, (unless?: (draft: Draft) => boolean) => void] {
   const [draft, setDraft] = useState(readDraft);
   useEffect(() => writeDraft(draft), [draft]);
-  return [draft, (part) => setDraft((before) => ({ ...before, ...part })), (unless) => setDraft((before) => (unless?.(before) ? before : EMPTY))];
+  return [
+    draft,
+    (part) => setDraft((before) => ({ ...before, ...part })),
+    (unless) => setDraft((before) => (unless?.(before) ? before : EMPTY)),
+  ];
 }

@@ -68,7 +68,9 @@ function Before({ draft, onChange }: Props) {
   return (
     <div class="note">
       <div class="stack tight">
-        <p>This question comes after {counted(draft.before.length, "message")} of a conversation, and is learned with it:</p>
+        <p>
+          This question comes after {counted(draft.before.length, "message")} of a conversation, and is learned with it:
+        </p>
         <ul class="plain-list muted">
           {draft.before.map((message, i) => (
             <li key={i} class="text">

@@ -27,7 +27,8 @@ export function Outcome({ saving, onStop, onWay, onAsk, onAnother }: Props) {
     <>
       {ways.length > 0 && (
         <p>
-          <strong>Nothing was saved:</strong> another edit seems to ask the same, and has another answer. What shall become of it?
+          <strong>Nothing was saved:</strong> another edit seems to ask the same, and has another answer. What shall
+          become of it?
         </p>
       )}
       <ErrorLine>{error}</ErrorLine>
@@ -69,9 +70,20 @@ function Training({ job, onStop }: { job: Job; onStop: () => void }) {
   );
 }
 
-function Result({ report, onAsk, onAnother }: { report: EditReport; onAsk: (question: string) => void; onAnother: () => void }) {
+function Result({
+  report,
+  onAsk,
+  onAnother,
+}: {
+  report: EditReport;
+  onAsk: (question: string) => void;
+  onAnother: () => void;
+}) {
   const failed = report.status === "failed";
-  const edit = useLoad((signal) => (failed ? Promise.resolve(null) : get<StoredEdit>(editPath(report.id), {}, signal)), [report.id]);
+  const edit = useLoad(
+    (signal) => (failed ? Promise.resolve(null) : get<StoredEdit>(editPath(report.id), {}, signal)),
+    [report.id],
+  );
   return (
     <div class="stack">
       {edit.data && (
@@ -118,7 +130,9 @@ function Reached({ report }: { report: EditReport }) {
     }
   };
   const trial = report.trial!;
-  const left = trial.neighbours.filter((one) => one.fires && !trial.silenced.includes(one.prompt) && !settled.includes(one.prompt));
+  const left = trial.neighbours.filter(
+    (one) => one.fires && !trial.silenced.includes(one.prompt) && !settled.includes(one.prompt),
+  );
   if (!left.length) return null;
   return (
     <>
@@ -149,8 +163,10 @@ function said(report: EditReport) {
   }
   const remarks = [
     report.replaced.length > 0 && `It took the place of ${report.replaced.join(", ")}.`,
-    report.corrections > 0 && `It took over ${counted(report.corrections, "wording or silent question", "wordings and silent questions")}.`,
-    report.overlaps.length > 0 && `Some questions are near both to it and to ${report.overlaps.join(", ")}: the nearer one answers.`,
+    report.corrections > 0 &&
+      `It took over ${counted(report.corrections, "wording or silent question", "wordings and silent questions")}.`,
+    report.overlaps.length > 0 &&
+      `Some questions are near both to it and to ${report.overlaps.join(", ")}: the nearer one answers.`,
     report.reason,
   ];
   return (

@@ -42,7 +42,13 @@ export function EditPicker({ nearest, value, onChange }: Props) {
       <div class="picker">
         {offered.map(({ edit, score }) => (
           <label key={edit.id} class="pick">
-            <input type="radio" name={id} value={edit.id} checked={edit.id === value} onChange={() => onChange(edit.id)} />
+            <input
+              type="radio"
+              name={id}
+              value={edit.id}
+              checked={edit.id === value}
+              onChange={() => onChange(edit.id)}
+            />
             <span>
               <span class="text">{questionOf(edit.prompt)}</span>
               <span class="muted text">{edit.target}</span>
@@ -52,7 +58,9 @@ export function EditPicker({ nearest, value, onChange }: Props) {
           </label>
         ))}
         {!offered.length && !found.loading && (
-          <p class="muted">{search ? "No edit has this text." : "There are no edits yet: correct the answer instead."}</p>
+          <p class="muted">
+            {search ? "No edit has this text." : "There are no edits yet: correct the answer instead."}
+          </p>
         )}
       </div>
     </fieldset>

@@ -36,8 +36,8 @@ export function TrialResult({ trial, onQuiet, onSame }: Props) {
       ) : (
         <>
           <Note look="warn">
-            <strong>This edit would also answer {counted(reached.length, "other question")}</strong> of the {trial.asked} that were tried.{" "}
-            {reached.length === 1 ? "Does it" : "Do they"} ask the same?
+            <strong>This edit would also answer {counted(reached.length, "other question")}</strong> of the{" "}
+            {trial.asked} that were tried. {reached.length === 1 ? "Does it" : "Do they"} ask the same?
           </Note>
           <ul class="neighbours">
             {reached.map((one) => (
@@ -45,10 +45,20 @@ export function TrialResult({ trial, onQuiet, onSame }: Props) {
                 <Neighbour one={one} />
                 {onQuiet && onSame && (
                   <div class="actions">
-                    <Button look="plain" icon={BellOff} onClick={() => onQuiet([one.prompt])} label={`No, keep silent on: ${one.prompt}`}>
+                    <Button
+                      look="plain"
+                      icon={BellOff}
+                      onClick={() => onQuiet([one.prompt])}
+                      label={`No, keep silent on: ${one.prompt}`}
+                    >
                       No, keep silent
                     </Button>
-                    <Button look="quiet" icon={Plus} onClick={() => onSame(one.prompt)} label={`Yes, it asks the same: ${one.prompt}`}>
+                    <Button
+                      look="quiet"
+                      icon={Plus}
+                      onClick={() => onSame(one.prompt)}
+                      label={`Yes, it asks the same: ${one.prompt}`}
+                    >
                       Yes, the same
                     </Button>
                   </div>
@@ -96,7 +106,8 @@ export function TrialResult({ trial, onQuiet, onSame }: Props) {
 function Neighbour({ one }: { one: TriedNeighbour }) {
   return (
     <p>
-      <span class="text">{one.prompt}</span> <Badge>{KINDS[one.kind] ?? one.kind}</Badge> <span class="muted">{percent(one.score)} alike</span>
+      <span class="text">{one.prompt}</span> <Badge>{KINDS[one.kind] ?? one.kind}</Badge>{" "}
+      <span class="muted">{percent(one.score)} alike</span>
     </p>
   );
 }

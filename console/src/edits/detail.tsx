@@ -27,7 +27,10 @@ export function EditDetail({ id }: { id: string }) {
   const session = useSession();
   const revision = session.store?.revision;
   const loaded = useLoad((signal) => found(id, signal), [id, revision]);
-  const history = useLoad((signal) => get<HistoryPage>("v1/store/history", { edit: id, limit: SHOWN }, signal), [id, revision]);
+  const history = useLoad(
+    (signal) => get<HistoryPage>("v1/store/history", { edit: id, limit: SHOWN }, signal),
+    [id, revision],
+  );
   const [dialog, setDialog] = useState<"remove" | Revision | null>(null);
   const [done, setDone] = useState("");
   const [error, setError] = useState("");
@@ -76,7 +79,11 @@ export function EditDetail({ id }: { id: string }) {
       {!loaded.data && loaded.loading && <Loading />}
       {loaded.data && !edit && (
         <Empty title="This edit is not in the store now">
-          <p>{history.data ? "It was removed. Below is its history, from which it can be brought back." : "There never was one of this name."}</p>
+          <p>
+            {history.data
+              ? "It was removed. Below is its history, from which it can be brought back."
+              : "There never was one of this name."}
+          </p>
         </Empty>
       )}
       {edit && (
@@ -102,7 +109,9 @@ export function EditDetail({ id }: { id: string }) {
         </section>
       )}
       {dialog === "remove" && edit && <RemoveDialog edit={edit} onDone={did} onClose={() => setDialog(null)} />}
-      {dialog && dialog !== "remove" && <UndoDialog id={id} revision={dialog} edit={edit} onDone={did} onClose={() => setDialog(null)} />}
+      {dialog && dialog !== "remove" && (
+        <UndoDialog id={id} revision={dialog} edit={edit} onDone={did} onClose={() => setDialog(null)} />
+      )}
     </>
   );
 }
@@ -182,7 +191,15 @@ function Facts({ edit }: { edit: StoredEdit }) {
   );
 }
 
-function RemoveDialog({ edit, onDone, onClose }: { edit: StoredEdit; onDone: (text: string) => void; onClose: () => void }) {
+function RemoveDialog({
+  edit,
+  onDone,
+  onClose,
+}: {
+  edit: StoredEdit;
+  onDone: (text: string) => void;
+  onClose: () => void;
+}) {
   const remove = async () => {
     await call("DELETE", editPath(edit.id));
     onDone("Removed. Its questions get the model’s own answers again.");
@@ -194,7 +211,10 @@ function RemoveDialog({ edit, onDone, onClose }: { edit: StoredEdit; onDone: (te
         <br />
         <strong class="text">{edit.target}</strong>
       </blockquote>
-      <p>The questions that it answers get the model’s own answers again. The history keeps it, so that you can bring it back.</p>
+      <p>
+        The questions that it answers get the model’s own answers again. The history keeps it, so that you can bring it
+        back.
+      </p>
     </Question>
   );
 }

@@ -56,7 +56,11 @@ export function EditList() {
   const more = further?.of === of ? further : null;
   const edits = [...(first.data?.data ?? []), ...(more?.edits ?? [])];
   const next = more ? more.next : first.data?.next;
-  const attempt = (work: () => Promise<void>) => work().then(() => setError(""), (failure) => setError(sentence(failure)));
+  const attempt = (work: () => Promise<void>) =>
+    work().then(
+      () => setError(""),
+      (failure) => setError(sentence(failure)),
+    );
   const showMore = () =>
     attempt(async () => {
       const page = await get<EditPage>("v1/edits", { ...query, after: next });
@@ -84,8 +88,18 @@ export function EditList() {
       </PageHead>
       <div class="filters" role="search" aria-label="Edits">
         <SearchField value={search} onInput={setSearch} />
-        <SelectField label="State" value={wanted.state} options={STATES} onChange={(state) => setWanted({ ...wanted, state })} />
-        <SelectField label="Order" value={wanted.order} options={ORDERS} onChange={(order) => setWanted({ ...wanted, order })} />
+        <SelectField
+          label="State"
+          value={wanted.state}
+          options={STATES}
+          onChange={(state) => setWanted({ ...wanted, state })}
+        />
+        <SelectField
+          label="Order"
+          value={wanted.order}
+          options={ORDERS}
+          onChange={(order) => setWanted({ ...wanted, order })}
+        />
       </div>
       <StatusLine>{done}</StatusLine>
       <ErrorLine>{first.error || error}</ErrorLine>
@@ -93,7 +107,8 @@ export function EditList() {
       {none && session.store?.edits === 0 && (
         <Empty title="There are no edits yet">
           <p>
-            <a href={link("ask")}>Ask</a> a question and correct a wrong answer, or <a href={link("new")}>write an edit</a>.
+            <a href={link("ask")}>Ask</a> a question and correct a wrong answer, or{" "}
+            <a href={link("new")}>write an edit</a>.
           </p>
         </Empty>
       )}

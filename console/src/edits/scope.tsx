@@ -96,7 +96,13 @@ function Prompts({ kind, edit, prompts, onDone }: Props & { kind: "allow" | "qui
           if (text.trim() && !busy) void change(kind, text.trim());
         }}
       >
-        <input type="text" aria-label={words.add} placeholder={words.add} value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        <input
+          type="text"
+          aria-label={words.add}
+          placeholder={words.add}
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
         <Button type="submit" busy={busy} disabled={!text.trim()}>
           {words.button}
         </Button>

@@ -16,13 +16,23 @@ interface Opposite {
 }
 
 /** Return what undoes a change alone, if anything does. */
-async function opposite(id: string, revision: Revision, edit: StoredEdit | null, signal: AbortSignal): Promise<Opposite | null> {
+async function opposite(
+  id: string,
+  revision: Revision,
+  edit: StoredEdit | null,
+  signal: AbortSignal,
+): Promise<Opposite | null> {
   if (revision.action === "edit" || revision.action === "remove") return formerly(id, revision, edit, signal);
   return small(revision, edit);
 }
 
 /** Return what brings an edit back to what it was before it was saved, or removed. */
-async function formerly(id: string, revision: Revision, edit: StoredEdit | null, signal: AbortSignal): Promise<Opposite | null> {
+async function formerly(
+  id: string,
+  revision: Revision,
+  edit: StoredEdit | null,
+  signal: AbortSignal,
+): Promise<Opposite | null> {
   const around = { old: revision.revision - 1, new: revision.revision, details: 1000 };
   const difference = await get<Difference>("v1/store/diff", around, signal);
   const before = difference.changes?.find((change) => change.id === id)?.old;
@@ -44,10 +54,16 @@ function small(revision: Revision, edit: StoredEdit | null): Opposite | null {
   if (!edit) return null;
   const { action } = revision;
   if (action === "disable" && !edit.enabled) {
-    return { text: "The edit is switched on again.", act: () => call("PATCH", editPath(edit.id), { body: { enabled: true } }) };
+    return {
+      text: "The edit is switched on again.",
+      act: () => call("PATCH", editPath(edit.id), { body: { enabled: true } }),
+    };
   }
   if (action === "enable" && edit.enabled) {
-    return { text: "The edit is switched off again.", act: () => call("PATCH", editPath(edit.id), { body: { enabled: false } }) };
+    return {
+      text: "The edit is switched off again.",
+      act: () => call("PATCH", editPath(edit.id), { body: { enabled: false } }),
+    };
   }
   const still = (kept: Asked[]) => promptsOf(revision).filter((prompt) => kept.some((one) => same(one, prompt)));
   if (action === "quiet" && still(edit.quiet).length) {
@@ -98,8 +114,8 @@ export function UndoDialog({ id, revision, edit, onDone, onClose }: Props) {
         </p>
         {later > 0 && (
           <Note look="warn">
-            {counted(later, "later change")}, of this edit and of others, would be undone with it, since the store goes back to revision{" "}
-            {revision.revision - 1}.
+            {counted(later, "later change")}, of this edit and of others, would be undone with it, since the store goes
+            back to revision {revision.revision - 1}.
           </Note>
         )}
       </RollbackDialog>

@@ -28,7 +28,13 @@ function Change({ change }: { change: ChangedEdit }) {
   return (
     <>
       <p>
-        {!old ? <Badge look="good">Added</Badge> : !now ? <Badge look="bad">Removed</Badge> : <Badge look="accent">Changed</Badge>}{" "}
+        {!old ? (
+          <Badge look="good">Added</Badge>
+        ) : !now ? (
+          <Badge look="bad">Removed</Badge>
+        ) : (
+          <Badge look="accent">Changed</Badge>
+        )}{" "}
         <strong class="text">{questionOf(edit.prompt)}</strong> <span class="muted text">{change.id}</span>
       </p>
       <ul class="plain-list">{old && now ? <Parts old={old} now={now} /> : <li class="text">{edit.target}</li>}</ul>

@@ -24,7 +24,10 @@ interface Props {
 export function RollbackDialog({ to, title, yes = "Go back", children, onDone, onClose }: Props) {
   const { store, refresh } = useSession();
   const now = store?.revision ?? to;
-  const difference = useLoad((signal) => get<Difference>("v1/store/diff", { old: now, new: to, details: 50 }, signal), [now, to]);
+  const difference = useLoad(
+    (signal) => get<Difference>("v1/store/diff", { old: now, new: to, details: 50 }, signal),
+    [now, to],
+  );
   const roll = async () => {
     await finished(await call<Job>("POST", "v1/store/rollback", { body: { to }, revision: now }));
     await refresh();
@@ -41,7 +44,9 @@ export function RollbackDialog({ to, title, yes = "Go back", children, onDone, o
       wide
     >
       {children}
-      <p>These edits would change. Nothing is lost: the history keeps what is there now, and you can go forward again.</p>
+      <p>
+        These edits would change. Nothing is lost: the history keeps what is there now, and you can go forward again.
+      </p>
       <ErrorLine>{difference.error}</ErrorLine>
       {difference.data ? <Changes difference={difference.data} /> : !difference.error && <Loading />}
     </Question>

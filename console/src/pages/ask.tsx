@@ -61,7 +61,11 @@ export function Ask() {
           turns.length > 0 &&
           session.store?.form !== "raw" && (
             <label class="check">
-              <input type="checkbox" checked={conversation} onChange={(event) => setConversation(event.currentTarget.checked)} />
+              <input
+                type="checkbox"
+                checked={conversation}
+                onChange={(event) => setConversation(event.currentTarget.checked)}
+              />
               <span>Go on with this conversation</span>
             </label>
           )
@@ -82,7 +86,8 @@ function said(turn: Turn | undefined): string {
 function Nothing({ onAsk }: { onAsk: (question: string) => void }) {
   const session = useSession();
   const examples = useLoad(
-    (signal) => (session.store ? get<EditPage>("v1/edits", { limit: 3, state: "enabled" }, signal) : Promise.resolve(null)),
+    (signal) =>
+      session.store ? get<EditPage>("v1/edits", { limit: 3, state: "enabled" }, signal) : Promise.resolve(null),
     [session.store?.revision],
   );
   const questions = examples.data?.data.map((edit) => questionOf(edit.prompt)) ?? [];

@@ -41,7 +41,9 @@ export function History() {
     }
   };
   const choose = (revision: number) =>
-    setChosen((before) => (before.includes(revision) ? before.filter((one) => one !== revision) : [...before, revision].slice(-2)));
+    setChosen((before) =>
+      before.includes(revision) ? before.filter((one) => one !== revision) : [...before, revision].slice(-2),
+    );
   return (
     <>
       <PageHead
@@ -67,13 +69,22 @@ export function History() {
             actions={(revision) => (
               <>
                 {revision.revision !== now && (
-                  <Button look="quiet" icon={Undo2} onClick={() => setBack(revision.revision)} label={`Go back to revision ${revision.revision}`}>
+                  <Button
+                    look="quiet"
+                    icon={Undo2}
+                    onClick={() => setBack(revision.revision)}
+                    label={`Go back to revision ${revision.revision}`}
+                  >
                     Go back to this
                   </Button>
                 )}
                 {revision.revision === now && <span class="badge accent">now</span>}
                 <label class="check">
-                  <input type="checkbox" checked={chosen.includes(revision.revision)} onChange={() => choose(revision.revision)} />
+                  <input
+                    type="checkbox"
+                    checked={chosen.includes(revision.revision)}
+                    onChange={() => choose(revision.revision)}
+                  />
                   <span>
                     Compare<span class="unseen"> revision {revision.revision}</span>
                   </span>
@@ -88,7 +99,9 @@ export function History() {
           )}
         </div>
       )}
-      {back !== null && <RollbackDialog to={back} onDone={(text) => (setDone(text), setChosen([]))} onClose={() => setBack(null)} />}
+      {back !== null && (
+        <RollbackDialog to={back} onDone={(text) => (setDone(text), setChosen([]))} onClose={() => setBack(null)} />
+      )}
       {comparing && chosen.length === 2 && (
         <Compare old={Math.min(...chosen)} now={Math.max(...chosen)} onClose={() => setComparing(false)} />
       )}
@@ -97,7 +110,10 @@ export function History() {
 }
 
 function Compare({ old, now, onClose }: { old: number; now: number; onClose: () => void }) {
-  const difference = useLoad((signal) => get<Difference>("v1/store/diff", { old, new: now, details: 200 }, signal), [old, now]);
+  const difference = useLoad(
+    (signal) => get<Difference>("v1/store/diff", { old, new: now, details: 200 }, signal),
+    [old, now],
+  );
   return (
     <Dialog title={`From revision ${old} to ${now}`} onClose={onClose} wide>
       <ErrorLine>{difference.error}</ErrorLine>

@@ -30,7 +30,8 @@ export function NewEdit() {
   const now = JSON.stringify(bodyOf(draft));
   const checked = trial !== null && trial.of === now;
   const complete = draft.prompt.trim() !== "" && draft.target.trim() !== "";
-  const show = () => requestAnimationFrame(() => panel.current?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
+  const show = () =>
+    requestAnimationFrame(() => panel.current?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
   const update = (part: Partial<Draft>) => {
     const next = { ...draft, ...part };
     change(part);
@@ -46,13 +47,21 @@ export function NewEdit() {
   const busy = saving.job !== null && saving.report === null;
   return (
     <>
-      <PageHead title={draft.corrects ? "Change an edit" : "New edit"}>Teach the model one answer. What it says about everything else stays the same.</PageHead>
+      <PageHead title={draft.corrects ? "Change an edit" : "New edit"}>
+        Teach the model one answer. What it says about everything else stays the same.
+      </PageHead>
       <div class="two">
         <form class="card stack" onSubmit={submit}>
           {draft.corrects && <Corrects draft={draft} onChange={change} />}
           <EditForm draft={draft} onChange={(part) => (change(part), (saving.error || saving.report) && done())} />
           <div class="actions">
-            <Button type="submit" look={checked ? "plain" : "main"} icon={FlaskConical} busy={trying} disabled={!complete || busy || checked}>
+            <Button
+              type="submit"
+              look={checked ? "plain" : "main"}
+              icon={FlaskConical}
+              busy={trying}
+              disabled={!complete || busy || checked}
+            >
               {checked ? "Checked" : trial ? "Check again" : "Check it first"}
             </Button>
             <Button
@@ -69,7 +78,9 @@ export function NewEdit() {
               </Button>
             )}
           </div>
-          {!checked && complete && !trying && <p class="hint">It can be saved once it is checked, which takes a second.</p>}
+          {!checked && complete && !trying && (
+            <p class="hint">It can be saved once it is checked, which takes a second.</p>
+          )}
         </form>
         <section class="card stack" aria-label="Check and training" ref={panel}>
           {(saving.job || saving.error) && !trying ? (
@@ -102,8 +113,8 @@ export function NewEdit() {
               ) : (
                 !trying && (
                   <Note>
-                    Before an edit is saved, similar questions are tried: those that would wrongly get its answer are shown here, and one
-                    click keeps it silent on them.
+                    Before an edit is saved, similar questions are tried: those that would wrongly get its answer are
+                    shown here, and one click keeps it silent on them.
                   </Note>
                 )
               )}
@@ -121,7 +132,8 @@ function Corrects({ draft, onChange }: { draft: Draft; onChange: (part: Partial<
   const { asked } = corrects;
   return (
     <Note>
-      You are changing the edit for <strong class="text">{corrects.prompt}</strong>: give it the right answer and save it again.
+      You are changing the edit for <strong class="text">{corrects.prompt}</strong>: give it the right answer and save
+      it again.
       {asked && asked !== corrects.prompt && (
         <>
           {" "}
