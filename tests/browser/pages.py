@@ -12,6 +12,18 @@ HOSTILE = "<img src=x onerror=window.hit=1>"
 SCRIPT = "<script>window.hit=1</script>"
 
 
+def until(page, expression, argument=None, patience=PATIENCE):
+    """Wait until an expression is true on a page.
+
+    Playwright's own way has the page evaluate a text, which the console's Content-Security-Policy refuses.
+    """
+    end = time.monotonic() + patience / 1000
+    while not page.evaluate(expression, argument):
+        if time.monotonic() > end:
+            raise TimeoutError(expression)
+        page.wait_for_timeout(20)
+
+
 class Pages:
     """Opens pages of a console, for one test.
 
@@ -80,7 +92,7 @@ class Pages:
         while self._open or time.monotonic() - self._changed < QUIET:
             assert time.monotonic() < end, [request.url for request in self._open]
             page.wait_for_timeout(20)
-        page.wait_for_function("document.querySelector('.loading') === null")
+        until(page, "document.querySelector('.loading') === null")
         return page
 
     def close(self):

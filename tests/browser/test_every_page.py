@@ -5,9 +5,8 @@ from contextlib import suppress
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import TimeoutError
 
-from .pages import HOSTILE, NAMES, SCRIPT
+from .pages import HOSTILE, NAMES, SCRIPT, until
 
 WIDTHS = (1600, 1024, 400)
 
@@ -15,7 +14,7 @@ WIDTHS = (1600, 1024, 400)
 def overflow(page):
     """How many pixels of a page lie beside its window, once its charts follow the window's size, and what is widest."""
     with suppress(TimeoutError):
-        page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=5000)
+        until(page, "document.documentElement.scrollWidth <= innerWidth", patience=5000)
     return page.evaluate(
         """() => {
             const wide = document.documentElement.scrollWidth - innerWidth;

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from .pages import NAMES
+from .pages import NAMES, until
 
 REACHABLE = """() => {
     const all = "a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary, [tabindex='0']";
@@ -56,7 +56,7 @@ def test_a_link_of_the_navigation_leads_to_the_heading(pages):
     page.get_by_role("link", name="History").focus()
     page.keyboard.press("Enter")
     pages.ready(page)
-    page.wait_for_function("document.activeElement.tagName === 'H1'")
+    until(page, "document.activeElement.tagName === 'H1'")
     assert page.locator(":focus").inner_text() == "History" and page.title().startswith("History")
 
 

@@ -1,5 +1,6 @@
 """The page Map: points are picked by mouse and by keyboard, and typed questions are placed."""
 
+from playwright.sync_api import expect
 from support.prompts import FACTS, OTHERS
 
 BOOK, CAPITAL, LEGS = FACTS
@@ -40,9 +41,7 @@ def test_the_mouse_picks_a_point_of_the_map(pages, served):
     x = box["width"] / 2 + (book["x"] - (left + right) / 2) / per_pixel
     y = box["height"] / 2 - (book["y"] - (low + high) / 2) / per_pixel
     canvas.click(position={"x": x, "y": y})
-    page.wait_for_function(
-        "text => document.querySelector('[aria-label=\"What is chosen\"]').innerText.includes(text)", arg=BOOK.prompt
-    )
+    expect(chosen(page)).to_contain_text(BOOK.prompt)
 
 
 def test_a_typed_question_is_placed_and_read(pages):
