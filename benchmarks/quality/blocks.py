@@ -102,7 +102,7 @@ class Shape:
     def examples(self, prompt: Any, target: str) -> list[Example]:
         """Return a prompt with its target in every form."""
         backbone = self.editor.backbone
-        return [Example.of(form, backbone.encode_target(target, form)) for form in backbone.forms(prompt)]
+        return [backbone.row(target, form) for form in backbone.forms(prompt)]
 
     def train(self, items: Sequence[Item]) -> None:
         """Train a block for each edit, and ask it the edit's first rephrasing."""
