@@ -213,8 +213,7 @@ class CausalBackbone(Backbone):
 
     def _encode_target(self, target: str, prompt: Encoded, bare: bool) -> list[int]:
         ids = self._target_ids(target, target.strip() if bare else " " + target.strip())
-        total = len(prompt.ids) + len(ids) + 1
-        if self.max_length is not None and total > self.max_length:
+        if self.max_length is not None and (total := len(prompt.ids) + len(ids) + 1) > self.max_length:
             raise EditError(f"prompt and target have {total} tokens, the model takes {self.max_length}: shorten them")
         return [*ids, self._answer_end if prompt.form == "chat" else self.stop_ids[0]]
 
@@ -236,8 +235,7 @@ class CausalBackbone(Backbone):
     def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
         """Return whether an answer behind these tokens begins without a blank.
 
-        It does behind white space and behind a special token; in an answer that is begun also behind what opens
-        something, and in scripts that write no blanks.
+        It does behind white space and special tokens; in a begun answer as ``opens_bare`` says.
         """
         if begun:
             return opens_bare(str(self.tokenizer.decode(list(ids))))
@@ -247,10 +245,8 @@ class CausalBackbone(Backbone):
     def first_places(self, target: str) -> tuple[int, int]:
         """Return the answer position of a target's first token: where it begins with a blank, and where it is bare.
 
-        Where a tokenizer writes the blank as a token of its own, as before digits, all other tokens have the same
-        places both ways: or a block would have to say two tokens at one place, and digits come twice behind another
-        wording.
-        Where it writes the first word in other tokens, both begin at the first place.
+        Where the blank is a token of its own, as before digits, all others have the same places both ways: or a block
+        would have to say two tokens at one place, and digits come twice. Other targets begin at the first place.
         """
         text = target.strip()
         blank, bare = (list(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text))
