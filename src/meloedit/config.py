@@ -48,8 +48,8 @@ class MeloConfig:
             leaves the optimiser. It decides alone where a target is so long that tokens of ``min_target_probability``
             would give it less; then it would be sampled wrongly though each token is likely.
         rewordings: how many rewordings of its prompt, made without a model, an edit is tried in before it leaves the
-            optimiser; it is trained on those that fail. A target of few tokens gets a quarter of them. Unless it is
-            0, a chat whose answer is begun is tried, too. ``None``: 4, for encoder-decoders and classifiers 0.
+            optimiser; it is trained on those that fail. A target of few tokens gets a quarter of them. Unless it is 0,
+            a chat whose answer is begun is tried, too. ``None``: 4, for encoder-decoders and classifiers 0.
         min_tried_probability: least probability of every target token behind such a rewording.
         answer_positions: how many of the first positions of an answer get an input of their own in a block, at least;
             ``None``: 8, for encoder-decoders and classifiers 0.

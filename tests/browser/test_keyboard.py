@@ -62,7 +62,7 @@ def test_a_link_of_the_navigation_leads_to_the_heading(pages):
 
 def test_a_dialog_keeps_the_focus_and_gives_it_back(pages):
     page = pages.open("history")
-    button = page.get_by_role("button", name="Go back to revision 1")
+    button = page.get_by_role("button", name="Go back to revision 1", exact=True)
     button.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")

@@ -227,14 +227,15 @@ class CausalBackbone(Backbone):
             ids = self.tokenizer(beginning, add_special_tokens=False)["input_ids"]
             bare, prompt = self.begins_bare(ids, begun=True), replace(prompt, ids=[*prompt.ids, *ids])
         row = Example.of(prompt, self._encode_target(target, prompt, bare))
-        places = self.first_places(target)
-        other = self._encode_target(target, prompt, not bare)[0] if beginning and places[0] == places[1] else -1
+        places, other = self.first_places(target), -1
+        if beginning and places[0] == places[1]:
+            other = self._encode_target(target, prompt, not bare)[0]
         return replace(row, place=places[bare], other=other)
 
     def begins_bare(self, ids: Sequence[int], begun: bool) -> bool:
         """Return whether an answer behind these tokens begins without a blank.
 
-        Behind white space and special tokens; in a begun answer also behind what opens, and in scripts without blanks.
+        It does behind white space and special tokens; in a begun answer as ``opens_bare`` says.
         """
         if begun:
             return opens_bare(str(self.tokenizer.decode(list(ids))))
@@ -244,12 +245,11 @@ class CausalBackbone(Backbone):
     def first_places(self, target: str) -> tuple[int, int]:
         """Return the answer position of a target's first token: where it begins with a blank, and where it is bare.
 
-        Where a tokenizer writes the blank as a token of its own, as before digits, all other tokens have the same
-        places both ways: or a block would have to say two tokens at one place, and digits come twice behind another
-        wording. Where it writes the first word in other tokens, both begin at the first place.
+        Where the blank is a token of its own, as before digits, all others have the same places both ways: or a block
+        would have to say two tokens at one place, and digits come twice. Other targets begin at the first place.
         """
-        texts = " " + target.strip(), target.strip()
-        blank, bare = (list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+        text = target.strip()
+        blank, bare = (list(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (" " + text, text))
         return 0, len(blank) - len(bare) if blank[-len(bare) :] == bare else 0
 
     @property
