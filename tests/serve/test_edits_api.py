@@ -1,10 +1,13 @@
 """Edits over REST: made, read, changed, removed, tried, scanned; jobs, revisions, who did what."""
 
 import json
+import time
 
 import pytest
 from serve_helpers import serving
 from support.prompts import FACTS, OTHERS
+
+from meloedit.store import Store
 
 pytest_plugins = ["serve_fixtures"]
 DAY = {"id": "day", "prompt": "Which day follows Monday?", "target": "Tuesday"}
@@ -222,3 +225,41 @@ def test_what_is_served_and_its_figures(served):
     assert "meloedit_edits 3.0" in figures and 'meloedit_routes_total{reason="fired"}' in figures
     assert 'meloedit_requests_total{endpoint="/v1/chat/completions",status="200"}' in figures
     assert FACTS[0].prompt not in figures and "Jorge" not in figures
+
+
+@pytest.mark.parametrize("odd", ["\n", "jobs", "jobs/1", "trial", "..", "a/./b", "book/quiet", "/a"])
+def test_an_id_that_no_address_names_is_refused(odd, served):
+    said = served.bad(served.post("/v1/edits", DAY | {"id": odd}), 400)
+    assert said.startswith("edits[0]: ") and said.endswith("cannot be the last part of an address: choose another id")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/store/calibrate", {"edits": 5}),
+        ("/v1/store/rollback", {"to": 1, "edit": "book"}),
+        ("/v1/edits/book/quiet", {"prompts": ["x"], "ids": ["y"]}),
+    ],
+)
+def test_a_change_refuses_a_field_that_it_does_not_know(path, body, served):
+    assert served.bad(served.post(path, body), 400).endswith("Extra inputs are not permitted")
+
+
+def test_a_body_that_is_no_edit_is_told_of_in_plain_words(served):
+    assert served.bad(served.post("/v1/edits", DAY | {"id": 5}), 400) == "id: Input should be a valid string"
+    http = {"headers": {"content-type": "application/json"}, "content": "{"}
+    said = served.bad(served.http.post("/v1/edits", **http), 400)
+    assert said == "the body is no JSON, from character 1 on"
+    text = {"headers": {"content-type": "text/plain"}, "content": "hello"}
+    assert served.bad(served.http.post("/v1/edits", **text), 400).startswith("send JSON, with the header Content-Type")
+
+
+def test_what_another_process_stores_answers(back):
+    store = Store.open(back.editor.store.path)
+    store.set_enabled(["book"], False)
+    end = time.monotonic() + 30
+    while back.good(back.get("/v1/store"))["revision"] != store.revision and time.monotonic() < end:
+        time.sleep(0.1)
+    assert "x-melo-edit" not in back.ask(FACTS[0].prompt).headers
+    assert back.good(back.http.patch("/v1/edits/book", json={"enabled": True}))["revision"] == store.revision + 1
+    assert back.ask(FACTS[0].prompt).headers["x-melo-edit"] == "book"

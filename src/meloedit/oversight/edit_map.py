@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EDITS_AT_ONCE = 64
 """Edits whose keys are read from the store at once."""
+DIGITS = 9
+"""Decimal places of a place and a radius."""
 SAME_PLACE = 0.01
 """Share of the map's width within which two wordings of an edit are one point."""
 
@@ -124,16 +126,18 @@ def draw_map(
     total = sum(sizes)
     fitting = points[: total + fitted]
     axes = Axes.of(fitting if len(fitting) > 2 else points)  # two points are a line, and one is nothing
-    places: list[Place] = [(x, y) for x, y in axes.places(points).tolist()]
+    # Sums of floats differ in their last digits with the order in which threads add them: the same map, the same places.
+    places: list[Place] = [(round(x, DIGITS), round(y, DIGITS)) for x, y in axes.places(points).tolist()]
     radii = _radii(engine, edit_keys)
     shortened = sum(axes.shares) ** 0.5
     near = SAME_PLACE * _width(places[:total])
     drawn, start = [], 0
     for one, size, radius in zip(stored, sizes, radii, strict=True):
         own, *others = places[start : start + size]
-        drawn.append(PlacedEdit(one, own, _apart(own, others, near), radius * shortened))
+        drawn.append(PlacedEdit(one, own, _apart(own, others, near), round(radius * shortened, DIGITS)))
         start += size
-    return EditMap(drawn, places[total:], axes.shares)
+    across, up = axes.shares
+    return EditMap(drawn, places[total:], (round(across, DIGITS), round(up, DIGITS)))
 
 
 def _radii(engine: Engine, edit_keys: Sequence[AnyKeys]) -> list[float]:

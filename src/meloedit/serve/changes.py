@@ -21,6 +21,8 @@ T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 KEPT = 1000
 """Finished jobs that are remembered."""
+FOLLOW = 1.0
+"""Seconds between two looks at what other processes changed."""
 
 
 class Job:
@@ -86,10 +88,11 @@ class ChangeThread:
 
     Args:
         waiting: the most jobs that wait.
+        follow: called before each turn, and every ``FOLLOW`` seconds while there is nothing to do.
     """
 
-    def __init__(self, waiting: int) -> None:
-        self._most = waiting
+    def __init__(self, waiting: int, follow: Callable[[], object]) -> None:
+        self._most, self._follow = waiting, follow
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._queue: deque[Job] = deque()
         self._short: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
@@ -164,9 +167,10 @@ class ChangeThread:
     def _run(self) -> None:
         while not self._stopping:
             with self._wake:
-                while not (self._queue or self._short or self._stopping):
-                    self._wake.wait()
+                if not (self._queue or self._short or self._stopping):
+                    self._wake.wait(FOLLOW)
                 job = self._queue.popleft() if self._queue and not self._stopping else None
+            self._follow()
             self._run_short()
             if job is not None:
                 self._run_job(job)

@@ -99,6 +99,19 @@ def response(error: Exception, store: Path | None = None) -> JSONResponse:
     return Json(body, refusal.status, headers=refusal.headers)
 
 
+def _invalid(error: RequestValidationError, content_type: str) -> RefusedError:
+    """Return the refusal of a request that does not fit; of a body that may be two things, as what it looks like."""
+    errors, body = error.errors(), error.body
+    other = "EditBody" if isinstance(body, dict) and "edits" in body else "NewEdits"
+    first = next((one for one in errors if other not in one["loc"]), errors[0])
+    if first["type"] == "json_invalid":
+        return RefusedError(400, f"the body is no JSON, from character {first['loc'][-1]} on", "body", "json_invalid")
+    if first["loc"][0] == "body" and "json" not in content_type:
+        return RefusedError(400, "send JSON, with the header Content-Type: application/json", "body", "content_type")
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "EditBody", "NewEdits")) or "body"
+    return RefusedError(400, f"{where}: {first['msg']}", where, str(first["type"]))
+
+
 def add_handlers(app: FastAPI, store: Path) -> None:
     """Let an app answer errors so; ``store`` is the path that clients are not told."""
 
@@ -107,9 +120,7 @@ def add_handlers(app: FastAPI, store: Path) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return response(RefusedError(400, f"{where}: {first['msg']}", where, str(first["type"])))
+        return response(_invalid(error, request.headers.get("content-type", "")))
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

@@ -139,7 +139,7 @@ class Guard:
 
 
 def _too_large(most: int) -> RefusedError:
-    return RefusedError(413, f"the request is larger than {most} bytes: part it", headers={"Connection": "close"})
+    return RefusedError(413, f"the request is larger than {most} bytes: split it", headers={"Connection": "close"})
 
 
 def _unknown(message: str, code: str) -> RefusedError:

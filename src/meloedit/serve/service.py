@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("meloedit.serve")
 audit = logging.getLogger("meloedit.serve.audit")
 
 BASE = ":base"
@@ -57,7 +58,8 @@ class Service:
         self.name = Path(str(editor.store.model["name"])).name or "model"
         self.created = int(time.time())
         self.model = ModelThread(editor, settings.max_batch, settings.max_waiting)
-        self.changes = ChangeThread(settings.max_jobs)
+        self.changes = ChangeThread(settings.max_jobs, self.follow)
+        self.trouble: str | None = None
         self.statistics = Statistics(editor.store.path, settings.keep_prompts)
         self.map_keys = KeyMemory()
         self.metrics = Metrics()
@@ -78,8 +80,21 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether answers and changes are taken."""
-        return self.model.alive and self.changes.alive
+        """Whether answers and changes are taken, and the store is the one that answers."""
+        return self.model.alive and self.changes.alive and self.trouble is None
+
+    def follow(self) -> None:
+        """Answer with what other processes changed in the store; called in the thread of changes.
+
+        Where that cannot be, the server is not ready, and goes on answering with what it has.
+        """
+        try:
+            self.editor.refresh()
+            self.trouble = None
+        except MeloEditError as error:
+            if self.trouble != str(error):
+                logger.error("%s; start the server again", error)
+            self.trouble = str(error)
 
     def start(self) -> None:
         """Start the threads."""

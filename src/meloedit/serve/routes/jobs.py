@@ -70,7 +70,7 @@ async def make_edits(
     many = body if isinstance(body, wire.NewEdits) else wire.NewEdits(edits=[body], **wire.USUAL)
     if len(many.edits) > service.settings.max_edits:
         raise RefusedError(
-            413, f"{len(many.edits)} edits in one request, {service.settings.max_edits} are taken: part them"
+            413, f"{len(many.edits)} edits in one request, {service.settings.max_edits} are taken: split them"
         )
     if many.strict and not many.trial:
         raise RefusedError(400, "strict needs the trial: leave out trial", "strict")

@@ -11,7 +11,8 @@ from ...errors import EditError
 from ..failures import RefusedError
 from .shared import Asked
 
-Text = str
+STRICT = ConfigDict(extra="forbid")
+"""Bodies that refuse a field that they do not know: a change must not mean something else than its sender thinks."""
 
 
 class EditBody(BaseModel):
@@ -51,11 +52,15 @@ class TrialRequest(BaseModel):
 class EditChange(BaseModel):
     """What can be changed of an edit without training."""
 
+    model_config = STRICT
+
     enabled: bool
 
 
 class ScopeChange(BaseModel):
     """Prompts that an edit must not answer, or must answer."""
+
+    model_config = STRICT
 
     prompts: list[Asked] = Field(min_length=1, max_length=1000)
     reason: str = Field("", max_length=2000)
@@ -181,11 +186,15 @@ class ScanBody(BaseModel):
 class RollbackRequest(BaseModel):
     """Where to go back to."""
 
+    model_config = STRICT
+
     to: int = Field(ge=1, lt=2**53)
 
 
 class CalibrateRequest(BaseModel):
     """How to set the scope; see ``Editor.calibrate``."""
+
+    model_config = STRICT
 
     prompts: list[Asked] | None = Field(None, min_length=1, max_length=100_000)
     origin: str = Field("given", max_length=512)
@@ -269,7 +278,7 @@ def edits_of(bodies: list[EditBody]) -> list[Edit]:
     """Return the edits of a request.
 
     Raises:
-        RefusedError: naming the first that is none.
+        RefusedError: naming the first that is none, or whose id no address can name.
     """
     made = []
     for i, body in enumerate(bodies):
@@ -277,4 +286,15 @@ def edits_of(bodies: list[EditBody]) -> list[Edit]:
             made.append(Edit.from_dict(body.model_dump(exclude_unset=True)))
         except EditError as error:
             raise RefusedError(400, f"edits[{i}]: {error}", f"edits[{i}]", "edit") from None
+        if not addressable(made[-1].id):
+            wrong = f"edits[{i}]: {made[-1].id!r} cannot be the last part of an address: choose another id"
+            raise RefusedError(400, wrong, f"edits[{i}].id", "edit")
     return made
+
+
+def addressable(edit_id: str) -> bool:
+    """Return whether ``/v1/edits/ID`` names an edit: not so ids that end the address of something else."""
+    parts = edit_id.split("/")
+    return edit_id.isprintable() and not (
+        {"", ".", ".."} & set(parts) or parts[0] in ("jobs", "trial") or parts[-1] in ("quiet", "allow")
+    )
