@@ -126,7 +126,7 @@ def draw_map(
     total = sum(sizes)
     fitting = points[: total + fitted]
     axes = Axes.of(fitting if len(fitting) > 2 else points)  # two points are a line, and one is nothing
-    # Sums of floats differ in their last digits with the order in which threads add them: the same map, the same places.
+    # Sums of floats differ in their last digits with the order in which threads add them: the same map all the same.
     places: list[Place] = [(round(x, DIGITS), round(y, DIGITS)) for x, y in axes.places(points).tolist()]
     radii = _radii(engine, edit_keys)
     shortened = sum(axes.shares) ** 0.5
