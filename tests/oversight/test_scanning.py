@@ -135,6 +135,9 @@ def test_records_of_other_scans_are_refused(editor, tmp_path):
         assert record.read_bytes() == damage
     with pytest.raises(EditError, match="cannot be read"):
         editor.scan(tmp_path / "none.jsonl")
+    for name in ("zero \0", "half \ud800"):
+        with pytest.raises(EditError, match="it is no name of a file"):
+            editor.scan(name)
     with pytest.raises(EditError, match="give a file"):
         editor.scan("-")
 

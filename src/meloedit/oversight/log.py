@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..callers.arguments import shown
 from ..errors import EditError
 from ..readers import check_line, json_value, open_utf8, prompt_of, source_name
 from ..types import Prompt
@@ -52,6 +53,8 @@ def count_lines(path: Path) -> int:
     try:
         with opened(path, "rb") as stream:
             return sum(block.count(b"\n") for block in iter(lambda: stream.read(BLOCK), b""))
+    except ValueError:  # a zero byte, or half of a surrogate pair
+        raise EditError(f"{shown(str(path))}: cannot be read (it is no name of a file)") from None
     except (OSError, EOFError, zlib.error) as error:
         raise EditError(f"{path}: cannot be read ({error})") from None
 
