@@ -151,7 +151,7 @@ function Result({ run }: { run: Run }) {
     <div class="stack">
       <div role="status">
         <p>
-          {run.stopped && `Stopped. Of ${run.log.questions.length}, `}
+          {run.stopped && `Stopped. Of ${run.log.questions.length.toLocaleString("en")}, `}
           {counted(run.done, "different question")}: edits would answer <strong>{fired}</strong>, and nearly answer{" "}
           <strong>{run.findings.length - fired}</strong>. The model answers the others by itself.
         </p>
