@@ -1,6 +1,6 @@
 // The API's client: JSON requests, server-sent events, and the token that goes with them.
 
-import type { ErrorFacts, Job } from "./types";
+import type { ErrorFacts, Job, StoredEdit } from "./types";
 
 const KEY = "meloedit.token";
 
@@ -89,7 +89,12 @@ async function told(response: Response): Promise<ErrorFacts> {
 /** Send a request and return the body of its answer. */
 export async function call<T>(method: string, path: string, options: Options = {}): Promise<T> {
   const response = await send(method, path, options);
-  return (await response.json()) as T;
+  try {
+    return (await response.json()) as T;
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ApiError(response.status, "The server’s answer cannot be read.");
+  }
 }
 
 export const get = <T>(path: string, query: Query = {}, signal?: AbortSignal) =>
@@ -100,6 +105,17 @@ export const post = <T>(path: string, body: unknown, query: Query = {}, signal?:
 /** Return the path of an edit: an id may hold any character. */
 export function editPath(id: string, rest = ""): string {
   return `v1/edits/${encodeURIComponent(id)}${rest}`;
+}
+
+/** What is said of an edit whose name is that of another address of the server, such as "jobs". */
+export const UNREADABLE = "This edit cannot be opened here; use the command line: meloedit show";
+
+/** Read an edit. */
+export async function readEdit(id: string, signal?: AbortSignal): Promise<StoredEdit> {
+  const found = await get<StoredEdit | null>(editPath(id), {}, signal);
+  if (found?.id !== id || !Array.isArray(found.variants) || !Array.isArray(found.quiet))
+    throw new ApiError(0, UNREADABLE);
+  return found;
 }
 
 /** Yield the data of server-sent events, parsed, until the server ends them. */

@@ -58,3 +58,22 @@ def test_a_log_is_tried(pages, back):
     line = found.get_by_role("listitem").filter(has_text=CAPITAL.prompt)
     line.get_by_role("button", name="Wrong: keep silent on it").click()
     line.get_by_text("is what edit 'capital' was made for").wait_for()  # the server's own line
+
+
+def test_of_a_long_log_the_rest_is_named(pages, served):
+    page = pages.open("traffic")
+    page.route("**/v1/scan", lambda route: route.fulfill(status=503, json={"error": {"message": "busy"}}))
+    put = "(area, text) => { area.value = text; area.dispatchEvent(new Event('input', { bubbles: true })) }"
+    log = "\n".join(f"Question {i}" for i in range(10_001))
+    page.get_by_label("Questions", exact=True).evaluate(put, log)  # typed, so many lines take the browser long
+    page.get_by_role("button", name="Try them").click()
+    page.get_by_text("The first 10,000 of 10,001 questions are tried").wait_for()
+    page.get_by_text("Stopped. Of 10,000").wait_for()
+    page.unroute_all()
+
+
+def test_nobody_asks_for_an_edit_that_was_removed(pages, back):
+    back.good(back.http.delete("/v1/edits/capital"))
+    page = pages.open("traffic")
+    assert page.get_by_role("table", name="Answers by edit").get_by_text("capital (removed)").count() == 1
+    assert not [address for address in pages.asked if address.endswith("/v1/edits/capital")]

@@ -3,7 +3,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ApiError, editPath, events, get, post } from "../api";
+import { ApiError, events, post, readEdit } from "../api";
 import { sentence, type Session } from "../session";
 import type { ErrorFacts, Message, Route, StoredEdit } from "../types";
 
@@ -113,8 +113,10 @@ export function ask(session: Asking, question: string, conversation = false): vo
 /** Ask a turn's question again, after something was changed; `done` says what. */
 export function again(session: Asking, turn: Turn, done: string): void {
   running.get(turn.number)?.abort();
-  change(turn.number, () => ({ edited: WAITING, route: null, routeError: "", done }));
-  run(session, turn.number, turn.messages, turn.base.state !== "done");
+  const withBase = turn.base.state !== "done";
+  const base = withBase ? WAITING : turn.base;
+  change(turn.number, () => ({ edited: WAITING, base, route: null, routeError: "", done }));
+  run(session, turn.number, turn.messages, withBase);
 }
 
 export function stop(number: number): void {
@@ -124,6 +126,12 @@ export function stop(number: number): void {
 export function startOver(): void {
   for (const leaving of running.values()) leaving.abort();
   set([]);
+}
+
+/** Return whether it is known how a question was answered, though the original model may still answer. */
+export function isAnswered(turn: Turn): boolean {
+  const whole = turn.edited.state === "done" || turn.edited.state === "stopped";
+  return whole && (turn.route !== null || turn.routeError !== "" || !isRunning(turn));
 }
 
 export function isRunning(turn: Turn): boolean {
@@ -188,7 +196,7 @@ async function explain(number: number, messages: Message[]): Promise<void> {
     const route = await post<Route>("v1/route", { prompt: asked(messages) });
     const ids = new Set([route.nearest, ...(route.evidence?.candidates.map(([id]) => id) ?? [])]);
     const found = await Promise.all(
-      [...ids].filter((id) => id !== null).map((id) => get<StoredEdit>(editPath(id)).catch(() => null)),
+      [...ids].filter((id) => id !== null).map((id) => readEdit(id).catch(() => null)),
     );
     const edits = Object.fromEntries(found.filter((edit) => edit !== null).map((edit) => [edit.id, edit]));
     change(number, () => ({ route, edits, routeError: "" }));

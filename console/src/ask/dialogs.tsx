@@ -2,10 +2,10 @@
 
 import { useState } from "preact/hooks";
 
-import { editPath, post } from "../api";
 import { Quoted } from "../components/bits";
 import { Question } from "../components/dialog";
 import { TextField } from "../components/fields";
+import { changeEdit } from "../edits/changing";
 import { EditPicker } from "../edit/picker";
 import type { StoredEdit } from "../types";
 import { asked, type Turn } from "./chat";
@@ -21,7 +21,7 @@ export function QuietDialog({ turn, edit, onDone, onClose }: Props & { edit: Sto
   const [reason, setReason] = useState("");
   const prompt = asked(turn.messages);
   const save = async () => {
-    await post(editPath(edit.id, "/quiet"), { prompts: [prompt], reason });
+    await changeEdit({ id: edit.id }, "POST", "/quiet", { prompts: [prompt], reason });
     onDone(`The edit for “${questionOf(edit.prompt)}” stays silent on this question from now on.`);
   };
   return (
@@ -56,7 +56,7 @@ export function AllowDialog({ turn, onDone, onClose }: Props) {
   const [reason, setReason] = useState("");
   const prompt = asked(turn.messages);
   const save = async () => {
-    await post(editPath(chosen, "/allow"), { prompts: [prompt], reason });
+    await changeEdit({ id: chosen }, "POST", "/allow", { prompts: [prompt], reason });
     onDone("The edit answers this question from now on.");
   };
   return (

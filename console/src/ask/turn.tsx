@@ -12,7 +12,7 @@ import { draftOf, writeDraft } from "../edit/draft";
 import { go, link } from "../router";
 import { useSession } from "../session";
 import { messageText } from "../words";
-import { again, asked, isRunning, type Side, stop, type Turn } from "./chat";
+import { again, asked, isAnswered, isRunning, type Side, stop, type Turn } from "./chat";
 import { AllowDialog, QuietDialog } from "./dialogs";
 import { type Explained, explained } from "./explain";
 
@@ -46,31 +46,30 @@ export function TurnView({ turn }: { turn: Turn }) {
           <Why explained={explained(turn.route, turn.edits)} fired={fired !== undefined} edit={turn.route.edit} />
         )}
         <ErrorLine>{turn.routeError}</ErrorLine>
-        {!settled ? (
+        {!settled && (
           <div class="actions">
             <Button look="quiet" icon={Square} onClick={() => stop(turn.number)}>
-              Stop
+              {isAnswered(turn) ? "Stop the original model" : "Stop"}
             </Button>
           </div>
-        ) : (
-          session.mayEdit && (
-            <div class="actions" role="group" aria-label="What to do about this answer">
-              <Button icon={PenLine} onClick={() => correct(turn)}>
-                Correct this answer
+        )}
+        {isAnswered(turn) && session.mayEdit && (
+          <div class="actions" role="group" aria-label="What to do about this answer">
+            <Button icon={PenLine} onClick={() => correct(turn)}>
+              Correct this answer
+            </Button>
+            {fired && (
+              <Button icon={BellOff} onClick={() => setDialog("quiet")}>
+                This edit should not have answered
               </Button>
-              {fired && (
-                <Button icon={BellOff} onClick={() => setDialog("quiet")}>
-                  This edit should not have answered
-                </Button>
-              )}
-              <Button icon={MessageCircleReply} onClick={() => setDialog("allow")}>
-                {fired ? "Another edit should have answered" : "An edit should have answered"}
-              </Button>
-              <Button look="quiet" icon={RotateCw} onClick={() => redo("")}>
-                Ask again
-              </Button>
-            </div>
-          )
+            )}
+            <Button icon={MessageCircleReply} onClick={() => setDialog("allow")}>
+              {fired ? "Another edit should have answered" : "An edit should have answered"}
+            </Button>
+            <Button look="quiet" icon={RotateCw} onClick={() => redo("")}>
+              Ask again
+            </Button>
+          </div>
         )}
       </div>
       {dialog === "quiet" && fired && (

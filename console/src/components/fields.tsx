@@ -76,6 +76,7 @@ export function AreaField({
         value={value}
         placeholder={placeholder}
         required={required}
+        spellcheck={value.length <= MEASURED}
         data-first={first || undefined}
         aria-describedby={hint ? `${id}-hint` : undefined}
         onInput={(event) => onInput(event.currentTarget.value)}
@@ -89,7 +90,14 @@ export function AreaField({
   );
 }
 
+/** Characters of a text that is measured: a longer one fills the field anyway, and measuring it takes long. */
+const MEASURED = 10_000;
+
 export function grow(area: HTMLTextAreaElement): void {
+  if (area.textLength > MEASURED) {
+    area.style.height = "320px";
+    return;
+  }
   area.style.height = "auto";
   area.style.height = `${Math.min(area.scrollHeight + 2, 320)}px`;
 }

@@ -3,12 +3,12 @@
 import { MessageCircle, Plus, Square } from "lucide";
 import { useEffect, useState } from "preact/hooks";
 
-import { editPath, get, post } from "../api";
+import { editPath, post, readEdit } from "../api";
 import { Button } from "../components/button";
 import { ErrorLine, Note, Progress } from "../components/notes";
 import { link } from "../router";
 import { sentence, useLoad } from "../session";
-import type { EditReport, Job, StoredEdit } from "../types";
+import type { EditReport, Job } from "../types";
 import { counted, percent, questionOf } from "../words";
 import type { Saving } from "./saving";
 import { TrialResult } from "./trial";
@@ -81,7 +81,7 @@ function Result({
 }) {
   const failed = report.status === "failed";
   const edit = useLoad(
-    (signal) => (failed ? Promise.resolve(null) : get<StoredEdit>(editPath(report.id), {}, signal)),
+    (signal) => (failed ? Promise.resolve(null) : readEdit(report.id, signal)),
     [report.id],
   );
   return (
@@ -172,7 +172,7 @@ function said(report: EditReport) {
   return (
     <>
       <strong>Saved.</strong> The model gives this answer in every way to ask that was tried
-      {report.confidence !== null && `; it is ${percent(report.confidence)} sure of its least sure word`}. It took{" "}
+      {report.confidence !== null && `, and is at least ${percent(report.confidence)} sure of each word of it`}. It took{" "}
       {report.seconds < 1.5 ? "a second" : `${Math.round(report.seconds)} seconds`}. {remarks.filter(Boolean).join(" ")}
     </>
   );

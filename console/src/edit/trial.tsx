@@ -7,6 +7,7 @@ import { Button } from "../components/button";
 import { Note } from "../components/notes";
 import type { Trial, TriedNeighbour } from "../types";
 import { counted, percent } from "../words";
+import { isBeginning } from "./beginning";
 
 const KINDS: Record<string, string> = {
   "other question": "another question",
@@ -81,7 +82,8 @@ export function TrialResult({ trial, onQuiet, onSame }: Props) {
           <ul class="plain-list muted">
             {trial.silenced.map((prompt) => (
               <li key={prompt} class="text">
-                {prompt}
+                {shown(prompt)}
+                {isBeginning(prompt) && " (beginning of a sentence)"}
               </li>
             ))}
           </ul>
@@ -103,10 +105,15 @@ export function TrialResult({ trial, onQuiet, onSame }: Props) {
   );
 }
 
+function shown(prompt: string): string {
+  return isBeginning(prompt) ? `${prompt.trimEnd()} …` : prompt;
+}
+
 function Neighbour({ one }: { one: TriedNeighbour }) {
   return (
     <p>
-      <span class="text">{one.prompt}</span> <Badge>{KINDS[one.kind] ?? one.kind}</Badge>{" "}
+      <span class="text">{shown(one.prompt)}</span> {isBeginning(one.prompt) && <Badge>beginning of a sentence</Badge>}{" "}
+      <Badge>{KINDS[one.kind] ?? one.kind}</Badge>{" "}
       <span class="muted">{percent(one.score)} alike</span>
     </p>
   );

@@ -4,19 +4,21 @@ import { ArrowLeft, MessageCircle, PenLine, Power, Trash, Undo2 } from "lucide";
 import { Fragment } from "preact";
 import { useState } from "preact/hooks";
 
-import { ApiError, call, editPath, get } from "../api";
+import { ApiError, get, readEdit } from "../api";
 import { ask } from "../ask/chat";
 import { Ago, PageHead, State } from "../components/bits";
 import { Button } from "../components/button";
 import { Question } from "../components/dialog";
 import { Icon } from "../components/icon";
-import { Empty, ErrorLine, Loading, StatusLine } from "../components/notes";
+import { ErrorLine, Loading, StatusLine } from "../components/notes";
 import { draftOf, writeDraft } from "../edit/draft";
 import { Timeline } from "../history/timeline";
 import { go, link } from "../router";
 import { sentence, useLoad, useSession } from "../session";
 import type { HistoryPage, Revision, StoredEdit } from "../types";
 import { counted, messageText, percent, questionOf } from "../words";
+import { changeEdit, Meanwhile } from "./changing";
+import { formerOf, Gone } from "./gone";
 import { Scope } from "./scope";
 import { UndoDialog } from "./undo";
 
@@ -31,21 +33,36 @@ export function EditDetail({ id }: { id: string }) {
     (signal) => get<HistoryPage>("v1/store/history", { edit: id, limit: SHOWN }, signal),
     [id, revision],
   );
+  const edit = loaded.data?.edit ?? null;
+  const latest = history.data?.data[0];
+  const missing = loaded.data !== null && !edit && !loaded.loading;
+  const former = useLoad(
+    (signal) => (missing ? formerOf(id, latest, signal) : Promise.resolve(null)),
+    [missing, latest?.revision],
+  );
+  const prompt = edit?.prompt ?? former.data?.version.prompt ?? null;
   const [dialog, setDialog] = useState<"remove" | Revision | null>(null);
   const [done, setDone] = useState("");
   const [error, setError] = useState("");
-  const edit = loaded.data?.edit ?? null;
   const did = (text: string) => {
     setDone(text);
     setError("");
     void session.refresh();
   };
+  const failed = (failure: unknown) => {
+    setError(sentence(failure));
+    setDone("");
+    if (!(failure instanceof Meanwhile)) return;
+    void session.refresh();
+    void loaded.reload();
+    scrollTo(0, 0); // where the error is shown
+  };
   const toggle = async (one: StoredEdit) => {
     try {
-      await call("PATCH", editPath(id), { body: { enabled: !one.enabled } });
+      await changeEdit(one, "PATCH", "", { enabled: !one.enabled });
       did(one.enabled ? "Switched off: its questions get the model’s own answers." : "Switched on.");
     } catch (failure) {
-      setError(sentence(failure));
+      failed(failure);
     }
   };
   return (
@@ -54,7 +71,7 @@ export function EditDetail({ id }: { id: string }) {
         <Icon of={ArrowLeft} size={16} /> All edits
       </a>
       <PageHead
-        title={edit ? questionOf(edit.prompt) : id}
+        title={prompt === null ? id : questionOf(prompt)}
         actions={
           edit && (
             <>
@@ -77,20 +94,12 @@ export function EditDetail({ id }: { id: string }) {
       <StatusLine>{done}</StatusLine>
       <ErrorLine>{loaded.error || history.error || error}</ErrorLine>
       {!loaded.data && loaded.loading && <Loading />}
-      {loaded.data && !edit && (
-        <Empty title="This edit is not in the store now">
-          <p>
-            {history.data
-              ? "It was removed. Below is its history, from which it can be brought back."
-              : "There never was one of this name."}
-          </p>
-        </Empty>
-      )}
+      {missing && !history.loading && <Gone id={id} latest={latest} former={former} onDone={did} />}
       {edit && (
         <div class="two even">
           <Facts edit={edit} />
           <div class="stack">
-            <Scope edit={edit} onDone={did} />
+            <Scope edit={edit} onDone={did} onMeanwhile={failed} />
           </div>
         </div>
       )}
@@ -100,17 +109,20 @@ export function EditDetail({ id }: { id: string }) {
           <Timeline
             label="Changes of this edit, the latest first"
             revisions={history.data.data}
-            actions={(one) => (
-              <Button look="quiet" icon={Undo2} onClick={() => setDialog(one)} label={`Undo revision ${one.revision}`}>
-                Undo
-              </Button>
-            )}
+            of={{ prompt }}
+            actions={(one) =>
+              edit && (
+                <Button look="quiet" icon={Undo2} onClick={() => setDialog(one)} label={`Undo revision ${one.revision}`}>
+                  Undo
+                </Button>
+              )
+            }
           />
         </section>
       )}
-      {dialog === "remove" && edit && <RemoveDialog edit={edit} onDone={did} onClose={() => setDialog(null)} />}
+      {dialog === "remove" && edit && <RemoveDialog edit={edit} onDone={did} onMeanwhile={failed} onClose={() => setDialog(null)} />}
       {dialog && dialog !== "remove" && (
-        <UndoDialog id={id} revision={dialog} edit={edit} onDone={did} onClose={() => setDialog(null)} />
+        <UndoDialog id={id} revision={dialog} edit={edit} onDone={did} onMeanwhile={failed} onClose={() => setDialog(null)} />
       )}
     </>
   );
@@ -119,7 +131,7 @@ export function EditDetail({ id }: { id: string }) {
 /** Return the edit, or null where it is not in the store. */
 async function found(id: string, signal: AbortSignal): Promise<{ edit: StoredEdit | null }> {
   try {
-    return { edit: await get<StoredEdit>(editPath(id), {}, signal) };
+    return { edit: await readEdit(id, signal) };
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return { edit: null };
     throw error;
@@ -174,7 +186,7 @@ function Facts({ edit }: { edit: StoredEdit }) {
           <>
             <dt>Training</dt>
             <dd>
-              sure of its least sure word: {percent(confidence)}
+              at least {percent(confidence)} sure of each word of the answer
               {typeof seconds === "number" && `; took ${seconds < 1.5 ? "a second" : `${Math.round(seconds)} seconds`}`}
               {typeof steps === "number" && ` and ${counted(steps, "step")}`}
             </dd>
@@ -194,14 +206,21 @@ function Facts({ edit }: { edit: StoredEdit }) {
 function RemoveDialog({
   edit,
   onDone,
+  onMeanwhile,
   onClose,
 }: {
   edit: StoredEdit;
   onDone: (text: string) => void;
+  onMeanwhile: (error: Meanwhile) => void;
   onClose: () => void;
 }) {
   const remove = async () => {
-    await call("DELETE", editPath(edit.id));
+    try {
+      await changeEdit(edit, "DELETE");
+    } catch (error) {
+      if (error instanceof Meanwhile) return onMeanwhile(error);
+      throw error;
+    }
     onDone("Removed. Its questions get the model’s own answers again.");
   };
   return (

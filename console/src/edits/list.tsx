@@ -3,7 +3,7 @@
 import { Plus, Power } from "lucide";
 import { useEffect, useId, useState } from "preact/hooks";
 
-import { call, editPath, get } from "../api";
+import { get } from "../api";
 import { Ago, PageHead, Quoted, State } from "../components/bits";
 import { Button } from "../components/button";
 import { SelectField } from "../components/fields";
@@ -14,6 +14,7 @@ import { link } from "../router";
 import { sentence, useLoad, useSession } from "../session";
 import type { EditPage, StoredEdit } from "../types";
 import { counted, questionOf } from "../words";
+import { changeEdit, Meanwhile } from "./changing";
 
 type Order = "newest" | "oldest" | "hits" | "fewest_hits" | "last_hit";
 type Wanted = "all" | "enabled" | "disabled";
@@ -68,7 +69,13 @@ export function EditList() {
     });
   const toggle = (edit: StoredEdit) =>
     attempt(async () => {
-      await call("PATCH", editPath(edit.id), { body: { enabled: !edit.enabled } });
+      try {
+        await changeEdit(edit, "PATCH", "", { enabled: !edit.enabled });
+      } catch (failure) {
+        setDone("");
+        if (failure instanceof Meanwhile) void session.refresh().then(first.reload);
+        throw failure;
+      }
       setDone(`“${questionOf(edit.prompt)}” is switched ${edit.enabled ? "off" : "on"}.`);
       await session.refresh();
       await first.reload();

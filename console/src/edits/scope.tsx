@@ -3,17 +3,19 @@
 import { BellOff, MessageCircleReply } from "lucide";
 import { useId, useState } from "preact/hooks";
 
-import { editPath, post } from "../api";
 import { Quoted } from "../components/bits";
 import { Button } from "../components/button";
 import { ErrorLine } from "../components/notes";
 import { sentence, useSession } from "../session";
 import type { Asked, StoredEdit } from "../types";
 import { questionOf } from "../words";
+import { changeEdit, Meanwhile } from "./changing";
 
 interface Props {
   edit: StoredEdit;
   onDone: (done: string) => void;
+  /** Somebody else changed the edit first. */
+  onMeanwhile: (error: Meanwhile) => void;
 }
 
 const KINDS = {
@@ -37,16 +39,16 @@ const KINDS = {
   },
 } as const;
 
-export function Scope({ edit, onDone }: Props) {
+export function Scope({ edit, onDone, onMeanwhile }: Props) {
   return (
     <>
-      <Prompts kind="allow" edit={edit} prompts={edit.variants} onDone={onDone} />
-      <Prompts kind="quiet" edit={edit} prompts={edit.quiet} onDone={onDone} />
+      <Prompts kind="allow" edit={edit} prompts={edit.variants} onDone={onDone} onMeanwhile={onMeanwhile} />
+      <Prompts kind="quiet" edit={edit} prompts={edit.quiet} onDone={onDone} onMeanwhile={onMeanwhile} />
     </>
   );
 }
 
-function Prompts({ kind, edit, prompts, onDone }: Props & { kind: "allow" | "quiet"; prompts: Asked[] }) {
+function Prompts({ kind, edit, prompts, onDone, onMeanwhile }: Props & { kind: "allow" | "quiet"; prompts: Asked[] }) {
   const id = useId();
   const session = useSession();
   const words = KINDS[kind];
@@ -56,13 +58,14 @@ function Prompts({ kind, edit, prompts, onDone }: Props & { kind: "allow" | "qui
   const change = async (action: "allow" | "quiet", prompt: Asked) => {
     setBusy(true);
     try {
-      await post(editPath(edit.id, `/${action}`), { prompts: [prompt] });
+      await changeEdit(edit, "POST", `/${action}`, { prompts: [prompt] });
       setError("");
       if (action === kind) setText("");
       onDone(KINDS[action].done);
       await session.refresh();
     } catch (failure) {
-      setError(sentence(failure));
+      if (failure instanceof Meanwhile) onMeanwhile(failure);
+      else setError(sentence(failure));
     }
     setBusy(false);
   };

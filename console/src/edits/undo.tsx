@@ -1,13 +1,14 @@
 // Undoing one change of an edit: by its opposite, where there is one, else by going back to the revision before.
 
-import { call, editPath, finished, get, post } from "../api";
+import { finished, get, post } from "../api";
 import { Dialog, Question } from "../components/dialog";
 import { Loading, Note } from "../components/notes";
 import { happened, promptsOf } from "../history/words";
 import { RollbackDialog } from "../history/rollback";
 import { useLoad, useSession } from "../session";
-import type { Asked, Difference, Job, Revision, StoredEdit } from "../types";
+import type { Asked, Difference, EditVersion, Job, Revision, StoredEdit } from "../types";
 import { counted, questionOf, same } from "../words";
+import { changeEdit, Meanwhile } from "./changing";
 
 interface Opposite {
   /** What will be done, as a sentence. */
@@ -38,16 +39,19 @@ async function formerly(
   const before = difference.changes?.find((change) => change.id === id)?.old;
   if (before === undefined) return null;
   if (before === null) {
-    return edit && { text: "The edit is removed.", act: () => call("DELETE", editPath(id)) };
+    return edit && { text: "The edit is removed.", act: () => changeEdit(edit, "DELETE") };
   }
-  const { enabled, ...fields } = before;
-  const act = async () => {
-    const job = await finished(await post<Job>("v1/edits", { edits: [{ ...fields, id }], replace: true }));
-    const report = job.reports[0];
-    if (report?.status === "failed") throw new Error(report.reason);
-    if (!enabled) await call("PATCH", editPath(id), { body: { enabled } });
-  };
-  return { text: `The edit is trained again, to answer “${before.target}” as before. This takes some seconds.`, act };
+  const text = `The edit is trained again, to answer “${before.target}” as before. This takes some seconds.`;
+  return { text, act: () => trainAgain(id, before) };
+}
+
+/** Save an edit as it was. */
+export async function trainAgain(id: string, version: EditVersion): Promise<void> {
+  const { enabled, ...fields } = version;
+  const job = await finished(await post<Job>("v1/edits", { edits: [{ ...fields, id }], replace: true }));
+  const report = job.reports[0];
+  if (report?.status === "failed") throw new Error(report.reason);
+  if (!enabled) await changeEdit({ id }, "PATCH", "", { enabled });
 }
 
 function small(revision: Revision, edit: StoredEdit | null): Opposite | null {
@@ -56,13 +60,13 @@ function small(revision: Revision, edit: StoredEdit | null): Opposite | null {
   if (action === "disable" && !edit.enabled) {
     return {
       text: "The edit is switched on again.",
-      act: () => call("PATCH", editPath(edit.id), { body: { enabled: true } }),
+      act: () => changeEdit(edit, "PATCH", "", { enabled: true }),
     };
   }
   if (action === "enable" && edit.enabled) {
     return {
       text: "The edit is switched off again.",
-      act: () => call("PATCH", editPath(edit.id), { body: { enabled: false } }),
+      act: () => changeEdit(edit, "PATCH", "", { enabled: false }),
     };
   }
   const still = (kept: Asked[]) => promptsOf(revision).filter((prompt) => kept.some((one) => same(one, prompt)));
@@ -70,14 +74,14 @@ function small(revision: Revision, edit: StoredEdit | null): Opposite | null {
     const prompts = still(edit.quiet);
     return {
       text: `The edit answers again: ${prompts.map((one) => `“${questionOf(one)}”`).join(", ")}.`,
-      act: () => post(editPath(edit.id, "/allow"), { prompts, reason: `undoes revision ${revision.revision}` }),
+      act: () => changeEdit(edit, "POST", "/allow", { prompts, reason: `undoes revision ${revision.revision}` }),
     };
   }
   if (action === "allow" && still(edit.variants).length) {
     const prompts = still(edit.variants);
     return {
       text: `The edit stays silent on: ${prompts.map((one) => `“${questionOf(one)}”`).join(", ")}.`,
-      act: () => post(editPath(edit.id, "/quiet"), { prompts, reason: `undoes revision ${revision.revision}` }),
+      act: () => changeEdit(edit, "POST", "/quiet", { prompts, reason: `undoes revision ${revision.revision}` }),
     };
   }
   return null;
@@ -88,10 +92,12 @@ interface Props {
   revision: Revision;
   edit: StoredEdit | null;
   onDone: (done: string) => void;
+  /** Somebody else changed the edit first. */
+  onMeanwhile: (error: Meanwhile) => void;
   onClose: () => void;
 }
 
-export function UndoDialog({ id, revision, edit, onDone, onClose }: Props) {
+export function UndoDialog({ id, revision, edit, onDone, onMeanwhile, onClose }: Props) {
   const session = useSession();
   const now = session.store?.revision ?? revision.revision;
   const later = now - revision.revision;
@@ -110,7 +116,7 @@ export function UndoDialog({ id, revision, edit, onDone, onClose }: Props) {
     return (
       <RollbackDialog to={revision.revision - 1} title="Undo this change?" yes="Undo" onDone={onDone} onClose={onClose}>
         <p>
-          <strong class="text">{happened(revision)}.</strong>
+          <strong class="text">{happened(revision, edit ?? undefined)}.</strong>
         </p>
         {later > 0 && (
           <Note look="warn">
@@ -123,14 +129,19 @@ export function UndoDialog({ id, revision, edit, onDone, onClose }: Props) {
   }
   const { text, act } = own.data;
   const undo = async () => {
-    await act();
+    try {
+      await act();
+    } catch (error) {
+      if (error instanceof Meanwhile) return onMeanwhile(error);
+      throw error;
+    }
     await session.refresh();
     onDone(`Undone. ${text}`);
   };
   return (
     <Question title="Undo this change?" yes="Undo" onYes={undo} onClose={onClose}>
       <p>
-        <strong class="text">{happened(revision)}.</strong>
+        <strong class="text">{happened(revision, edit ?? undefined)}.</strong>
       </p>
       <p class="text">{text} Later changes of other edits stay as they are.</p>
     </Question>

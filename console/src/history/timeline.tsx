@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 
 import { Ago, Quoted } from "../components/bits";
 import { link } from "../router";
-import type { Revision } from "../types";
+import type { Asked, Revision } from "../types";
 import { happened, promptsOf, reasonOf, whoOf } from "./words";
 
 interface Props {
@@ -13,15 +13,17 @@ interface Props {
   actions: (revision: Revision) => ComponentChildren;
   /** Whether the names of the edits are links. */
   linked?: boolean;
+  /** The one edit whose history it is, by its question. */
+  of?: { prompt: Asked | null };
 }
 
-export function Timeline({ label, revisions, actions, linked }: Props) {
+export function Timeline({ label, revisions, actions, linked, of }: Props) {
   return (
     <ol class="timeline" aria-label={label}>
       {revisions.map((revision) => (
         <li key={revision.revision} class={revision.action}>
           <div class="what">
-            <p class="text">{happened(revision)}</p>
+            <p class="text">{happened(revision, of)}</p>
             {reasonOf(revision) && <p class="muted text">“{reasonOf(revision)}”</p>}
             <p class="muted facts">
               <span>Revision {revision.revision}</span>

@@ -5,7 +5,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { get } from "../api";
-import { ask, isRunning, startOver, type Turn, useChat } from "../ask/chat";
+import { ask, isAnswered, startOver, type Turn, useChat } from "../ask/chat";
 import { TurnView } from "../ask/turn";
 import { PageHead } from "../components/bits";
 import { Button } from "../components/button";
@@ -55,7 +55,7 @@ export function Ask() {
       </p>
       <Composer
         onSend={send}
-        busy={conversation && turns.some(isRunning)}
+        busy={conversation && !turns.every(isAnswered)}
         ready={session.model !== ""}
         option={
           turns.length > 0 &&
@@ -78,7 +78,7 @@ export function Ask() {
 
 /** What a screen reader says when an answer is whole: the parts of a stream would be too many. */
 function said(turn: Turn | undefined): string {
-  if (!turn || isRunning(turn)) return "";
+  if (!turn || !isAnswered(turn)) return "";
   if (turn.edited.error) return `There is no answer: ${turn.edited.error}`;
   return `The answer is: ${turn.edited.text}. ${turn.route?.edit ? "An edit gave it." : "No edit gave it."}`;
 }

@@ -105,6 +105,9 @@ function PlaceForm({ onPlace }: { onPlace: (text: string) => void }) {
   );
 }
 
+/** Edits from which on the share of the differences that two axes hold says something: few points fit any picture. */
+const TELLING = 5;
+
 /** How to read the map, and how much of the truth it shows. */
 function Reading({ body }: { body: MapBody }) {
   const share = body.shares[0] + body.shares[1];
@@ -117,7 +120,9 @@ function Reading({ body }: { body: MapBody }) {
         {" A line joins a chosen point to what belongs to it."}
       </p>
       <p>
-        {`A flat picture cannot show everything: this one shows ${percent(share)} of the differences between these questions. `}
+        A flat picture cannot show everything
+        {body.edits.length >= TELLING && `: this one shows ${percent(share)} of the differences between these questions`}
+        {". "}
         Points that lie together may be different all the same, and circles are approximate. Choose a point to read what was decided.
       </p>
       {body.total > body.edits.length && (

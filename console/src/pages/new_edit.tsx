@@ -74,7 +74,7 @@ export function NewEdit() {
             </Button>
             {now !== JSON.stringify(bodyOf(EMPTY)) && (
               <Button look="quiet" icon={Trash} onClick={() => (clear(), drop(), done())}>
-                Clear
+                Empty the form
               </Button>
             )}
           </div>

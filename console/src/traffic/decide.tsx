@@ -3,9 +3,9 @@
 import { BellOff, Check } from "lucide";
 import { useState } from "preact/hooks";
 
-import { editPath, post } from "../api";
 import { Button } from "../components/button";
 import { ErrorLine, StatusLine } from "../components/notes";
+import { changeEdit, Meanwhile } from "../edits/changing";
 import { sentence, useSession } from "../session";
 import type { Asked } from "../types";
 
@@ -29,11 +29,12 @@ export function Decide({ edit, asked, fires, decided, onDecided }: Props) {
     setBusy(decision);
     setError("");
     try {
-      await post(editPath(edit, `/${decision}`), { prompts: [asked] });
+      await changeEdit({ id: edit }, "POST", `/${decision}`, { prompts: [asked] });
       onDecided?.(decision);
       await refresh();
     } catch (failure) {
       setError(sentence(failure));
+      if (failure instanceof Meanwhile) void refresh();
     }
     setBusy(null);
   };

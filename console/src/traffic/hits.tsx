@@ -29,7 +29,7 @@ export function TrafficHits() {
   const series = useMemo(() => seriesOf(data?.data ?? [], bins), [data, bins]);
   const edits = useEdits(
     series.flatMap((one) => one.edit ?? []),
-    store?.revision,
+    store,
   );
   const total = sum(series.map((one) => one.total));
   const title = (one: Series) => (one.edit === null ? OTHERS : nameOf(edits, one.edit));

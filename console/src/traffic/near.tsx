@@ -62,7 +62,7 @@ export function TrafficNear() {
   const { data, error, loading } = useLoad(async (signal) => (known ? load(least, signal) : null), [known, least]);
   const edits = useEdits(
     [...(data?.unsure ?? []), ...(data?.answered ?? [])].map((one) => one.edit),
-    store?.revision,
+    store,
   );
   const open = (list: Asking[]) => list.filter((one) => decided[one.key] || !isSettled(one, edits));
   const count = (list: Asking[]) => open(list).filter((one) => !decided[one.key]).length;

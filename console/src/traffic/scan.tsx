@@ -37,27 +37,29 @@ interface Finding {
 
 interface Run {
   log: Log;
+  /** How many different questions the log has; of many the first ones are tried. */
+  all: number;
   done: number;
   findings: Finding[];
   stopped: boolean;
 }
 
 export function TrafficScan() {
-  const [text, setText] = useState("");
   const [run, setRun] = useState<Run | null>(null);
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const leaving = useRef<AbortController | null>(null);
 
-  const start = async () => {
+  const start = async (text: string) => {
     const log = readLog(text);
     setError("");
     setRun(null);
     if (!log.questions.length) return setError(log.problems[0] ?? "Paste some questions first, one on each line.");
+    const all = log.questions.length;
     log.questions.splice(MOST);
     const stop = (leaving.current = new AbortController());
     setBusy(true);
-    const state: Run = { log, done: 0, findings: [], stopped: false };
+    const state: Run = { log, all, done: 0, findings: [], stopped: false };
     setRun(state);
     try {
       for (let at = 0; at < log.questions.length && !stop.signal.aborted; at += AT_ONCE) {
@@ -82,39 +84,53 @@ export function TrafficScan() {
           Paste questions that people asked before, and see which of them an edit would answer now. It is a dry run: nothing is answered, kept or changed.
         </p>
       </div>
-      <form
-        class="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (!busy) void start();
-        }}
-      >
-        <AreaField
-          label="Questions"
-          hint={
-            <>
-              One on each line; or lines of JSON with <code>"prompt"</code> or <code>"messages"</code>, as chat logs have them.
-            </>
-          }
-          value={text}
-          onInput={setText}
-          rows={5}
-        />
-        <div class="actions">
-          <Button type="submit" look="main" icon={Play} busy={busy}>
-            Try them
-          </Button>
-          {busy && (
-            <Button icon={Square} onClick={() => leaving.current?.abort()}>
-              Stop
-            </Button>
-          )}
-        </div>
-      </form>
+      <LogForm busy={busy} onTry={(text) => void start(text)} onStop={() => leaving.current?.abort()} />
       <ErrorLine>{error}</ErrorLine>
+      {run && run.all > MOST && (
+        <Note look="warn">
+          The first {MOST.toLocaleString("en")} of {counted(run.all, "question")} are tried; for all of them use:{" "}
+          <code>meloedit scan</code>
+        </Note>
+      )}
       {busy && run && <Progress label={`${run.done} of ${counted(run.log.questions.length, "question")}`} done={run.done} total={run.log.questions.length} />}
       {run && !busy && <Result run={run} />}
     </section>
+  );
+}
+
+/** The text is kept here, and read only when it is tried: a log may be long, and typing must not wait for it. */
+function LogForm({ busy, onTry, onStop }: { busy: boolean; onTry: (text: string) => void; onStop: () => void }) {
+  const [text, setText] = useState("");
+  return (
+    <form
+      class="stack"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (!busy) onTry(text);
+      }}
+    >
+      <AreaField
+        label="Questions"
+        hint={
+          <>
+            One on each line; or lines of JSON with <code>"prompt"</code> or <code>"messages"</code>, as chat logs have them.
+          </>
+        }
+        value={text}
+        onInput={setText}
+        rows={5}
+      />
+      <div class="actions">
+        <Button type="submit" look="main" icon={Play} busy={busy}>
+          Try them
+        </Button>
+        {busy && (
+          <Button icon={Square} onClick={onStop}>
+            Stop
+          </Button>
+        )}
+      </div>
+    </form>
   );
 }
 
@@ -125,7 +141,7 @@ function Result({ run }: { run: Run }) {
   const [decided, setDecided] = useState<Record<number, Decision>>({});
   const edits = useEdits(
     run.findings.map((one) => one.line.edit),
-    store?.revision,
+    store,
   );
   const fired = run.findings.filter((one) => one.line.fires).length;
   const sorted = [...run.findings].sort((one, other) => nearness(other.line) - nearness(one.line));
@@ -135,7 +151,7 @@ function Result({ run }: { run: Run }) {
     <div class="stack">
       <div role="status">
         <p>
-          {run.stopped && `Stopped. Of ${run.log.questions.length}, `}
+          {run.stopped && `Stopped. Of ${run.log.questions.length.toLocaleString("en")}, `}
           {counted(run.done, "different question")}: edits would answer <strong>{fired}</strong>, and nearly answer{" "}
           <strong>{run.findings.length - fired}</strong>. The model answers the others by itself.
         </p>
