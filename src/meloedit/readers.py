@@ -74,7 +74,13 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
 
 
 def source_name(path: str | Path) -> str:
-    """Return what messages call a file, or standard input (``-``)."""
+    """Return what messages call a file, or standard input (``-``).
+
+    Raises:
+        EditError: if it is no name of a file.
+    """
+    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
+        raise EditError(f"give the name of a file, or - for standard input, not {shown(path)}")
     return "standard input" if str(path) == "-" else str(path)
 
 
@@ -88,8 +94,7 @@ def open_text(path: str | Path) -> TextIO:
     Raises:
         EditError: if the name is empty or the file cannot be opened.
     """
-    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
-        raise EditError(f"give the name of a file, or - for standard input, not {shown(path)}")
+    source_name(path)  # refuses what is no name
     if str(path) == "-":
         raw: Any = io.BytesIO(sys.stdin.buffer.read())  # a copy: closing it leaves standard input open
         return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")

@@ -201,6 +201,7 @@ def still_right(editor):
         (lambda e: e.save(3), "path must be a string or a path, not 3"),
         (lambda e: e.calibrate(false_activation="much"), "false_activation must be a number or None, not 'much'"),
         (lambda e: e.scan("log.txt", note="no"), "note must be true or false, not 'no'"),
+        (lambda e: e.check(progress=int), "progress must be a function or None, not <class 'int'>"),
         (lambda e: e.note([3]), r"answers must be a list of Answers, not \[3\]"),
         (lambda e: e.settle("x", "leave"), "miss must be a NearMiss, not 'x'"),
         (lambda e: Editor.from_pretrained(3), "store must be a string or a path, not 3"),

@@ -248,3 +248,15 @@ def test_the_fields_of_a_bad_row_are_told_in_one_short_line():
     ) as error:
         Edit.from_dict(names)
     assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
+def test_a_name_of_a_file_that_is_none_is_told_of_in_one_line():
+    class Unshowable:
+        def __repr__(self):
+            raise RuntimeError("no")
+
+        __str__ = __repr__
+
+    for wrong in (Unshowable(), 3, None):
+        with pytest.raises(EditError, match="^give the name of a file, or - for standard input, not "):
+            read_edits(wrong)

@@ -82,7 +82,9 @@ def _tests(function: Callable[..., Any]) -> dict[str, Test]:
     known = vars(sys.modules[function.__module__])
     tests: dict[str, Test] = {}
 
-    def test(adapter: TypeAdapter[Any], value: Any) -> bool:
+    def test(adapter: TypeAdapter[Any], called: bool, value: Any) -> bool:
+        if called and isinstance(value, type):  # it can be called, and makes objects of what a function is told
+            return False
         try:
             adapter.validate_python(value)
         except ValidationError:
@@ -101,7 +103,8 @@ def _tests(function: Callable[..., Any]) -> dict[str, Test]:
             tests[name] = functools.partial(_is_one, hint), in_words(hint)
             continue
         adapter: TypeAdapter[Any] = TypeAdapter(_checkable(hint), config=options)
-        tests[name] = functools.partial(test, adapter), in_words(hint)
+        called = any(get_origin(one) is Callable for one in (hint, *get_args(hint)))
+        tests[name] = functools.partial(test, adapter, called), in_words(hint)
     return tests
 
 
