@@ -247,8 +247,8 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     Raises:
         EditError: naming file and line, if a line is no prompt; or if the file has no prompts.
     """
-    plain = str(path) == "-" or str(path).removesuffix(".gz").lower().endswith(".txt")
     name = source_name(path)
+    plain = str(path) == "-" or _suffix(path) == ".txt"
     prompts: list[SourcedPrompt] = []
     try:
         with open_utf8(path, name) as stream:

@@ -258,5 +258,6 @@ def test_a_name_of_a_file_that_is_none_is_told_of_in_one_line():
         __str__ = __repr__
 
     for wrong in (Unshowable(), 3, None):
-        with pytest.raises(EditError, match="^give the name of a file, or - for standard input, not "):
-            read_edits(wrong)
+        for read in (read_edits, read_prompts):
+            with pytest.raises(EditError, match="^give the name of a file, or - for standard input, not "):
+                read(wrong)
