@@ -142,7 +142,7 @@ changes = st.lists(
 
 
 @pytest.mark.parametrize("shape", [PLAIN, NAMED], ids=["plain", "named"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(stream=changes)
 def test_any_stream_of_changes_keeps_the_promises(shape, stream):
     index, literal, prompts = NeuronIndex(shape), Literal(), make(shape, 40, seed=7)
