@@ -15,7 +15,7 @@ from support.prompts import FACTS, OTHERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
 
-from serve_helpers import serving  # noqa: E402
+from serve_helpers import brought_back, serving  # noqa: E402
 
 from meloedit import Edit  # noqa: E402
 
@@ -77,11 +77,8 @@ def served(browser, make_editor, tmp_path_factory):
 @pytest.fixture
 def back(served):
     """The server; its edits are brought back afterwards."""
-    before = served.editor.store.revision
-    yield served
-    if served.editor.store.revision != before:
-        job = served.good(served.post("/v1/store/rollback", {"to": before}, params={"wait": 60}))
-        assert job["state"] == "done"
+    with brought_back(served):
+        yield served
 
 
 @pytest.fixture(scope="package")

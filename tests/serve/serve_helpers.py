@@ -54,10 +54,8 @@ class Served:
 
 
 @contextmanager
-def serving(editor, tokens=None, **settings):
-    """Serve an editor until the block ends."""
-    made = app(editor, tokens, **settings)
-    limits = ServeSettings(**settings)
+def running(made, limits):
+    """Run an ASGI app in a thread until the block ends; give its port."""
     listening = bind("127.0.0.1", 0)
     server = make_server(made, limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -66,11 +64,29 @@ def serving(editor, tokens=None, **settings):
         end = time.monotonic() + PATIENCE
         while not server.started and time.monotonic() < end:
             time.sleep(0.01)
-        served = Served(editor, made, limits, listening.getsockname()[1])
-        yield served
-        served.http.close()
+        yield listening.getsockname()[1]
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
         listening.close()
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving(editor, tokens=None, **settings):
+    """Serve an editor until the block ends."""
+    made, limits = app(editor, tokens, **settings), ServeSettings(**settings)
+    with running(made, limits) as port:
+        served = Served(editor, made, limits, port)
+        yield served
+        served.http.close()
+
+
+@contextmanager
+def brought_back(served):
+    """Bring the edits back at the end of the block."""
+    before = served.editor.store.revision
+    yield served
+    if served.editor.store.revision != before:
+        job = served.good(served.post("/v1/store/rollback", {"to": before}, params={"wait": PATIENCE}))
+        assert job["state"] == "done"

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from serve_helpers import serving
+from serve_helpers import PATIENCE, brought_back, serving
 from support.prompts import FACTS, OTHERS
 
 from meloedit.store import Store
@@ -16,11 +16,8 @@ DAY = {"id": "day", "prompt": "Which day follows Monday?", "target": "Tuesday"}
 @pytest.fixture
 def back(served):
     """Bring the edits back afterwards."""
-    before = served.editor.store.revision
-    yield served
-    if served.editor.store.revision != before:
-        job = served.good(served.post("/v1/store/rollback", {"to": before}, params={"wait": 60}))
-        assert job["state"] == "done"
+    with brought_back(served):
+        yield served
 
 
 def test_an_edit_is_made_answers_and_is_removed(back):
@@ -263,3 +260,18 @@ def test_what_another_process_stores_answers(back):
     assert "x-melo-edit" not in back.ask(FACTS[0].prompt).headers
     assert back.good(back.http.patch("/v1/edits/book", json={"enabled": True}))["revision"] == store.revision + 1
     assert back.ask(FACTS[0].prompt).headers["x-melo-edit"] == "book"
+
+
+def test_a_store_that_another_file_replaced_is_told_and_what_answers_goes_on(make_editor, tmp_path):
+    editor, other = make_editor(edits=FACTS[:1], store=tmp_path / "a.melo"), make_editor(store=tmp_path / "b.melo")
+    other.unload()
+    with serving(editor) as served:
+        assert served.good(served.get("/ready")) == {"status": "ready"}
+        (tmp_path / "b.melo").replace(tmp_path / "a.melo")
+        end = time.monotonic() + PATIENCE
+        while served.get("/ready").status_code != 503 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert served.get("/ready").status_code == 503
+        assert served.ask(FACTS[0].prompt).headers["x-melo-edit"] == "book"
+        served.bad(served.http.delete("/v1/edits/book"), 409)
+    editor.unload()

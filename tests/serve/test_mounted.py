@@ -70,8 +70,8 @@ def test_the_command_says_what_is_wrong_before_it_loads_a_model(store_file, tmp_
     assert "cannot listen at 192.0.2.1" in bad(
         "serve", "full.melo", "--host", "192.0.2.1", "--tokens", _tokens(tmp_path)
     )
-    assert "no store at none.melo" in bad("serve", "none.melo")
-    assert "timeout must be more than 0" in bad("serve", "full.melo", "--timeout", "0")
+    assert "no store at none.melo" in bad("serve", "none.melo", "--port", "0")
+    assert "timeout must be more than 0" in bad("serve", "full.melo", "--port", "0", "--timeout", "0")
 
 
 def _tokens(folder):

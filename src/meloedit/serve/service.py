@@ -91,9 +91,14 @@ class Service:
         try:
             self.editor.refresh()
             self.trouble = None
-        except MeloEditError as error:
+        except Exception as error:  # whatever it is, the thread of changes must live
             if self.trouble != str(error):
-                logger.error("%s; start the server again", error)
+                known = isinstance(error, MeloEditError)
+                logger.error(
+                    "%s; until then the server goes on with the edits that it has",
+                    error,
+                    exc_info=None if known else error,
+                )
             self.trouble = str(error)
 
     def start(self) -> None:

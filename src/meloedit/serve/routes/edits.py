@@ -87,18 +87,25 @@ def _place_of(cursor: str) -> tuple[float, int]:
     return place
 
 
+def version_of(stored: StoredEdit) -> dict[str, Any]:
+    """Return what an edit says at a revision, as it goes over the wire."""
+    edit = stored.edit
+    return {
+        "prompt": edit.prompt,
+        "target": edit.target,
+        "variants": list(edit.variants),
+        "quiet": list(edit.quiet),
+        "metadata": dict(edit.metadata),
+        "over_tools": edit.over_tools,
+        "enabled": stored.enabled,
+    }
+
+
 def edit_body(stored: StoredEdit, hits: Hits | None) -> wire.StoredEditBody:
     """Return a stored edit as it goes over the wire."""
-    edit = stored.edit
     return wire.StoredEditBody(
-        id=edit.id,
-        prompt=edit.prompt,
-        target=edit.target,
-        variants=list(edit.variants),
-        quiet=list(edit.quiet),
-        metadata=dict(edit.metadata),
-        over_tools=edit.over_tools,
-        enabled=stored.enabled,
+        id=stored.edit.id,
+        **version_of(stored),
         revision=stored.revision,
         rank=stored.rank,
         report=stored.report,

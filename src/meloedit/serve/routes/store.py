@@ -11,7 +11,7 @@ from ...store import StoredEdit
 from ..wire import edits as wire
 from ..wire.shared import errors
 from .common import ServiceOf
-from .edits import finite, form_of
+from .edits import finite, form_of, version_of
 
 router = APIRouter(prefix="/v1/store", responses=errors())
 
@@ -123,16 +123,7 @@ def difference(
 
 
 def _version(stored: StoredEdit) -> wire.EditVersion:
-    edit = stored.edit
-    return wire.EditVersion(
-        prompt=edit.prompt,
-        target=edit.target,
-        variants=list(edit.variants),
-        quiet=list(edit.quiet),
-        metadata=dict(edit.metadata),
-        over_tools=edit.over_tools,
-        enabled=stored.enabled,
-    )
+    return wire.EditVersion(**version_of(stored))
 
 
 @router.get("/hits")
