@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from ..keys.names import fold
+from .abbreviations import other_abbreviation
 from .differences import only_that, swapped
 
-Guard = Literal["opposite", "number", "direction", "yes or no", "task", "negation"]
+Guard = Literal["opposite", "number", "abbreviation", "direction", "yes or no", "task", "negation"]
 PENALTY = 2.5
 """What a guard takes from the judge's score, as log-odds: a judge that is sure prevails."""
 FORM_PENALTY = 5.0
@@ -90,9 +91,10 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     """Return the guard that keeps a prompt from being taken for a wording; ``None`` if there is none.
 
     ``opposite``: the prompt has the opposite of a word of the wording, and not the word itself, nor the wording the
-    opposite. ``number``: each has a number that the other lacks, and they have as many. ``direction``: from A to B in
-    one, from B to A in the other. ``yes or no``: the wording asks who, what, how or the like, the prompt whether
-    something is so. ``task``: the prompt wants something done with a text. ``negation``: it asks what is not so.
+    opposite. ``number``: each has a number that the other lacks, and they have as many. ``abbreviation``: the same
+    words but for another abbreviation. ``direction``: from A to B in one, from B to A in the other. ``yes or no``: the
+    wording asks who, what, how or the like, the prompt whether something is so. ``task``: the prompt wants something
+    done with a text. ``negation``: it asks what is not so.
     """
     mine, its = _words(prompt), _words(wording)
     for word in its - mine:
@@ -101,6 +103,8 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     first, second = _numbers(prompt), _numbers(wording)
     if first and second and len(first) == len(second) and first - second and second - first:
         return "number"
+    if other_abbreviation(prompt, wording):
+        return "abbreviation"
     here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
     if here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]:
         return "direction"
@@ -128,7 +132,7 @@ def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
     """Return what a guard takes from the judge's score, as log-odds: more where nothing else differs."""
     if guard is None:
         return 0.0
-    if guard in ("yes or no", "task"):
+    if guard in ("yes or no", "task", "abbreviation"):
         return FORM_PENALTY
     alike = _ALIKE.get(guard)
     return CERTAIN if alike and only_that(_joined(prompt), _joined(wording), alike) else PENALTY
