@@ -62,6 +62,30 @@ def test_a_guard_is_certain_where_nothing_else_differs(prompt, wording, certain)
     assert (cost_of(guard, prompt, wording) > 0) is (guard is not None)
 
 
+_NEWS = (
+    "An overtaxed bullpen forced the club into a slew of moves on Wednesday, as they sent John Reyes to the minors "
+    "to make room for the relief pitcher Walter Axford. Right-hander Scott Oberg"
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wording", "guard"),
+    [
+        (_NEWS, "At what location did John Walter Scott die?", "statement"),
+        (_NEWS, "In which league does Scott Oberg play?", None),
+        (_NEWS + " throws with which hand?", "At what location did John Walter Scott die?", None),
+        ("Please tell me. " + _NEWS, "At what location did John Walter Scott die?", None),
+        (_NEWS + " was born in", "At what location did John Walter Scott die?", "statement"),
+        (_NEWS + " was born in", "Scott Oberg was born in", None),
+        (_NEWS + " was born in", "Where was Scott Oberg born?", None),
+        (_NEWS, "what happens if the locker is full", None),
+        (_NEWS[:60], "At what location did John Walter Scott die?", None),
+    ],
+)
+def test_a_long_text_that_asks_nothing_must_have_a_name_of_the_edit(prompt, wording, guard):
+    assert guard_of(prompt, wording) == guard
+
+
 @pytest.mark.parametrize(
     ("prompt", "guard"),
     [

@@ -14,8 +14,9 @@ from typing import Literal
 from ..keys.names import fold
 from .abbreviations import other_abbreviation
 from .differences import only_that, swapped
+from .statements import tells_of_others
 
-Guard = Literal["opposite", "number", "abbreviation", "direction", "yes or no", "task", "negation"]
+Guard = Literal["opposite", "number", "abbreviation", "direction", "yes or no", "task", "negation", "statement"]
 PENALTY = 2.5
 """What a guard takes from the judge's score, as log-odds: a judge that is sure prevails."""
 FORM_PENALTY = 5.0
@@ -94,29 +95,51 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     opposite. ``number``: each has a number that the other lacks, and they have as many. ``abbreviation``: the same
     words but for another abbreviation. ``direction``: from A to B in one, from B to A in the other. ``yes or no``: the
     wording asks who, what, how or the like, the prompt whether something is so. ``task``: the prompt wants something
-    done with a text. ``negation``: it asks what is not so.
+    done with a text. ``negation``: it asks what is not so. ``statement``: it
+    is a long text that asks nothing, and has no name of the wording.
     """
+    return next((guard for guard, speaks in _GUARDS.items() if speaks(prompt, wording)), None)
+
+
+def _has_opposite(prompt: str, wording: str) -> bool:
     mine, its = _words(prompt), _words(wording)
-    for word in its - mine:
-        if (_OF.get(word, set()) & mine) - its:
-            return "opposite"
+    return any((_OF.get(word, set()) & mine) - its for word in its - mine)
+
+
+def _has_other_number(prompt: str, wording: str) -> bool:
     first, second = _numbers(prompt), _numbers(wording)
-    if first and second and len(first) == len(second) and first - second and second - first:
-        return "number"
-    if other_abbreviation(prompt, wording):
-        return "abbreviation"
+    return bool(len(first) == len(second) and first - second and second - first)
+
+
+def _goes_the_other_way(prompt: str, wording: str) -> bool:
     here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
-    if here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]:
-        return "direction"
-    if swapped(prompt, wording):
-        return "direction"
-    if _wants_yes_or_no(prompt) and not _OPEN.search(prompt) and _is_open(wording):
-        return "yes or no"
-    if _TASK.search(prompt) and not _TASK.search(wording):
-        return "task"
-    if _NEGATION.search(prompt) and not _DENIES.search(wording):
-        return "negation"
-    return None
+    turned = here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]
+    return bool(turned) or swapped(prompt, wording)
+
+
+def _asks_whether(prompt: str, wording: str) -> bool:
+    return _wants_yes_or_no(prompt) and not _OPEN.search(prompt) and _is_open(wording)
+
+
+def _is_task(prompt: str, wording: str) -> bool:
+    return bool(_TASK.search(prompt) and not _TASK.search(wording))
+
+
+def _denies(prompt: str, wording: str) -> bool:
+    return bool(_NEGATION.search(prompt) and not _DENIES.search(wording))
+
+
+_GUARDS: dict[Guard, Callable[[str, str], bool]] = {
+    "opposite": _has_opposite,
+    "number": _has_other_number,
+    "abbreviation": other_abbreviation,
+    "direction": _goes_the_other_way,
+    "yes or no": _asks_whether,
+    "task": _is_task,
+    "negation": _denies,
+    "statement": tells_of_others,
+}
+"""Whether a guard speaks of a prompt beside a wording; the first that does counts."""
 
 
 def _wants_yes_or_no(text: str) -> bool:
@@ -132,7 +155,7 @@ def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
     """Return what a guard takes from the judge's score, as log-odds: more where nothing else differs."""
     if guard is None:
         return 0.0
-    if guard in ("yes or no", "task", "abbreviation"):
+    if guard in ("yes or no", "task", "abbreviation", "statement"):
         return FORM_PENALTY
     alike = _ALIKE.get(guard)
     return CERTAIN if alike and only_that(_joined(prompt), _joined(wording), alike) else PENALTY

@@ -265,6 +265,11 @@ def _asks(part: _Part) -> bool:
     return bool(_ASKED.search(part.text) or points) or part.text.endswith(":") or _is_open(part.text)
 
 
+def asks_something(text: str) -> bool:
+    """Return whether a text has a question or a wish."""
+    return bool(_ASKED.search(text) or _WISHES.search(text))
+
+
 def _is_open(text: str) -> bool:
     """Return whether a text is an open statement, which the answer completes ("The mayor of Velmora is")."""
     words = text.split()

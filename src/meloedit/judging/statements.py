@@ -1,0 +1,52 @@
+"""Statements: a long text that asks nothing, as web pages and articles have them, is no question about an edit.
+
+A judge that was trained on questions, and on statements that an answer completes, takes some for them: the longer a
+text, the more of its words are an edit's by chance, and cut off anywhere it looks like a statement to complete. One
+that has a name of the edit, as it is written, may still be about it ("Grandpa still growls about that Cup Final").
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..keys.function_words import FUNCTION_WORDS
+from ..keys.names import fold
+from .request import asks_something
+
+LEAST_WORDS = 20
+"""Words from which a text that asks nothing is taken for one to be read: terse and open prompts are shorter."""
+_TOKEN = re.compile(r"\w+(?:['’]\w+)*")
+_JOINS = re.compile(r"[\s\-–]*")
+"""What stands between the words of one name."""
+
+
+def tells_of_others(prompt: str, wording: str) -> bool:
+    """Return whether a prompt is a long text that asks nothing, and has none of the names of a wording.
+
+    A name is a run of words with capitals or digits inside the wording; one that begins it is not told from a common
+    word. A wording without any is never told of others.
+    """
+    words = _TOKEN.findall(prompt)
+    if len(words) < LEAST_WORDS or asks_something(prompt):
+        return False
+    told = [fold(word.casefold()) for word in words]
+    names = names_of(wording)
+    return bool(names) and not any(
+        told[at : at + len(name)] == name for name in names for at in range(len(told) - len(name) + 1)
+    )
+
+
+def names_of(wording: str) -> list[list[str]]:
+    """Return the names of a wording, each as its folded words."""
+    names: list[list[str]] = []
+    stop = -1
+    for number, match in enumerate(_TOKEN.finditer(wording)):
+        word = match.group()
+        if number and (word[0].isupper() or any(map(str.isdigit, word))):
+            if not (names and stop >= 0 and _JOINS.fullmatch(wording, stop, match.start())):
+                names.append([])
+            names[-1].append(fold(word.casefold()))
+            stop = match.end()
+        else:
+            stop = -1
+    return [name for name in names if not FUNCTION_WORDS.issuperset(name)]
