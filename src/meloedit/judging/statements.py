@@ -16,8 +16,8 @@ from .request import asks_something
 LEAST_WORDS = 20
 """Words from which a text that asks nothing is taken for one to be read: terse and open prompts are shorter."""
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*")
-_JOINS = re.compile(r"[\s\-–]*")
-"""What stands between the words of one name."""
+_JOINS = re.compile(r"[\s\-–.]*(?:(?:of|the|and|for|de|la|du|del|von|van|der)\s+)*", re.IGNORECASE)
+"""What stands between the words of one name ("Love Is the Power of Women")."""
 
 
 def tells_of_others(prompt: str, wording: str) -> bool:
@@ -39,14 +39,14 @@ def tells_of_others(prompt: str, wording: str) -> bool:
 def names_of(wording: str) -> list[list[str]]:
     """Return the names of a wording, each as its folded words."""
     names: list[list[str]] = []
-    stop = -1
+    stop = 0
     for number, match in enumerate(_TOKEN.finditer(wording)):
         word = match.group()
         if number and (word[0].isupper() or any(map(str.isdigit, word))):
-            if not (names and stop >= 0 and _JOINS.fullmatch(wording, stop, match.start())):
+            between = wording[stop : match.start()]
+            if not (names and _JOINS.fullmatch(between)):
                 names.append([])
-            names[-1].append(fold(word.casefold()))
+                between = ""
+            names[-1] += [fold(part.casefold()) for part in (*_TOKEN.findall(between), word)]
             stop = match.end()
-        else:
-            stop = -1
     return [name for name in names if not FUNCTION_WORDS.issuperset(name)]
