@@ -130,6 +130,7 @@ def _denies(prompt: str, wording: str) -> bool:
 
 
 _GUARDS: dict[Guard, Callable[[str, str], bool]] = {
+    "statement": tells_of_others,
     "opposite": _has_opposite,
     "number": _has_other_number,
     "abbreviation": other_abbreviation,
@@ -137,7 +138,6 @@ _GUARDS: dict[Guard, Callable[[str, str], bool]] = {
     "yes or no": _asks_whether,
     "task": _is_task,
     "negation": _denies,
-    "statement": tells_of_others,
 }
 """Whether a guard speaks of a prompt beside a wording; the first that does counts."""
 
