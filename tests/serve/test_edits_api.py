@@ -146,7 +146,9 @@ def test_check_and_calibrate_are_jobs(back):
     assert job["state"] == "done" and job["result"]["revision"] == back.editor.store.revision
     failed = back.good(back.post("/v1/store/calibrate", {"prompts": ["one"]}, params={"wait": 120}))
     assert failed["state"] == "failed" and failed["error"]["type"] == "invalid_request_error"
-    assert "no revision 999" in back.bad(back.post("/v1/store/rollback", {"to": 999}), 409)
+    assert "no revision 999" in back.bad(back.post("/v1/store/rollback", {"to": 999}), 404)
+    assert "no revision 999" in back.bad(back.get("/v1/store/diff", params={"old": 1, "new": 999}), 404)
+    assert "no revision 998" in back.bad(back.get("/v1/store/diff", params={"old": 998, "new": 1}), 404)
 
 
 @pytest.mark.parametrize(
