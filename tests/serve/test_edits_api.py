@@ -167,6 +167,22 @@ def test_edits_that_are_none_are_refused_before_anything_is_done(served, body, m
     assert served.editor.store.revision == before
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "lines", "told"),
+    [
+        ("/v1/edits/trial", "prompt", 2000, "tokens, the model takes 256: shorten it"),
+        ("/v1/edits", "variants", 2000, "tokens, the model takes 256: shorten it"),
+        ("/v1/edits/trial", "quiet", 50_000, "characters, this server takes 4096 tokens: shorten it"),
+        ("/v1/edits", "prompt", 50_000, "characters, this server takes 4096 tokens: shorten it"),
+    ],
+)
+def test_what_is_too_long_is_told_before_it_is_tried_or_made(served, path, field, lines, told):
+    many = "\n".join(f"When does office number {i} open?" for i in range(lines))
+    body = DAY | {field: many if field == "prompt" else [many]}
+    said = served.bad(served.post(path, {"edits": [body]}), 400)
+    assert said.startswith("edits[0]: ") and told in said
+
+
 def test_a_job_that_fails_says_why(served):
     job = served.good(served.post("/v1/edits", DAY | {"id": "book"}, params={"wait": 60}))
     assert job["state"] == "failed" and "is in the store with other content" in job["error"]["message"]
