@@ -33,6 +33,10 @@ export function NewEdit() {
   const complete = !wrong && draft.prompt.trim() !== "" && draft.target.trim() !== "";
   const show = () =>
     requestAnimationFrame(() => panel.current?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
+  const outcome = saving.report || saving.error || saving.meanwhile;
+  useEffect(() => {
+    if (outcome) show(); // it is longer than what was there while the edit trained
+  }, [outcome]);
   const update = (part: Partial<Draft>) => {
     const next = { ...draft, ...part };
     change(part);
@@ -91,7 +95,7 @@ export function NewEdit() {
             <p class="hint">It can be saved once it is checked, which takes a second.</p>
           )}
         </form>
-        <section class="card stack" aria-label="Check and training" ref={panel}>
+        <section class="card stack shown-whole" aria-label="Check and training" ref={panel}>
           {(saving.job || saving.error || saving.meanwhile) && !trying ? (
             <>
               <h2>{saving.meanwhile ? "Somebody else was faster" : "Training"}</h2>
