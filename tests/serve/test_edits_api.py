@@ -146,7 +146,9 @@ def test_check_and_calibrate_are_jobs(back):
     assert job["state"] == "done" and job["result"]["revision"] == back.editor.store.revision
     failed = back.good(back.post("/v1/store/calibrate", {"prompts": ["one"]}, params={"wait": 120}))
     assert failed["state"] == "failed" and failed["error"]["type"] == "invalid_request_error"
-    assert "no revision 999" in back.bad(back.post("/v1/store/rollback", {"to": 999}), 409)
+    assert "no revision 999" in back.bad(back.post("/v1/store/rollback", {"to": 999}), 404)
+    assert "no revision 999" in back.bad(back.get("/v1/store/diff", params={"old": 1, "new": 999}), 404)
+    assert "no revision 998" in back.bad(back.get("/v1/store/diff", params={"old": 998, "new": 1}), 404)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,22 @@ def test_edits_that_are_none_are_refused_before_anything_is_done(served, body, m
     before = served.editor.store.revision
     assert message in served.bad(served.post("/v1/edits", body), 400)
     assert served.editor.store.revision == before
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "lines", "told"),
+    [
+        ("/v1/edits/trial", "prompt", 2000, "tokens, the model takes 256: shorten it"),
+        ("/v1/edits", "variants", 2000, "tokens, the model takes 256: shorten it"),
+        ("/v1/edits/trial", "quiet", 50_000, "characters, this server takes 4096 tokens: shorten it"),
+        ("/v1/edits", "prompt", 50_000, "characters, this server takes 4096 tokens: shorten it"),
+    ],
+)
+def test_what_is_too_long_is_told_before_it_is_tried_or_made(served, path, field, lines, told):
+    many = "\n".join(f"When does office number {i} open?" for i in range(lines))
+    body = DAY | {field: many if field == "prompt" else [many]}
+    said = served.bad(served.post(path, {"edits": [body]}), 400)
+    assert said.startswith("edits[0]: ") and told in said
 
 
 def test_a_job_that_fails_says_why(served):

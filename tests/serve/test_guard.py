@@ -1,8 +1,12 @@
 """Who may do what, and what is too much: tokens, sizes, slow and silent clients."""
 
 import json
+import shutil
 import socket
+import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from serve_helpers import MODEL, serving
@@ -19,7 +23,7 @@ LINES = [f"ask reader {ASK}", "", "# a remark", f"edit ada {EDIT}"]
 def guarded(make_editor, tmp_path_factory):
     """A server with tokens and low limits."""
     editor = make_editor(edits=FACTS[:1], store=tmp_path_factory.mktemp("guard") / "a.melo")
-    limits = {"max_body": 20_000, "body_timeout": 2.0, "max_connections": 1200, "hosts": ("127.0.0.1",)}
+    limits = {"max_body": 500_000, "body_timeout": 2.0, "max_connections": 1200, "hosts": ("127.0.0.1",)}
     with serving(editor, Tokens(LINES), max_batch=2, max_waiting=3, max_tokens=128, **limits) as running:
         yield running
     editor.unload()
@@ -104,7 +108,7 @@ def test_tokens_of_a_file(tmp_path):
         (b"null", "application/json", 400),
         (b"{}", "text/plain", 400),
         (b"", "application/json", 400),
-        (json.dumps({"x": "y" * 30_000}).encode(), "application/json", 413),
+        (json.dumps({"x": "y" * 600_000}).encode(), "application/json", 413),
     ],
     ids=["half", "no text", "deep", "nan", "surrogate name", "surrogate", "null", "plain", "empty", "large"],
 )
@@ -115,9 +119,49 @@ def test_broken_and_large_bodies(guarded, content, kind, status):
 
 def test_a_large_body_without_a_length(guarded):
     response = guarded.http.post(
-        "/v1/edits", content=iter([b"x" * 9000] * 5), headers=bearer(EDIT) | {"Content-Type": "application/json"}
+        "/v1/edits", content=iter([b"x" * 60_000] * 9), headers=bearer(EDIT) | {"Content-Type": "application/json"}
     )
     assert guarded.bad(response, 413)
+
+
+@pytest.mark.parametrize(("token", "status"), [(EDIT, 413), ("wrong" * 5, 401)], ids=["large", "not let in"])
+@pytest.mark.parametrize("client", ["urllib", "httpx", "curl", "curl that asks first"])
+def test_a_client_that_still_sends_gets_the_answer(guarded, tmp_path, client, token, status):
+    """The body is more than a socket holds: were it not read, the connection would be reset, and most clients fail."""
+    body = b"[" + b" " * 15 * guarded.settings.max_body + b"]"
+    headers = bearer(token) | {"Content-Type": "application/json"}
+    if client == "urllib":
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{guarded.url}/v1/scan", body, headers))
+        assert refused.value.code == status and json.load(refused.value)["error"]["message"]
+        return
+    if client == "httpx":
+        response = guarded.http.post("/v1/scan", content=body, headers=headers)
+        assert guarded.bad(response, status) and response.headers["connection"] == "close"
+        return
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    (tmp_path / "body.json").write_bytes(body)
+    expect = "Expect: 100-continue" if client == "curl that asks first" else "Expect:"
+    options = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    command = ["curl", "-sS", "-w", "\n%{http_code}", *options, "-H", expect, "--data-binary", f"@{tmp_path}/body.json"]
+    done = subprocess.run([*command, f"{guarded.url}/v1/scan"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    said, code = done.stdout.rsplit("\n", 1)
+    assert code == str(status) and json.loads(said)["error"]["message"]
+
+
+def test_a_body_without_end_is_not_read_for_ever(guarded):
+    head = b"POST /v1/scan HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", guarded.port), 20) as connection:
+        connection.sendall(head)
+        assert b"401" in connection.recv(65536).split(b"\r\n")[0]
+        with pytest.raises(OSError):
+            while time.monotonic() < began + 15:
+                connection.sendall(b"1\r\nx\r\n")
+                time.sleep(0.05)
+    assert time.monotonic() - began < 2 * guarded.settings.body_timeout + 3
 
 
 def test_other_names_and_other_pages(guarded):

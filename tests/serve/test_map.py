@@ -1,10 +1,15 @@
 """The map: edits, kept prompts and posted ones in two dimensions."""
 
 import math
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 from serve_helpers import serving
 from support.prompts import FACTS, OTHERS
+
+from meloedit.oversight import neighbourhoods
 
 pytest_plugins = ["serve_fixtures"]
 
@@ -46,6 +51,49 @@ def test_posted_prompts_are_put_on_the_same_map(served):
     assert served.good(served.get("/v1/store/map"))["prompts"] == before["prompts"]  # nothing was kept
     assert served.bad(served.post("/v1/store/map", {"prompts": []}), 400)
     assert served.bad(served.post("/v1/store/map", {"prompts": ["a"] * 257}), 400)
+
+
+def test_without_the_extra_a_map_by_umap_is_refused_and_not_offered(served, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    by = {"params": {"projection": "umap"}}
+    told = "a map by UMAP needs umap-learn: pip install 'meloedit[umap]'"
+    assert served.bad(served.get("/v1/store/map", **by), 400) == told
+    assert served.bad(served.post("/v1/store/map", {"prompts": [OTHERS[0]]}, **by), 400) == told
+    drawn = served.good(served.get("/v1/store/map"))
+    assert (drawn["projection"], drawn["projections"]) == ("pca", ["pca"])
+    assert served.bad(served.get("/v1/store/map", params={"projection": "tsne"}), 400)
+
+
+class FirstTwo:
+    """Stands for UMAP: draws the first two numbers of each point."""
+
+    fits = 0
+
+    def __init__(self, **settings):
+        assert settings["random_state"] is not None and settings["n_jobs"] == 1
+
+    def fit(self, points):
+        FirstTwo.fits += 1
+        self.embedding_ = points[:, :2]
+        return self
+
+    def transform(self, points):
+        return points[:, :2]
+
+
+def test_a_map_by_umap_is_shaped_by_edits_and_kept_prompts_alone(served, monkeypatch):
+    library = ModuleType("umap")
+    library.UMAP, library.__spec__ = FirstTwo, ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", library)
+    by = {"params": {"projection": "umap", "recent": 0}}
+    assert "needs at least 10" in served.bad(served.get("/v1/store/map", **by), 400)
+    monkeypatch.setattr(neighbourhoods, "LEAST", 3)
+    drawn = served.good(served.get("/v1/store/map", **by))
+    assert (drawn["projection"], drawn["projections"], drawn["shares"]) == ("umap", ["pca", "umap"], None)
+    assert [one["radius"] for one in drawn["edits"]] == [None] * 3 and len({at(one) for one in drawn["edits"]}) == 3
+    posted = served.good(served.post("/v1/store/map", {"prompts": [FACTS[2].prompt, OTHERS[0]]}, **by))
+    assert posted["edits"] == drawn["edits"] and FirstTwo.fits == 1  # the latest fit is remembered
+    assert at(posted["prompts"][0]) != at(posted["prompts"][1])
 
 
 def test_few_edits_none_at_all_and_no_kept_prompts(make_editor, tmp_path):

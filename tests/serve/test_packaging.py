@@ -1,6 +1,7 @@
 """The files that run the server elsewhere say what the command takes."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def test_the_dockerfile_is_sound():
     pins = "".join((ROOT / name).read_text("utf-8") for name in ("Makefile", "requirements-models.txt"))
     for pinned in re.findall(r"[\w-]+==[\d.]+", " ".join(installs)):
         assert pinned in pins, pinned
+
+
+def test_the_extra_of_the_demo_has_what_reading_its_model_needs():
+    """Transformers reads a GGUF file with both packages, and asks for them when it does."""
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["gguf"]
+    assert [re.match(r"[\w-]+", one)[0] for one in extra] == ["gguf", "accelerate"]
 
 
 def options_of(command):

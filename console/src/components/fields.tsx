@@ -6,6 +6,8 @@ import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hook
 
 import { Button } from "./button";
 import { Icon } from "./icon";
+import { ErrorLine } from "./notes";
+import { counted } from "../words";
 
 interface Shared {
   label: string;
@@ -112,16 +114,31 @@ interface ListProps {
   add: string;
 }
 
-/** A list of texts: each can be changed and taken out, and Enter adds another one. */
+/** Lines that can be pasted into a list at once. */
+const PASTED = 100;
+
+/** A list of texts: each can be changed and taken out, and Enter adds another one; several pasted lines become several. */
 export function ListField({ label, hint, values, onChange, placeholder, add }: ListProps) {
   const id = useId();
   const list = useRef<HTMLFieldSetElement>(null);
   const [focus, setFocus] = useState(-1);
+  const [told, setTold] = useState("");
   useLayoutEffect(() => {
     if (focus >= 0) list.current!.querySelectorAll<HTMLInputElement>("input")[focus]?.focus();
     setFocus(-1);
   }, [focus]);
-  const change = (at: number, value: string) => onChange(values.map((old, i) => (i === at ? value : old)));
+  const change = (at: number, value: string) => (setTold(""), onChange(values.map((old, i) => (i === at ? value : old))));
+  const paste = (event: ClipboardEvent, at: number) => {
+    const lines = (event.clipboardData?.getData("text") ?? "").split(/[\r\n]+/).filter((line) => line.trim());
+    if (lines.length < 2) return;
+    event.preventDefault();
+    const many = lines.length > PASTED;
+    setTold(many ? `These are ${counted(lines.length, "line")}: at most ${PASTED} can be pasted at once.` : "");
+    if (many) return;
+    const behind = values[at]!.trim() ? at + 1 : at;
+    onChange([...values.slice(0, behind), ...lines, ...values.slice(at + 1)]);
+    setFocus(behind + lines.length - 1);
+  };
   const addOne = () => {
     onChange([...values, ""]);
     setFocus(values.length);
@@ -141,6 +158,7 @@ export function ListField({ label, hint, values, onChange, placeholder, add }: L
             autocomplete="off"
             aria-label={`${label}, number ${i + 1}`}
             onInput={(event) => change(i, event.currentTarget.value)}
+            onPaste={(event) => paste(event, i)}
             onKeyDown={(event) => {
               if (event.key === "Enter") {
                 event.preventDefault();
@@ -161,6 +179,7 @@ export function ListField({ label, hint, values, onChange, placeholder, add }: L
           </button>
         </div>
       ))}
+      <ErrorLine>{told}</ErrorLine>
       <div>
         <Button look="quiet" icon={Plus} onClick={addOne}>
           {add}

@@ -8,7 +8,7 @@ import { Button } from "../components/button";
 import { ErrorLine, Note, Progress } from "../components/notes";
 import { link } from "../router";
 import { sentence, useLoad } from "../session";
-import type { EditReport, Job } from "../types";
+import type { EditReport, Job, StoredEdit } from "../types";
 import { counted, percent, questionOf } from "../words";
 import type { Saving } from "./saving";
 import { TrialResult } from "./trial";
@@ -19,12 +19,18 @@ interface Props {
   onWay: (way: "replace" | "both") => void;
   onAsk: (question: string) => void;
   onAnother: () => void;
+  /** Begin again from the edit as it is now, or save what is written all the same. */
+  onAgain: (now: StoredEdit) => void;
+  onStill: (now: StoredEdit | null) => void;
+  /** The edit that is changed. */
+  changed: string;
 }
 
-export function Outcome({ saving, onStop, onWay, onAsk, onAnother }: Props) {
-  const { job, report, error, ways } = saving;
+export function Outcome({ saving, onStop, onWay, onAsk, onAnother, onAgain, onStill, changed }: Props) {
+  const { job, report, error, ways, meanwhile } = saving;
   return (
     <>
+      {meanwhile && <Overtaken now={meanwhile.now} {...{ onAgain, onStill, changed }} />}
       {ways.length > 0 && (
         <p>
           <strong>Nothing was saved:</strong> another edit seems to ask the same, and has another answer. What shall
@@ -41,6 +47,43 @@ export function Outcome({ saving, onStop, onWay, onAsk, onAnother }: Props) {
       {job && !report && <Training job={job} onStop={onStop} />}
       {report && <Result report={report} onAsk={onAsk} onAnother={onAnother} />}
     </>
+  );
+}
+
+function Overtaken({
+  now,
+  onAgain,
+  onStill,
+  changed,
+}: { now: StoredEdit | null } & Pick<Props, "onAgain" | "onStill" | "changed">) {
+  return (
+    <div class="stack">
+      <div role="alert">
+        <Note look="warn">
+          <strong>Nothing was saved:</strong> somebody {now ? "changed" : "removed"} this edit while you wrote.
+          {now && " It is now:"}
+        </Note>
+      </div>
+      {now && (
+        <blockquote>
+          <span class="text">{questionOf(now.prompt)}</span>
+          <br />
+          <strong class="text">{now.target}</strong>
+          {!now.enabled && <p class="muted">(switched off)</p>}
+        </blockquote>
+      )}
+      <div class="actions">
+        {now && (
+          <Button look="main" onClick={() => onAgain(now)}>
+            Begin again from that
+          </Button>
+        )}
+        <Button onClick={() => onStill(now)}>{now ? "Save mine in its place" : "Save mine all the same"}</Button>
+        <a class="button plain" href={link("edits", changed)}>
+          See who did what
+        </a>
+      </div>
+    </div>
   );
 }
 

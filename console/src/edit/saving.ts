@@ -3,9 +3,10 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ApiError, call, finished, get, post } from "../api";
+import { ApiError, call, finished, get, readEdit } from "../api";
+import { asSeen, Meanwhile } from "../edits/changing";
 import { sentence } from "../session";
-import type { EditReport, Job } from "../types";
+import type { EditReport, Job, StoredEdit } from "../types";
 import type { Draft } from "./draft";
 
 const KEY = "meloedit.saving";
@@ -17,6 +18,8 @@ export interface Saving {
   error: string;
   /** What would let an edit be saved that the server did not save, since another one may ask the same. */
   ways: ("replace" | "both")[];
+  /** The edit as it is now, where somebody else changed it first (null: removed it), so that nothing was saved. */
+  meanwhile?: { now: StoredEdit | null };
 }
 
 const NONE: Saving = { job: null, report: null, error: "", ways: [] };
@@ -39,6 +42,7 @@ export function bodyOf(draft: Draft): Record<string, unknown> {
 /** Return how saving stands, and what starts it, stops it, and lets go of it; `onStored` is told the body that is stored. */
 export function useSaving(onStored: (of: string) => void) {
   const [saving, setSaving] = useState<Saving>(NONE);
+  const failed = (error: unknown) => setSaving({ ...NONE, error: sentence(error), ways: waysOut(error) });
   const follow = async (job: Job, of: string, signal?: AbortSignal) => {
     sessionStorage.setItem(KEY, JSON.stringify({ id: job.id, of }));
     try {
@@ -46,20 +50,23 @@ export function useSaving(onStored: (of: string) => void) {
       const report = last.reports[0] ?? null;
       setSaving({ ...NONE, job: last, report });
       if (report && report.status !== "failed") onStored(of);
-    } catch (error) {
-      if (signal?.aborted) return;
-      setSaving({ ...NONE, error: sentence(error), ways: waysOut(error) });
+    } finally {
+      if (!signal?.aborted) sessionStorage.removeItem(KEY);
     }
-    sessionStorage.removeItem(KEY);
   };
   const save = async (draft: Draft) => {
     const options = { replace: draft.clash === "replace", keep_both: draft.clash === "both" };
     setSaving({ ...NONE, job: { state: "queued" } as Job });
+    const edit = bodyOf(draft);
+    const body = { edits: [edit], ...options };
+    const send = async (revision?: number) =>
+      follow(await call<Job>("POST", "v1/edits", { body, revision }), JSON.stringify(edit));
     try {
-      const body = bodyOf(draft);
-      await follow(await post<Job>("v1/edits", { edits: [body], ...options }), JSON.stringify(body));
+      await (draft.corrects ? asSeen(draft.corrects, send) : send());
     } catch (error) {
-      setSaving({ ...NONE, error: sentence(error), ways: waysOut(error) });
+      if (!(error instanceof Meanwhile && draft.corrects)) return failed(error);
+      const now = await readEdit(draft.corrects.id).catch(() => null);
+      setSaving({ ...NONE, meanwhile: { now } });
     }
   };
   useEffect(() => {
@@ -68,7 +75,7 @@ export function useSaving(onStored: (of: string) => void) {
     if (kept) {
       const { id, of } = JSON.parse(kept) as { id: string; of: string };
       get<Job>(`v1/edits/jobs/${id}`, {}, leaving.signal).then(
-        (job) => follow(job, of, leaving.signal),
+        (job) => follow(job, of, leaving.signal).catch((error) => leaving.signal.aborted || failed(error)),
         (error: unknown) => error instanceof ApiError && error.status === 404 && sessionStorage.removeItem(KEY),
       );
     }

@@ -19,18 +19,44 @@ interface Seen {
 
 /** Change an edit as the reader saw it. */
 export async function changeEdit(seen: Seen, method: string, rest = "", body?: unknown): Promise<void> {
+  const { revision } = await asSeen(seen, (at) =>
+    call<{ revision: number }>(method, editPath(seen.id, rest), { body, revision: at }),
+  );
+  own.set(seen.id, revision);
+}
+
+/** Do something to an edit as the reader saw it; `act` is told at which revision the store must be. */
+export async function asSeen<T>({ id, revision }: Seen, act: (at?: number) => Promise<T>): Promise<T> {
+  return again(async () => act(revision === undefined ? undefined : await unchanged(id, revision)));
+}
+
+/** Do something about an edit that is not in the store. */
+export async function asGone<T>(id: string, act: (at: number) => Promise<T>): Promise<T> {
+  return again(async () => {
+    const store = await get<StoreInfo>("v1/store");
+    const now = await readEdit(id).catch((error: unknown) => {
+      if (isMissing(error)) return null;
+      throw error;
+    });
+    if (now) throw new Meanwhile("Somebody brought this edit back meanwhile. It is shown as it is now.");
+    return act(store.revision);
+  });
+}
+
+/** Try something again while others change other edits. */
+async function again<T>(act: () => Promise<T>): Promise<T> {
   for (let left = TRIES; ; left--) {
     try {
-      const revision = seen.revision === undefined ? undefined : await unchanged(seen.id, seen.revision);
-      const done = await call<{ revision: number }>(method, editPath(seen.id, rest), { body, revision });
-      own.set(seen.id, done.revision);
-      return;
+      return await act();
     } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      if (error.status === 404) throw new Meanwhile("Somebody removed this edit meanwhile.");
-      if (error.status !== 412 || left <= 1) throw error; // 412: another edit may have changed
+      if (isMissing(error)) throw new Meanwhile("Somebody removed this edit meanwhile.");
+      if (!(error instanceof ApiError && error.code === "revision") || left <= 1) throw error;
     }
   }
+}
+
+export function isMissing(error: unknown): boolean {
+  return error instanceof ApiError && error.code === "edit_not_found";
 }
 
 /** Return a revision of the store at which the edit is what the reader saw. */

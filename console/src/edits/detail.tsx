@@ -35,7 +35,7 @@ export function EditDetail({ id }: { id: string }) {
   );
   const edit = loaded.data?.edit ?? null;
   const latest = history.data?.data[0];
-  const missing = loaded.data !== null && !edit && !loaded.loading;
+  const missing = loaded.data?.id === id && !edit; // also while it is read again: a question may be open
   const former = useLoad(
     (signal) => (missing ? formerOf(id, latest, signal) : Promise.resolve(null)),
     [missing, latest?.revision],
@@ -94,7 +94,7 @@ export function EditDetail({ id }: { id: string }) {
       <StatusLine>{done}</StatusLine>
       <ErrorLine>{loaded.error || history.error || error}</ErrorLine>
       {!loaded.data && loaded.loading && <Loading />}
-      {missing && !history.loading && <Gone id={id} latest={latest} former={former} onDone={did} />}
+      {missing && (history.data || !history.loading) && <Gone {...{ id, latest, former }} onDone={did} onMeanwhile={failed} />}
       {edit && (
         <div class="two even">
           <Facts edit={edit} />
@@ -129,11 +129,11 @@ export function EditDetail({ id }: { id: string }) {
 }
 
 /** Return the edit, or null where it is not in the store. */
-async function found(id: string, signal: AbortSignal): Promise<{ edit: StoredEdit | null }> {
+async function found(id: string, signal: AbortSignal): Promise<{ id: string; edit: StoredEdit | null }> {
   try {
-    return { edit: await readEdit(id, signal) };
+    return { id, edit: await readEdit(id, signal) };
   } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return { edit: null };
+    if (error instanceof ApiError && error.status === 404) return { id, edit: null };
     throw error;
   }
 }

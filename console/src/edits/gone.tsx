@@ -3,13 +3,14 @@
 import { Undo2 } from "lucide";
 import { useState } from "preact/hooks";
 
-import { call, finished, get, UNREADABLE } from "../api";
+import { ApiError, call, finished, get, post, UNREADABLE } from "../api";
 import { Button } from "../components/button";
 import { Question } from "../components/dialog";
-import { Empty, ErrorLine, Loading } from "../components/notes";
-import { type Loaded, useSession } from "../session";
-import type { Difference, EditVersion, Job, Revision } from "../types";
+import { Empty, ErrorLine, Loading, Note } from "../components/notes";
+import { type Loaded, useLoad, useSession } from "../session";
+import type { Difference, EditVersion, Job, Revision, Route } from "../types";
 import { questionOf } from "../words";
+import { asGone, Meanwhile } from "./changing";
 import { trainAgain } from "./undo";
 
 /** What an edit was before the change that took it out. */
@@ -42,9 +43,11 @@ interface Props {
   latest: Revision | undefined;
   former: Loaded<Former | null>;
   onDone: (done: string) => void;
+  /** Somebody else brought it back first. */
+  onMeanwhile: (error: Meanwhile) => void;
 }
 
-export function Gone({ id, latest, former, onDone }: Props) {
+export function Gone({ id, latest, former, onDone, onMeanwhile }: Props) {
   const [asking, setAsking] = useState(false);
   if (latest && isThere(latest)) return <ErrorLine>{UNREADABLE}</ErrorLine>;
   return (
@@ -67,7 +70,7 @@ export function Gone({ id, latest, former, onDone }: Props) {
         )}
       </Empty>
       {asking && former.data && (
-        <BringBack id={id} former={former.data} onDone={onDone} onClose={() => setAsking(false)} />
+        <BringBack {...{ id, onDone, onMeanwhile }} former={former.data} onClose={() => setAsking(false)} />
       )}
     </>
   );
@@ -81,27 +84,44 @@ function whatBecame(latest: Revision): string {
   return "Another edit took its place. Below is its history.";
 }
 
-interface BackProps {
-  id: string;
+interface BackProps extends Pick<Props, "id" | "onDone" | "onMeanwhile"> {
   former: Former;
-  onDone: (done: string) => void;
   onClose: () => void;
 }
 
-function BringBack({ id, former, onDone, onClose }: BackProps) {
+function BringBack({ id, former, onDone, onMeanwhile, onClose }: BackProps) {
   const { store, refresh } = useSession();
   const { version, gone, alone } = former;
   const latest = alone && store?.revision === gone.revision; // then it comes back as it was, without training
+  const answers = useLoad((signal) => answering(version, signal), [store?.revision]);
   const bring = async () => {
-    if (latest) {
-      const body = { to: gone.revision - 1 };
-      await finished(await call<Job>("POST", "v1/store/rollback", { body, revision: gone.revision }));
-    } else await trainAgain(id, version);
+    try {
+      if (latest) {
+        const body = { to: gone.revision - 1 };
+        await finished(await call<Job>("POST", "v1/store/rollback", { body, revision: gone.revision }));
+      } else {
+        await asGone(id, async (at) => {
+          if ((await answering(version)) !== answers.data) throw new ApiError(412, LOOK);
+          await trainAgain(id, version, at);
+        });
+      }
+    } catch (error) {
+      if (error instanceof Meanwhile) return onMeanwhile(error);
+      void refresh(); // what the question says is then true again
+      if (error instanceof ApiError && error.code === "revision") throw new Error(LOOK);
+      throw error;
+    }
     await refresh();
     onDone("The edit is back.");
   };
   return (
-    <Question title="Bring this edit back?" yes="Bring it back" onYes={bring} onClose={onClose}>
+    <Question
+      title="Bring this edit back?"
+      yes="Bring it back"
+      disabled={answers.loading || answers.error !== ""}
+      onYes={bring}
+      onClose={onClose}
+    >
       <blockquote>
         <span class="text">{questionOf(version.prompt)}</span>
         <br />
@@ -111,8 +131,22 @@ function BringBack({ id, former, onDone, onClose }: BackProps) {
         {latest
           ? "It answers again as before."
           : "It is trained again, to give the same answer as before. This takes some seconds."}{" "}
-        All other edits stay as they are.
+        {answers.data === null && "All other edits stay as they are."}
       </p>
+      <ErrorLine>{answers.error}</ErrorLine>
+      {answers.data && (
+        <Note look="warn">
+          The edit <strong class="text">{answers.data}</strong> answers this question now. If it asks the same, this one
+          takes its place.
+        </Note>
+      )}
     </Question>
   );
+}
+
+const LOOK = "The edits changed meanwhile, so nothing was done. What is said above is true now: look again.";
+
+/** Return the name of the edit that answers a former edit's question now; null if none does. */
+async function answering(version: EditVersion, signal?: AbortSignal): Promise<string | null> {
+  return (await post<Route>("v1/route", { prompt: version.prompt }, {}, signal)).edit;
 }

@@ -1,6 +1,6 @@
 // Undoing one change of an edit: by its opposite, where there is one, else by going back to the revision before.
 
-import { finished, get, post } from "../api";
+import { call, finished, get } from "../api";
 import { Dialog, Question } from "../components/dialog";
 import { Loading, Note } from "../components/notes";
 import { happened, promptsOf } from "../history/words";
@@ -8,7 +8,7 @@ import { RollbackDialog } from "../history/rollback";
 import { useLoad, useSession } from "../session";
 import type { Asked, Difference, EditVersion, Job, Revision, StoredEdit } from "../types";
 import { counted, questionOf, same } from "../words";
-import { changeEdit, Meanwhile } from "./changing";
+import { asSeen, changeEdit, Meanwhile } from "./changing";
 
 interface Opposite {
   /** What will be done, as a sentence. */
@@ -41,14 +41,16 @@ async function formerly(
   if (before === null) {
     return edit && { text: "The edit is removed.", act: () => changeEdit(edit, "DELETE") };
   }
+  if (!edit) return null;
   const text = `The edit is trained again, to answer “${before.target}” as before. This takes some seconds.`;
-  return { text, act: () => trainAgain(id, before) };
+  return { text, act: () => asSeen(edit, (at) => trainAgain(id, before, at)) };
 }
 
-/** Save an edit as it was. */
-export async function trainAgain(id: string, version: EditVersion): Promise<void> {
+/** Save an edit as it was, if the store is at a revision. */
+export async function trainAgain(id: string, version: EditVersion, revision?: number): Promise<void> {
   const { enabled, ...fields } = version;
-  const job = await finished(await post<Job>("v1/edits", { edits: [{ ...fields, id }], replace: true }));
+  const body = { edits: [{ ...fields, id }], replace: true };
+  const job = await finished(await call<Job>("POST", "v1/edits", { body, revision }));
   const report = job.reports[0];
   if (report?.status === "failed") throw new Error(report.reason);
   if (!enabled) await changeEdit({ id }, "PATCH", "", { enabled });

@@ -139,6 +139,7 @@ function circles(points: Point[], colours: Colours, chosenKey: () => string | nu
     const { ctx, scales } = chart;
     ctx.beginPath();
     for (const { edit } of of) {
+      if (edit!.radius === null) continue;
       const radius = scales.x!.getPixelForValue(edit!.radius) - scales.x!.getPixelForValue(0);
       for (const place of [edit!, ...edit!.wordings]) {
         const [x, y] = at(chart, place);

@@ -13,7 +13,8 @@ export interface MapEdit extends MapPlace {
   prompt: Asked;
   target: string;
   enabled: boolean;
-  radius: number;
+  /** How far its scope reaches; null on a map on which distances mean too little. */
+  radius: number | null;
   wordings: MapPlace[];
 }
 
@@ -30,12 +31,19 @@ export interface MapPrompt {
   times: number;
 }
 
+/** How a map is drawn: so that distances are as true as they can be, or so that what is alike lies together. */
+export type Projection = "pca" | "umap";
+
 export interface MapBody {
   edits: MapEdit[];
   total: number;
   prompts: MapPrompt[];
   kept: boolean;
-  shares: [number, number];
+  projection: Projection;
+  /** What this server can draw by. */
+  projections: Projection[];
+  /** The share of all differences that each axis shows; null where axes mean nothing. */
+  shares: [number, number] | null;
   judged: boolean;
   revision: number;
 }

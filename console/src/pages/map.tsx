@@ -6,7 +6,7 @@ import { useMemo, useState } from "preact/hooks";
 import { get, post } from "../api";
 import { PageHead } from "../components/bits";
 import { Button } from "../components/button";
-import { TextField } from "../components/fields";
+import { SelectField, TextField } from "../components/fields";
 import { Empty, ErrorLine, Loading } from "../components/notes";
 import { link } from "../router";
 import { useLoad, useSession } from "../session";
@@ -14,7 +14,7 @@ import { counted, percent } from "../words";
 import { MapChart } from "../map/chart";
 import { MapDetail } from "../map/detail";
 import { MapList } from "../map/list";
-import { type MapBody, pointsOf } from "../map/points";
+import { type MapBody, pointsOf, type Projection } from "../map/points";
 
 /** Questions that the reader has placed, at most: the latest. */
 const PLACED = 20;
@@ -23,9 +23,14 @@ export function MapPage() {
   const { store } = useSession();
   const [placed, setPlaced] = useState<string[]>([]);
   const [chosen, setChosen] = useState<string | null>(null);
+  const [projection, setProjection] = useState<Projection>("pca");
   const { data, error, loading, reload } = useLoad<MapBody>(
-    (signal) => (placed.length ? post("v1/store/map", { prompts: placed }, {}, signal) : get("v1/store/map", {}, signal)),
-    [placed, store?.revision],
+    (signal) => {
+      const query = { projection };
+      if (placed.length) return post("v1/store/map", { prompts: placed }, query, signal);
+      return get("v1/store/map", query, signal);
+    },
+    [placed, store?.revision, projection],
   );
   const points = useMemo(() => (data ? pointsOf(data) : []), [data]);
   const point = points.find((one) => one.key === chosen);
@@ -60,7 +65,15 @@ export function MapPage() {
       )}
       {data && points.length > 0 && (
         <>
-          <PlaceForm onPlace={place} />
+          <div class="map-tools">
+            <PlaceForm onPlace={place} />
+            {data.projections.length > 1 && (
+              <SelectField label="Kind of map" value={projection} options={KINDS_OF_MAP} onChange={setProjection} />
+            )}
+          </div>
+          {loading && projection === "umap" && data.projection !== "umap" && (
+            <Loading>Drawing the groups: the first time this takes up to a minute …</Loading>
+          )}
           <div class="map-columns">
             <div class="map-main">
               <section class="card map-card" aria-label="The map">
@@ -87,6 +100,11 @@ export function MapPage() {
   );
 }
 
+const KINDS_OF_MAP: [Projection, string][] = [
+  ["pca", "Distances, as true as they can be"],
+  ["umap", "Groups of what is alike (UMAP)"],
+];
+
 function PlaceForm({ onPlace }: { onPlace: (text: string) => void }) {
   const [text, setText] = useState("");
   return (
@@ -110,9 +128,33 @@ const TELLING = 5;
 
 /** How to read the map, and how much of the truth it shows. */
 function Reading({ body }: { body: MapBody }) {
-  const share = body.shares[0] + body.shares[1];
+  const share = body.shares && body.shares[0] + body.shares[1];
   return (
     <div class="map-reading hint">
+      {share === null ? <Grouped /> : <Flat body={body} share={share} />}
+      {body.total > body.edits.length && (
+        <p>
+          The map shows {body.edits.length} of {counted(body.total, "edit")}, taken evenly from all.
+        </p>
+      )}
+      {!body.kept && <p>Questions that people ask are not kept on this server, so none is shown. (Its option --keep-prompts keeps them.)</p>}
+    </div>
+  );
+}
+
+function Grouped() {
+  return (
+    <p>
+      What lies in one group is alike. How far groups are from each other, and how wide they are, means nothing, so no
+      neighbourhoods of edits are drawn. A line joins a chosen point to what belongs to it. Choose a point to read what
+      was decided.
+    </p>
+  );
+}
+
+function Flat({ body, share }: { body: MapBody; share: number }) {
+  return (
+    <>
       <p>
         {body.judged
           ? "A circle is the neighbourhood of an edit. A question in it is compared with the edit word by word, and is answered by it only if both ask the same."
@@ -125,12 +167,6 @@ function Reading({ body }: { body: MapBody }) {
         {". "}
         Points that lie together may be different all the same, and circles are approximate. Choose a point to read what was decided.
       </p>
-      {body.total > body.edits.length && (
-        <p>
-          The map shows {body.edits.length} of {counted(body.total, "edit")}, taken evenly from all.
-        </p>
-      )}
-      {!body.kept && <p>Questions that people ask are not kept on this server, so none is shown. (Its option --keep-prompts keeps them.)</p>}
-    </div>
+    </>
   );
 }

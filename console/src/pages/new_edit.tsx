@@ -8,14 +8,14 @@ import { ask } from "../ask/chat";
 import { PageHead } from "../components/bits";
 import { Button } from "../components/button";
 import { ErrorLine, Loading, Note } from "../components/notes";
-import { type Draft, EMPTY, useDraft } from "../edit/draft";
+import { type Draft, draftOf, EMPTY, tooMuch, useDraft } from "../edit/draft";
 import { EditForm } from "../edit/form";
 import { Outcome } from "../edit/outcome";
 import { bodyOf, useSaving } from "../edit/saving";
 import { TrialResult } from "../edit/trial";
 import { go } from "../router";
 import { sentence, useSession } from "../session";
-import type { Trial } from "../types";
+import type { StoredEdit, Trial } from "../types";
 
 export function NewEdit() {
   const session = useSession();
@@ -27,11 +27,16 @@ export function NewEdit() {
     void session.refresh();
   });
   const panel = useRef<HTMLElement>(null);
-  const now = JSON.stringify(bodyOf(draft));
+  const wrong = tooMuch(draft);
+  const now = wrong || JSON.stringify(bodyOf(draft));
   const checked = trial !== null && trial.of === now;
-  const complete = draft.prompt.trim() !== "" && draft.target.trim() !== "";
+  const complete = !wrong && draft.prompt.trim() !== "" && draft.target.trim() !== "";
   const show = () =>
     requestAnimationFrame(() => panel.current?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
+  const outcome = saving.report || saving.error || saving.meanwhile;
+  useEffect(() => {
+    if (outcome) show(); // it is longer than what was there while the edit trained
+  }, [outcome]);
   const update = (part: Partial<Draft>) => {
     const next = { ...draft, ...part };
     change(part);
@@ -44,6 +49,13 @@ export function NewEdit() {
     else void check(draft);
     show();
   };
+  const still = (now: StoredEdit | null) => {
+    const part: Partial<Draft> = now
+      ? { corrects: draft.corrects && { ...draft.corrects, revision: now.revision } }
+      : { corrects: null, clash: "ask" };
+    change(part);
+    void save({ ...draft, ...part });
+  };
   const busy = saving.job !== null && saving.report === null;
   return (
     <>
@@ -53,7 +65,8 @@ export function NewEdit() {
       <div class="two">
         <form class="card stack" onSubmit={submit}>
           {draft.corrects && <Corrects draft={draft} onChange={change} />}
-          <EditForm draft={draft} onChange={(part) => (change(part), (saving.error || saving.report) && done())} />
+          <EditForm draft={draft} onChange={(part) => (change(part), (saving.error || saving.report || saving.meanwhile) && done())} />
+          <ErrorLine>{wrong}</ErrorLine>
           <div class="actions">
             <Button
               type="submit"
@@ -82,10 +95,10 @@ export function NewEdit() {
             <p class="hint">It can be saved once it is checked, which takes a second.</p>
           )}
         </form>
-        <section class="card stack" aria-label="Check and training" ref={panel}>
-          {(saving.job || saving.error) && !trying ? (
+        <section class="card stack shown-whole" aria-label="Check and training" ref={panel}>
+          {(saving.job || saving.error || saving.meanwhile) && !trying ? (
             <>
-              <h2>Training</h2>
+              <h2>{saving.meanwhile ? "Somebody else was faster" : "Training"}</h2>
               <Outcome
                 saving={saving}
                 onStop={stop}
@@ -95,6 +108,9 @@ export function NewEdit() {
                   go("ask");
                 }}
                 onAnother={done}
+                onAgain={(now) => (change(draftOf(now, draft.corrects?.asked)), drop(), done())}
+                onStill={still}
+                changed={draft.corrects?.id ?? ""}
               />
             </>
           ) : (

@@ -45,6 +45,25 @@ class PreparedEdit:
         return len(self.edit.prompts) + len(self.edit.quiet) - len(self.given.prompts) - len(self.given.quiet)
 
 
+def rows_of(engine: Engine, edit: Edit) -> list[Example]:
+    """Return the rows that an edit's block is trained on.
+
+    Raises:
+        EditError: if a text of the edit does not fit the model.
+    """
+    backbone, policy, config = engine.backbone, engine.policy, engine.config
+    try:
+        policy.check_edit(edit)
+        encoded = [form for prompt in edit.prompts for form in policy.forms(prompt)]
+        if config.train_with_lead_in:
+            encoded += backbone.with_lead_in(make_lead(f"{config.seed}/{edit.id}"), edit.prompt)
+        for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
+            policy.forms(prompt)
+        return [backbone.row(edit.target, form) for form in encoded]
+    except EditError as error:
+        raise EditError(f"edit {edit.id!r}: {error}") from None
+
+
 class Planner:
     """Checks and tokenises edits: every error that can be known before training is raised here.
 
@@ -56,7 +75,7 @@ class Planner:
 
     def __init__(self, engine: Engine, replacing: bool = False, keeping_both: bool = False) -> None:
         check_weights(engine)
-        self._backbone, self._policy = engine.backbone, engine.policy
+        self._engine, self._backbone = engine, engine.backbone
         self._store, self._config = engine.store, engine.config
         self._prevailing, self._replacing = Prevailing(engine, replacing, keeping_both), replacing
 
@@ -102,18 +121,8 @@ class Planner:
             raise EditError(f"edit {edit.id!r}: {error}") from None
 
     def _rows(self, edit: Edit) -> list[Example]:
-        backbone = self._backbone
-        try:
-            self._policy.check_edit(edit)
-            encoded = [form for prompt in edit.prompts for form in self._policy.forms(prompt)]
-            if self._config.train_with_lead_in:
-                encoded += backbone.with_lead_in(make_lead(f"{self._config.seed}/{edit.id}"), edit.prompt)
-            for prompt in edit.quiet:  # to raise what is wrong with one; its key is taken after training
-                self._policy.forms(prompt)
-            rows = [backbone.row(edit.target, form) for form in encoded]
-            return rows + self._tried(edit, max(len(row.target) for row in rows))
-        except EditError as error:
-            raise EditError(f"edit {edit.id!r}: {error}") from None
+        rows = rows_of(self._engine, edit)
+        return rows + self._tried(edit, max(len(row.target) for row in rows))
 
     def _tried(self, edit: Edit, tokens: int) -> list[Example]:
         """Return the rows that an edit's block is only tried on: rewordings, raw and chats in turn, and a begun answer.

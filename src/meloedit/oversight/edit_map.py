@@ -12,6 +12,7 @@ from torch import Tensor
 from ..keys.keys import Keys
 from ..keys.principal import Axes, points_of
 from ..store.tensors import Tensors
+from .neighbourhoods import Neighbourhoods
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
@@ -39,13 +40,14 @@ class PlacedEdit:
         place: of its prompt.
         wordings: the places of its other wordings, where they differ.
         radius: how far its scope reaches from each of them, about: what the map shows of a distance is less than all
-            of it, and the radius is shortened by as much as distances are on average.
+            of it, and the radius is shortened by as much as distances are on average. ``None``: on this map distances
+            mean too little for it.
     """
 
     stored: StoredEdit
     place: Place
     wordings: list[Place]
-    radius: float
+    radius: float | None
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ class EditMap:
     Attributes:
         edits: the edits.
         prompts: where each prompt lies, in the order in which they were given.
-        shares: the share of all differences between what is on the map that each of its two axes shows.
+        shares: the share of all differences between what is on the map that each of its two axes shows; ``None`` where
+            the axes are none, but only who lies beside whom counts.
     """
 
     edits: list[PlacedEdit]
     prompts: list[Place]
-    shares: tuple[float, float]
+    shares: tuple[float, float] | None
 
 
 def sample(stored: Sequence[StoredEdit], most: int) -> list[StoredEdit]:
@@ -107,9 +110,14 @@ def join(parts: Sequence[AnyKeys]) -> AnyKeys:
 
 
 def draw_map(
-    engine: Engine, stored: Sequence[StoredEdit], edit_keys: Sequence[AnyKeys], prompts: Sequence[AnyKeys], fitted: int
+    engine: Engine,
+    stored: Sequence[StoredEdit],
+    edit_keys: Sequence[AnyKeys],
+    prompts: Sequence[AnyKeys],
+    fitted: int,
+    umap: Neighbourhoods | None = None,
 ) -> EditMap:
-    """Draw edits and prompts.
+    """Draw edits and prompts: by the principal components of their keys, or by UMAP.
 
     Args:
         engine: whose scopes are drawn.
@@ -117,27 +125,35 @@ def draw_map(
         edit_keys: their keys, as ``stored_keys`` returns them.
         prompts: keys of prompts, one each.
         fitted: the first of these shape the map, as the edits do; the others are only put onto it.
+        umap: draws by UMAP, in place of the principal components.
+
+    Raises:
+        MeloEditError: if UMAP is wanted and is not installed, or has too few points.
     """
     sizes, count = [len(keys) for keys in edit_keys], len(prompts)
     if not sizes and not count:
-        return EditMap([], [], (0.0, 0.0))
+        return EditMap([], [], (0.0, 0.0) if umap is None else None)
     keys = join([*edit_keys, *prompts])
     points = keys if isinstance(keys, Tensor) else points_of(keys)
     total = sum(sizes)
-    fitting = points[: total + fitted]
-    axes = Axes.of(fitting if len(fitting) > 2 else points)  # two points are a line, and one is nothing
+    shares, radii = None, [None] * len(sizes)
+    if umap is None:
+        fitting = points[: total + fitted]
+        axes = Axes.of(fitting if len(fitting) > 2 else points)  # two points are a line, and one is nothing
+        flat, shares = axes.places(points), (round(axes.shares[0], DIGITS), round(axes.shares[1], DIGITS))
+        shortened = sum(axes.shares) ** 0.5
+        radii = [round(radius * shortened, DIGITS) for radius in _radii(engine, edit_keys)]
+    else:
+        flat = umap.places(points, total + fitted)
     # Sums of floats differ in their last digits with the order in which threads add them: the same map all the same.
-    places: list[Place] = [(round(x, DIGITS), round(y, DIGITS)) for x, y in axes.places(points).tolist()]
-    radii = _radii(engine, edit_keys)
-    shortened = sum(axes.shares) ** 0.5
+    places: list[Place] = [(round(x, DIGITS), round(y, DIGITS)) for x, y in flat.tolist()]
     near = SAME_PLACE * _width(places[:total])
     drawn, start = [], 0
     for one, size, radius in zip(stored, sizes, radii, strict=True):
         own, *others = places[start : start + size]
-        drawn.append(PlacedEdit(one, own, _apart(own, others, near), round(radius * shortened, DIGITS)))
+        drawn.append(PlacedEdit(one, own, _apart(own, others, near), radius))
         start += size
-    across, up = axes.shares
-    return EditMap(drawn, places[total:], (round(across, DIGITS), round(up, DIGITS)))
+    return EditMap(drawn, places[total:], shares)
 
 
 def _radii(engine: Engine, edit_keys: Sequence[AnyKeys]) -> list[float]:

@@ -10,6 +10,7 @@ from ..callers.arguments import checked
 from ..config import SCOPE_SETTINGS
 from ..edit import Edit
 from ..engine.checking import check_weights
+from ..engine.planning import rows_of
 from ..errors import EditError, StoreError
 from ..readers import SourcedEdit, edit_list
 from ..results import Answer
@@ -136,10 +137,16 @@ class OperatorView:
 
         Returns:
             A trial per edit: what was asked, what would get its answer, the likeliest first.
+
+        Raises:
+            EditError: if an edit could not be made: the model has no room for one of its texts.
         """
         if not self.engine.policy.ready:
             raise EditError("this store has no calibration yet, so nothing can be tried: calibrate first, or edit once")
-        return self.engine.mode.trials(edit_list(edits))
+        made = edit_list(edits)
+        for edit in made:  # the judge, which knows no model, would read any length
+            rows_of(self.engine, edit)
+        return self.engine.mode.trials(made)
 
     def scan(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ ASKING = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/metrics")
 
 SHORTEST = 0.5
 """Seconds that a part of a body has in any case: it may be there while a busy process comes late to read it."""
+DROPPED = 16
+"""How many times the largest body is read and dropped behind a refusal."""
 
 
 class Guard:
@@ -45,7 +48,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, refusal = 500, None
+        status, refusal, whole = 500, None, not _has_body(scope)
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -56,11 +59,14 @@ class Guard:
         async def refuse(error: RefusedError) -> None:
             nonlocal status
             status = error.status
-            await response(error)(scope, receive, send)
+            if whole or error.status == 408:  # what is too slow is not waited for
+                await response(error)(scope, receive, send)
+            else:
+                await self._dismiss(error, scope, receive, send)
 
-        def keep(error: RefusedError) -> None:
-            nonlocal refusal
-            refusal = error
+        def keep(error: RefusedError, last: bool = False) -> None:
+            nonlocal refusal, whole
+            refusal, whole = error, whole or last
 
         try:
             scope[CALLER] = self._let_in(scope)
@@ -100,13 +106,32 @@ class Guard:
             raise RefusedError(403, f"the token of {caller.name!r} may ask and not edit", code="role")
         return caller
 
-    def _limited(self, scope: Scope, receive: Receive, keep: Callable[[RefusedError], None]) -> Receive:
+    async def _dismiss(self, error: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request whose body still comes: answer, then read and drop the rest, and close the connection.
+
+        A connection that closes over bytes that nobody read is reset, and the client may lose the answer.
+        """
+        error.headers["Connection"] = "close"
+
+        async def kept_open(message: Message) -> None:
+            last = message["type"] == "http.response.body"
+            await send({**message, "more_body": True} if last else message)
+
+        await response(error)(scope, receive, kept_open)
+        settings = self._service.settings
+        if Headers(scope=scope).get("expect", "").lower() != "100-continue":  # else the client has sent nothing yet
+            with suppress(TimeoutError):
+                await asyncio.wait_for(_drop(receive, DROPPED * settings.max_body), settings.body_timeout)
+        await send({"type": "http.response.body", "body": b""})
+
+    def _limited(self, scope: Scope, receive: Receive, keep: Callable[..., None]) -> Receive:
         """Return ``receive`` with limits on the size of a body and on the time that it takes to come.
 
         Args:
             scope: the request.
             receive: gives its parts.
-            keep: is given the refusal where a limit is passed; the app is told that the client went away.
+            keep: is given the refusal where a limit is passed, and whether the body has come whole; the app is told
+                that the client went away.
 
         Raises:
             RefusedError: at once, if the body is announced as too large.
@@ -131,15 +156,29 @@ class Guard:
                 got += len(message.get("body", b""))
                 whole = not message.get("more_body", False)
                 if got > most:
-                    keep(_too_large(most))
+                    keep(_too_large(most), whole)
                     return {"type": "http.disconnect"}
             return message
 
         return limited
 
 
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def _drop(receive: Receive, most: int) -> None:
+    """Read a body to its end, but no more than so many bytes."""
+    while most > 0:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        most -= len(message.get("body", b""))
+
+
 def _too_large(most: int) -> RefusedError:
-    return RefusedError(413, f"the request is larger than {most} bytes: split it", headers={"Connection": "close"})
+    return RefusedError(413, f"the request is larger than {most} bytes: split it")
 
 
 def _unknown(message: str, code: str) -> RefusedError:

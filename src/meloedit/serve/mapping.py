@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..edit import prompt_key
 from ..oversight.edit_map import AnyKeys, EditMap, draw_map, prompt_keys, sample, stored_keys
+from ..oversight.neighbourhoods import Neighbourhoods, need_umap
 from .failures import RefusedError
 from .statistics import KeptPrompt
 
@@ -71,7 +72,14 @@ class Gathered(NamedTuple):
     revision: int
 
 
-async def gather(service: Service, posted: Sequence[Prompt], form: Form | None, most: int, recent: int) -> Gathered:
+async def gather(
+    service: Service,
+    posted: Sequence[Prompt],
+    form: Form | None,
+    most: int,
+    recent: int,
+    umap: Neighbourhoods | None = None,
+) -> Gathered:
     """Draw the map.
 
     Args:
@@ -80,11 +88,15 @@ async def gather(service: Service, posted: Sequence[Prompt], form: Form | None, 
         form: how posted texts are asked.
         most: the most edits; of more, a sample.
         recent: the most kept prompts, the latest.
+        umap: draws by UMAP, in place of the principal components.
 
     Raises:
+        MeloEditError: if UMAP is wanted and is not installed, or has too few points.
         RefusedError: if the store is calibrated again and again meanwhile.
     """
     engine = service.editor.engine
+    if umap is not None:
+        need_umap()  # before anything is read
     for _ in range(TRIES):
         calibration = service.editor.store.calibration_id
         stored, revision = service.editor.store.edits(), service.revision
@@ -98,7 +110,7 @@ async def gather(service: Service, posted: Sequence[Prompt], form: Form | None, 
         routes = await _routes(service, posted, form)
         if calibration == service.editor.store.calibration_id:
             fitted = len(kept) if placed else 0
-            drawn = await asyncio.to_thread(draw_map, engine, chosen, keys, placed, fitted)
+            drawn = await asyncio.to_thread(draw_map, engine, chosen, keys, placed, fitted, umap)
             return Gathered(drawn, kept, routes, len(stored), revision)
     raise RefusedError(409, "the store is being calibrated: ask for the map again when that is done", code="store")
 

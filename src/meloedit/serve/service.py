@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import MeloEditError
+from ..oversight.neighbourhoods import Neighbourhoods
 from .changes import ChangeThread, Job
 from .failures import RefusedError
 from .mapping import KeyMemory
@@ -62,6 +63,7 @@ class Service:
         self.trouble: str | None = None
         self.statistics = Statistics(editor.store.path, settings.keep_prompts)
         self.map_keys = KeyMemory()
+        self.umap = Neighbourhoods()
         self.metrics = Metrics()
         self._by_key: OrderedDict[tuple[str, str], tuple[str, Job]] = OrderedDict()
         for name, text, read in (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..engine.editing import EditRun
 from ..engine.planning import Planner
-from ..errors import StoreError
 from .changes import Job
+from .failures import RefusedError
 from .service import Service, check_revision
 
 if TYPE_CHECKING:
@@ -100,6 +100,11 @@ def calibrate_work(
 
 
 def check_reachable(service: Service, to: int) -> None:
-    """Raise a StoreError if the store has no such revision."""
-    if not 1 <= to <= service.editor.store.revision:
-        raise StoreError(f"the store has no revision {to}: it has 1 to {service.editor.store.revision}")
+    """Check that the store has a revision.
+
+    Raises:
+        RefusedError: with 404, if it has none of this number.
+    """
+    latest = service.editor.store.revision
+    if not 1 <= to <= latest:
+        raise RefusedError(404, f"the store has no revision {to}: it has 1 to {latest}", code="revision_not_found")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from ...edit import prompt_list, prompt_text
+from ...edit import Edit, prompt_list, prompt_text
+from ...errors import EditError
 from ...oversight.near_misses import is_near
 from ...results import Route
 from ...store import StoredEdit
@@ -24,6 +25,8 @@ from .common import CallerOf, Expected, ServiceOf
 router = APIRouter(prefix="/v1", responses=errors(412, 422, 504))
 
 EDIT = "/edits/{edit_id:path}"
+LONG_TOKEN = 64
+"""Characters of a token, more than any text has on the average."""
 Order = Literal["newest", "oldest", "hits", "fewest_hits", "last_hit"]
 
 
@@ -118,8 +121,34 @@ def edit_body(stored: StoredEdit, hits: Hits | None) -> wire.StoredEditBody:
 async def try_edits(service: ServiceOf, body: wire.TrialRequest) -> wire.TrialList:
     """Ask edits their likely neighbours, without making them."""
     edits = wire.edits_of(body.edits)
+    await asyncio.to_thread(check_lengths, service, edits)
     trials = await asyncio.to_thread(service.editor.trial, edits)  # the judge reads them, not the model
     return wire.TrialList(data=[trial.to_dict() for trial in trials])
+
+
+def check_lengths(service: Service, edits: Sequence[Edit]) -> None:
+    """Check that an edit has no longer prompts than may be asked here.
+
+    Raises:
+        RefusedError: naming the first that has.
+    """
+    most, backbone = service.settings.max_prompt, service.editor.engine.backbone
+    for i, edit in enumerate(edits):
+        for prompt in (*edit.prompts, *edit.quiet):
+            size = len(repr(prompt))
+            if size * 4 <= most:  # a character is up to four tokens
+                continue
+            counted = f"{size} characters"
+            if size <= most * LONG_TOKEN:  # what is longer need not be read to know
+                try:
+                    count = len(backbone.encode(prompt).ids)
+                except EditError as error:
+                    raise RefusedError(400, f"edits[{i}]: {error}", f"edits[{i}]", "edit") from None
+                if count <= most:
+                    continue
+                counted = f"{count} tokens"
+            told = f"edits[{i}]: a prompt has {counted}, this server takes {most} tokens: shorten it"
+            raise RefusedError(400, told, f"edits[{i}]", "edit")
 
 
 @router.post("/route")

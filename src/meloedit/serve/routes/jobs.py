@@ -18,6 +18,7 @@ from ..wire import edits as wire
 from ..wire.shared import errors, prompt_of
 from ..works import calibrate_work, check_reachable, check_work, edit_work, rollback_work
 from .common import CallerOf, Expected, ServiceOf
+from .edits import check_lengths
 
 router = APIRouter(prefix="/v1", responses=errors(412, 422, 504))
 
@@ -75,6 +76,7 @@ async def make_edits(
     if many.strict and not many.trial:
         raise RefusedError(400, "strict needs the trial: leave out trial", "strict")
     edits = wire.edits_of(many.edits)
+    await asyncio.to_thread(check_lengths, service, edits)
     if clash := contradiction(edits):
         message = f"edit {clash[1] + 1} contradicts edit {clash[0] + 1}: same prompt or id, other target"
         raise RefusedError(400, f"{message}; keep one of them", f"edits[{clash[1]}]", "edit")

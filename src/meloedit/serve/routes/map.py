@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query
 
 from ...edit import prompt_list
+from ...oversight.neighbourhoods import Neighbourhoods, has_umap
 from ..mapping import Gathered, gather
 from ..service import Service
 from ..wire import map as wire
@@ -23,24 +24,35 @@ router = APIRouter(prefix="/v1/store/map", responses=errors())
 Most = Annotated[int, Query(ge=1, le=2000, description="The most edits; of more, a sample.")]
 Recent = Annotated[int, Query(ge=0, le=500, description="The most kept prompts, the latest.")]
 
+By = Annotated[
+    wire.Projection,
+    Query(description="How the map is drawn: by principal components, or by UMAP, which needs the extra umap."),
+]
+
 
 @router.get("")
-async def read_map(service: ServiceOf, edits: Most = 500, recent: Recent = 200) -> wire.MapBody:
+async def read_map(service: ServiceOf, edits: Most = 500, recent: Recent = 200, projection: By = "pca") -> wire.MapBody:
     """Place edits and recent prompts in two dimensions, for people to look at; it decides nothing."""
-    return _body(service, await gather(service, [], None, edits, recent), [])
+    umap = _umap(service, projection)
+    return _body(service, await gather(service, [], None, edits, recent, umap), [], projection)
 
 
 @router.post("")
 async def place_on_map(
-    service: ServiceOf, body: wire.MapRequest, edits: Most = 500, recent: Recent = 200
+    service: ServiceOf, body: wire.MapRequest, edits: Most = 500, recent: Recent = 200, projection: By = "pca"
 ) -> wire.MapBody:
     """Place prompts on the same map, beside the edits and the recent prompts; nothing is generated or kept."""
     prompts = prompt_list([prompt_of(prompt) for prompt in body.prompts])
     form = body.form or form_of(service)
-    return _body(service, await gather(service, prompts, form, edits, recent), prompts)
+    umap = _umap(service, projection)
+    return _body(service, await gather(service, prompts, form, edits, recent, umap), prompts, projection)
 
 
-def _body(service: Service, found: Gathered, posted: list[Prompt]) -> wire.MapBody:
+def _umap(service: Service, projection: wire.Projection) -> Neighbourhoods | None:
+    return service.umap if projection == "umap" else None
+
+
+def _body(service: Service, found: Gathered, posted: list[Prompt], projection: wire.Projection) -> wire.MapBody:
     drawn = found.drawn
     return wire.MapBody(
         edits=[
@@ -59,6 +71,8 @@ def _body(service: Service, found: Gathered, posted: list[Prompt]) -> wire.MapBo
         total=found.total,
         prompts=list(_prompts(found, posted)),
         kept=service.settings.keep_prompts is not None,
+        projection=projection,
+        projections=["pca", "umap"] if has_umap() else ["pca"],
         shares=drawn.shares,
         judged=service.editor.least_score is not None,
         revision=found.revision,

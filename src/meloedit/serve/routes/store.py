@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ...store import StoredEdit
 from ..wire import edits as wire
 from ..wire.shared import errors
+from ..works import check_reachable
 from .common import ServiceOf
 from .edits import finite, form_of, version_of
 
@@ -112,6 +113,8 @@ def difference(
     details: Annotated[int, Query(ge=0, le=1000, description="Of how many edits to tell what changed.")] = 0,
 ) -> wire.Difference:
     """Say how the edits of two revisions differ."""
+    check_reachable(service, old)
+    check_reachable(service, new)
     store = service.editor.store
     removed, added = store.diff(old, new)
     changes = None

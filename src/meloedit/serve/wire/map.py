@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from .shared import Asked
 
+Projection = Literal["pca", "umap"]
+"""How a map is drawn."""
+
 
 class MapRequest(BaseModel):
     """Prompts to place on the map."""
@@ -30,8 +33,8 @@ class MapEdit(MapPlace):
     prompt: Any
     target: str
     enabled: bool
-    radius: float = Field(
-        description="How far its scope reaches from each of its wordings, about, in units of the map."
+    radius: float | None = Field(
+        description="How far its scope reaches from each of its wordings, about, in units of the map; null with UMAP."
     )
     wordings: list[MapPlace] = Field(description="Its other wordings, where they lie apart from its prompt.")
 
@@ -61,7 +64,11 @@ class MapBody(BaseModel):
     total: int = Field(description="How many edits are stored; of more than the limit, the map has a sample.")
     prompts: list[MapPrompt]
     kept: bool = Field(description="Whether the operator keeps prompts.")
-    shares: tuple[float, float] = Field(description="The share of all differences that each axis shows.")
+    projection: Projection
+    projections: list[Projection] = Field(description="What this server can draw by.")
+    shares: tuple[float, float] | None = Field(
+        description="The share of all differences that each axis shows; null with UMAP, whose axes mean nothing."
+    )
     judged: bool = Field(
         description="Whether a scope is only where prompts are read and compared: then not all in it is answered."
     )
