@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..callers.tokenizers import tokenizer_facts
 from ..config import SCOPE_SETTINGS
 from ..errors import ModelError, StoreError
+from ..following.blocks import check_blocks
 from ..routing.calibration import BUILT_IN
 from ..store import Store
 from ..store.database import real_path
-from .stored_blocks import check_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
