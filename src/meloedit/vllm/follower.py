@@ -40,7 +40,7 @@ class Follower:
         self.trouble: str | None = None
         self._other: ServedLive | None = None
         self._follows = threading.Lock()  # one look at a time
-        self._stop = threading.Event()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="meloedit-follower", daemon=True)
 
     def start(self) -> None:
@@ -51,8 +51,13 @@ class Follower:
     def stop(self) -> None:
         """Look no longer."""
         self._stop.set()
+        self.wake()
         if self._thread.is_alive():
             self._thread.join()
+
+    def wake(self) -> None:
+        """Let the thread look at once."""
+        self._wake.set()
 
     def look(self) -> int:
         """Follow the store now, and return the revision that answers from the next pass on.
@@ -72,7 +77,11 @@ class Follower:
             return self.live.revision
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every):
+        while not self._stop.is_set():
+            self._wake.wait(self._every)
+            self._wake.clear()
+            if self._stop.is_set():
+                return
             try:
                 self.look()
                 self.trouble = None

@@ -99,7 +99,7 @@ class ServedLive(Live):
         if found := next((one for one in self.store.edits() if one.reach == "all"), None):
             raise StoreError(
                 f"edit {found.edit.id!r} of {self.store.path} acts on all tokens of a prompt (reach=all), which vLLM "
-                "has run and cached before its route is known: export it (meloedit export), or make it anew (reach=answer)"
+                "has run and cached before its route is known: make it anew with reach=answer"
             )
 
     @property
@@ -120,7 +120,7 @@ def settings_of(store: Store, family: str) -> MeloConfig:
     if config.modules is None or config.key_layer is None:
         raise StoreError(f"{store.path} does not name the modules that it edits: it is no store that Editor made")
     if config.reach == "all":
-        raise StoreError(f"{store.path} was made with reach=all, which vLLM cannot serve: export it (meloedit export)")
+        raise StoreError(f"{store.path} was made with reach=all, which vLLM cannot serve: make one with reach=answer")
     return config
 
 

@@ -99,6 +99,10 @@ class Worker:
         """Follow the store now, and return the revision that answers from the next pass on."""
         return _attached(self).follower.look()
 
+    def melo_wake(self) -> None:
+        """Let the thread look at the store at once."""
+        _attached(self).follower.wake()
+
     def melo_facts(self) -> dict[str, Any]:
         """Return which revision answers, how many edits it has, and what the plugin did so far."""
         return _plain(_attached(self).served.facts())
