@@ -11,6 +11,7 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # bound to one core, a busy machine starves it
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # so that a test reaches the scheduler and the worker
 
 FLAGS = {

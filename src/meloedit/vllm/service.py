@@ -113,6 +113,16 @@ class EngineService(Service):
         self.reach(self.editor.store.revision)
         return done
 
+    def submit(self, job: Job, key: str | None, body: Any) -> tuple[Job, bool]:
+        """Let a job wait for its turn; one that needs a model is refused at once where there is none.
+
+        Raises:
+            RefusedError: with 501, naming the command that does it.
+        """
+        if not self.trains and job.kind != "rollback":
+            raise RefusedError(501, TRAINS.format(command=f"meloedit {job.kind}"), code="no_model")
+        return super().submit(job, key, body)
+
     def reach(self, revision: int) -> None:
         """Wait until the worker answers with a revision; called outside the event loop.
 

@@ -1,0 +1,99 @@
+"""The edits' routes on vLLM's server, with an engine that is made up: the store changes, and the worker follows."""
+
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from support.prompts import BOOK, EDITS
+
+from meloedit.store import Store
+from meloedit.vllm import checks
+from meloedit.vllm.endpoints import Endpoints
+
+
+class Engine:
+    """An engine client whose worker follows the store when it is woken."""
+
+    def __init__(self, path, folder):
+        self.path, self.revision, self.woken = path, Store.open(path).revision, 0
+        self.vllm_config = SimpleNamespace(
+            additional_config={checks.STORE: str(path)},
+            parallel_config=SimpleNamespace(worker_extension_cls=checks.WORKER),
+            model_config=SimpleNamespace(
+                model=folder, tokenizer=folder, tokenizer_revision=None, revision=None, trust_remote_code=False,
+                hf_text_config=SimpleNamespace(eos_token_id=None), max_model_len=512,
+            ),
+        )  # fmt: skip
+
+    async def collective_rpc(self, method, args=()):
+        if method == "melo_wake":
+            self.woken += 1
+            self.revision = Store.open(self.path).revision
+        if method == "melo_routes":
+            return [{f"{args[0]}-x": {"edit": "book"}} if args[0] == "known" else {}]
+        return [
+            {
+                "revision": self.revision, "edits": 4, "threshold": 1.0, "least_score": 0.5, "trouble": None,
+                "requests": 0, "reasons": {}, "passes": 0, "seconds": 0.0, "states_bytes": 0,
+            }
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(llama, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("routes")
+    llama.save(folder / "facts.melo")
+    llama.model.save_pretrained(folder / "m")
+    tokenizer.save_pretrained(folder / "m")
+    plugin, engine = Endpoints(), Engine(folder / "facts.melo", str(folder / "m"))
+
+    @asynccontextmanager
+    async def lifespan(app):
+        await plugin.init_state(engine, app.state, None)
+        yield
+        app.state.meloedit_service.stop()
+
+    app = FastAPI(lifespan=lifespan)
+    plugin.attach_router(app)
+    with TestClient(app) as client:
+        yield client, engine
+
+
+def test_a_change_returns_once_the_worker_answers_with_it(server):
+    client, engine = server
+    assert {one["id"] for one in client.get("/v1/edits").json()["data"]} == {edit.id for edit in EDITS}
+    before = client.get("/v1/store").json()["revision"]
+    changed = client.delete(f"/v1/edits/{BOOK.id}").json()
+    assert changed["revision"] == before + 1 == engine.revision and engine.woken
+    back = client.post("/v1/store/rollback?wait=30", json={"to": before}).json()
+    assert back["state"] == "done" and client.get(f"/v1/edits/{BOOK.id}").status_code == 200
+    assert client.get("/v1/melo").json()["revision"] == engine.revision == before + 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/edits", {"prompt": "Who?", "target": "She"}),
+        ("/v1/edits/trial", {"edits": [{"prompt": "Who?", "target": "She"}]}),
+        ("/v1/edits/book/quiet", {"prompts": ["Who?"]}),
+        ("/v1/scan", {"prompts": ["Who?"]}),
+        ("/v1/store/check", {}),
+        ("/v1/store/map", {"prompts": ["Who?"]}),
+    ],
+)
+def test_what_needs_a_model_is_refused_in_one_line_that_says_who_does_it(server, path, body):
+    answer = server[0].post(path, json=body)
+    message = answer.json()["error"]["message"]
+    assert answer.status_code == 501 and "--editing" in message and "\n" not in message, answer.text
+
+
+def test_routes_are_told_by_the_id_of_the_request(server):
+    assert server[0].get("/v1/melo/routes/known").json()["data"] == {"known-x": {"edit": "book"}}
+    assert server[0].get("/v1/melo/routes/unknown").status_code == 404
+
+
+def test_an_edit_that_is_not_there_is_told_in_openais_shape(server):
+    answer = server[0].delete("/v1/edits/nobody")
+    assert answer.status_code == 404 and "nobody" in answer.json()["error"]["message"]
