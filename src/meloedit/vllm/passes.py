@@ -6,14 +6,12 @@ after another, and the block table says in which slot of the KV cache each one's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from ..hooks.blocks import RowBlocks
 
 
 @dataclass
@@ -25,15 +23,12 @@ class Pass:
         begin: (n + 1,) where the tokens of each begin, and where the last ones end.
         past: (n,) how many tokens of each ran before.
         prompts: (n,) how many tokens the prompt of each has.
-        blocks: what acts on each of them, by its place, once the routes are decided; ``None``: not yet.
     """
 
     names: list[str]
     begin: np.ndarray
     past: np.ndarray
     prompts: np.ndarray
-    blocks: list[tuple[int, RowBlocks]] | None = None
-    acting: Any = field(default=None)
 
     @property
     def tokens(self) -> int:
@@ -82,13 +77,12 @@ class RunnerView:
         """How many slots the KV cache has."""
         return int(self._runner.kv_cache_config.num_blocks) * int(self._runner.cache_config.block_size)
 
-    def slots_of(self, place: int, start: int, stop: int) -> Tensor:
-        """Return the slots (stop - start,) of tokens of the request at a place of the pass."""
+    def slots_of(self, places: np.ndarray, positions: np.ndarray) -> Tensor:
+        """Return the slots (T,) of tokens, given for each the place of its request in the pass, and its position."""
         table = self._runner.input_batch.block_table.block_tables[0]
         size = int(table.block_size)
-        at = np.arange(start, stop)
-        blocks = table.block_table.np[place, at // size].astype(np.int64)
-        return torch.from_numpy(blocks * size + at % size)
+        blocks = table.block_table.np[places, positions // size].astype(np.int64)
+        return torch.from_numpy(blocks * size + positions % size)
 
 
 class SlotStates:
@@ -118,12 +112,15 @@ class SlotStates:
     def write(self, of: Pass, states: Tensor) -> None:
         """Keep the states (T, d) of all tokens of a pass."""
         assert self._table is not None
-        parts = zip(range(len(of.names)), of.past.tolist(), of.ends.tolist(), strict=True)
-        slots = torch.cat([self._view.slots_of(place, past, end) for place, past, end in parts])
+        counts = np.diff(of.begin)
+        places = np.repeat(np.arange(len(of.names)), counts)
+        positions = np.arange(of.tokens) + np.repeat(of.past - of.begin[:-1], counts)
+        slots = self._view.slots_of(places, positions)
         self._table[slots.to(self._table.device)] = states.to(self._table.dtype)
 
     def read(self, of: Pass, place: int) -> Tensor:
         """Return the states (L, d) of the prompt of a request in a pass."""
         assert self._table is not None
-        slots = self._view.slots_of(place, 0, int(of.prompts[place]))
+        positions = np.arange(int(of.prompts[place]))
+        slots = self._view.slots_of(np.full_like(positions, place), positions)
         return self._table[slots.to(self._table.device)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..following.live import Live
     from ..hooks.key_reader import KeyReader
     from ..hooks.prompt_batch import PromptBatch
+
+logger = logging.getLogger(__name__)
 
 TOLD = 10_000
 """Routes that are remembered after their requests have ended."""
@@ -63,7 +66,23 @@ class Requests:
         return len(self._batches)
 
     def decide(self, live: Live, prompts: Sequence[Prompt]) -> None:
-        """Decide the routes of prompts that end in one pass; the judge reads them together."""
+        """Decide the routes of prompts that end in one pass; the judge reads them together.
+
+        A prompt that cannot be read goes to the base model, and is told as ``failed``: the others, and the engine, go
+        on.
+        """
+        try:
+            self._decide(live, prompts)
+        except Exception as error:
+            if len(prompts) > 1:
+                for prompt in prompts:
+                    self.decide(live, [prompt])
+                return
+            logger.error("the prompt of request %s was not routed", prompts[0].name, exc_info=error)
+            self._batches[prompts[0].name] = None
+            self._tell(prompts[0], {"edit": None, "reason": "failed", "revision": live.revision})
+
+    def _decide(self, live: Live, prompts: Sequence[Prompt]) -> None:
         batches = []
         for prompt in prompts:
             whole = torch.ones(1, len(prompt.ids), dtype=torch.bool)
@@ -79,11 +98,13 @@ class Requests:
                 batch.set_routes([owners[i]], [routes[i]], live.host.bank, live)
             revision = live.revision
         for prompt, batch in zip(prompts, batches, strict=True):
-            (route,) = batch.routes
             batch.states = None
             self._batches[prompt.name] = batch if batch.blocks else None
-            self.reasons[route.reason] += 1
-            self._told[prompt.name] = {**asdict(route), "revision": revision, "tokens": len(prompt.ids)}
+            self._tell(prompt, {**asdict(batch.routes[0]), "revision": revision})
+
+    def _tell(self, prompt: Prompt, route: dict[str, Any]) -> None:
+        self.reasons[route["reason"]] += 1
+        self._told[prompt.name] = {**route, "tokens": len(prompt.ids)}
         while len(self._told) > TOLD:
             self._told.popitem(last=False)
 

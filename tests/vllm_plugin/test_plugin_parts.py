@@ -195,6 +195,16 @@ def test_requests_are_routed_as_the_editor_routes_them(llama, host, store_path):
     assert "0" not in requests and len(requests) == len(rows) - 1
 
 
+def test_a_prompt_that_cannot_be_read_leaves_the_others_their_routes(llama, host, store_path):
+    ids = llama.backbone.encode(BOOK.prompt).ids
+    requests = Requests(host.reader)
+    wrong = Prompt("wrong", [2**40, *ids], torch.zeros(len(ids) + 1, host.key_size))
+    requests.decide(live_of(host, store_path), [wrong, Prompt("right", ids, states_of(llama, ids))])
+    told = requests.told()
+    assert (told["wrong"]["reason"], told["right"]["edit"]) == ("failed", BOOK.id)
+    assert requests.blocks("wrong") is None and "wrong" in requests and dict(requests.reasons)["failed"] == 1
+
+
 def test_a_begun_answer_goes_on_where_it_does_in_one_process(llama, host, store_path, monkeypatch):
     messages = [{"role": "user", "content": BOOK.prompt}, {"role": "assistant", "content": "Jor"}]
     ids = llama.backbone.encode(messages).ids

@@ -1,6 +1,6 @@
 """Makes what the tests of the plugin compare with: stores on SmolLM2, and the answers and routes in one process.
 
-    python tests/vllm/world.py FOLDER
+    python tests/vllm_plugin/world.py FOLDER
 
 It runs by itself, so that vLLM's process holds no second model. A folder that has everything stays as it is.
 """
