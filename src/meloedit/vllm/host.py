@@ -138,19 +138,27 @@ def read_prompts(model_config: Any) -> CausalPrompts:
     return CausalPrompts(tokenizer, stops, model_config.max_model_len)
 
 
-def check_model(store: Store, model_config: Any, backbone: CausalPrompts) -> None:
-    """Refuse a store of another base model, by the files that vLLM loaded, or of another tokenizer.
+def check_model(store: Store, model: str, revision: str | None = None) -> None:
+    """Refuse a store of another base model than the one whose files vLLM loads.
 
     Raises:
         StoreError: saying what differs.
         ModelError: if there are no files to compare.
     """
-    found = file_fingerprint(model_config.model, model_config.revision)
+    found = file_fingerprint(model, revision)
     if store.fact("fingerprint") != found:
         raise StoreError(
             f"{store.path} was made for {store.fact('name')} (fingerprint {store.fact('fingerprint')}), vLLM serves "
-            f"{model_config.model} (fingerprint {found}): give vLLM that model"
+            f"{model} (fingerprint {found}): give vLLM that model"
         )
+
+
+def check_reading(store: Store, model_config: Any, backbone: CausalPrompts) -> None:
+    """Refuse another tokenizer than the store's; warn of another chat template, or another number format.
+
+    Raises:
+        StoreError: if the tokenizer reads otherwise.
+    """
     check_tokenizer(store, backbone.tokenizer)
     made, now = store.model.get("dtype"), str(model_config.dtype)
     if made != now:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
     """
     from transformers import AutoConfig
 
-    from .host import settings_of
+    from .host import check_model, settings_of
 
     names = [flag.partition("=")[0].replace("_", "-") for flag in given if flag.startswith("--")]
     if clash := [name for name in _OURS if name in names]:
@@ -50,6 +51,8 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
         raise MeloEditError(
             f"cannot read the configuration of {name} ({error}): say where it is with --model"
         ) from None
+    check_model(opened, folder)
+    _check_port(given)
     flags = ["--model", folder, "--worker-extension-cls", checks.WORKER]
     if checks.touches_kv(settings.modules or (), layers):
         flags += ["--scheduler-cls", checks.SCHEDULER]
@@ -60,6 +63,30 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
     rest, extra = _without_extra(given)
     extra |= {checks.STORE: str(opened.path.absolute())} | ({EDITING: True} if editing else {})
     return [*flags, "--additional-config", json.dumps(extra), *rest]
+
+
+def _check_port(given: Sequence[str]) -> None:
+    """Refuse a port that is taken, before minutes go into starting.
+
+    Raises:
+        MeloEditError: naming it.
+    """
+    values = {"--host": "", "--port": "8000"}
+    for place, flag in enumerate(given):
+        name, equals, value = flag.partition("=")
+        if name in values:
+            values[name] = value if equals else "".join(given[place + 1 : place + 2])
+    try:
+        found = socket.getaddrinfo(
+            values["--host"] or None, int(values["--port"]), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, _, _, address = found[0]
+        with socket.socket(family, kind) as trying:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trying.bind(address)
+    except (OSError, ValueError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise MeloEditError(f"cannot listen at port {values['--port']} ({why}): choose another with --port") from None
 
 
 def _without_extra(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

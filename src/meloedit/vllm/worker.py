@@ -13,7 +13,7 @@ from ..store import Store
 from . import checks
 from .follower import EVERY, Follower
 from .hooks import Hooks
-from .host import Host, ServedLive, check_model, read_prompts, settings_of
+from .host import Host, ServedLive, check_model, check_reading, read_prompts, settings_of
 from .passes import RunnerView
 from .served import Served
 
@@ -44,7 +44,8 @@ class Attached:
         layers = config.model_config.hf_text_config.num_hidden_layers
         checks.check_scheduler(config, checks.touches_kv(settings.modules or (), layers))
         backbone = read_prompts(config.model_config)
-        check_model(store, config.model_config, backbone)
+        check_model(store, config.model_config.model, config.model_config.revision)
+        check_reading(store, config.model_config, backbone)
         self.hooks = Hooks(runner, str(settings.key_layer), settings.modules or ())
         self.host = Host(backbone, self.hooks.linears, config.model_config.get_hidden_size())
         self.path = str(store.path.absolute())
