@@ -45,6 +45,10 @@ class Engine:
     def scheduler(self):
         return self.llm.llm_engine.engine_core.engine_core.scheduler
 
+    @property
+    def worker(self):
+        return self.llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker
+
     def generate(self, rows, tokens=24, **settings):
         """Answer prompts, given as tokens, in one mixed load; return the tokens of each."""
         return [list(one.outputs[0].token_ids) for one in self.outputs(rows, tokens, **settings)]

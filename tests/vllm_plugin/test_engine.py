@@ -4,8 +4,10 @@ The tests share one engine, whose scheduler and worker live in this process, and
 """
 
 import shutil
+from contextlib import contextmanager
 
 import pytest
+import torch
 from engines import Engine, reference
 
 from meloedit.errors import MeloEditError, ModelError, StoreError
@@ -205,6 +207,34 @@ def test_beam_search_is_refused(engine, rows):
         engine.llm.beam_search([{"prompt_token_ids": rows[0]["ids"]}], BeamSearchParams(beam_width=2, max_tokens=4))
 
 
+@contextmanager
+def without_hooks(engine):
+    hooks, served = engine.worker._melo.hooks, engine.worker._melo.served
+    hooks.detach()
+    try:
+        yield
+    finally:
+        hooks.attach(served)
+
+
+@contextmanager
+def forced(engine, tokens):
+    """Let the engine answer with these tokens, whatever its model would say."""
+    model, rest = engine.worker.model_runner.model, iter(tokens)
+    compute = model.compute_logits
+
+    def compute_logits(hidden):
+        logits = torch.full_like(compute(hidden), -torch.inf)
+        logits[:, next(rest)] = 0.0
+        return logits
+
+    model.compute_logits = compute_logits
+    try:
+        yield
+    finally:
+        del model.compute_logits
+
+
 def test_an_edit_of_the_last_layer_alone_touches_no_cache(engine, world):
     path = shutil.copy(world / "one-layer.melo", engine.store.with_name("one.melo"))
     engine.call("melo_open", str(path))
@@ -212,10 +242,21 @@ def test_an_edit_of_the_last_layer_alone_touches_no_cache(engine, world):
     ours = coordinator.__dict__.pop("cache_blocks")
     try:
         with Store.open(path) as store:
-            edit_id = next(one.edit.id for one in store.edits() if one.edit.prompt == NOBEL)
-            assert leak(engine, store, edit_id) == 0.0
-            (answer,), (route,) = engine.asked([engine.chat(NOBEL)])
-            assert route["edit"] == edit_id and engine.text(answer) == store.get(edit_id).edit.target
+            edit = next(one.edit for one in store.edits() if one.edit.prompt == NOBEL)
+            engine.llm.reset_prefix_cache()
+            (answer,), (route,) = engine.asked([engine.chat(NOBEL)], LONG_ANSWER, ignore_eos=True)
+            assert route["edit"] == edit.id and engine.text(answer).startswith(edit.target)
+            turn = [*engine.chat(NOBEL), *answer, *engine.chat("And when was that?")]
+            store.remove(edit.id)
+            engine.call("melo_follow")
+            cached = engine.counted("prefix_cache_hits")
+            after_the_edit = log_probabilities(engine, turn)
+            assert engine.counted("prefix_cache_hits") >= cached + 96  # the answer, too
+        with without_hooks(engine):  # the same tokens, out of vLLM as it is: bit for bit the same in the cache
+            engine.llm.reset_prefix_cache()
+            with forced(engine, answer):
+                assert engine.generate([engine.chat(NOBEL)], LONG_ANSWER, ignore_eos=True) == [answer]
+            assert log_probabilities(engine, turn) == after_the_edit
     finally:
         coordinator.cache_blocks = ours
         engine.llm.reset_prefix_cache()
@@ -223,7 +264,7 @@ def test_an_edit_of_the_last_layer_alone_touches_no_cache(engine, world):
 
 
 def test_another_model_and_code_that_runs_past_the_hooks_are_refused(engine, monkeypatch):
-    worker = engine.llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker
+    worker = engine.worker
     with monkeypatch.context() as patch:
         patch.setattr("meloedit.vllm.host.file_fingerprint", lambda *args: "another")
         with pytest.raises((StoreError, MeloEditError), match="was made for"):
