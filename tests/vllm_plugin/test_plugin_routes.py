@@ -1,6 +1,6 @@
 """The edits' routes on vLLM's server, with an engine that is made up: the store changes, and the worker follows."""
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -16,10 +16,10 @@ from meloedit.vllm.endpoints import Endpoints
 class Engine:
     """An engine client whose worker follows the store when it is woken."""
 
-    def __init__(self, path, folder):
+    def __init__(self, path, folder, **extra):
         self.path, self.revision, self.woken = path, Store.open(path).revision, 0
         self.vllm_config = SimpleNamespace(
-            additional_config={checks.STORE: str(path)},
+            additional_config={checks.STORE: str(path), **extra},
             parallel_config=SimpleNamespace(worker_extension_cls=checks.WORKER),
             model_config=SimpleNamespace(
                 model=folder, tokenizer=folder, tokenizer_revision=None, revision=None, trust_remote_code=False,
@@ -42,12 +42,19 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def server(llama, tokenizer, tmp_path_factory):
+def folder(llama, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("routes")
     llama.save(folder / "facts.melo")
+    llama.save(folder / "more.melo")
     llama.model.save_pretrained(folder / "m")
     tokenizer.save_pretrained(folder / "m")
-    plugin, engine = Endpoints(), Engine(folder / "facts.melo", str(folder / "m"))
+    return folder
+
+
+@contextmanager
+def serving(engine):
+    """vLLM's app with the plugin, as far as it concerns the edits."""
+    plugin = Endpoints()
 
     @asynccontextmanager
     async def lifespan(app):
@@ -58,6 +65,13 @@ def server(llama, tokenizer, tmp_path_factory):
     app = FastAPI(lifespan=lifespan)
     plugin.attach_router(app)
     with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    engine = Engine(folder / "facts.melo", str(folder / "m"))
+    with serving(engine) as client:
         yield client, engine
 
 
@@ -97,3 +111,13 @@ def test_routes_are_told_by_the_id_of_the_request(server):
 def test_an_edit_that_is_not_there_is_told_in_openais_shape(server):
     answer = server[0].delete("/v1/edits/nobody")
     assert answer.status_code == 404 and "nobody" in answer.json()["error"]["message"]
+
+
+def test_with_a_copy_of_the_model_edits_are_made_over_http(folder):
+    engine = Engine(folder / "more.melo", str(folder / "m"), meloedit_editing=True)
+    with serving(engine) as client:
+        body = {"prompt": "Who keeps the lighthouse?", "target": "Wenna", "id": "lighthouse"}
+        job = client.post("/v1/edits?wait=60", json=body).json()
+        assert job["state"] == "done" and job["reports"][0]["status"] == "stored", job
+        assert engine.revision == Store.open(engine.path).revision and engine.woken
+        assert client.get("/v1/edits/lighthouse").json()["target"] == "Wenna"

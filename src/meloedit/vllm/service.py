@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -121,7 +122,14 @@ class EngineService(Service):
         """
         if not self.trains and job.kind != "rollback":
             raise RefusedError(501, TRAINS.format(command=f"meloedit {job.kind}"), code="no_model")
+        job.work = partial(self._reaching, job.work)
         return super().submit(job, key, body)
+
+    def _reaching(self, work: Callable[[Job], Iterator[None]], job: Job) -> Iterator[None]:
+        """Do the work of a job; each of its parts is done once vLLM answers with it."""
+        for _ in work(job):
+            self.reach(self.editor.store.revision)
+            yield
 
     def reach(self, revision: int) -> None:
         """Wait until the worker answers with a revision; called outside the event loop.
