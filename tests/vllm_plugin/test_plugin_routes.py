@@ -1,5 +1,6 @@
 """The edits' routes on vLLM's server, with an engine that is made up: the store changes, and the worker follows."""
 
+import sys
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 
@@ -27,12 +28,18 @@ class Engine:
             ),
         )  # fmt: skip
 
+    async def generate(self, prompt, params, name):
+        self.asked = prompt, params, name
+        yield None
+
     async def collective_rpc(self, method, args=()):
         if method == "melo_wake":
             self.woken += 1
             self.revision = Store.open(self.path).revision
         if method == "melo_routes":
-            return [{f"{args[0]}-x": {"edit": "book"}} if args[0] == "known" else {}]
+            told = {"edit": "book", "reason": "fired", "nearest": "book", "distance": 0.0, "threshold": 1.0}
+            told |= {"score": 1.0, "least_score": 0.5, "user_turn_known": True, "revision": self.revision}
+            return [{} if args[0] == "unknown" else {f"{args[0]}-x": told}]
         return [
             {
                 "revision": self.revision, "edits": 4, "threshold": 1.0, "least_score": 0.5, "trouble": None,
@@ -104,8 +111,19 @@ def test_what_needs_a_model_is_refused_in_one_line_that_says_who_does_it(server,
 
 
 def test_routes_are_told_by_the_id_of_the_request(server):
-    assert server[0].get("/v1/melo/routes/known").json()["data"] == {"known-x": {"edit": "book"}}
+    (told,) = server[0].get("/v1/melo/routes/known").json()["data"].values()
+    assert (told["edit"], told["reason"]) == ("book", "fired")
     assert server[0].get("/v1/melo/routes/unknown").status_code == 404
+
+
+def test_the_engine_says_where_a_prompt_goes(server, llama, monkeypatch):
+    client, engine = server
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=dict))
+    assert client.post("/v1/route", json={"prompt": BOOK.prompt}).json()["edit"] == "book"
+    prompt, params, _ = engine.asked
+    assert prompt["prompt_token_ids"] == llama.backbone.encode(BOOK.prompt, "chat").ids and params["max_tokens"] == 1
+    paths = [route.path for route in client.app.routes if getattr(route, "path", "") == "/v1/route"]
+    assert len(paths) <= 1  # vLLM would take the later one
 
 
 def test_an_edit_that_is_not_there_is_told_in_openais_shape(server):

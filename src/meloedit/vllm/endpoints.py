@@ -87,6 +87,13 @@ async def route(service: ServiceOf, body: wire.RouteRequest) -> wire.RouteBody:
 _ROUTE = ("edit", "reason", "nearest", "distance", "threshold", "score", "least_score", "user_turn_known", "revision")
 
 
+def _without(topic: APIRouter, path: str) -> APIRouter:
+    """Return a router without one of its paths: of two that are the same, vLLM takes the later, FastAPI the earlier."""
+    kept = APIRouter()
+    kept.routes[:] = [one for one in topic.routes if getattr(one, "path", None) != path]
+    return kept
+
+
 class Endpoints:
     """The endpoint plugin of vLLM."""
 
@@ -95,7 +102,7 @@ class Endpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add the routes. Jobs come before edits, whose ids are paths."""
-        for topic in (router, jobs.router, store.router, map.router, edits.router):
+        for topic in (router, jobs.router, store.router, map.router, _without(edits.router, "/v1/route")):
             app.include_router(topic)
 
         async def refused(request: Any, error: Exception) -> Any:
