@@ -131,6 +131,7 @@ def test_an_edit_that_is_not_there_is_told_in_openais_shape(server):
     assert answer.status_code == 404 and "nobody" in answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_with_a_copy_of_the_model_edits_are_made_over_http(folder):
     engine = Engine(folder / "more.melo", str(folder / "m"), meloedit_editing=True)
     with serving(engine) as client:
