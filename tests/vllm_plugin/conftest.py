@@ -25,3 +25,11 @@ def world(tmp_path_factory):
 def model_folder():
     """The folder of SmolLM2, which ``world`` has converted if it was not there."""
     return Path(os.environ["MELOEDIT_MODELS"]) / "SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="session")
+def store_path(llama, tmp_path_factory):
+    """A store with EDITS on the tiny llama."""
+    path = tmp_path_factory.mktemp("vllm") / "facts.melo"
+    llama.save(path)
+    return path
