@@ -21,6 +21,7 @@ help:
 	@echo "make test   lint, types, and all tests"
 	@echo "make test-slow  tests that measure: time, memory, long streams (not in CI)"
 	@echo "make test-vllm  the plugin inside vLLM, in an environment of its own, .venv-vllm (installs 2 GB; not in CI)"
+	@echo "make bench-vllm  what the plugin costs in vLLM (an hour or so)"
 	@echo "make bench  time and memory against named rivals (an hour or so)"
 	@echo "make lint   lint, types, and which room may import which"
 	@echo "make lock   write requirements.lock: the versions of requirements.txt, with the hashes of their files"
@@ -51,7 +52,8 @@ test-vllm: $(VLLM_READY)
 	@$(VLLM_RUN) $(VENV_VLLM)/bin/pytest -m vllm tests/vllm_plugin
 
 bench-vllm: $(VLLM_READY)
-	@$(VLLM_RUN) $(VENV_VLLM)/bin/python -m benchmarks.vllm.throughput --out $(BENCH)/vllm.json
+	@$(VLLM_RUN) $(VENV_VLLM)/bin/python tests/vllm_plugin/world.py build/vllm-world
+	@$(VLLM_RUN) $(VENV_VLLM)/bin/python -m benchmarks.vllm.throughput --store build/vllm-world/facts.melo --out $(BENCH)/vllm.json
 	@$(VLLM_RUN) $(VENV_VLLM)/bin/python -m benchmarks.vllm.many --out $(BENCH)/vllm-many.json
 
 $(VLLM_READY): $(READY)

@@ -18,11 +18,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.shared.vllm_engine import Bench
 from meloedit.backbones.loading import demo_model_folder
 from meloedit.keys.grammar import make_prompts
 from meloedit.store import Store
-
-from .engine import Bench
 
 STREAMS = 16
 

@@ -12,11 +12,10 @@ import json
 from pathlib import Path
 from statistics import median
 
+from benchmarks.shared.vllm_engine import Bench, Run
 from meloedit.backbones.loading import demo_model_folder
 from meloedit.keys.grammar import make_prompts
 from meloedit.store import Store
-
-from .engine import Bench, Run
 
 
 def main() -> None:
