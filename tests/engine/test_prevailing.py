@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from meloedit import Edit
 from meloedit.edit import prompt_key
-from meloedit.engine.prevailing import PromptLookup
+from meloedit.following.lookup import PromptLookup
 
 PROMPTS = ["Who wrote it?", " Who wrote it? ", "Where is it?", [{"role": "user", "content": "Who wrote it?"}], "When?"]
 picks = st.lists(st.integers(0, len(PROMPTS) - 1), min_size=1, max_size=3)

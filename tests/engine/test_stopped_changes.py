@@ -16,13 +16,13 @@ from meloedit.errors import StoreError
 
 STOPS = [KeyboardInterrupt, MemoryError]
 PLACES = [
-    "meloedit.engine.engine.Engine._follow_blocks",
+    "meloedit.following.live.Live._follow_blocks",
     "meloedit.hooks.bank.Slab.add_all",
     "meloedit.routing.nearest.NearestPolicy.follow",
     "meloedit.routing.index.NeuronIndex.add_all",
     "meloedit.routing.index.NeuronIndex.remove",
     "meloedit.routing.scope.Scope.add",
-    "meloedit.engine.prevailing.PromptLookup.follow",
+    "meloedit.following.lookup.PromptLookup.follow",
     "meloedit.store.store.Store.block_stacks",
     "meloedit.store.store.Store.key_stacks",
 ]

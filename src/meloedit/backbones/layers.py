@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,8 +35,13 @@ def fingerprint(model: nn.Module) -> str:
 
     Rounding makes a model loaded as float32 and as bfloat16 the same. Quantised bytes are sampled as they are.
     """
+    return fingerprint_of(weights(model))
+
+
+def fingerprint_of(named: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the fingerprint of a model with these weights, in any order."""
     digest = hashlib.sha256()
-    for name, weight in sorted((part for named in weights(model) for part in _plain(*named)), key=lambda one: one[0]):
+    for name, weight in sorted((part for one in named for part in _plain(*one)), key=lambda one: one[0]):
         flat = weight.detach().reshape(-1)
         picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel()), dtype=torch.float64).long()
         values = flat[picks.to(flat.device)].cpu()

@@ -24,6 +24,7 @@ from .commands.review import review
 from .commands.scope import allow, quiet, scan, trial
 from .commands.serve import serve
 from .commands.store import disable, enable, history, ls, rm, rollback, show
+from .commands.vllm import vllm
 from .terminal import note, open_streams, put, show_warnings
 
 
@@ -116,6 +117,7 @@ for _command in (
     report,
     harness,
     serve,
+    vllm,
 ):
     app.command()(_command)
 app.command("eval")(evaluate)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..callers.tokenizers import tokenizer_facts
 from ..config import SCOPE_SETTINGS
 from ..errors import ModelError, StoreError
+from ..following.blocks import check_blocks
 from ..routing.calibration import BUILT_IN
 from ..store import Store
 from ..store.database import real_path
-from .stored_blocks import check_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ def check_fits(
             f"this model is {model_name(backbone.model)} (fingerprint {fingerprint}); if it is another copy of the "
             f"same model, {load}make the keys again on it and check every edit: {REKEY}"
         )
-    _check_tokenizer(store, backbone.tokenizer)
+    check_tokenizer(store, backbone.tokenizer)
     if made_in != now_in:
         logger.warning("edits were made in %s, the model is in %s: check them (meloedit check)", made_in, now_in)
 
@@ -70,7 +70,7 @@ REKEY = "meloedit calibrate STORE --model MODEL --rekey (in Python: Editor.from_
 """How a store is moved to another copy of its model."""
 
 
-def _check_tokenizer(store: Store, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_tokenizer(store: Store, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer that reads texts otherwise than that of the store's edits; warn of another chat template."""
     now = tokenizer_facts(tokenizer)
     made = {name: store.model.get(name, value) for name, value in now.items()}  # a store may not know

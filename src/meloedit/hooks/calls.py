@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class GenerateCall:
 
     def __init__(self, reader: KeyReader, tokens: Tensor, mask: Tensor) -> None:
         self._reader = reader
-        self._ids = tokens.tolist() if tokens.dim() == 2 else reader.backbone.ids_of(tokens)
+        self._ids = tokens.tolist() if tokens.dim() == 2 else _backbone(reader).ids_of(tokens)
         self._rows = len(tokens)
         self._real = mask.bool().cpu()
         self.batch: PromptBatch | None = None
@@ -163,7 +163,7 @@ def open_generate(reader: KeyReader, args: Sequence[Any], kwargs: Mapping[str, A
     Raises:
         RoutingError: if there is no prompt, or the way of decoding does not work with routes.
     """
-    given, setting = checked_settings(reader.backbone, args, kwargs)
+    given, setting = checked_settings(_backbone(reader), args, kwargs)
     if setting("prefill_chunk_size") and reaches_all:
         raise RoutingError("prefill_chunk_size needs blocks with reach='answer'; this store has some with reach='all'")
     tokens = next((given[name] for name in ("inputs", "input_ids") if given.get(name) is not None), None)
@@ -218,7 +218,7 @@ def open_plain(
     Raises:
         RoutingError: if the lengths or the mask do not fit the call.
     """
-    backbone, ids = reader.backbone, inputs.get("input_ids")
+    backbone, ids = _backbone(reader), inputs.get("input_ids")
     tokens = ids if ids is not None else inputs["inputs_embeds"]
     rows, columns = tokens.shape[:2]
     listed = ids.tolist() if ids is not None else backbone.ids_of(tokens)
@@ -275,3 +275,8 @@ def real_tokens(mask: Tensor | None, rows: int, past: int, columns: int) -> Tens
             f"the attention mask has {mask.shape[1]} columns, the call has {past + columns} with its cache"
         )
     return mask.bool().cpu()
+
+
+def _backbone(reader: KeyReader) -> Backbone:
+    """Return the model of a router's reader, which reads with it."""
+    return cast("Backbone", reader.backbone)

@@ -18,8 +18,8 @@ from ..text import has_words
 from ..types import Asked, Begun, KeyTokens, Prompt
 
 if TYPE_CHECKING:
-    from ..backbones import Backbone
     from ..backbones.batch import Encoded
+    from ..backbones.prompts import PromptReader
 
 
 MAX_TURNS = 8
@@ -30,12 +30,12 @@ class KeyReader:
     """Knows which of a prompt's tokens make its key.
 
     Args:
-        backbone: the model and its tokenizer.
+        backbone: how the model's family reads prompts; a ``Backbone`` is one.
         key_tokens: ``words``: those of the user's words; ``last``: the last token (the paper); ``position``: the last
             position of the padded batch (the released code).
     """
 
-    def __init__(self, backbone: Backbone, key_tokens: KeyTokens = "words") -> None:
+    def __init__(self, backbone: PromptReader, key_tokens: KeyTokens = "words") -> None:
         self.backbone, self.key_tokens = backbone, key_tokens
         self._segmenter = Segmenter(backbone.tokenizer)
 

@@ -7,26 +7,33 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import ModelError
+from ..hooks.router import Router
 from ..hooks.state_reader import pooled_states
 from ..keys.keys import Keys
 from .calibration import Calibration
-from .policy import KeyTensors
+from .policy import Host, KeyTensors
 
 if TYPE_CHECKING:
     from ..backbones.batch import Encoded
     from ..edit import Edit
-    from ..hooks.router import Router
 
 
 class KeyMaker:
     """Makes keys with a model's lower layers.
 
     Args:
-        router: the model and its hooks.
+        host: the model and its hooks. Only a ``Router`` runs prompts by themselves; others make no keys.
     """
 
-    def __init__(self, router: Router) -> None:
-        self._router, self._backbone = router, router.backbone
+    def __init__(self, host: Host) -> None:
+        self._host, self._backbone = host, host.backbone
+
+    @property
+    def _router(self) -> Router:
+        if not isinstance(self._host, Router):
+            raise ModelError("keys are made where a model is loaded, which is not here: use an Editor")
+        return self._host
 
     def of_prompts(self, calibration: Calibration, encoded: Sequence[Encoded]) -> Keys:
         """Return the keys (n,) of prompts."""

@@ -23,7 +23,7 @@ from .explained import Explained
 from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
 from .key_maker import KeyMaker
-from .policy import Changes, KeyTensors
+from .policy import Changes, Host, KeyTensors
 from .stored import check_keys, nearest_of, read_calibration, restore_scores, scope_to_tensors
 from .verifier import CANDIDATES, JudgeInUse, Verifier, Wordings, probability
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..backbones.batch import Encoded
     from ..config import MeloConfig
     from ..edit import Edit
-    from ..hooks.router import Router
     from ..store import Store
     from ..types import Prompt
 
@@ -50,15 +49,15 @@ class NearestPolicy:
     It implements ``Policy``.
 
     Args:
-        router: the model and its hooks.
+        host: the model and its hooks, or whatever else runs its layers.
         config: settings.
         judge: the judge to take, whatever the settings and the store say; ``None``: theirs.
     """
 
-    def __init__(self, router: Router, config: MeloConfig, judge: str | None = None) -> None:
-        self._router, self._config = router, config if judge is None else replace(config, judge=judge)
+    def __init__(self, host: Host, config: MeloConfig, judge: str | None = None) -> None:
+        self._host, self._config = host, config if judge is None else replace(config, judge=judge)
         self._instead = self._config.judge if judge is not None else None
-        self._backbone, self._key_maker = router.backbone, KeyMaker(router)
+        self._backbone, self._key_maker = host.backbone, KeyMaker(host)
         self.index = NeuronIndex(KeyShape(1))
         self.calibration: Calibration | None = None
         self.pooling: Pooling | None = None
@@ -69,7 +68,7 @@ class NearestPolicy:
         self._edits: dict[int, Edit] = {}  # these edits: the store may be a change ahead, which is not followed yet
         self._uncached = 0  # edits that came or went since the scope's cache was written
         self._wordings: dict[int, Wordings] = {}  # of the records that were candidates
-        self.judging = JudgeInUse(router.key_device, self._wordings_of, never=self._backbone.documents)
+        self.judging = JudgeInUse(host.key_device, self._wordings_of, never=self._backbone.documents)
         self.scope: JudgedScope | None = None  # there is one once a calibration is in force, if a judge decides
 
     @property
@@ -102,7 +101,7 @@ class NearestPolicy:
 
     def forms(self, prompt: Prompt) -> list[Encoded]:
         """Return an edit's prompt in every form the model may be asked it in; one without words is an error."""
-        return self._backbone.forms(self._router.reader.worded(prompt))
+        return self._backbone.forms(self._host.reader.worded(prompt))
 
     def take_judge(self, info: Mapping[str, Any]) -> None:
         """Open the judge that the settings name, or the ``info`` of a calibration; a ModelError if there is none."""
@@ -168,9 +167,9 @@ class NearestPolicy:
         """Take up the store's calibration: every edit has other keys now."""
         if (found := store.calibration()) is None:
             return False
-        self.calibration, self._calibration_id = read_calibration(found, self._router.key_size, store.path), found[0]
+        self.calibration, self._calibration_id = read_calibration(found, self._host.key_size, store.path), found[0]
         self.pooling = self.calibration.encoder.pooling(self._backbone.tokenizer)
-        self.index = NeuronIndex(self.calibration.encoder.shape, self._router.key_device)
+        self.index = NeuronIndex(self.calibration.encoder.shape, self._host.key_device)
         self._record, self.ids, self._edits = {}, {}, {}
         return True
 

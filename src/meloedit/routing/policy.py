@@ -13,8 +13,13 @@ from ..keys.similarity import Evidence
 from ..results import Neighbours, Route
 
 if TYPE_CHECKING:
+    import torch
+
     from ..backbones.batch import Encoded
+    from ..backbones.prompts import PromptReader
     from ..edit import Edit
+    from ..hooks.bank import BlockBank
+    from ..hooks.key_reader import KeyReader
     from ..store import Store, StoredEdit
     from ..types import Prompt
 
@@ -33,6 +38,30 @@ class Changes:
 
     ids: frozenset[str]
     active: Mapping[str, StoredEdit]
+
+
+class Host(Protocol):
+    """What a policy works over: whatever runs a model's layers, and lets the blocks of a bank act in them."""
+
+    @property
+    def backbone(self) -> PromptReader:
+        """How the model's family reads prompts."""
+
+    @property
+    def reader(self) -> KeyReader:
+        """Knows which tokens of a prompt make its key."""
+
+    @property
+    def bank(self) -> BlockBank:
+        """The blocks."""
+
+    @property
+    def key_device(self) -> torch.device:
+        """Where the key layer's states are, and with them keys and judge."""
+
+    @property
+    def key_size(self) -> int:
+        """How many numbers a state has."""
 
 
 class Policy(Protocol):

@@ -1,0 +1,35 @@
+"""The edited model inside vLLM: edits answer in its own passes, with continuous batching and prefix caching.
+
+``meloedit vllm STORE -- FLAGS`` starts it (``launch.py``). What runs where::
+
+    every process        plugin.py     the general plugin: refuses what cannot be right
+    the engine           scheduler.py  keeps what an edit changed out of the prefix cache
+    the worker           worker.py     the methods that ``collective_rpc`` reaches
+      at the start         checks.py   what is refused, one line each; fingerprint.py: is it the store's base model?
+      -> host.py           the model as the routing sees it; opens the store
+      -> follower.py       reads its changes in a thread, and swaps them in between two passes
+      in a pass            hooks.py    where the plugin reads and writes; served.py: what it does there
+      -> passes.py         whose tokens a pass has; the key layer's states by KV slot
+      -> requests.py       the route of each request, decided where its prompt ends
+      -> deltas.py         adds the blocks to the rows of the tokens that they act on
+    the API server       endpoints.py  the edits under /v1, by the same routes as ``meloedit serve`` (service.py)
+
+No module here is imported by the rest of the package, and none imports vLLM before it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Endpoints", "Scheduler", "Worker", "register"]
+
+_HOME = {"Endpoints": "endpoints", "Scheduler": "scheduler", "Worker": "worker", "register": "plugin"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what vLLM's flags and entry points name, once it is asked for."""
+    from importlib import import_module
+
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,138 @@
+"""Hooks: where the plugin reads and writes inside vLLM's worker, by name, and the pass that proves them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from .served import Served
+
+PROBE = 8
+"""Tokens of the pass that proves the hooks."""
+
+
+class Hooks:
+    """Puts the hooks on, and takes them off.
+
+    Args:
+        runner: vLLM's V1 runner.
+        key_layer: the name of the layer whose states make keys.
+        modules: the names of the edited modules.
+
+    Raises:
+        ModelError: naming a module that is not there, or is not of a kind that can be edited.
+    """
+
+    def __init__(self, runner: Any, key_layer: str, modules: Sequence[str]) -> None:
+        self._runner, self._model = runner, runner.get_model()
+        self.key_layer = _module(self._model, key_layer)
+        self.linears = {name: _linear(self._model, name) for name in modules}
+        self._key_layer, self.calls = key_layer, Counter[str]()
+        self._undo: list[Callable[[], object]] = []
+
+    def attach(self, served: Served) -> None:
+        """Let ``served`` see every pass, and change it."""
+        handle = self.key_layer.register_forward_hook(self._read(served))
+        self._undo.append(handle.remove)
+        for name, linear in self.linears.items():
+            self._wrap(linear.quant_method, "apply", partial(self._apply, served, name, linear))
+        self._wrap(self._runner, "_model_forward", partial(_forward, served))
+        self._wrap(self._runner, "_update_states", partial(_finished, served))
+        self._wrap(self._model, "compute_logits", partial(_logits, served))
+
+    def detach(self) -> None:
+        """Take all off again."""
+        while self._undo:
+            self._undo.pop()()
+
+    def probe(self) -> None:
+        """Run a pass without requests, and look whether the hooks ran.
+
+        Raises:
+            ModelError: naming one that did not: compiled code runs past it.
+        """
+        self.calls.clear()
+        self._runner._dummy_run(PROBE)
+        if silent := [name for name in (self._key_layer, *self.linears) if not self.calls[name]]:
+            raise ModelError(
+                f"vLLM ran a pass without its module {silent[0]!r}: compiled or fused code runs past the hooks; "
+                "add --enforce-eager"
+            )
+
+    def _wrap(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+        """Put a function around a method of one object: it is given the method and the arguments."""
+        inner, own = getattr(owner, name), name in vars(owner)
+        object.__setattr__(owner, name, partial(around, inner))
+        self._undo.append(partial(_restore, owner, name, inner if own else None))
+
+    def _read(self, served: Served) -> Callable[..., None]:
+        def read(module: Any, args: Any, output: Any) -> None:
+            self.calls[self._key_layer] += 1
+            # a layer hands on two parts, of which the next one's norm makes one, and may write them: so add them now
+            state = output[0] + output[1] if isinstance(output, tuple) else output
+            if state.dim() != 2:
+                raise ModelError(f"key layer {self._key_layer!r} of this vLLM does not give one state a token")
+            served.read(state)
+
+        return read
+
+    def _apply(
+        self, served: Served, name: str, linear: Any, inner: Any, layer: Any, x: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        y: Tensor = inner(layer, x, *args, **kwargs)
+        if layer is linear:
+            self.calls[name] += 1
+            served.add(name, x, y)
+        return y
+
+
+def _restore(owner: Any, name: str, own: Any) -> None:
+    if own is None:
+        object.__delattr__(owner, name)
+    else:
+        object.__setattr__(owner, name, own)
+
+
+def _forward(served: Served, inner: Any, *args: Any, **kwargs: Any) -> Any:
+    with served.running():
+        return inner(*args, **kwargs)
+
+
+def _finished(served: Served, inner: Any, scheduled: Any, *args: Any, **kwargs: Any) -> Any:
+    served.requests.drop(scheduled.finished_req_ids)
+    return inner(scheduled, *args, **kwargs)
+
+
+def _logits(served: Served, inner: Any, *args: Any, **kwargs: Any) -> Any:
+    logits = inner(*args, **kwargs)
+    if isinstance(logits, Tensor):
+        served.spell(logits)
+    return logits
+
+
+def _module(model: Any, name: str) -> Any:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        raise ModelError(
+            f"{type(model).__name__} of this vLLM has no module {name!r}, where the store's edits act "
+            "(a mixture of experts, say): it cannot be served"
+        ) from None
+
+
+def _linear(model: Any, name: str) -> Any:
+    linear = _module(model, name)
+    weight = getattr(linear, "weight", None)
+    if not hasattr(getattr(linear, "quant_method", None), "apply") or not isinstance(weight, torch.Tensor):
+        raise ModelError(f"module {name!r} is a {type(linear).__name__} in vLLM, which blocks cannot be added to")
+    if "Unquantized" not in type(linear.quant_method).__name__:
+        raise ModelError(f"module {name!r} is quantised by vLLM: the store's keys were made on other weights")
+    return linear

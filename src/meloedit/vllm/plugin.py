@@ -1,0 +1,48 @@
+"""The general plugin: vLLM runs ``register`` in each of its processes, before it builds anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ModelError
+
+BEAMS = (
+    "beam search sends each beam as a prompt of its own, whose end meloedit cannot see: sample (n, temperature) instead"
+)
+
+
+def register() -> None:
+    """Refuse what would answer with the wrong edit where edits answer; do nothing in other servers."""
+    try:
+        from vllm.entrypoints.generate.beam_search.offline import BeamSearchOfflineMixin
+        from vllm.entrypoints.generate.beam_search.online import BeamSearchOnlineMixin
+    except ImportError:  # another vLLM; ``check_version`` says so where a store is opened
+        return
+    for mixin in (BeamSearchOfflineMixin, BeamSearchOnlineMixin):
+        _refuse(mixin)
+
+
+def _refuse(mixin: Any) -> None:
+    """Put a refusal before the beam search of a class, for engines that have the plugin's worker."""
+    search = mixin.beam_search
+    if hasattr(search, "meloedit"):
+        return
+
+    def beam_search(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _serves_edits(self):
+            raise ModelError(BEAMS)
+        return search(self, *args, **kwargs)
+
+    beam_search.meloedit = True  # type: ignore[attr-defined]
+    mixin.beam_search = beam_search
+
+
+def _serves_edits(server: Any) -> bool:
+    """Return whether an engine was started with the plugin's worker."""
+    for path in (("llm_engine", "vllm_config"), ("engine_client", "vllm_config")):
+        found: Any = server
+        for name in path:
+            found = getattr(found, name, None)
+        if found is not None:
+            return "meloedit" in str(found.parallel_config.worker_extension_cls)
+    return False

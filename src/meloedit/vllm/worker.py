@@ -1,0 +1,133 @@
+"""Worker: the methods that vLLM mixes into its worker (``--worker-extension-cls meloedit.vllm.Worker``).
+
+``LLM.collective_rpc`` and ``EngineClient.collective_rpc`` reach them. They return what JSON can hold.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MeloEditError, ModelError
+from ..store import Store
+from . import checks
+from .follower import EVERY, Follower
+from .hooks import Hooks
+from .host import Host, ServedLive, check_model, check_reading, read_prompts, settings_of
+from .passes import RunnerView
+from .served import Served
+
+if TYPE_CHECKING:
+    from ..config import MeloConfig
+
+
+class Attached:
+    """All that the plugin has in one worker.
+
+    Args:
+        worker: vLLM's worker.
+        path: the store.
+        every: seconds between two looks at it.
+
+    Raises:
+        MeloEditError: if edits could not answer, or not rightly: nothing is changed then.
+    """
+
+    def __init__(self, worker: Any, path: str, every: float) -> None:
+        config, runner = worker.vllm_config, worker.model_runner
+        checks.check_version()
+        checks.check_config(config)
+        checks.check_runner(runner)
+        checks.check_cache(runner)
+        store = Store.open(path)
+        settings = settings_of(store, type(runner.get_model()).__name__)
+        layers = config.model_config.hf_text_config.num_hidden_layers
+        checks.check_scheduler(config, checks.touches_kv(settings.modules or (), layers))
+        backbone = read_prompts(config.model_config)
+        check_model(store, config.model_config.model, config.model_config.revision)
+        check_reading(store, config.model_config, backbone)
+        self.hooks = Hooks(runner, str(settings.key_layer), settings.modules or ())
+        self.host = Host(backbone, self.hooks.linears, config.model_config.get_hidden_size())
+        self.path = str(store.path.absolute())
+        self.follower = Follower(lambda: self._open(settings), every)
+        self.served = Served(RunnerView(runner), self.host, self.follower)
+        self.hooks.attach(self.served)
+        try:
+            self.hooks.probe()
+        except BaseException:
+            self.close()
+            raise
+        self.follower.start()
+
+    def _open(self, settings: MeloConfig) -> ServedLive:
+        return ServedLive(self.host, settings, self.path)
+
+    def close(self) -> None:
+        """Take the hooks off, and follow the store no longer."""
+        self.follower.stop()
+        self.hooks.detach()
+
+
+class Worker:
+    """Mixed into vLLM's worker class; no name here is one of its own."""
+
+    def melo_open(self, path: str | None = None, every: float = EVERY) -> dict[str, Any]:
+        """Let the edits of a store answer.
+
+        Open it before the first request, or empty the prefix cache after (``reset_prefix_cache``): the states of what
+        ran before were not kept.
+
+        Args:
+            path: the store; ``None``: the one that ``--additional-config`` names.
+            every: seconds between two looks at what changed in it.
+        """
+        config: Any = self.vllm_config  # type: ignore[attr-defined]
+        path = path or dict(config.additional_config or {}).get(checks.STORE)
+        if not path:
+            raise ModelError(f'no store is named: add --additional-config \'{{"{checks.STORE}": "FILE"}}\'')
+        self.melo_close()
+        self._melo = Attached(self, path, every)
+        return self.melo_facts()
+
+    def melo_close(self) -> None:
+        """Let the base model answer, as if there were no plugin."""
+        attached: Attached | None = getattr(self, "_melo", None)
+        if attached is not None:
+            attached.close()
+            self._melo = None  # type: ignore[assignment]
+
+    def melo_follow(self) -> int:
+        """Follow the store now, and return the revision that answers from the next pass on."""
+        return _attached(self).follower.look()
+
+    def melo_wake(self) -> None:
+        """Let the thread look at the store at once."""
+        _attached(self).follower.wake()
+
+    def melo_facts(self) -> dict[str, Any]:
+        """Return which revision answers, how many edits it has, and what the plugin did so far."""
+        return _plain(_attached(self).served.facts())
+
+    def melo_routes(self, name: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the latest routes by request; with a ``name``, of the requests whose name begins so."""
+        return _plain(_attached(self).served.requests.told(name))
+
+    def melo_forget(self) -> None:
+        """Forget the routes that were told, and what was counted."""
+        served = _attached(self).served
+        served.requests.clear()
+        served.passes, served.seconds = 0, 0.0
+
+
+def _attached(worker: Any) -> Attached:
+    attached: Attached | None = getattr(worker, "_melo", None)
+    if attached is None:
+        raise MeloEditError("no store is open in this worker: call melo_open first")
+    return attached
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: no infinities."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,35 @@
+"""Tests of vLLM itself need vLLM, which lives in an environment of its own: ``make test-vllm``."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+collect_ignore = [] if find_spec("vllm") else ["test_engine.py", "test_server.py"]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A folder with stores on SmolLM2, and the answers and routes that one process gives (see ``world.py``)."""
+    folder = Path(os.environ.get("MELOEDIT_VLLM_WORLD") or tmp_path_factory.mktemp("world"))
+    environment = {**os.environ, "MELOEDIT_CACHE": os.environ["MELOEDIT_MODELS"]}
+    subprocess.run([sys.executable, str(HERE / "world.py"), str(folder)], check=True, env=environment)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder():
+    """The folder of SmolLM2, which ``world`` has converted if it was not there."""
+    return Path(os.environ["MELOEDIT_MODELS"]) / "SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="session")
+def store_path(llama, tmp_path_factory):
+    """A store with EDITS on the tiny llama."""
+    path = tmp_path_factory.mktemp("vllm") / "facts.melo"
+    llama.save(path)
+    return path

@@ -1,0 +1,202 @@
+"""The parts of the plugin for vLLM that need no vLLM: what is refused, whose rows change, which revision answers."""
+
+import asyncio
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from support.prompts import BOOK, EDITS, mixed_prompts
+
+from meloedit.backbones.layers import fingerprint
+from meloedit.backbones.prompts import CausalPrompts
+from meloedit.errors import ModelError
+from meloedit.hooks.bank import BlockBank
+from meloedit.hooks.blocks import Factors, Site
+from meloedit.store import Store
+from meloedit.vllm.deltas import Deltas
+from meloedit.vllm.fingerprint import file_fingerprint
+from meloedit.vllm.follower import Follower
+from meloedit.vllm.host import Host, ServedLive, settings_of
+from meloedit.vllm.passes import Pass, RunnerView, SlotStates
+from meloedit.vllm.requests import Prompt, Requests
+
+
+def runner_of(blocks, size, prompts):
+    """A runner whose requests have these blocks, one request a row."""
+    table = SimpleNamespace(block_size=size, block_table=SimpleNamespace(np=np.array(blocks, dtype=np.int32)))
+    batch = SimpleNamespace(block_table=SimpleNamespace(block_tables=[table]))
+    return SimpleNamespace(
+        input_batch=batch,
+        kv_cache_config=SimpleNamespace(num_blocks=16),
+        cache_config=SimpleNamespace(block_size=size),
+        requests={name: SimpleNamespace(prompt_token_ids=ids) for name, ids in prompts.items()},
+    )
+
+
+def a_pass(names, past, counts, prompts):
+    return Pass(names, np.cumsum([0, *counts]), np.array(past), np.array(prompts))
+
+
+def test_states_of_chunks_and_of_cached_blocks_come_together():
+    runner = runner_of([[3, 7], [3, 5]], 4, {})  # the second shares the first block with the first
+    states = SlotStates(RunnerView(runner))
+    states.reserve(2, torch.float32, torch.device("cpu"))
+    whole = torch.arange(14.0).reshape(7, 2)
+    states.write(a_pass(["a"], [0], [3], [7]), whole[:3])
+    second = a_pass(["a"], [3], [4], [7])
+    states.write(second, whole[3:])
+    assert torch.equal(states.read(second, 0), whole)
+    other = a_pass(["a", "b"], [7, 4], [1, 2], [7, 6])
+    states.write(other, torch.tensor([[-9.0, -9.0], [90.0, 91.0], [92.0, 93.0]]))
+    assert torch.equal(states.read(other, 1), torch.cat([whole[:4], torch.tensor([[90.0, 91.0], [92.0, 93.0]])]))
+
+
+def random_bank():
+    """A bank with blocks of two shapes, and how many numbers go in and out."""
+    torch.manual_seed(0)
+    site = Site("m", 6, 5, torch.float32, torch.device("cpu"))
+    bank = BlockBank([site])
+    for owner, (rank, places) in enumerate([(2, 3), (2, 3), (4, 0)]):
+        factors = Factors(torch.randn(rank, 6), torch.randn(5, rank), torch.randn(rank, places))
+        bank.add(owner, {"m": Factors(*(one.half() for one in factors))}, "answer")
+    return bank
+
+
+def test_a_pass_adds_to_each_request_what_its_row_would_get_alone():
+    bank = random_bank()
+    # a prompt that ends here, one under way, two answers, an answer that is computed again, the base model's
+    one = a_pass(list("abcdef"), [0, 0, 9, 7, 2, 4], [5, 3, 1, 1, 6, 1], [5, 8, 6, 6, 4, 3])
+    owners = [0, 1, 1, 2, 0, None]
+    blocks = {
+        place: bank.gather([owner], [int(one.prompts[place]) - 1])[0]
+        for place, owner in enumerate(owners)
+        if owner is not None
+    }
+    x, base = torch.randn(one.tokens, 6), torch.randn(one.tokens, 5)
+    y, want = base.clone(), base.clone()
+    for group in Deltas(torch.device("cpu")).of(one, list(blocks.items())):
+        group.add("m", x, y)
+    for place, block in blocks.items():
+        rows = slice(int(one.begin[place]), int(one.begin[place + 1]))
+        want[rows] = block.apply("m", x[None, rows], want[None, rows].clone(), int(one.past[place]))[0]
+    assert torch.allclose(y, want, atol=1e-6) and not torch.equal(y, base)
+    untouched = [*range(4), *range(5, 8), one.tokens - 1]
+    assert torch.equal(y[untouched], base[untouched])
+
+
+@pytest.fixture
+def host(llama, tokenizer):
+    """The tiny model as a worker would have it: modules with vLLM's names, a tokenizer, and no Hugging Face model."""
+    prompts = CausalPrompts(tokenizer, llama.backbone.stop_ids, llama.backbone.max_length)
+    sites = llama.engine.router.bank.sites
+    linears = {
+        site.name: SimpleNamespace(
+            input_size=site.inputs, output_size=site.outputs, weight=torch.zeros(1, dtype=site.dtype)
+        )
+        for site in sites
+    }
+    return Host(prompts, linears, llama.engine.router.key_size)
+
+
+def live_of(host, path):
+    return ServedLive(host, settings_of(Store.open(path), "Llama"), str(path))
+
+
+@torch.no_grad()
+def states_of(editor, ids):
+    """The key layer's states of a prompt, as a pass of vLLM has them: one row a token."""
+    found = []
+    layer = editor.model.get_submodule(editor.engine.router.locations.key_layer)
+    handle = layer.register_forward_hook(lambda module, args, out: found.append(out if out.dim() == 3 else out[0]))
+    try:
+        with editor.base_model():
+            editor.model(input_ids=torch.tensor([ids]))
+    finally:
+        handle.remove()
+    return found[0][0]
+
+
+def test_requests_are_routed_as_the_editor_routes_them(llama, host, store_path):
+    rows, want = mixed_prompts(llama)
+    live, requests = live_of(host, store_path), Requests(host.reader)
+    requests.decide(live, [Prompt(str(i), ids, states_of(llama, ids)) for i, ids in enumerate(rows)])
+    told = requests.told()
+    assert [told[str(i)]["edit"] for i in range(len(rows))] == want
+    assert [requests.blocks(str(i)) is not None for i in range(len(rows))] == [edit is not None for edit in want]
+    assert told["0"]["revision"] == llama.store.revision
+    requests.drop(["0"])
+    assert "0" not in requests and len(requests) == len(rows) - 1
+
+
+def test_a_prompt_that_cannot_be_read_leaves_the_others_their_routes(llama, host, store_path):
+    ids = llama.backbone.encode(BOOK.prompt).ids
+    requests = Requests(host.reader)
+    wrong = Prompt("wrong", [2**40, *ids], torch.zeros(len(ids) + 1, host.key_size))
+    requests.decide(live_of(host, store_path), [wrong, Prompt("right", ids, states_of(llama, ids))])
+    told = requests.told()
+    assert (told["wrong"]["reason"], told["right"]["edit"]) == ("failed", BOOK.id)
+    assert requests.blocks("wrong") is None and "wrong" in requests and dict(requests.reasons)["failed"] == 1
+
+
+def test_a_begun_answer_goes_on_where_it_does_in_one_process(llama, host, store_path, monkeypatch):
+    messages = [{"role": "user", "content": BOOK.prompt}, {"role": "assistant", "content": "Jor"}]
+    ids = llama.backbone.encode(messages).ids
+    gathered, bank = [], llama.engine.router.bank
+    gather = bank.gather
+    monkeypatch.setattr(bank, "gather", lambda *args: gathered.append(gather(*args)) or gathered[-1])
+    (answer,) = llama.ask([messages], max_new_tokens=1)
+    requests = Requests(host.reader)
+    requests.decide(live_of(host, store_path), [Prompt("begun", ids, states_of(llama, ids))])
+    ((want,), found) = gathered[-1], requests.blocks("begun")
+    assert answer.route.edit == requests.told()["begun"]["edit"] == BOOK.id
+    assert (found.starts, found.answers) == (want.starts, want.answers)
+
+
+def test_a_change_answers_from_the_next_pass_on_and_a_removed_block_stays_with_its_request(host, store_path, tmp_path):
+    path = shutil.copy(store_path, tmp_path / "own.melo")
+    follower = Follower(lambda: live_of(host, path))
+    first = follower.live
+    block = host.bank.gather([next(iter(first.holders))], [0])[0]
+    kept = block.factors[host.bank.sites[0].name].a.clone()
+    with Store.open(path) as store:
+        store.remove([BOOK.id])
+        with follower.lock:  # a pass runs: what answers stays
+            assert first.revision == store.revision - 1
+        assert follower.look() == store.revision and follower.live is not first
+    assert first.revision == follower.live.revision and len(host.bank.owners) == len(EDITS) - 1
+    assert torch.equal(block.factors[host.bank.sites[0].name].a, kept)
+    with Store.open(path) as store:
+        store.rollback(store.revision - 1)
+    follower.look()
+    assert follower.live is first and len(host.bank.owners) == len(EDITS)
+
+
+def test_a_store_that_cannot_be_followed_leaves_the_old_edits_answering(host, store_path, tmp_path):
+    path = shutil.copy(store_path, tmp_path / "own.melo")
+    follower = Follower(lambda: live_of(host, path), every=0.01)
+    revision = follower.live.revision
+    follower.start()
+    with open(path, "r+b") as file:
+        file.truncate(2000)
+    for _ in range(200):
+        if follower.trouble:
+            break
+        follower.wake()
+        asyncio.run(asyncio.sleep(0.01))
+    follower.stop()
+    assert follower.trouble and "\n" not in follower.trouble and follower.live.revision == revision
+
+
+def test_the_files_of_a_model_have_the_fingerprint_of_the_loaded_model(make_model, tmp_path):
+    for name, changes in (("tied", {"tie_word_embeddings": True}), ("untied", {"tie_word_embeddings": False})):
+        model = make_model("llama", **changes)
+        model.save_pretrained(tmp_path / name)
+        assert file_fingerprint(str(tmp_path / name)) == fingerprint(model)
+    with torch.no_grad():
+        model.get_submodule("model.layers.0.mlp.gate_proj").weight.zero_()  # vLLM has it merged with another
+    model.save_pretrained(tmp_path / "other")
+    assert file_fingerprint(str(tmp_path / "other")) != file_fingerprint(str(tmp_path / "untied"))
+    with pytest.raises(ModelError, match="safetensors"):
+        file_fingerprint(str(tmp_path))
