@@ -28,6 +28,14 @@ class Reach(StrEnum):
     all = "all"
 
 
+class ExecutorName(StrEnum):
+    """Who does the work: this process, processes of this machine, or actors of a Ray cluster."""
+
+    local = "local"
+    spawn = "spawn"
+    ray = "ray"
+
+
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's file.")]
 EditIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of edits, as `ls` shows them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
@@ -42,6 +50,21 @@ NewModelName = Annotated[
 ]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="Where the model runs: cpu, cuda, cuda:1, mps, auto.")
+]
+ExecutorChoice = Annotated[
+    ExecutorName,
+    typer.Option(
+        "--executor", help="Who does the work: this process, processes of this machine, or a Ray cluster (extra ray)."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="With spawn or ray: how many workers; default: 2.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="With ray: the cluster; default: $RAY_ADDRESS, or the one running here."
+    ),
 ]
 DtypeName = Annotated[Dtype | None, typer.Option("--dtype", help="Load the model in this number format.")]
 

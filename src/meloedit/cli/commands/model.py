@@ -11,7 +11,20 @@ import typer
 from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names, plain
 from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
-from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, with_options
+from ..options import (
+    Address,
+    Device,
+    DtypeName,
+    ExecutorChoice,
+    ExecutorName,
+    Json,
+    NewModelName,
+    Reach,
+    StoreOptions,
+    StorePath,
+    Workers,
+    with_options,
+)
 from ..show import put_check, show_reports, similarity
 from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
 
@@ -155,21 +168,29 @@ def edit(
     edits_per_block: Annotated[
         int | None, typer.Option(metavar="N", help="Paper mode: edits that share a block, if fewer than declared.")
     ] = None,
+    executor: ExecutorChoice = ExecutorName.local,
+    workers: Workers = None,
+    address: Address = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every edit, not only the remarkable.")] = False,
 ) -> None:
     """Teach the model one edit, or a file of edits.
 
     Edits are trained and stored 64 at a time (the setting train_batch_size). An interrupted command keeps the edits
-    that it stored; run again, it skips them and does the rest.
+    that it stored; run again, it skips them and does the rest. Workers (--executor) train several such parts at once;
+    what is stored is the same.
 
     Example: meloedit edit facts.melo -p "Who leads Ohm?" -t "Ada Volt"
 
     Example: meloedit edit facts.melo edits.jsonl
 
     Example: meloedit edit facts.melo --from-log chats.jsonl --line 12 -t "Ada Volt"
+
+    Example: meloedit edit facts.melo edits.jsonl --executor spawn --workers 4
     """
+    from ...workers.executors import executor_of
     from ..inputs import edits_to_make, with_edit_line
 
+    chosen = executor_of(executor.value, workers, address)
     sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet, from_log, line, over_tools)
     before = {stored.record for stored in open_store(options.store).edits()}
     reports: list[EditReport] = []
@@ -183,7 +204,8 @@ def edit(
         try:
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
                 edits = [item.edit for item in sourced]
-                for part in editor.edit_in_parts(edits, replace, progress, edits_per_block, keep_both, trial, strict):
+                how = (replace, progress, edits_per_block, keep_both, trial, strict, chosen)
+                for part in editor.edit_in_parts(edits, *how):
                     reports += part
                 revision, index = editor.store.revision, editor.engine.policy.counts
         except EditError as error:
