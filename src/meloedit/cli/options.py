@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from ..workers.executors import Executor
 
 
 class Dtype(StrEnum):
@@ -78,6 +81,21 @@ class StoreOptions:
     device: Device = None
     dtype: DtypeName = None
     as_json: Json = False
+
+
+@dataclass(frozen=True)
+class WorkedOptions(StoreOptions):
+    """A store whose work may be done by workers."""
+
+    executor: ExecutorChoice = ExecutorName.local
+    workers: Workers = None
+    address: Address = None
+
+    def chosen(self) -> Executor | None:
+        """Return who does the work; ``None``: this process."""
+        from ..workers.executors import executor_of
+
+        return executor_of(self.executor.value, self.workers, self.address)
 
 
 Group = TypeVar("Group")

@@ -11,20 +11,7 @@ import typer
 from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names, plain
 from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
-from ..options import (
-    Address,
-    Device,
-    DtypeName,
-    ExecutorChoice,
-    ExecutorName,
-    Json,
-    NewModelName,
-    Reach,
-    StoreOptions,
-    StorePath,
-    Workers,
-    with_options,
-)
+from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, WorkedOptions, with_options
 from ..show import put_check, show_reports, similarity
 from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
 
@@ -125,9 +112,9 @@ def _show_new_store(store: Path, model: str, config: MeloConfig, calibration: Ma
     put(f'next: meloedit edit {quoted(store)} --prompt "..." --target "..."')
 
 
-@with_options(StoreOptions)
+@with_options(WorkedOptions)
 def edit(
-    options: StoreOptions,
+    options: WorkedOptions,
     file: Annotated[
         str | None, typer.Argument(metavar="FILE", help="Edits as JSONL or CSV (.gz too); - is JSONL on stdin.")
     ] = None,
@@ -168,9 +155,6 @@ def edit(
     edits_per_block: Annotated[
         int | None, typer.Option(metavar="N", help="Paper mode: edits that share a block, if fewer than declared.")
     ] = None,
-    executor: ExecutorChoice = ExecutorName.local,
-    workers: Workers = None,
-    address: Address = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every edit, not only the remarkable.")] = False,
 ) -> None:
     """Teach the model one edit, or a file of edits.
@@ -187,10 +171,9 @@ def edit(
 
     Example: meloedit edit facts.melo edits.jsonl --executor spawn --workers 4
     """
-    from ...workers.executors import executor_of
     from ..inputs import edits_to_make, with_edit_line
 
-    chosen = executor_of(executor.value, workers, address)
+    executor = options.chosen()
     sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet, from_log, line, over_tools)
     before = {stored.record for stored in open_store(options.store).edits()}
     reports: list[EditReport] = []
@@ -204,7 +187,7 @@ def edit(
         try:
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
                 edits = [item.edit for item in sourced]
-                how = (replace, progress, edits_per_block, keep_both, trial, strict, chosen)
+                how = (replace, progress, edits_per_block, keep_both, trial, strict, executor)
                 for part in editor.edit_in_parts(edits, *how):
                     reports += part
                 revision, index = editor.store.revision, editor.engine.policy.counts
@@ -219,10 +202,12 @@ def edit(
             show_reports(reports, {item.edit.id: item.edit for item in sourced}, revision, verbose)
             if "clusters" in index:
                 put("index: " + ", ".join(f"{number} {name}" for name, number in index.items()))
-    if failed := [report.id for report in reports if report.status == "failed"]:
+    if failed := [report for report in reports if report.status == "failed"]:
+        why = ["they do not hold"] + ["neighbours would reach them"] * strict
+        why += ["their workers were lost"] * any(report.trial is None for report in failed)
         raise MeloEditError(
-            f"{len(failed)} of {counted(len(reports), 'edit')} not stored, as they do not hold"
-            f"{' or neighbours would reach them' if strict else ''}: {join_names(failed)}"
+            f"{len(failed)} of {counted(len(reports), 'edit')} not stored, as {' or '.join(why)}: "
+            f"{join_names([report.id for report in failed])}"
         )
 
 
