@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from support.prompts import EDITS, SETTINGS
 from support.stores import contents
+from transformers import BitsAndBytesConfig
 
 from meloedit import Editor, MeloConfig
 from meloedit.workers.crew import Crew
@@ -61,3 +63,18 @@ def test_one_of_two_processes_killed_at_a_random_moment_twenty_times(folder, tmp
         assert run(f"killed-{number}", executor)[0] == serial, executor.after
         kills += executor.kills
     assert len(kills) > ROUNDS // 2  # the others came when all was done
+
+
+@pytest.mark.parametrize("bits", [{"load_in_8bit": True}, {"load_in_4bit": True}], ids=lambda bits: next(iter(bits)))
+def test_a_base_in_few_bits_is_edited_by_a_worker_as_here(bits, make_model, tokenizer, tmp_path):
+    make_model(hidden_size=64, intermediate_size=64).save_pretrained(tmp_path / "wide")
+    tokenizer.save_pretrained(tmp_path / "wide")
+    settings = BitsAndBytesConfig(**bits, **({"bnb_4bit_compute_dtype": torch.float32} if "4bit" in str(bits) else {}))
+    kept = []
+    for name, executor in (("serial", None), ("spawn", Spawn(1))):
+        config, how = MeloConfig(**SETTINGS), {"quantization_config": settings, "device_map": "cpu"}
+        with Editor.create(tmp_path / "wide", config=config, store=tmp_path / name, **how) as editor:
+            assert all(report.holds for report in editor.edit(EDITS[:2], executor=executor))
+            assert editor.ask(EDITS[0].prompt, max_new_tokens=8)[0].text == EDITS[0].target
+            kept.append(contents(editor))
+    assert kept[0] == kept[1]
