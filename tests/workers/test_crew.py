@@ -4,7 +4,6 @@ import os
 import random
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from support.worker_jobs import Squares
@@ -16,9 +15,8 @@ from meloedit.workers.spawn import SpawnBackend
 
 
 @pytest.fixture
-def backend(monkeypatch):
-    """Make a backend that remembers its workers; they find the jobs of the tests."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+def backend():
+    """Make a backend that remembers its workers."""
 
     def make(**settings):
         made = SpawnBackend(Squares(**settings), 1)

@@ -1,10 +1,15 @@
 """Edits trained by processes of this machine, one of which is killed: the store is that of a serial run, bit by bit."""
 
+import json
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
 
+import psutil
 import pytest
 import torch
 from support.prompts import EDITS, SETTINGS
@@ -12,6 +17,7 @@ from support.stores import contents
 from transformers import BitsAndBytesConfig
 
 from meloedit import Editor, MeloConfig
+from meloedit.store import Store
 from meloedit.workers.crew import Crew
 from meloedit.workers.executors import Spawn
 from meloedit.workers.spawn import SpawnBackend
@@ -78,3 +84,23 @@ def test_a_base_in_few_bits_is_edited_by_a_worker_as_here(bits, make_model, toke
             assert editor.ask(EDITS[0].prompt, max_new_tokens=8)[0].text == EDITS[0].target
             kept.append(contents(editor))
     assert kept[0] == kept[1]
+
+
+def test_ctrl_c_keeps_what_was_stored_and_ends_the_workers(folder, tmp_path):
+    facts, edits = tmp_path / "facts.melo", tmp_path / "edits.jsonl"
+    with Editor.create(folder, config=MeloConfig(**SETTINGS, train_batch_size=1), store=facts) as editor:
+        editor.prepare()
+        before = editor.store.revision
+    rows = [{"prompt": f"Which number has the door {i} of the hall?", "target": f"{i} {i + 1}"} for i in range(200)]
+    edits.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "meloedit", "edit", str(facts), str(edits), "--executor", "spawn", "--no-trial"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while Store.open(facts).revision < before + 2:
+        assert running.poll() is None
+        time.sleep(0.2)
+    workers = psutil.Process(running.pid).children()
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=120)[1]
+    stored = len(Store.open(facts).edits())
+    assert running.returncode == 130 and f"{stored} of 200 edits stored in this run" in said and 2 <= stored < 200
+    assert "Traceback" not in said and len(workers) == 2 and not any(map(psutil.Process.is_running, workers))

@@ -58,7 +58,13 @@ class Spawn:
         check_counts(workers=self.workers, threads=self.threads)
 
     def crew(self, job: Job, threads: int, gpu: bool) -> Crew:
-        """Return a crew of processes."""
+        """Return a crew of processes.
+
+        Raises:
+            MeloEditError: where processes cannot be given a pipe.
+        """
+        if os.name != "posix":
+            raise MeloEditError("executor spawn needs Linux or macOS: take executor ray, or none")
         return Crew(SpawnBackend(job, threads, _gpus() if gpu else ()), self.workers)
 
 

@@ -1,12 +1,11 @@
-"""The process of a spawned worker: ``python -m meloedit.workers.process DESCRIPTOR``.
+"""The process of a spawned worker.
 
-The descriptor is its end of a pipe from the process that started it. What comes through it is unpickled: nobody else
-has the other end. An error that is not the user's ends the process, and its last line on stderr says why.
+It has one end of a pipe, and what comes through it is unpickled: the process that started it has the other end, and
+nobody else. An error that is not the user's ends the process, and its last line on stderr says why.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -34,11 +33,7 @@ def serve(connection: Connection[Any, Any]) -> None:
             connection.send(Done(result))
 
 
-def main() -> None:
-    """Serve until the other end is closed."""
+def main(descriptor: int) -> None:
+    """Serve until the other end of the pipe is closed; ``descriptor`` is this end."""
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        serve(Connection(int(sys.argv[1])))
-
-
-if __name__ == "__main__":
-    main()
+        serve(Connection(descriptor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
 from typing import Any
 
 from ..text import shorten
 from .crew import Event, Job, Lost
 
-PACKAGE = Path(__file__).parents[2]
-"""The folder that this package is imported from."""
+PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from meloedit.workers.process import main; main(int(sys.argv[1]))"
+)
+"""What a worker runs. It imports from where this process does, and nothing from the folder that it is started in."""
 
 
 class SpawnedWorker:
@@ -35,15 +38,14 @@ class SpawnedWorker:
         self.connection: Connection[Any, Any]
         self.connection, theirs = Pipe()
         self._said = tempfile.TemporaryFile()
-        path = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "meloedit.workers.process", str(theirs.fileno())],
+            [sys.executable, "-P", "-c", PROGRAM, str(theirs.fileno()), json.dumps(sys.path)],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, **environment},
+            env={**os.environ, **environment},
         )
         theirs.close()
         self.give(job)
