@@ -3,15 +3,18 @@
     python -m benchmarks.simulate --sizes 1000 10000 100000 --out simulate.json
 
 Stores of made-up edits (no judge; of random weights in a small shape unless ``--model`` says another) are made and
-opened in the sizes given. The rates are fitted to the first two sizes. With them the largest is predicted, and then
-measured: file, memory, opening, search with one query and with 32. Times are those of the processor. The judge is timed
-by itself, on four pairs at once. Then come the tables for larger models: with the shapes that their config.json state,
-the rates of this machine, and those of data sheets.
+opened in the sizes given. What an edit takes of the file and of the time of opening is fitted to the first two sizes;
+how fast keys are read is timed on a table of random numbers, as large as that of the largest size, since small tables
+lie in the caches. With these rates the largest size is predicted, and compared with what was measured: file, memory,
+opening, search with one query and with 32. Times are those of the processor. The judge is timed by itself, on four
+pairs at once. Then come the tables for larger models: with the shapes that their config.json state, the rates of this
+machine, and those of data sheets. ``--measured FILE`` takes what was measured from the file of an earlier run.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing
 import statistics
 import tempfile
@@ -103,17 +106,26 @@ def judge_seconds(rounds: int) -> float:
     return middle(lambda: judge.scores(prompts, wordings), rounds) / pairs
 
 
-def fitted(sizes: Sequence[int], found: Sequence[dict[str, float]], shape: Shape, edit: EditShape) -> Rates:
-    """Return rates that two sizes give."""
+def product_seconds(keys: int, queries: int, rounds: int) -> float:
+    """Return the seconds of the product of queries with a table of random keys, the best four of each included."""
+    rng, size = torch.Generator().manual_seed(0), costs.KEY_NUMBERS["content"]
+    table, query = (torch.randn(size, count, generator=rng) for count in (keys, queries))
+    return middle(lambda: (query.T @ table).topk(4), rounds)
+
+
+def fitted(
+    sizes: Sequence[int], found: Sequence[dict[str, float]], shape: Shape, edit: EditShape, rounds: int
+) -> Rates:
+    """Return rates that two sizes, the judge, and a table of random keys give."""
     few, many = sizes[0], sizes[1]
     small, large = found[0], found[1]
     slope = {name: (large[name] - small[name]) / (many - few) for name in small}
-    own = costs.block_bytes(shape, edit) + costs.key_bytes(edit)
+    own, keys = costs.block_bytes(shape, edit) + costs.key_bytes(edit), sizes[-1] * edit.keys
     return Rates(
-        read=costs.read_bytes(1, edit) / slope["search"],
-        search=max(0.0, small["search"] - few * slope["search"]),
-        batch=slope["search_many"] / (QUERIES * edit.keys),
-        judge=0.0,
+        read=costs.read_bytes(sizes[-1], edit) / product_seconds(keys, 1, rounds),
+        search=small["search"],
+        batch=product_seconds(keys, QUERIES, rounds) / (QUERIES * keys),
+        judge=judge_seconds(rounds),
         file=slope["file"] - own,
         open=slope["open"],
         resident=slope["resident"] - own,
@@ -177,12 +189,27 @@ def on_paper(edit: EditShape, rates: Rates) -> dict[str, Any]:
     return {"key_bytes": costs.key_bytes(edit), "models": sizes, "index": index}
 
 
+def measured(given: Any) -> list[dict[str, float]]:
+    """Return what every size takes."""
+    if given.measured:
+        earlier = json.loads(Path(given.measured).read_text())
+        given.sizes = earlier["sizes"]
+        return list(earlier["measured"])
+    found = []
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        for size in given.sizes:
+            found.append(made(Path(folder), given, size))
+            print(size, found[-1], flush=True)
+    return found
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = option_parser(__doc__)
     parser.add_argument("--sizes", type=positive, nargs="+", default=[1_000, 10_000, 100_000], metavar="N")
     parser.add_argument("--rounds", type=positive, default=15)
     parser.add_argument("--folder", help="where to write the stores; a folder in memory leaves out fsync")
+    parser.add_argument("--measured", metavar="FILE", help="take what was measured from the file of an earlier run")
     add_options(parser)
     parser.set_defaults(model="random-tiny")
     given = parser.parse_args()
@@ -191,13 +218,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     config = load(given)[0].config
     shape, edit = Shape(config.hidden_size, config.intermediate_size, config.num_hidden_layers, 0, 0), EditShape()
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        found = []
-        for size in given.sizes:
-            found.append(made(Path(folder), given, size))
-            print(size, found[-1], flush=True)
-    rates = fitted(given.sizes, found, shape, edit)
-    rates = Rates(**asdict(rates) | {"judge": judge_seconds(given.rounds)})
+    found = measured(given)
+    rates = fitted(given.sizes, found, shape, edit, given.rounds)
     result: dict[str, Any] = {"task": "growth on paper, and checked", "sizes": given.sizes, "measured": found}
     result |= {"rates": asdict(rates), "largest": checked(given.sizes, found, shape, edit, rates)}
     write(result | {"on_paper": on_paper(edit, rates)}, given.out, **described(given))

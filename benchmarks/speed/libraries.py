@@ -6,9 +6,6 @@ It needs faiss-cpu, in an environment of its own. Three searches for the four ne
 product over the content of the keys (``IndexFlatIP``); a matrix product and topk of torch over the same numbers; and
 our index, which also looks for the names that a prompt mentions, adds what they say, and decides by direct differences.
 Times are those of the processor, on one thread, since other work may run on the same cores.
-
-How often FAISS's nearest by content alone is the nearest edit is measured too, on queries made as real ones are: a key
-moved a little, whose names the prompt has.
 """
 
 from __future__ import annotations
@@ -45,8 +42,8 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, d
     return {name: {"median": statistics.median(times), "least": min(times)} for name, times in took.items()}
 
 
-def queries_near(table: Keys, count: int) -> tuple[Keys, torch.Tensor]:
-    """Return queries that lie near some of the keys, mention their names, and the numbers of these."""
+def queries_near(table: Keys, count: int) -> Keys:
+    """Return queries that lie near some of the keys, and mention their names."""
     rng = torch.Generator().manual_seed(7)
     picks = torch.randint(len(table.content), (count,), generator=rng)
 
@@ -55,7 +52,7 @@ def queries_near(table: Keys, count: int) -> tuple[Keys, torch.Tensor]:
         return torch.nn.functional.normalize(part + NOISE * noise, dim=1)
 
     words = table.word_codes[picks], table.word_shares[picks]
-    return Keys(moved(table.content[picks]), moved(table.relation[picks]), *words), picks
+    return Keys(moved(table.content[picks]), moved(table.relation[picks]), *words)
 
 
 def compared(keys: int, size: int, rounds: int) -> dict[str, Any]:
@@ -72,7 +69,7 @@ def compared(keys: int, size: int, rounds: int) -> dict[str, Any]:
     by_column = content.T.contiguous()
     result: dict[str, Any] = {"keys": keys, "numbers": size, "megabytes_of_content": round(content.nbytes / 1e6)}
     for count in (1, 32):
-        query, _ = queries_near(table, count)
+        query = queries_near(table, count)
         array = query.content.numpy()
         result[f"queries_{count}"] = in_turns(
             {
@@ -82,12 +79,6 @@ def compared(keys: int, size: int, rounds: int) -> dict[str, Any]:
             },
             rounds,
         )
-    query, picks = queries_near(table, 256)
-    by_content = torch.from_numpy(flat.search(query.content.numpy(), COUNT)[1])
-    found = {"faiss flat": by_content, "ours": ours.search(query, COUNT).owner}
-    for name, owners in found.items():
-        result[f"nearest_found_{name.replace(' ', '_')}"] = float((owners[:, 0] == picks).float().mean())
-        result[f"among_{COUNT}_{name.replace(' ', '_')}"] = float((owners == picks[:, None]).any(1).float().mean())
     return result
 
 
