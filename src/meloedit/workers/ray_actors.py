@@ -151,10 +151,12 @@ def _join(ray: Any, address: str | None) -> None:
     """
     where = address or os.environ.get("RAY_ADDRESS") or "auto"
     try:
-        ray.init(address=where, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
+        ray.init(address=where, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises errors of many classes: no cluster, another version, no token
         named = "is running here" if where == "auto" else f"can be joined at {where}"
         why = shorten(" ".join(str(error).split()), 200)
+        if where == "local":
+            raise MeloEditError(f"a Ray cluster cannot be started here ({why})") from None
         raise MeloEditError(
             f"no Ray cluster {named} ({why}): start one (ray start --head), give its address (--address), or take "
             "executor spawn (--executor spawn)"
