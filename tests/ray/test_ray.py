@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -51,7 +53,7 @@ def cluster(home, tmp_path_factory):
     log = tmp_path_factory.mktemp("cluster") / "log"
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0", "--num-cpus=2"]
     start += ["--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats"]
-    start += [f"--temp-dir=/tmp/ray-{os.getpid()}"]
+    start += [f"--temp-dir={(files := tempfile.mkdtemp(prefix='ray-'))}"]
     with log.open("w") as out:
         head = subprocess.Popen(start, stdout=out, stderr=out, start_new_session=True)
     try:
@@ -67,6 +69,7 @@ def cluster(home, tmp_path_factory):
         for process in [*children, psutil.Process(head.pid)]:
             process.kill()
         head.wait()
+        shutil.rmtree(files, ignore_errors=True)
 
 
 def actors():
@@ -133,8 +136,8 @@ def test_a_cluster_of_its_own(run):
 
 
 @pytest.mark.parametrize("address", [None, "127.0.0.1:9"])
-def test_a_cluster_that_is_not_there_is_one_line(address, run, monkeypatch):
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/no-cluster-here")
+def test_a_cluster_that_is_not_there_is_one_line(address, run, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
     where = f"can be joined at {address}" if address else "is running here"
     with pytest.raises(MeloEditError, match=f"^no Ray cluster {where}.*start one.*--executor spawn") as raised:
         run("nowhere", Ray(2, address))

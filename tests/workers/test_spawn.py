@@ -100,7 +100,7 @@ def test_ctrl_c_keeps_what_was_stored_and_ends_the_workers(folder, tmp_path):
         time.sleep(0.2)
     workers = psutil.Process(running.pid).children()
     running.send_signal(signal.SIGINT)
-    said = running.communicate(timeout=120)[1]
+    said = running.communicate(timeout=300)[1]
     stored = len(Store.open(facts).edits())
     assert running.returncode == 130 and f"{stored} of 200 edits stored in this run" in said and 2 <= stored < 200
     assert "Traceback" not in said and len(workers) == 2 and not any(map(psutil.Process.is_running, workers))
