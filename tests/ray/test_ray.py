@@ -98,6 +98,21 @@ def run(folder, tmp_path):
     return made
 
 
+@pytest.mark.parametrize("address", [None, "127.0.0.1:9"])
+def test_a_cluster_that_is_not_there_is_one_line(address, run, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
+    where = f"can be joined at {address}" if address else "is running here"
+    with pytest.raises(MeloEditError, match=f"^no Ray cluster {where}.*start one.*--executor spawn") as raised:
+        run("nowhere", Ray(2, address))
+    assert "\n" not in str(raised.value)
+
+
+def test_another_version_is_one_line(run, monkeypatch):
+    monkeypatch.setattr(ray_actors, "version", lambda name: "3.1.0")
+    with pytest.raises(MeloEditError, match=r"executor ray needs ray>=2.50,<2.61, and 3.1.0 is installed: pip install"):
+        run("version", Ray(2))
+
+
 def test_one_of_two_actors_killed_at_a_random_moment_twenty_times(cluster, run):
     serial, _ = run("serial", None)
     whole, seconds = run("whole", Ray(2, cluster))
@@ -133,18 +148,3 @@ def test_the_command_joins_the_cluster_that_runs(cluster, folder, tmp_path):
 def test_a_cluster_of_its_own(run):
     assert run("own", Ray(1, "local"))[0] == run("serial", None)[0]
     assert not ray.is_initialized()
-
-
-@pytest.mark.parametrize("address", [None, "127.0.0.1:9"])
-def test_a_cluster_that_is_not_there_is_one_line(address, run, monkeypatch, tmp_path):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
-    where = f"can be joined at {address}" if address else "is running here"
-    with pytest.raises(MeloEditError, match=f"^no Ray cluster {where}.*start one.*--executor spawn") as raised:
-        run("nowhere", Ray(2, address))
-    assert "\n" not in str(raised.value)
-
-
-def test_another_version_is_one_line(run, monkeypatch):
-    monkeypatch.setattr(ray_actors, "version", lambda name: "3.1.0")
-    with pytest.raises(MeloEditError, match=r"executor ray needs ray>=2.50,<2.61, and 3.1.0 is installed: pip install"):
-        run("version", Ray(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ from .crew import Done, Event, Job, Lost, Ready, Refused
 
 LEAST, BELOW = (2, 50), (2, 61)
 """Versions of Ray from the first on and below the second; ``pyproject.toml`` says the same."""
+KNOCK = 10.0
+"""Seconds in which a cluster's address must answer."""
 INSTALL = "pip install 'meloedit[ray]'"
 
 
@@ -151,6 +154,7 @@ def _join(ray: Any, address: str | None) -> None:
     """
     where = address or os.environ.get("RAY_ADDRESS") or "auto"
     try:
+        _knock(where)
         ray.init(address=where, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises errors of many classes: no cluster, another version, no token
         named = "is running here" if where == "auto" else f"can be joined at {where}"
@@ -161,6 +165,13 @@ def _join(ray: Any, address: str | None) -> None:
             f"no Ray cluster {named} ({why}): start one (ray start --head), give its address (--address), or take "
             "executor spawn (--executor spawn)"
         ) from None
+
+
+def _knock(where: str) -> None:
+    """Raise an error if nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = where.rpartition(":")
+    if host and port.isdecimal() and "://" not in where:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
 
 
 def _reason(error: Exception) -> str:
