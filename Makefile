@@ -14,7 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm bench-vllm bench lint lock docs console clean
+.PHONY: help demo test test-slow test-vllm test-ray bench-vllm bench lint lock docs console clean
 
 help:
 	@echo "make demo   watch SmolLM2-135M learn twenty facts (the first run installs, which takes minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-slow  tests that measure: time, memory, long streams (not in CI)"
 	@echo "make test-vllm  the plugin inside vLLM, in an environment of its own, .venv-vllm (installs 2 GB; not in CI)"
 	@echo "make bench-vllm  what the plugin costs in vLLM (an hour or so)"
+	@echo "make test-ray  tests of edits by actors of a Ray cluster, in an environment of its own (.venv-ray)"
 	@echo "make bench  time and memory against named rivals (an hour or so)"
 	@echo "make lint   lint, types, and which room may import which"
 	@echo "make lock   write requirements.lock: the versions of requirements.txt, with the hashes of their files"
@@ -67,6 +68,19 @@ $(VLLM_READY): $(READY)
 	@$(VENV_VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+# Ray in an environment of its own, which reads the packages of the other one.
+RAY := .venv-ray
+
+test-ray: $(RAY)/.ready
+	@OMP_NUM_THREADS=1 PYTHONPATH=src $(RAY)/bin/python -m pytest tests/ray -m ray
+
+$(RAY)/.ready: $(READY) pyproject.toml
+	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY)
+	@$(BIN)/python -c 'import site; print(*site.getsitepackages())' > $$(echo $(RAY)/lib/python3*/site-packages)/shared.pth
+	@$(RAY)/bin/python -m pip -qq --disable-pip-version-check install "$$($(BIN)/python -c 'import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')"
+	@touch $@
+
 # Where the figures go; the edits to train on, zsre_distinct.jsonl.gz for those of docs/performance.md.
 BENCH ?= build/bench
 EDITS ?=
@@ -105,7 +119,7 @@ console:
 	@cd console && npm ci --ignore-scripts --silent && npm run --silent build
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
+	rm -rf $(VENV) $(VENV_VLLM) $(RAY) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info demo.melo demo.melo.lock
 
 $(READY): requirements.lock pyproject.toml Makefile
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none was found" >&2; exit 1; }

@@ -33,9 +33,12 @@ from .routing.index import NeuronIndex
 from .routing.nearest import NearestPolicy
 from .store import Store
 from .types import Progress
+from .workers.executors import Executor, part_trainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .backbones import Backbone, Locations
 
 Edits = Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, Any]]
 """One edit or many, each as an ``Edit``, as ``read_edits`` gives it, or an object with ``prompt`` and ``target``."""
@@ -81,13 +84,12 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         self.tokenizer = tokenizer = check_loaded(model, tokenizer)
         self.backbone = open_backbone(model, tokenizer, settings.document_tokens)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        # what workers load the model by
+        self._source = name or (store.fact("name") if isinstance(store, Store) else None)
         if isinstance(store, Store):
             check_fits(store, settings, config, self.backbone, rekey)
         settings = settings.for_family(self.backbone.defaults, type(model).__name__)
-        paper = isinstance(settings, PaperConfig)
-        locations = (locate_published if paper else locate)(self.backbone, settings)
-        default = partial(DefaultMode, judge=None if judge is None else str(judge))
-        self.engine = Engine(self.backbone, locations, settings, PaperMode if paper else default)
+        self.engine, locations = _engine_on(self.backbone, settings, None if judge is None else str(judge))
         try:
             # last of all: a model that cannot be edited leaves no store behind
             if not isinstance(store, Store):
@@ -137,7 +139,10 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         loaded, tokenizer = open_model(model, tokenizer, **kwargs)
         if name is None and isinstance(model, str | Path):
             name = str(model)
-        return cls(loaded, tokenizer, config, store, name)
+        editor = cls(loaded, tokenizer, config, store, name)
+        if isinstance(model, str | Path):
+            editor._source = str(model)
+        return editor
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -201,6 +206,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         keep_both: bool = False,
         trial: bool = True,
         strict: bool = False,
+        executor: str | Executor | None = None,
     ) -> list[EditReport]:
         """Train and store edits; each is in the store whole or not at all.
 
@@ -216,6 +222,8 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
             trial: ask each edit its likely neighbours first, see ``trial``; it is kept quiet on those that would reach
                 it of which one word was changed.
             strict: do not store an edit that its trial warns of.
+            executor: who trains: ``local`` (this process, the default), ``spawn`` or ``ray``, or a ``Spawn`` or ``Ray``
+                of ``meloedit.workers.executors``, which say how many workers. What is stored is the same.
 
         Returns:
             A report per edit, in order. One that does not hold is not stored (in paper mode it is, with its batch),
@@ -226,7 +234,7 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
                 stored one asks, with another target.
         """
         many = edit_list(edits)
-        parts = self.edit_in_parts(many, replace, progress, edits_per_block, keep_both, trial, strict)
+        parts = self.edit_in_parts(many, replace, progress, edits_per_block, keep_both, trial, strict, executor)
         reports = {report.id: report for part in parts for report in part}
         return [reports[edit.id] for edit in many]
 
@@ -239,13 +247,15 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
         keep_both: bool = False,
         trial: bool = True,
         strict: bool = False,
+        executor: str | Executor | None = None,
     ) -> Iterator[list[EditReport]]:
         """Do as ``edit``, handing out the reports of each part once it is stored: leaving off keeps those."""
         batch_size = self.engine.mode.batch_size(edits_per_block)
         with self.engine.store.writing():  # from planning on: what an edit replaces must still be there
             prepared = Planner(self.engine, replace, keep_both).prepare(edit_list(edits))
             self.prepare(progress)
-            yield from EditRun(self.engine, prepared, batch_size, progress, trial, strict).parts()
+            trainer = part_trainer(executor, self.engine, self._source, open_engine)
+            yield from EditRun(self.engine, prepared, batch_size, progress, trial, strict, trainer).parts()
 
     # -- saving and leaving
 
@@ -269,3 +279,17 @@ class Editor(StoreView, ModelView, OperatorView, HubStore):
 
     def __exit__(self, *raised: object) -> None:
         self.unload()
+
+
+def _engine_on(backbone: Backbone, settings: MeloConfig, judge: str | None) -> tuple[Engine, Locations]:
+    """Return an engine without a store in the mode of the settings, and the modules that it edits."""
+    paper = isinstance(settings, PaperConfig)
+    locations = (locate_published if paper else locate)(backbone, settings)
+    mode = PaperMode if paper else partial(DefaultMode, judge=judge)
+    return Engine(backbone, locations, settings, mode), locations
+
+
+def open_engine(model: Any, tokenizer: Any, values: Mapping[str, Any]) -> Engine:
+    """Return an engine without a store, as workers that train have it; ``values`` are a store's settings."""
+    settings = config_from_dict(values)
+    return _engine_on(open_backbone(model, tokenizer, settings.document_tokens), settings, None)[0]

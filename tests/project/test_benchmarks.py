@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     path.relative_to(ROOT).with_suffix("")
-    for path in (ROOT / "benchmarks").glob("*/*.py")
+    for path in (ROOT / "benchmarks").rglob("*.py")
     if path.parent.name != "shared"
 )
 TEXTS = [ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.py"))]

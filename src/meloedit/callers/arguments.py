@@ -14,7 +14,7 @@ from .. import types as hints
 from ..errors import ArgumentError
 from ..text import plain, shorten
 
-OWN_CHECKS = frozenset({"config", "edits", "lengths", "model", "prompts", "tokenizer"})
+OWN_CHECKS = frozenset({"config", "edits", "executor", "lengths", "model", "prompts", "tokenizer"})
 """Parameters whose values are looked through where they are read: the messages there say more than a type can."""
 SHOWN = 60
 """Characters of a value in a message."""

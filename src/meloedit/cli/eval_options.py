@@ -12,7 +12,7 @@ import typer
 
 from ..errors import MeloEditError
 from ..settings import parse_setting
-from .options import Device, Dtype, DtypeName, Json, split_names
+from .options import Address, Device, Dtype, DtypeName, ExecutorChoice, ExecutorName, Json, Workers, split_names
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ class GivenOptions:
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The same as TOML: task = ..., [settings.grace] eps = 3.")
     ] = None
+    executor: ExecutorChoice = ExecutorName.local
+    workers: Workers = None
+    address: Address = None
     device: Device = None
     dtype: DtypeName = None
     as_json: Json = False
@@ -133,7 +136,7 @@ def read_options(given: GivenOptions) -> EvalOptions:
 
 def _values(given: GivenOptions) -> dict[str, Any]:
     """Return the options of the command line that were given and stand for themselves, as a file would have them."""
-    others = ("settings", "config", "as_json")
+    others = ("settings", "config", "executor", "workers", "address", "as_json")
     values = {name: value for name, value in vars(given).items() if name not in others}
     values |= {name: split_names(value) for name in ("method", "protocol") if (value := values[name]) is not None}
     values["dtype"] = given.dtype and given.dtype.value

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from ..workers.executors import Executor
 
 
 class Dtype(StrEnum):
@@ -28,6 +31,14 @@ class Reach(StrEnum):
     all = "all"
 
 
+class ExecutorName(StrEnum):
+    """Who does the work: this process, processes of this machine, or actors of a Ray cluster."""
+
+    local = "local"
+    spawn = "spawn"
+    ray = "ray"
+
+
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's file.")]
 EditIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of edits, as `ls` shows them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
@@ -43,6 +54,21 @@ NewModelName = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="Where the model runs: cpu, cuda, cuda:1, mps, auto.")
 ]
+ExecutorChoice = Annotated[
+    ExecutorName,
+    typer.Option(
+        "--executor", help="Who does the work: this process, processes of this machine, or a Ray cluster (extra ray)."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="With spawn or ray: how many workers; default: 2.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="With ray: the cluster; default: $RAY_ADDRESS, or the one running here."
+    ),
+]
 DtypeName = Annotated[Dtype | None, typer.Option("--dtype", help="Load the model in this number format.")]
 
 
@@ -55,6 +81,21 @@ class StoreOptions:
     device: Device = None
     dtype: DtypeName = None
     as_json: Json = False
+
+
+@dataclass(frozen=True)
+class WorkedOptions(StoreOptions):
+    """A store whose work may be done by workers."""
+
+    executor: ExecutorChoice = ExecutorName.local
+    workers: Workers = None
+    address: Address = None
+
+    def chosen(self) -> Executor | None:
+        """Return who does the work; ``None``: this process."""
+        from ..workers.executors import executor_of
+
+        return executor_of(self.executor.value, self.workers, self.address)
 
 
 Group = TypeVar("Group")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ..errors import EditError
 from ..hooks.blocks import block_to_tensors
 from ..results import EditReport, Trial
 from ..store import GIVEN, Record
+from ..training.parts import InTurn
 from ..training.penalties import Penalties
 from ..training.trainer import Trained
 from ..types import Progress
@@ -19,6 +20,7 @@ from .planning import PreparedEdit
 if TYPE_CHECKING:
     from ..edit import Edit
     from ..routing.policy import KeyTensors
+    from ..training.parts import PartTrainer
     from .engine import Engine
 
 
@@ -33,6 +35,8 @@ class EditRun:
         trying: ask each edit its likely neighbours before it is stored; it is kept quiet on those that would reach it,
             of which one word was changed.
         strict: do not store an edit that its trial warns of.
+        trainer: trains the parts; ``None``: this process, one after the other. All else is done here, in their order:
+            what a trial silences, for one, depends on the edits that are stored by then.
     """
 
     def __init__(
@@ -43,12 +47,14 @@ class EditRun:
         progress: Progress | None,
         trying: bool = True,
         strict: bool = False,
+        trainer: PartTrainer | None = None,
     ) -> None:
         if strict and not trying:
             raise EditError("strict needs the trial: leave out trial=False (--no-trial)")
         self._trying, self._strict = trying, strict
         self._engine, self._mode, self._store = engine, engine.mode, engine.store
         self._prepared, self._batch_size, self._progress = prepared, batch_size, progress
+        self._trainer = trainer or InTurn(self._mode.trainer)
         self._penalties = Penalties(engine.backbone)
 
     def parts(self) -> Iterator[list[EditReport]]:
@@ -57,23 +63,28 @@ class EditRun:
         done = len(self._prepared) - len(new)
         if done:
             yield [self._skipped(item.edit.id) for item in self._prepared if not item.rows]
-        for start in range(0, len(new), self._batch_size):
-            self._tell(done)
-            part = new[start : start + self._batch_size]
-            began = time.perf_counter()
-            trained = self._mode.trainer.train([(item.edit.id, item.rows) for item in part], self._holding(done))
-            seconds = (time.perf_counter() - began) / len(part)
-            yield self._store_part(part, trained, seconds)
-            done += len(part)
-            self._tell(done)
+        parts = [new[start : start + self._batch_size] for start in range(0, len(new), self._batch_size)]
+        rows = [[(item.edit.id, item.rows) for item in part] for part in parts]
+        told = done
+        if new:
+            self._tell(told)
+        with closing(self._trainer.train(rows, self._holding(lambda: told))) as results:
+            for part, result in zip(parts, results, strict=True):
+                seconds = result.seconds / len(part)
+                if result.failure:
+                    yield [_report_of_failure(item, result.failure, seconds) for item in part]
+                else:
+                    yield self._store_part(part, result.trained, seconds)
+                told += len(part)
+                self._tell(told)
 
     def _tell(self, done: int) -> None:
         if self._progress:
             self._progress("editing", done, len(self._prepared))
 
-    def _holding(self, done: int) -> Callable[[int], None] | None:
-        """Return what the trainer tells how many edits of a part hold."""
-        return (lambda holding: self._tell(done + holding)) if self._progress else None
+    def _holding(self, done: Callable[[], int]) -> Callable[[int], None] | None:
+        """Return what the trainer tells how many edits hold of those that are not done."""
+        return (lambda holding: self._tell(done() + holding)) if self._progress else None
 
     def _skipped(self, edit_id: str) -> EditReport:
         return EditReport(edit_id, "skipped", True, reason=self._silent(edit_id))
@@ -131,6 +142,10 @@ class EditRun:
 def _silenced(edit: Edit, trial: Trial) -> Edit:
     """Return an edit that is quiet on the neighbours that its trial silences."""
     return replace(edit, quiet=(*edit.quiet, *trial.silenced)) if trial.silenced else edit
+
+
+def _report_of_failure(item: PreparedEdit, failure: str, seconds: float) -> EditReport:
+    return EditReport(item.edit.id, "failed", holds=False, reason=failure, seconds=round(seconds, 4))
 
 
 def _report(

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import EditError, StoreError
 from ..routing.calibration import BUILT_IN
 from ..routing.nearest import NearestPolicy
+from ..training.parts import BlockTrainer
 from ..training.trainer import Trainer
 from ..trying.same_question import Asking, asking_same
 from ..trying.trial import Trials
 from .recalibration import Recalibration
 
 if TYPE_CHECKING:
-    from ..backbones.batch import Example
     from ..config import MeloConfig
     from ..edit import Edit
     from ..hooks.router import Router
     from ..results import Trial
     from ..routing.policy import Policy
     from ..store import Store
-    from ..training.trainer import Trained
     from ..types import Progress, Prompt
 
 logger = logging.getLogger(__name__)
-
-
-class BlockTrainer(Protocol):
-    """Trains the blocks of some edits."""
-
-    def train(
-        self, edits: Sequence[tuple[str, Sequence[Example]]], progress: Callable[[int], None] | None = None
-    ) -> list[Trained]:
-        """Return one result per edit, given as its id and rows; ``progress`` is told how many edits hold."""
 
 
 class Mode(Protocol):

@@ -17,6 +17,7 @@ from ..terminal import note, progress_display, put, put_figures, put_json, quote
 
 if TYPE_CHECKING:
     from ...types import Progress
+    from ...workers.executors import Executor
 
 
 @with_options(GivenOptions)
@@ -24,13 +25,19 @@ def evaluate(given: GivenOptions) -> None:
     """Score editing methods on a task.
 
     All edits come first. Then the methods answer by free generation, on rephrasings that were never trained, beside
-    the unedited model: see docs/evaluation.md. A run that was interrupted goes on where it stopped.
+    the unedited model: see docs/evaluation.md. A run that was interrupted goes on where it stopped. Workers
+    (--executor) run several methods at once; what their neighbours take shows in the figures of time.
 
     Example: meloedit eval --task zsre --data facts.jsonl --model smollm2 --method melo,grace --edits 100 --out run
     """
     options = read_options(given)
     from ...evaluation.run.folder import RunFolder, check_parts, locked
     from ...evaluation.run.plan import PROTOCOLS
+    from ...workers.executors import executor_of
+
+    executor = executor_of(given.executor.value, given.workers, given.address)
+    if executor is not None and options.routing:
+        raise MeloEditError("--executor: runs of --routing train nothing and take this process alone: leave it out")
 
     folder = Path(options.out)
     check_parts(folder, options.protocol, PROTOCOLS)
@@ -42,7 +49,8 @@ def evaluate(given: GivenOptions) -> None:
             RunFolder(path, plan.configuration(), folder / "states") for path, plan in zip(paths, plans, strict=True)
         ]
         results = [
-            (run.path, _run(options, plan, distractors, run, progress)) for run, plan in zip(runs, plans, strict=True)
+            (run.path, _run(options, plan, distractors, run, progress, executor))
+            for run, plan in zip(runs, plans, strict=True)
         ]
     if given.as_json:
         put_json(results[0][1] if len(results) == 1 else [result for _, result in results])
@@ -119,10 +127,18 @@ def _distractors(options: EvalOptions) -> tuple[list[Any], list[list[str]]]:
     return edits, [[str(file["name"]), str(file["sha256"])] for task in tasks for file in task.files]
 
 
-def _run(options: EvalOptions, plan: Any, distractors: list[Any], folder: Any, progress: Progress) -> dict[str, Any]:
+def _run(
+    options: EvalOptions,
+    plan: Any,
+    distractors: list[Any],
+    folder: Any,
+    progress: Progress,
+    executor: Executor | None,
+) -> dict[str, Any]:
     from ...evaluation.run.runner import Runner
+    from ...evaluation.run.worked import silent
 
-    load_quietly = partial(load, options.model, options.device, options.dtype, lambda step, done, total: None)
+    load_quietly = partial(load, options.model, options.device, options.dtype, silent)
     progress(f"loading {options.model}", 0, 1)
     for name, number in plan.task.left_out():
         note(f"{plan.task.name}: {number:,} {name} left out")
@@ -132,7 +148,7 @@ def _run(options: EvalOptions, plan: Any, distractors: list[Any], folder: Any, p
 
         kind = PairsRunner if plan.task.name == "pairs" else RoutingRunner
         return kind(plan, distractors, folder, load_quietly, progress).run()
-    return Runner(plan, folder, load_quietly, progress).run()
+    return Runner(plan, folder, load_quietly, progress, executor).run()
 
 
 def _show(folder: Path, result: Mapping[str, Any]) -> None:

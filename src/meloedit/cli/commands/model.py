@@ -11,7 +11,7 @@ import typer
 from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names, plain
 from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
-from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, with_options
+from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, WorkedOptions, with_options
 from ..show import put_check, show_reports, similarity
 from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
 
@@ -112,9 +112,9 @@ def _show_new_store(store: Path, model: str, config: MeloConfig, calibration: Ma
     put(f'next: meloedit edit {quoted(store)} --prompt "..." --target "..."')
 
 
-@with_options(StoreOptions)
+@with_options(WorkedOptions)
 def edit(
-    options: StoreOptions,
+    options: WorkedOptions,
     file: Annotated[
         str | None, typer.Argument(metavar="FILE", help="Edits as JSONL or CSV (.gz too); - is JSONL on stdin.")
     ] = None,
@@ -160,16 +160,20 @@ def edit(
     """Teach the model one edit, or a file of edits.
 
     Edits are trained and stored 64 at a time (the setting train_batch_size). An interrupted command keeps the edits
-    that it stored; run again, it skips them and does the rest.
+    that it stored; run again, it skips them and does the rest. Workers (--executor) train several such parts at once;
+    what is stored is the same.
 
     Example: meloedit edit facts.melo -p "Who leads Ohm?" -t "Ada Volt"
 
     Example: meloedit edit facts.melo edits.jsonl
 
     Example: meloedit edit facts.melo --from-log chats.jsonl --line 12 -t "Ada Volt"
+
+    Example: meloedit edit facts.melo edits.jsonl --executor spawn --workers 4
     """
     from ..inputs import edits_to_make, with_edit_line
 
+    executor = options.chosen()
     sourced = edits_to_make(file, prompt, target, edit_id, variant, quiet, from_log, line, over_tools)
     before = {stored.record for stored in open_store(options.store).edits()}
     reports: list[EditReport] = []
@@ -183,7 +187,8 @@ def edit(
         try:
             with progress_display() as progress, open_editor(options, progress, writing=True) as editor:
                 edits = [item.edit for item in sourced]
-                for part in editor.edit_in_parts(edits, replace, progress, edits_per_block, keep_both, trial, strict):
+                how = (replace, progress, edits_per_block, keep_both, trial, strict, executor)
+                for part in editor.edit_in_parts(edits, *how):
                     reports += part
                 revision, index = editor.store.revision, editor.engine.policy.counts
         except EditError as error:
@@ -197,10 +202,12 @@ def edit(
             show_reports(reports, {item.edit.id: item.edit for item in sourced}, revision, verbose)
             if "clusters" in index:
                 put("index: " + ", ".join(f"{number} {name}" for name, number in index.items()))
-    if failed := [report.id for report in reports if report.status == "failed"]:
+    if failed := [report for report in reports if report.status == "failed"]:
+        why = ["they do not hold"] + ["neighbours would reach them"] * strict
+        why += ["their workers were lost"] * any(report.trial is None for report in failed)
         raise MeloEditError(
-            f"{len(failed)} of {counted(len(reports), 'edit')} not stored, as they do not hold"
-            f"{' or neighbours would reach them' if strict else ''}: {join_names(failed)}"
+            f"{len(failed)} of {counted(len(reports), 'edit')} not stored, as {' or '.join(why)}: "
+            f"{join_names([report.id for report in failed])}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...text import counted
@@ -10,9 +11,11 @@ from .method_run import MethodResult, MethodRun
 from .plan import PROTOCOLS, RunPlan
 from .previous import make_result
 from .selection import left_out_notes
+from .worked import worked_results
 
 if TYPE_CHECKING:
     from ...types import Progress
+    from ...workers.executors import Executor
     from .folder import RunFolder
 
 
@@ -24,22 +27,37 @@ class Runner:
         folder: the run's folder.
         load: loads a fresh model and its tokenizer.
         progress: called with what is being done, how much is done, and how much there is.
+        executor: whose workers run the methods; ``None``: this process, one after the other.
 
     Raises:
         MeloEditError: if a method, its settings or the task do not fit the model, or too few edits are left.
     """
 
-    def __init__(self, plan: RunPlan, folder: RunFolder, load: LoadModel, progress: Progress) -> None:
-        self.plan, self.folder = plan, folder
+    def __init__(
+        self,
+        plan: RunPlan,
+        folder: RunFolder,
+        load: LoadModel,
+        progress: Progress,
+        executor: Executor | None = None,
+    ) -> None:
+        self.plan, self.folder, self._executor = plan, folder, executor
         self.context = RunContext(plan, folder, load, progress)
         self.results: dict[str, MethodResult] = {}
 
     def run(self) -> dict[str, Any]:
         """Run every method; return the result, which is written after each of them."""
-        for name in self.plan.methods:
-            self.results[name] = MethodRun(self.context, name).run()
-            self.folder.write_result(self.result(finished=name == list(self.plan.methods)[-1]))
+        for name, result in self._each():
+            self.results[name] = result
+            self.folder.write_result(self.result(finished=len(self.results) == len(self.plan.methods)))
         return self.result(finished=True)
+
+    def _each(self) -> Iterator[tuple[str, MethodResult]]:
+        if self._executor is not None:
+            yield from worked_results(self.context, self._executor)
+            return
+        for name in self.plan.methods:
+            yield name, MethodRun(self.context, name).run()
 
     def result(self, finished: bool) -> dict[str, Any]:
         """Return the figures so far, with those of methods that an earlier command finished."""
