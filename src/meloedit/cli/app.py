@@ -16,6 +16,7 @@ from ..text import plain, visible
 from .commands.ablate import ablate
 from .commands.answer import ask, check, demo
 from .commands.care import repair, verify
+from .commands.engines.adapters import export, import_
 from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
@@ -116,8 +117,10 @@ for _command in (
     report,
     harness,
     serve,
+    export,
 ):
     app.command()(_command)
+app.command("import")(import_)
 app.command("eval")(evaluate)
 app.add_typer(ablate, name="ablate")
 
