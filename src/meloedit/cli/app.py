@@ -17,6 +17,7 @@ from .commands.ablate import ablate
 from .commands.answer import ask, check, demo
 from .commands.care import repair, verify
 from .commands.engines.adapters import export, import_
+from .commands.engines.proxy import route_proxy
 from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
@@ -121,6 +122,7 @@ for _command in (
 ):
     app.command()(_command)
 app.command("import")(import_)
+app.command("route-proxy")(route_proxy)
 app.command("eval")(evaluate)
 app.add_typer(ablate, name="ablate")
 
