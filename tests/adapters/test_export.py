@@ -49,6 +49,7 @@ def test_peft_gives_the_answers_of_the_editor(make_plain, tmp_path):
     assert compared.differ == () and not any("lora" in name for name, _ in hooked.named_modules())
 
 
+@pytest.mark.slow
 def test_an_adapter_that_is_another_edits_is_found(make_plain, tmp_path):
     """The comparison can fail: with the adapters of two edits exchanged it does."""
     editor = make_plain(FACTS)
@@ -134,6 +135,7 @@ def test_other_stores_are_refused_with_the_settings_to_use(make_editor, plain, t
         plain.export(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_an_activated_lora_gives_the_answers_of_chats(make_editor, tmp_path):
     editor = make_editor(edits=FACTS, answer_positions=0)
     editor.export(tmp_path / "out", "alora")
@@ -144,6 +146,7 @@ def test_an_activated_lora_gives_the_answers_of_chats(make_editor, tmp_path):
     assert compared.edits == compared.same_edits == 3 and compared.same == compared.asked >= 3 + 20
 
 
+@pytest.mark.slow
 def test_an_activated_lora_is_refused_where_it_is_not_exact(make_editor, make_tokenizer, tmp_path):
     bare = make_editor(edits=FACTS[:1], tokenizer=make_tokenizer(None), answer_positions=0)
     with pytest.raises(ModelError, match="without a chat template"):
@@ -204,6 +207,7 @@ def test_fusing_is_the_best_approximation_of_the_sum():
     assert fuse([random_block(s, 2) for s in range(9)], 8)[0]["m.A"].shape == (8, 6)  # more than a module has: zeros
 
 
+@pytest.mark.slow
 def test_one_edit_fused_holds_and_what_it_loses_is_counted(plain, tmp_path):
     made = plain.export_fused(tmp_path, 2, ["book"])
     assert made.rank == made.whole_rank == 2 and made.lost < 1e-3

@@ -11,7 +11,7 @@ pytest_plugins = ["serve_fixtures"]
 BASE = f"{MODEL}:base"
 
 
-@pytest.fixture(scope="module", params=["server", "proxy"])
+@pytest.fixture(scope="module", params=["server", pytest.param("proxy", marks=pytest.mark.slow)])
 def served(request, served):
     return served if request.param == "server" else request.getfixturevalue("proxied")
 

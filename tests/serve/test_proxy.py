@@ -66,6 +66,7 @@ def test_the_adapter_of_the_edit_stands_in_the_request(front):
     assert {headers["authorization"] for headers in front.behind.headers} == {"Bearer secret"}
 
 
+@pytest.mark.slow
 def test_texts_of_several_edits_are_one_answer(proxied):
     texts = [OTHERS[0], FACTS[1].prompt, FACTS[0].prompt, OTHERS[1]]
     body = {"model": MODEL, "prompt": texts, "max_tokens": 4, "n": 2}
@@ -153,6 +154,7 @@ def test_a_client_that_leaves_frees_its_place_and_the_other_server(front):
     front.good(front.ask(OTHERS[0]))
 
 
+@pytest.mark.slow
 def test_edits_over_rest_become_adapters_of_the_other_server(front):
     behind, before = front.behind, set(front.behind.adapters)
     assert front.edit(CAPITAL.to_dict())[0]["status"] == "stored"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..hooks.blocks import Site
     from ..store.tensors import Tensors
-    from ..types import Progress
 
 MAX_BYTES = 2_000_000_000
 """Bytes of a file of an adapter, at most."""
@@ -96,9 +95,7 @@ def _block(path: Path, data: bytes, config: bytes, name: str) -> Tensors:
     return block
 
 
-def import_adapters(
-    engine: Engine, folder: str | Path, replace: bool = False, keep_both: bool = False, progress: Progress | None = None
-) -> Imported:
+def import_adapters(engine: Engine, folder: str | Path, replace: bool = False, keep_both: bool = False) -> Imported:
     """Put exported edits into the store of an engine, all in one transaction; their keys are made on its model.
 
     Args:
@@ -106,7 +103,6 @@ def import_adapters(
         folder: what ``export_store`` wrote.
         replace: let an edit take the place of one with its id, or that may ask the same.
         keep_both: keep stored edits that ask the same in other words.
-        progress: told how many adapters are read.
 
     Raises:
         MeloEditError: if the folder was changed, is of another model, or holds fused edits.
@@ -119,8 +115,6 @@ def import_adapters(
     for edit_id, entry in entries.items():
         blocks[edit_id] = read_adapter(folder, entry)
         check_block(folder / entry.adapter, blocks[edit_id], engine.router.bank.sites)
-        if progress:
-            progress("reading", len(blocks), len(entries))
     with engine.store.writing():
         prepared = Planner(engine, replace, keep_both).prepare([entry.edit for entry in index.entries])
         new = [item for item in prepared if item.rows]

@@ -79,10 +79,10 @@ class AdapterView:
             folder: the adapters; if anything there was changed by hand, all of it is refused.
             replace: let an edit take the place of one with its id, or that may ask the same.
             keep_both: keep stored edits that ask the same in other words.
-            progress: told how many are read.
+            progress: told how far a first calibration is.
         """
         self.prepare(progress)  # type: ignore[attr-defined]
-        return import_adapters(self.engine, folder, replace, keep_both, progress)
+        return import_adapters(self.engine, folder, replace, keep_both)
 
     def check_adapters(self, folder: str | Path, progress: Progress | None = None) -> Compared:
         """Ask exported adapters through PEFT, and compare the answers with the editor's.

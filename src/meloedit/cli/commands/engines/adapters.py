@@ -109,8 +109,8 @@ def _show_fused(made: Fused, as_json: bool) -> None:
         return
     put(f"{counted(made.edits, 'edit')} in one adapter of rank {made.rank}: {made.folder / made.adapter}")
     put(f"  the whole sum has rank {made.whole_rank}; the rank cuts off up to {made.lost:.1%} of a module's change")
-    put(f"  answers that hold: {made.held} of {made.asked} (at the whole rank {made.held_whole}; routed, all)")
-    put(f"  answers to other prompts that change: {made.changed} of {made.others} (routed, none)")
+    put(f"  edits' prompts answered right: {made.held} of {made.asked}; not cut off, {made.held_whole}; routed, all")
+    put(f"  other prompts with another answer: {made.changed} of {made.others}; routed, none")
 
 
 def import_(
