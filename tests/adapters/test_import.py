@@ -41,7 +41,7 @@ def changed(folder, tmp_path, path, change):
     return tmp_path
 
 
-def test_what_comes_back_is_what_was_exported(plain, exported, make_plain):
+def test_what_comes_back_is_what_was_exported(plain, exported, make_plain, tmp_path):
     editor = make_plain()
     made = editor.import_adapters(exported)
     assert made.stored == tuple(fact.id for fact in FACTS) and made.skipped == made.replaced == ()
@@ -52,9 +52,20 @@ def test_what_comes_back_is_what_was_exported(plain, exported, make_plain):
     assert editor.check().broken == []
     prompts = [fact.prompt for fact in FACTS] + OTHERS
     assert [a.text for a in editor.ask(prompts)] == [a.text for a in plain.ask(prompts)]
+    # what was put right since comes along, and is no other edit
+    editor.quiet("book", OTHERS[0])
+    editor.allow("legs", "Count the legs of a spider.")
+    editor.export(tmp_path)
+    assert sorted(editor.import_adapters(tmp_path).skipped) == sorted(made.stored)
+    other = make_plain()
+    other.import_adapters(tmp_path)
+    assert [one.edit for one in other] == [one.edit for one in editor]
+    assert sorted(one.given.id for one in other) == sorted(made.stored) and all(one.given in FACTS for one in other)
+    other.unload()
     # again: nothing to do
+    revision = editor.store.revision
     again = editor.import_adapters(exported)
-    assert again.stored == () and again.skipped == tuple(fact.id for fact in FACTS) and again.revision == made.revision
+    assert again.stored == () and again.skipped == made.stored and again.revision == revision
     editor.unload()
 
 

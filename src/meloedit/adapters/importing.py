@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..config import is_number
+from ..edit import Edit
 from ..engine.planning import Planner, PreparedEdit
 from ..errors import EditError, MeloEditError
 from ..store import GIVEN, Record
@@ -116,7 +118,7 @@ def import_adapters(engine: Engine, folder: str | Path, replace: bool = False, k
         blocks[edit_id] = read_adapter(folder, entry)
         check_block(folder / entry.adapter, blocks[edit_id], engine.router.bank.sites)
     with engine.store.writing():
-        prepared = Planner(engine, replace, keep_both).prepare([entry.edit for entry in index.entries])
+        prepared = Planner(engine, replace, keep_both).prepare([entry.given for entry in index.entries])
         new = [item for item in prepared if item.rows]
         records = _records(engine, index, entries, new, [blocks[item.edit.id] for item in new])
         made = {item.edit.id for item in new}
@@ -185,15 +187,24 @@ def _records(
     blocks: Sequence[Tensors],
 ) -> list[Record]:
     records = []
-    for item, block, keys in zip(new, blocks, engine.policy.keys_of([item.edit for item in new]), strict=True):
-        entry = entries[item.edit.id]
+    edits = [_corrected(item, entries[item.edit.id].edit) for item in new]
+    for item, edit, block, keys in zip(new, edits, blocks, engine.policy.keys_of(edits), strict=True):
+        entry = entries[edit.id]
         if engine.policy.clash(keys):
-            raise EditError(f"edit {item.edit.id!r}: a quiet prompt has the same key as the edit's own prompt")
+            raise EditError(f"edit {edit.id!r}: a quiet prompt has the same key as the edit's own prompt")
         report: dict[str, Any] = {name: value for name, value in entry.report.items() if is_number(value)}
-        report |= {"positions": 0, "places": list(engine.backbone.first_places(item.edit.target))}
-        if entry.given != item.edit:
-            report[GIVEN] = entry.given.to_dict()
+        report |= {"positions": 0, "places": list(engine.backbone.first_places(edit.target))}
+        if item.given != edit:
+            report[GIVEN] = item.given.to_dict()
         rank = len(next(tensor for name, tensor in block.items() if name.endswith(".A")))
         reach = "answer" if index.kind == "alora" else "all"
-        records.append(Record(item.edit, rank, reach, report, block, keys))
+        records.append(Record(edit, rank, reach, report, block, keys))
     return records
+
+
+def _corrected(item: PreparedEdit, exported: Edit) -> Edit:
+    """Return a planned edit with the corrections of its scope that were exported."""
+    variants, quiet = list(item.edit.variants), list(item.edit.quiet)
+    variants += [prompt for prompt in exported.variants if prompt not in variants]
+    quiet += [prompt for prompt in exported.quiet if prompt not in quiet]
+    return replace_fields(item.edit, variants=tuple(variants), quiet=tuple(quiet))

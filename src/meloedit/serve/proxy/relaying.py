@@ -75,7 +75,8 @@ class Relay:
             choices += found
             self._add(answer.get("usage"))
         merged |= {"model": self._model, "choices": sorted(choices, key=lambda choice: choice["index"])}
-        merged |= {"usage": self._usage} if self._usage else {}
+        if len(self._parts) > 1 and self._usage:
+            merged["usage"] = self._usage
         merged.pop("melo", None)
         if self._service.settings.show_edits:
             merged["melo"] = self._fields(self._parts[0].started[0])
@@ -120,7 +121,7 @@ class Relay:
                         continue
                     yield _event(self._named(self._told(part, chunk)))
             if last is not None:
-                yield _event(self._named({**last, "usage": self._usage}))
+                yield _event(self._named(last | ({"usage": self._usage} if len(self._parts) > 1 else {})))
             yield "data: [DONE]\n\n"
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
             logger.error("a stream of the upstream server broke off (%s)", error or type(error).__name__)

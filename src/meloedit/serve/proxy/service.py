@@ -79,6 +79,7 @@ class ProxyService(Service):
         self._waiting: list[tuple[Encoded, asyncio.Future[Routed]]] = []
         self._routing = False
         self._looked = 0.0
+        self._tried: int | None = None  # the revision whose adapters were brought, or could not be
         self._exported: int | None = None
         self._told: set[str] = set()
         self.metrics.gauge("requests_under_way", "Requests that the upstream server answers.", lambda: self.under_way)
@@ -167,14 +168,14 @@ class ProxyService(Service):
         """Follow the store and the other server's adapters; called in the thread of changes, every second."""
         super().follow()
         now = time.monotonic()
-        changed = self._adapters is not None and self._exported != self.revision
-        if now - self._looked < LOOK and not changed:
+        if now - self._looked < LOOK and (self._adapters is None or self._tried == self.revision):
             return
-        self._looked = now
+        self._looked, self._tried = now, self.revision
         try:
             self.upstream.look()
-            if changed:
+            if self._adapters is not None and self._exported != self.revision:
                 self._bring_adapters()
+            self._told.clear()
         except Exception as error:  # whatever it is, the thread of changes must live
             self._tell(str(error))
 
