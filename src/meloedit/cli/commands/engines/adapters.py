@@ -51,7 +51,10 @@ def export(
         bool, typer.Option("--check", help="Ask the adapters through PEFT and compare with the store's own answers.")
     ] = False,
 ) -> None:
-    """Write edits as adapters that PEFT, vLLM and other engines load: a folder for each, and an index.
+    """Write edits as adapters that PEFT and vLLM load.
+
+    Each is a folder, named by its content; an index says which edit it carries. Other engines that read PEFT's files
+    load them, too.
 
     The store must be made for that: meloedit init NEW --model MODEL --for-export. Only alora, --fuse and --check load
     the model.
@@ -127,9 +130,9 @@ def import_(
     dtype: DtypeName = None,
     as_json: Json = False,
 ) -> None:
-    """Put exported edits into a store; nothing is trained, and their keys are made anew.
+    """Put exported edits into a store.
 
-    A folder in which anything was changed by hand is refused. Then every edit of the store is asked: exit code 1 if one
+    Nothing is trained; the edits' keys are made anew on the store's model. A folder in which anything was changed by hand is refused. Then every edit of the store is asked: exit code 1 if one
     does not hold.
 
     Example: meloedit import adapters facts.melo

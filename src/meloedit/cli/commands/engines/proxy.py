@@ -32,9 +32,9 @@ def route_proxy(
         typer.Option(metavar="DIR", help="Write adapters of new edits there, and let the upstream server load them."),
     ] = None,
 ) -> None:
-    """Route prompts to the adapters of another server: vLLM, or any other that has OpenAI's API and several LoRAs.
+    """Route prompts to the adapters of another server.
 
-    The store's edits were exported (meloedit export), and the upstream server has loaded the adapters under their
+    It is vLLM, or any other that has OpenAI's API and several LoRAs. The store's edits were exported (meloedit export), and the upstream server has loaded the adapters under their
     names. This server decides which edit answers, puts the adapter's name into the request, and streams the answer
     through. Needs the extra proxy.
 
