@@ -132,8 +132,8 @@ def import_(
 ) -> None:
     """Put exported edits into a store.
 
-    Nothing is trained; the edits' keys are made anew on the store's model. A folder in which anything was changed by hand is refused. Then every edit of the store is asked: exit code 1 if one
-    does not hold.
+    Nothing is trained; the edits' keys are made anew on the store's model. A folder in which anything was changed by
+    hand is refused. Then every edit of the store is asked: exit code 1 if one does not hold.
 
     Example: meloedit import adapters facts.melo
     """

@@ -34,9 +34,9 @@ def route_proxy(
 ) -> None:
     """Route prompts to the adapters of another server.
 
-    It is vLLM, or any other that has OpenAI's API and several LoRAs. The store's edits were exported (meloedit export), and the upstream server has loaded the adapters under their
-    names. This server decides which edit answers, puts the adapter's name into the request, and streams the answer
-    through. Needs the extra proxy.
+    It is vLLM, or any other that has OpenAI's API and several LoRAs. The store's edits were exported (meloedit export),
+    and that server has loaded the adapters under their names. This one decides which edit answers, puts the adapter's
+    name into the request, and streams the answer through. Needs the extra proxy.
 
     Example: meloedit route-proxy facts.melo --upstream http://127.0.0.1:8000
     """
