@@ -118,7 +118,7 @@ def test_answers_are_those_of_the_editor(front):
 
 
 def test_an_edit_made_over_rest_is_loaded_and_answers(front):
-    job = front.good(front.post("/v1/edits", {"edits": [LATER.to_dict()]}, params={"wait": PATIENCE}, timeout=PATIENCE))
+    job = front.good(front.post("/v1/edits", {"edits": [LATER.to_dict()]}, params={"wait": 600}, timeout=PATIENCE))
     assert job["state"] == "done" and job["reports"][0]["status"] == "stored"
     end = time.monotonic() + PATIENCE
     while front.service.missing():
