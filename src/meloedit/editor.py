@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .adapters.views import AdapterView
 from .backbones import locate, open_backbone
 from .backbones.loading import check_loaded, open_model, uncompiled
 from .callers.arguments import checked
@@ -45,7 +46,7 @@ Edits = Edit | Mapping[str, Any] | Sequence[Edit | SourcedEdit | Mapping[str, An
 
 
 @checked
-class Editor(StoreView, ModelView, OperatorView, HubStore):
+class Editor(StoreView, ModelView, OperatorView, AdapterView, HubStore):
     """**Hooks the model it is given**: until ``unload``, calls on ``editor.model`` are routed through the edits.
 
     The base weights are never written. Every change is a transaction in the store; what answers is what was read back.

@@ -1,4 +1,4 @@
-"""The client that everybody has, against a real server: sync, async, streams, errors."""
+"""The client that everybody has, against a real server and the proxy before one: sync, async, streams, errors."""
 
 import asyncio
 
@@ -9,6 +9,11 @@ from support.prompts import FACTS, OTHERS
 
 pytest_plugins = ["serve_fixtures"]
 BASE = f"{MODEL}:base"
+
+
+@pytest.fixture(scope="module", params=["server", pytest.param("proxy", marks=pytest.mark.slow)])
+def served(request, served):
+    return served if request.param == "server" else request.getfixturevalue("proxied")
 
 
 @pytest.fixture
@@ -134,7 +139,7 @@ def test_log_probabilities(client):
 )
 def test_what_would_change_the_answer_and_is_not_done_is_refused(client, fields, message):
     with pytest.raises(openai.BadRequestError) as error:
-        chat(client, fields.pop("messages", "Is it late?"), **fields)
+        chat(client, "Is it late?", **fields)
     assert message in error.value.body["message"]
 
 

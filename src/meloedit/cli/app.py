@@ -16,6 +16,9 @@ from ..text import plain, visible
 from .commands.ablate import ablate
 from .commands.answer import ask, check, demo
 from .commands.care import repair, verify
+from .commands.engines.adapters import export, import_
+from .commands.engines.proxy import route_proxy
+from .commands.engines.vllm import vllm
 from .commands.evaluate import evaluate
 from .commands.harness import harness
 from .commands.model import calibrate, edit, init
@@ -24,7 +27,6 @@ from .commands.review import review
 from .commands.scope import allow, quiet, scan, trial
 from .commands.serve import serve
 from .commands.store import disable, enable, history, ls, rm, rollback, show
-from .commands.vllm import vllm
 from .terminal import note, open_streams, put, show_warnings
 
 
@@ -118,8 +120,11 @@ for _command in (
     harness,
     serve,
     vllm,
+    export,
 ):
     app.command()(_command)
+app.command("import")(import_)
+app.command("route-proxy")(route_proxy)
 app.command("eval")(evaluate)
 app.add_typer(ablate, name="ablate")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..edit import Edit, check_asked
-from ..errors import EditError
+from ..errors import EditError, ModelError
 from ..readers import SourcedEdit, SourcedPrompt, read_edits, source_name
 from ..types import Prompt
 
@@ -109,3 +110,21 @@ def with_prefill(prefill: str, prompt: Prompt) -> Prompt:
     if messages[-1]["role"] == "assistant":
         raise EditError("--prefill: the prompt ends with the beginning of an answer: leave one of them out")
     return check_asked([*messages, {"role": "assistant", "content": prefill}])
+
+
+def for_export_settings(given: Mapping[str, Any], settings: list[str], paper: bool) -> dict[str, Any]:
+    """Return the settings of a store whose blocks are LoRAs.
+
+    Raises:
+        ModelError: if the options ask for others.
+    """
+    from ..adapters.exporting import FOR_EXPORT
+    from ..settings import parse_setting
+
+    if paper:
+        raise ModelError("--for-export is of the default mode: leave out --paper and --preset")
+    asked = {name: value for name, value in given.items() if value is not None} | dict(map(parse_setting, settings))
+    for name, value in FOR_EXPORT.items():
+        if asked.get(name, value) != value:
+            raise ModelError(f"--for-export sets {name}={value}: leave {name}={asked[name]} out")
+    return FOR_EXPORT

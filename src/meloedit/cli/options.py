@@ -98,6 +98,42 @@ class WorkedOptions(StoreOptions):
         return executor_of(self.executor.value, self.workers, self.address)
 
 
+TOKENS = "MELOEDIT_TOKENS"
+"""The environment variable that may hold the lines of a file of tokens."""
+
+
+@dataclass(frozen=True)
+class ServerOptions(StoreOptions):
+    """A store that is served: where, to whom, and how much of it."""
+
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: any free one.")] = 8642
+    tokens: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=f"A line each: 'ask|edit NAME TOKEN'; or the variable {TOKENS}."),
+    ] = None
+    keep_prompts: Annotated[
+        float | None, typer.Option(metavar="DAYS", help="Keep prompts that edits answered; default: none is kept.")
+    ] = None
+    hide_edits: Annotated[bool, typer.Option("--hide-edits", help="Do not say which edit gave an answer.")] = False
+    console: Annotated[bool, typer.Option("--console/--no-console", help="Show the console at /.")] = True
+    max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="Answers made at once.")] = 16
+    max_waiting: Annotated[int, typer.Option(metavar="N", min=1, help="Answers that wait; more get 429.")] = 128
+    max_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Tokens of an answer.")] = 512
+    max_prompt: Annotated[int, typer.Option(metavar="N", min=1, help="Tokens of a prompt.")] = 4096
+    max_body: Annotated[int, typer.Option(metavar="BYTES", min=1, help="Bytes of a request.")] = 4_000_000
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For an answer, waiting included.")] = 120.0
+    origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A web page's server that may ask (CORS); repeatable.")
+    ] = None
+    host_name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name by which clients call this server; repeatable.")
+    ] = None
+    audit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append a line per change; default: to stderr.")
+    ] = None
+
+
 Group = TypeVar("Group")
 Rest = ParamSpec("Rest")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ..text import counted, join_names, plain, shorten
 from .terminal import Column, one_line, put, put_json, put_table, quoted
 
 if TYPE_CHECKING:
+    from ..config import MeloConfig
     from ..edit import Edit
     from ..keys.similarity import Evidence
     from ..oversight.scanning import ScanReport
@@ -255,3 +256,21 @@ def check_sound(store: Path, problems: Sequence[str]) -> None:
     if problems:
         way_on = f"restore it from a copy, or save what can be: meloedit repair {quoted(store)} --to NEW"
         raise StoreError(f"{store} is damaged ({counted(len(problems), 'problem')}); {way_on}")
+
+
+def show_new_store(store: Path, model: str, config: MeloConfig, calibration: Mapping[str, Any]) -> None:
+    """Print what a new store is made of."""
+    from ..settings import PaperConfig
+
+    put(f"made {store} for {model}")
+    put(f"edited modules: {', '.join(config.modules or ())}; keys from: {config.key_layer}")
+    if isinstance(config, PaperConfig):
+        put(f"paper mode: {config.edits_per_block} edits to a block of rank {config.rank}, radius {config.radius:g}")
+    elif calibration.get("scope") == "near-exact":
+        put(
+            f"no documents to calibrate on: near-exact repeats of a text (similarity {config.document_similarity:g}) "
+            "alone reach its edit; see: meloedit calibrate --prompts FILE"
+        )
+    else:
+        put(f"calibrated on {counted(calibration['prompts'], 'prompt')} ({calibration['source']})")
+    put(f'next: meloedit edit {quoted(store)} --prompt "..." --target "..."')

@@ -133,7 +133,8 @@ def model_facts(backbone: Backbone, locations: Locations, name: str | None) -> d
     """Return what a store knows of a model; ``name`` is what it calls the model."""
     model = backbone.model
     facts: dict[str, str | None] = {"name": name or model_name(model), "fingerprint": backbone.fingerprint()}
-    facts |= {"dtype": str(model.dtype), "chosen": locations.chosen}
+    task = "SEQ_CLS" if backbone.documents else "CAUSAL_LM" if backbone.answer_follows_prompt else "SEQ_2_SEQ_LM"
+    facts |= {"dtype": str(model.dtype), "chosen": locations.chosen, "task": task}
     return facts | tokenizer_facts(backbone.tokenizer)
 
 

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["app", "need_packages"]
 
 
-def need_packages() -> None:
-    """Check that the packages of the extra are there.
+def need_packages(extra: str = "serve") -> None:
+    """Check that the packages of an extra are there.
+
+    Args:
+        extra: the extra that is named where they are not.
 
     Raises:
         MeloEditError: naming the extra.
@@ -29,7 +32,7 @@ def need_packages() -> None:
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MeloEditError(f"serving needs {error.name}: pip install 'meloedit[serve]'") from None
+        raise MeloEditError(f"serving needs {error.name}: pip install 'meloedit[{extra}]'") from None
 
 
 def app(editor: Editor, tokens: Tokens | None = None, **settings: Any) -> FastAPI:

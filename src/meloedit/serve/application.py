@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from .. import __version__
 from .failures import Json, add_handlers
 from .guard import Guard
-from .routes import answers, console, edits, health, jobs, map, store
+from .routes import answers, console, edits, health, jobs, map, models, store
 from .routes.common import SERVICE
 from .service import Service
 from .settings import ServeSettings
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Tokens | None = None) -> FastAPI:
     """Return the ASGI app that serves an editor; see ``meloedit.serve.app``."""
-    service = Service(editor, settings or ServeSettings(), tokens or Tokens())
+    return app_of(Service(editor, settings or ServeSettings(), tokens or Tokens()), answers.router)
+
+
+def app_of(service: Service, answering: APIRouter) -> FastAPI:
+    """Return the ASGI app of a service; ``answering`` has the endpoints that answer prompts."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -33,6 +37,7 @@ def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Toke
         try:
             yield
         finally:
+            await service.leave()
             service.stop()
 
     made = FastAPI(
@@ -46,11 +51,11 @@ def make_app(editor: Editor, settings: ServeSettings | None = None, tokens: Toke
     )
     setattr(made.state, SERVICE, service)
     # Jobs come before edits, whose ids are paths: an edit called "jobs" is found by the list.
-    for topic in (health, answers, jobs, store, map, edits):
-        made.include_router(topic.router)
+    for router in (health.router, models.router, answering, jobs.router, store.router, map.router, edits.router):
+        made.include_router(router)
     if service.settings.console:
         made.include_router(console.router)
-    add_handlers(made, editor.store.path)
+    add_handlers(made, service.editor.store.path)
     made.openapi = lambda: _schema(made)  # type: ignore[method-assign]
     made.add_middleware(Guard, service=service)
     if service.settings.origins:  # outside of the guard: a browser first asks without a token whether it may

@@ -109,6 +109,9 @@ class Service:
         self.changes.start()
         self.statistics.start()
 
+    async def leave(self) -> None:
+        """Close what the event loop has opened for this service."""
+
     def stop(self) -> None:
         """Stop the threads; the part of a job that runs is stored first."""
         self.changes.stop()

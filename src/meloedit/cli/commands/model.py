@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +11,10 @@ from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names, plain
 from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
 from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, WorkedOptions, with_options
-from ..show import put_check, show_reports, similarity
-from ..terminal import progress_display, put, put_json, quoted, report_if_stopped
+from ..show import put_check, show_new_store, show_reports, similarity
+from ..terminal import progress_display, put, put_json, report_if_stopped
 
 if TYPE_CHECKING:
-    from ...config import MeloConfig
     from ...results import EditReport
 
 
@@ -51,6 +49,10 @@ def init(
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Paper mode with the settings of a published experiment.")
     ] = None,
+    for_export: Annotated[
+        bool,
+        typer.Option("--for-export", help="Edits that `export` can write as adapters: reach=all, answer_positions=0."),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of MeloConfig; repeatable."),
@@ -76,6 +78,10 @@ def init(
     }
     from ...settings import read_config
 
+    if for_export:
+        from ..inputs import for_export_settings
+
+        given |= for_export_settings(given, settings or [], paper or preset is not None)
     config = read_config(given, settings or [], paper or preset is not None, preset)
     check_new(store)
     name = lasting_name(model)
@@ -92,24 +98,7 @@ def init(
         if as_json:
             put_json({"store": str(store), "model": name, "config": config.to_dict(), "calibration": info})
         else:
-            _show_new_store(store, name, config, info)
-
-
-def _show_new_store(store: Path, model: str, config: MeloConfig, calibration: Mapping[str, Any]) -> None:
-    from ...settings import PaperConfig
-
-    put(f"made {store} for {model}")
-    put(f"edited modules: {', '.join(config.modules or ())}; keys from: {config.key_layer}")
-    if isinstance(config, PaperConfig):
-        put(f"paper mode: {config.edits_per_block} edits to a block of rank {config.rank}, radius {config.radius:g}")
-    elif calibration.get("scope") == "near-exact":
-        put(
-            f"no documents to calibrate on: near-exact repeats of a text (similarity {config.document_similarity:g}) "
-            "alone reach its edit; see: meloedit calibrate --prompts FILE"
-        )
-    else:
-        put(f"calibrated on {counted(calibration['prompts'], 'prompt')} ({calibration['source']})")
-    put(f'next: meloedit edit {quoted(store)} --prompt "..." --target "..."')
+            show_new_store(store, name, config, info)
 
 
 @with_options(WorkedOptions)

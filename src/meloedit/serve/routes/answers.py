@@ -1,4 +1,4 @@
-"""Answers: ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``, as OpenAI's clients expect them."""
+"""Answers: ``/v1/chat/completions`` and ``/v1/completions``, as OpenAI's clients expect them."""
 
 from __future__ import annotations
 
@@ -6,44 +6,34 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from ...edit import check_asked
-from ...types import Form
+from ...types import Form, Prompt
 from ..failures import Json, RefusedError
 from ..running.choosing import Sampling
 from ..running.making import Made, Making
 from ..running.ticket import Started
-from ..service import BASE, Service
+from ..service import Service
 from ..wire import answers as wire
 from ..wire.shared import errors, prompt_of
 from . import logprobs
 from .common import ServiceOf
+from .models import unedited
 from .streams import Stream
+
+if TYPE_CHECKING:
+    from ...backbones.batch import Encoded
 
 router = APIRouter(prefix="/v1", responses=errors(504))
 
 T = TypeVar("T")
 
 SSE: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
-
-
-@router.get("/models")
-def models(service: ServiceOf) -> wire.ModelList:
-    """List the models: the edited one, and the same without its edits."""
-    names = service.name, service.name + BASE
-    return wire.ModelList(data=[wire.ModelCard(id=name, created=service.created) for name in names])
-
-
-@router.get("/models/{model:path}")
-def one_model(service: ServiceOf, model: str) -> wire.ModelCard:
-    """Read one model."""
-    _unedited(service, model)
-    return wire.ModelCard(id=model, created=service.created)
 
 
 @router.post(
@@ -126,51 +116,67 @@ async def complete(request: Request, service: ServiceOf, body: wire.CompletionRe
     return Json(answer.model_dump(exclude=hidden), headers=headers)
 
 
-def _unedited(service: Service, model: str) -> bool:
-    """Return whether the base model is meant.
-
-    Raises:
-        RefusedError: if there is no such model.
-    """
-    if model not in (service.name, service.name + BASE):
-        names = f"{service.name} and {service.name}{BASE} (without edits)"
-        raise RefusedError(404, f"there is no model {model!r} here: {names} are", "model", "model_not_found")
-    return model.endswith(BASE) and model != service.name
-
-
 async def _make(
     service: Service, body: wire.AnswerRequest, prompts: list[Any], form: Form, limit: int | None, likeliest: int | None
 ) -> Making:
     """Begin to answer ``n`` times to each prompt."""
-    unedited, n, settings = _unedited(service, body.model), body.n or 1, service.settings
+    base, n = unedited(service, body.model), body.n or 1
     if n * len(prompts) > service.model.size:
         raise RefusedError(
             400, f"{n * len(prompts)} answers in one request, {service.model.size} are made: ask less", "n"
         )
-    if limit is not None and limit > settings.max_tokens:
-        raise RefusedError(400, f"max_tokens is {limit}, this server makes at most {settings.max_tokens}", "max_tokens")
-    backbone = service.editor.engine.backbone
+    check_limit(service, limit)
     asked, samplings = [], []
     for prompt in prompts:
-        checked = check_asked(prompt, "messages" if form == "chat" else "prompt")
-        encoded = await asyncio.to_thread(backbone.encode, checked, form)
-        if len(encoded.ids) > settings.max_prompt:
-            message = f"the prompt has {len(encoded.ids)} tokens, this server takes {settings.max_prompt}: shorten it"
-            raise RefusedError(400, message, "messages" if form == "chat" else "prompt", "context_length_exceeded")
-        room = settings.max_tokens if backbone.max_length is None else backbone.max_length - len(encoded.ids)
-        most = min(settings.max_tokens if limit is None else limit, room)
+        checked, encoded = await read_prompt(service, prompt, form)
+        most = most_tokens(service, encoded, limit)
         for i in range(n):
             asked.append((checked, encoded))
             seed = None if body.seed is None else body.seed + i
             samplings.append(Sampling(most, body.temperature or 0.0, body.top_p or 1.0, seed, body.stops, likeliest))
-    return Making(service, asked, samplings, unedited)
+    return Making(service, asked, samplings, base)
+
+
+def check_limit(service: Service, limit: int | None) -> None:
+    """Refuse a request for more tokens than the server makes.
+
+    Raises:
+        RefusedError: naming the limit.
+    """
+    most = service.settings.max_tokens
+    if limit is not None and limit > most:
+        raise RefusedError(400, f"max_tokens is {limit}, this server makes at most {most}", "max_tokens")
+
+
+async def read_prompt(service: Service, prompt: Any, form: Form) -> tuple[Prompt, Encoded]:
+    """Return a prompt as it is asked, checked, and its tokens.
+
+    Raises:
+        RefusedError: if it has more tokens than the server takes.
+        EditError: if it is none.
+    """
+    name = "messages" if form == "chat" else "prompt"
+    checked = check_asked(prompt, name)
+    encoded = await asyncio.to_thread(service.editor.engine.backbone.encode, checked, form)
+    if len(encoded.ids) > service.settings.max_prompt:
+        message = (
+            f"the prompt has {len(encoded.ids)} tokens, this server takes {service.settings.max_prompt}: shorten it"
+        )
+        raise RefusedError(400, message, name, "context_length_exceeded")
+    return checked, encoded
+
+
+def most_tokens(service: Service, encoded: Encoded, limit: int | None) -> int:
+    """Return how many tokens an answer may have."""
+    longest, most = service.editor.engine.backbone.max_length, service.settings.max_tokens
+    return min(most if limit is None else limit, most if longest is None else longest - len(encoded.ids))
 
 
 async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, T], making: Making) -> T:
     """Await what is wanted; if that fails or the client goes away, give the answers up: their places become free."""
-    work, gone = asyncio.ensure_future(wanted), asyncio.ensure_future(_gone(request))
+    work, left = asyncio.ensure_future(wanted), asyncio.ensure_future(gone(request))
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise RefusedError(499, "the client went away")
         return work.result()
@@ -178,11 +184,12 @@ async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, T], making:
         making.cancel()
         raise
     finally:
-        gone.cancel()
+        left.cancel()
         work.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def gone(request: Request) -> None:
+    """Wait until the client of a request has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ...errors import MeloEditError
-from ..loading import lasting_name
-from ..options import ModelName, StorePath
-from ..terminal import note, put
+from ....errors import MeloEditError
+from ...loading import lasting_name
+from ...options import ModelName, StorePath
+from ...terminal import note, put
 
 
 def vllm(
@@ -31,8 +31,8 @@ def vllm(
 
     Example: meloedit vllm facts.melo -- --port 8000 --dtype float32
     """
-    from ...vllm.checks import check_version
-    from ...vllm.launch import MODULE, environment, flags_for
+    from ....vllm.checks import check_version
+    from ....vllm.launch import MODULE, environment, flags_for
 
     if not show:
         check_version()

@@ -1,0 +1,1 @@
+"""Commands that bring edits to other engines, and back."""
