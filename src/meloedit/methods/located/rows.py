@@ -20,7 +20,6 @@ from ...backbones.batch import CausalBatch, Example
 from ...backbones.causal import CausalBackbone
 from ...backbones.contexts import own_run
 from ...backbones.decoder_runs import run_decoder
-from ...training.choice import plain_head
 from .subject import last_token
 
 if TYPE_CHECKING:
@@ -106,18 +105,13 @@ class Rows:
         cache = deepcopy(self._cache)  # a run adds to it
         spans = [(len(row.ids) - row.place - len(row.target), len(row.ids) - row.place) for row in self.rows]
         spans = [span if row.target else (0, 1) for row, span in zip(self.rows, spans, strict=True)]
-        if (head := plain_head(backbone.model)) is not None:
-            states = run_decoder(backbone, batch, self._first, None, cache)[:, self.column :]
-            flat = head(torch.cat([states[i, start:stop] for i, (start, stop) in enumerate(spans)]))
-            parts = list(flat.split([stop - start for start, stop in spans]))
-        else:
-            inputs: dict[str, Any] = {"input_ids": batch.ids[:, self._first :], "attention_mask": batch.mask}
-            if "position_ids" in backbone.forward_names:
-                inputs["position_ids"] = batch.positions[:, self._first :]
-            if cache is not None:
-                inputs["past_key_values"] = cache
-            whole = backbone.model(**inputs, use_cache=cache is not None).logits[:, self.column :]
-            parts = [whole[i, start:stop] for i, (start, stop) in enumerate(spans)]
+        inputs: dict[str, Any] = {"input_ids": batch.ids[:, self._first :], "attention_mask": batch.mask}
+        if "position_ids" in backbone.forward_names:
+            inputs["position_ids"] = batch.positions[:, self._first :]
+        if cache is not None:
+            inputs["past_key_values"] = cache
+        whole = backbone.model(**inputs, use_cache=cache is not None).logits[:, self.column :]
+        parts = [whole[i, start:stop] for i, (start, stop) in enumerate(spans)]
         given = [part for row, part in zip(self.rows, parts, strict=True) if row.target]
         free = [part[0] for row, part in zip(self.rows, parts, strict=True) if not row.target]
         return given, torch.stack(free)

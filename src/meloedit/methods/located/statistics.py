@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +65,14 @@ class Statistics:
 
     def __init__(self, backbone: CausalBackbone, text: str, tokens: int, folder: str, method: str) -> None:
         self.backbone, self.tokens, self.method = backbone, tokens, method
-        self._texts = read_texts(text) if text else make_prompts(BUILT_IN)
+        self._given = read_texts(text) if text else None
         self._model = backbone.fingerprint()
-        self._source = json_hash([VERSION, tokens, self._texts])
+        self._source = json_hash([VERSION, tokens, BUILT_IN if self._given is None else self._given])
         self._folder = Path(folder) if folder else cache_folder() / "statistics" / self._model
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return make_prompts(BUILT_IN) if self._given is None else self._given
 
     def path(self, module: str) -> Path:
         """Return the file of a module's statistics."""

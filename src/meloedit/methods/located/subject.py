@@ -67,7 +67,8 @@ def longest_name(text: str) -> str:
     for match in _WORD.finditer(text):
         word, between = match.group(), text[before : match.start()]
         before = match.end()
-        if start >= 0 and between.strip():
+        initial = between.strip() == "." and text[match.start() - len(between) - 1].isupper()  # J.R.R. Tolkien
+        if start >= 0 and between.strip() and not initial:
             runs, start = [*runs, (start, stop)], -1
         is_name = word[0].isupper() or any(map(str.isdigit, word))
         if start < 0:
