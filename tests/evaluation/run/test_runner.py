@@ -120,6 +120,23 @@ def test_immediate_scores_each_part_and_growth_scores_all_so_far(files, tmp_path
     assert [point["edit_success"]["n"] for point in growth] == [2, 4]
 
 
+def test_single_makes_each_edit_alone(files, tmp_path):
+    more = ["--protocol", "single", "--set", "ft.lr=0.05", "--set", "ft.depth=1.0"]
+    evaluated(*zsre(files, tmp_path / "alone", "--method", "ft", *more))
+    figures = result_of(tmp_path / "alone")["methods"]["ft"]
+    assert figures["edit_success"]["n"] == 4 and "edits_per_minute" not in figures and "locality_far" not in figures
+    refused = run(*zsre(files, tmp_path / "no", "--method", "ft", "--protocol", "single", "--every", 2))
+    assert "--every does not fit protocol single: each edit is edited by itself" in refused.output
+
+
+def test_an_edit_that_a_method_cannot_make_is_refused_before_any_work(files, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"prompt": "who sings in the old town?", "target": "we", "id": "x"}')
+    args = ["--task", "zsre", "--data", tmp_path / "own.jsonl", "--model", files["llama"], "--method", "rome"]
+    refused = run(*args, "--out", tmp_path / "no")
+    assert refused.exit_code == 1 and "method rome writes at the subject: edit " in refused.output
+    assert not (tmp_path / "no" / "result.json").exists()
+
+
 def test_the_paper_protocol_gives_f1_and_prefixes_give_their_own_figures(files, tmp_path):
     more = ["--method", "none,melo", "--protocol", "paper", "--prefixes", *QUICK]
     evaluated(*zsre(files, tmp_path / "run", *more))
