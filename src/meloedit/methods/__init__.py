@@ -29,6 +29,7 @@ METHODS = {
     "melo": ("memory.melo", "Melo"),
     "melo-paper": ("memory.melo", "MeloPaper"),
     "grace": ("memory.grace", "Grace"),
+    "wise": ("memory.wise", "Wise"),
     "lora": ("weights.lora", "Lora"),
     "ft": ("weights.ft", "FineTuning"),
     "locft": ("weights.locft", "LocFt"),
