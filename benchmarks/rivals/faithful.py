@@ -147,19 +147,14 @@ class Comparison:
         authors.ultraedit(path, theirs, self.tokenizer, setup)
         return {"difference": difference(self.model, ours, theirs), "settings": settings}
 
-    def locft(self, path: Path) -> dict[str, Any]:
-        """Compare LocFT-BF, on four edits in one batch, whose order then does not matter.
-
-        The model is a Llama: the code pads on the left without saying where the text begins, which shifts the positions
-        of a GPT-2.
-        """
-        model = make_llama(len(self.tokenizer))
+    def locft(self, path: Path, model: Any, module: str) -> dict[str, Any]:
+        """Compare LocFT-BF, on four edits in one batch, whose order then does not matter."""
         ours, theirs = deepcopy(model), deepcopy(model)
         method = method_class("locft")(ours, self.tokenizer, {"lr": 1e-2, "depth": DEPTH, "passes": 15})
         search = {"lr": 1e-2, "weight_decay": 0.0, "num_steps": 15, "batch_size": 100}
         method.edit(_edits(FACTS))
         tokenizer = deepcopy(self.tokenizer)  # the code sets its padding
-        layer, module = int(DEPTH * model.config.num_hidden_layers), "model.layers.{}.mlp.down_proj.weight"
+        layer = int(DEPTH * model.config.num_hidden_layers)
         setup = SimpleNamespace(facts=FACTS, layer=layer, module=module, search=search)
         authors.locft(path, theirs, tokenizer, setup)
         return {"difference": difference(model, ours, theirs), "settings": search}
@@ -203,7 +198,10 @@ def main() -> None:
     if args.ultraedit:
         result["ultraedit"] = comparison.ultraedit(args.ultraedit.resolve())
     if args.locft:
-        result["locft"] = comparison.locft(args.locft.resolve())
+        # The code pads on the left without saying where the text begins, which shifts the positions of a GPT-2.
+        llama, path = make_llama(len(comparison.tokenizer)), args.locft.resolve()
+        result["locft"] = comparison.locft(path, llama, "model.layers.{}.mlp.down_proj.weight")
+        result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
     write({"figures": result}, args.out)
 
 
