@@ -129,6 +129,22 @@ def test_single_makes_each_edit_alone(files, tmp_path):
     assert "--every does not fit protocol single: each edit is edited by itself" in refused.output
 
 
+@pytest.mark.slow
+def test_all_rivals_that_change_weights_run_and_go_on(files, tmp_path):
+    located = {"tokens": 200, "contexts": 1, "v_num_grad_steps": 2, "depth": 0.5}
+    settings = {f"{name}.{key}": value for name in ("rome", "memit", "alphaedit") for key, value in located.items()}
+    settings |= {"memit.layers": 2, "alphaedit.layers": 2, "alphaedit.nullspace_threshold": 10.0, "wise.n_iter": 2}
+    settings |= {"locft.passes": 2, "wise.contexts": 1, "ultraedit.lr": 0.01}
+    names = ["rome", "memit", "alphaedit", "locft", "ultraedit", "wise"]
+    more = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    evaluated(*zsre(files, tmp_path / "run", "--method", ",".join(names[:3]), *more[: 2 * 15]))
+    evaluated(*zsre(files, tmp_path / "run", "--method", ",".join(names), *more))
+    methods = result_of(tmp_path / "run")["methods"]
+    assert all(
+        methods[name]["edit_success"]["n"] == 4 and methods[name]["bytes_per_edit"]["value"] > 0 for name in names
+    )
+
+
 def test_an_edit_that_a_method_cannot_make_is_refused_before_any_work(files, tmp_path):
     (tmp_path / "own.jsonl").write_text('{"prompt": "who sings in the old town?", "target": "we", "id": "x"}')
     args = ["--task", "zsre", "--data", tmp_path / "own.jsonl", "--model", files["llama"], "--method", "rome"]
