@@ -45,7 +45,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "nullspace_threshold": [1e-4, 1e-3, 2e-2],
         "L2": [1.0],
     },
-    "ultraedit": {"lr": [1e-5, 1e-4, 1e-3, 1e-2], "layers": [2]},
+    "ultraedit": {"lr": [3e-3, 1e-2, 3e-2], "layers": [2]},
     "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
