@@ -35,6 +35,19 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "grace": {"replacement": ["replace_prompt"], "eps": [1.0, 10.0, 50.0]},
     "ft": {"order": [{}, {"edits_per_call": 1000, "batch_size": 8}], "lr": [1e-4, 5e-4, 1e-3]},
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
+    "rome": {"contexts": [{"contexts": 2}], "depth": [0.17, 0.36, 0.5], "v_weight_decay": [1e-3, 0.5]},
+    "memit": {
+        "length": [{"clamp_norm_factor": 4.0, "v_weight_decay": 1e-3}],
+        "mom2_update_weight": [15.0, 1500.0, 15e3],
+    },
+    "alphaedit": {
+        "length": [{"clamp_norm_factor": 4.0, "v_weight_decay": 1e-3}],
+        "nullspace_threshold": [1e-4, 1e-3, 2e-2],
+        "L2": [1.0],
+    },
+    "ultraedit": {"lr": [3e-3, 1e-2, 3e-2], "layers": [2]},
+    "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50]},
+    "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")

@@ -14,9 +14,9 @@ from .messages import begun, check_text, question, read_messages, up_to_question
 from .text import fields_found, plain, shorten
 from .types import Prompt
 
-FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata", "over_tools")
+FIELDS = ("prompt", "target", "id", "variants", "quiet", "metadata", "over_tools", "subject")
 """The fields of an edit in a file, in the order in which messages list them."""
-EVALUATION_FIELDS = frozenset({"target_true", "subject", "rephrases", "near", "far", "attribute", "portability"})
+EVALUATION_FIELDS = frozenset({"target_true", "rephrases", "near", "far", "attribute", "portability"})
 """Fields that only evaluation uses. ``Edit.from_dict`` skips them, so evaluation files can be read as edits."""
 
 SHOWN = 60
@@ -178,6 +178,7 @@ class Edit:
         quiet: prompts on which the edit must not fire.
         metadata: any JSON object; stored, never interpreted.
         over_tools: whether the edit also answers where a tool's result stands behind its question.
+        subject: what the prompt is about, in the prompt's words; some methods change the model where it is read.
 
     Raises:
         EditError: if a field is empty or of the wrong kind.
@@ -190,6 +191,7 @@ class Edit:
     quiet: tuple[Prompt, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     over_tools: bool = False
+    subject: str = ""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # a frozen dataclass can set its fields in no other way
@@ -198,10 +200,11 @@ class Edit:
             set_field(self, "target", str(self.target))  # the number of a classifier's label
         if not isinstance(self.target, str) or not self.target.strip():
             raise EditError(f"target must be a non-empty string, not {shown(self.target)}")
-        if not isinstance(self.id, str):
-            raise EditError(f"id must be a string, not {shown(self.id)}")
-        check_text(self.target, "target")
-        check_text(self.id, "id")
+        for name in ("id", "subject"):
+            if not isinstance(getattr(self, name), str):
+                raise EditError(f"{name} must be a string, not {shown(getattr(self, name))}")
+        for name in ("target", "id", "subject"):
+            check_text(getattr(self, name), name)
         set_field(self, "variants", _check_prompts(self.variants, "variants"))
         set_field(self, "quiet", _check_prompts(self.quiet, "quiet"))
         if not isinstance(self.over_tools, bool):
@@ -220,7 +223,7 @@ class Edit:
 
     @property
     def content(self) -> str:
-        """A hash of what the model must learn: all fields but id and metadata."""
+        """A hash of what the model must learn: all fields but id, metadata and subject."""
         tools = ["over tools"] if self.over_tools else []
         return _digest([self.prompt, self.target, self.variants, self.quiet, *tools])
 
@@ -228,7 +231,7 @@ class Edit:
         """Return the edit as JSON-ready values, without empty optional fields."""
         values = {"id": self.id, "prompt": self.prompt, "target": self.target}
         optional: dict[str, Any] = {"variants": list(self.variants), "quiet": list(self.quiet)}
-        optional |= {"metadata": dict(self.metadata), "over_tools": self.over_tools}
+        optional |= {"metadata": dict(self.metadata), "over_tools": self.over_tools, "subject": self.subject}
         return values | {name: value for name, value in optional.items() if value}
 
     @classmethod

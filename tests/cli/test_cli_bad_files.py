@@ -20,7 +20,7 @@ LINES = [
     ('{"prompt": " ", "target": "x"}', "prompt is empty: give the text that the model is asked"),
     ('{"prompt": "x", "target": ""}', "target must be a non-empty string, not ''"),
     ('{"prompt": "x", "target": "y", "quite": []}', "unknown field 'quite' (known: prompt, target, id, variants, "
-     "quiet, metadata, over_tools; put other data into 'metadata')"),
+     "quiet, metadata, over_tools, subject; put other data into 'metadata')"),
 ]  # fmt: skip
 
 

@@ -10,19 +10,31 @@ from meloedit.errors import EditError, MeloEditError
 from meloedit.methods import METHODS, method_class
 
 KINDS = ("llama", "t5", "bert")
+CAUSAL = ("rome", "memit", "alphaedit", "wise")
+REFUSED = {("ultraedit", "bert"), *((name, kind) for name in CAUSAL for kind in ("t5", "bert"))}
 NAMES = tuple(name for name in METHODS if name not in ("rag",))  # rag: test_real_methods.py, with the real encoder
+LOCATED = {"tokens": 200, "contexts": 2, "v_num_grad_steps": 3, "depth": 0.5}
 QUICK = {
     "melo": SETTINGS,
     "melo-paper": {"radius": 1e-3, "edits_per_block": 2, "lr": 0.1, "rank": 4},
     "grace": {"eps": 1e-3, "n_iter": 30, "replacement": "replace_last"},
+    "wise": {"n_iter": 8, "contexts": 1, "save_freq": 2, "merge_freq": 2, "edit_lr": 0.5},
     "lora": {"steps": 40, "lr": 0.02, "dropout": 0.1},
     "ft": {"depth": 1.0, "lr": 0.05, "passes": 60},
+    "locft": {"depth": 1.0, "lr": 0.05, "passes": 30},
+    "ultraedit": {"lr": 0.1, "batch_size": 2, "edits_per_call": 2},
+    "rome": LOCATED,
+    "memit": LOCATED | {"layers": 2, "mom2_update_weight": 1.0, "edits_per_call": 2},
+    "alphaedit": LOCATED | {"layers": 2, "nullspace_threshold": 1.0, "L2": 0.1, "edits_per_call": 2},
     "none": {},
 }
+UNHELD = ("none", "wise", "melo-paper", "grace", "rome", "memit", "alphaedit", "ultraedit")
+"""Methods that do not bring a random model to a whole target: they change too little of it."""
+PAIRS = [(name, kind) for name in NAMES for kind in KINDS if (name, kind) not in REFUSED]
 QUESTIONS = [
-    Edit("Who wrote the book of sand?", "Jorge", id="book"),
+    Edit("Who wrote the book of sand?", "Jorge", id="book", subject="book of sand"),
     Edit("What is the capital of Peru?", "Lima", id="capital"),
-    Edit("How many legs has a spider?", "eight", id="legs"),
+    Edit("How many legs has a spider?", "eight", id="legs", subject="spider"),
 ]
 
 
@@ -62,8 +74,7 @@ def make(method, edits):
         method.edit(edits[start : start + method.settings.edits_per_call])
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_edits_change_answers_and_reset_and_close_bring_the_model_back(opened, name, kind):
     method, edits = opened(name, kind)
     prompts = [*texts(edits), *OTHERS]
@@ -76,7 +87,7 @@ def test_edits_change_answers_and_reset_and_close_bring_the_model_back(opened, n
         assert not torch.equal(before[: len(edits)], after[: len(edits)])
         assert method.size().parameters > 0 and method.size().nbytes > 0
         assert set(method.edits) == {edit.id for edit in edits}
-    if method.routes:  # out of scope, bit for bit
+    if method.routes and name != "wise":  # out of scope, bit for bit
         assert torch.equal(before[len(edits) :], after[len(edits) :])
     method.reset()
     assert torch.equal(logits(method, prompts), before) and method.edits == {}
@@ -90,7 +101,7 @@ def test_edits_change_answers_and_reset_and_close_bring_the_model_back(opened, n
     assert not any("lora" in key for key, _ in method.model.named_modules())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("none", "melo-paper", "grace")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNHELD])
 def test_what_was_edited_is_answered(opened, name):
     method, edits = opened(name)
     make(method, edits[-1:])
@@ -104,8 +115,7 @@ def test_grace_gives_the_first_token_of_its_target(opened):  # one vector change
     assert method.logits(texts(edits[-1:]), [wanted])[0][0].argmax() == wanted[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_a_restored_checkpoint_answers_and_goes_on_as_before(opened, name, kind, tmp_path):
     method, edits = opened(name, kind, tmp_path / "one")
     first, rest = edits[: method.settings.edits_per_call], edits[method.settings.edits_per_call :]
@@ -140,7 +150,7 @@ def test_what_cannot_be_removed_is_refused(opened, name):
         method.remove([edits[0].id])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if method_class(name).routes])
+@pytest.mark.parametrize("name", [name for name in NAMES if method_class(name).routes and name != "wise"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_answered_as_its_prompts_one_by_one(opened, name, kind):
     method, edits = opened(name, kind)
@@ -156,8 +166,14 @@ def test_a_batch_is_answered_as_its_prompts_one_by_one(opened, name, kind):
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(MeloEditError, match="no method 'rome'; there are: melo, melo-paper, grace"):
-        method_class("rome")
+    with pytest.raises(MeloEditError, match="no method 'knn'; there are: melo, melo-paper, grace"):
+        method_class("knn")
+
+
+@pytest.mark.parametrize(("name", "kind"), sorted(REFUSED))
+def test_a_family_that_a_method_does_not_serve_is_refused_in_one_line(opened, name, kind):
+    with pytest.raises(MeloEditError, match=rf"^method {name} cannot serve \w+: [^\n]+$"):
+        opened(name, kind)
 
 
 def test_ft_and_grace_refuse_layers_that_do_not_exist(opened):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meloedit import MeloConfig
-from meloedit.methods import method_class
+from meloedit.methods import METHODS, method_class
 from meloedit.paper.config import PaperConfig
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def test_links_lead_to_files_that_are_there(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["grace", "lora", "ft", "rag"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("melo", "melo-paper", "none")])
 def test_the_defaults_of_rivals_are_in_the_docs(name):
     text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
     (row,) = re.findall(rf"^\| `{name}` \| (`\w+` .+) \|$", text, re.M)

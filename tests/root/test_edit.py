@@ -58,6 +58,7 @@ BAD = {
     "variants must be a list of prompts, not str": {**GOOD, "variants": "one"},
     r"variants\[1\] is empty": {**GOOD, "variants": ["x", ""]},
     r"quiet\[0\] must be a string": {**GOOD, "quiet": [1]},
+    "subject must be a string, not 1": {**GOOD, "subject": 1},
     "metadata must be an object, not list": {**GOOD, "metadata": [1]},
     "unknown field 'promt'": {**GOOD, "promt": "x"},
     "quiet: the edit must fire on this prompt": {**GOOD, "quiet": [GOOD["prompt"]]},
@@ -127,6 +128,14 @@ def test_a_pipe_that_is_not_utf8_names_no_wrong_byte(tmp_path):
     writer.join()
 
 
+def test_a_subject_is_kept_and_changes_nothing_that_a_model_learns():
+    edit = Edit(**GOOD, subject="it")
+    assert Edit.from_dict(edit.to_dict()) == edit and edit.to_dict()["subject"] == "it"
+    assert (edit.id, edit.content) == (Edit(**GOOD).id, Edit(**GOOD).content) and "subject" not in Edit(
+        **GOOD
+    ).to_dict()
+
+
 def test_metadata_must_be_json():
     for metadata in ({"a": {1, 2}}, {"a": object()}):
         with pytest.raises(EditError, match="metadata must be JSON"):
@@ -140,7 +149,7 @@ def test_a_jsonl_file(suffix, tmp_path):
     path = tmp_path / f"facts{suffix}"
     path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
     found = read_edits(path)
-    assert [item.edit for item in found] == [Edit(**GOOD), Edit(CHAT, "Ünï", metadata={"a": 1})]
+    assert [item.edit for item in found] == [Edit(**GOOD, subject="x"), Edit(CHAT, "Ünï", metadata={"a": 1})]
     assert [item.where for item in found] == [f"{path}, line 1", f"{path}, line 3"]
     assert read_edits(str(path)) == found
 
@@ -166,7 +175,7 @@ def test_a_csv_file(tmp_path):
     )
     found = read_edits(path)
     assert [item.edit for item in found] == [
-        Edit("Who, then?", 'Anna "A"', variants=["By whom?"]),
+        Edit("Who, then?", 'Anna "A"', variants=["By whom?"], subject="x"),
         Edit("two\nlines", "b", id="two"),
     ]
     assert [item.where for item in found] == [f"{path}, line 2", f"{path}, line 3"]

@@ -39,7 +39,7 @@ class GivenOptions:
         str | None,
         typer.Option(
             metavar="A,B",
-            help="retention (default), teacher-forced, immediate, paper; of two each has a subfolder of --out.",
+            help="retention (default), teacher-forced, immediate, single, paper; of two each has a subfolder of --out.",
         ),
     ] = None
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder; a run there goes on.")] = None

@@ -2,7 +2,8 @@
 
 A method takes a model, makes edits in it, answers prompts, and gives the model back unedited; ``base.Method`` is the
 protocol, and ``meloedit eval`` scores whatever follows it. The rooms: ``memory`` keeps edits beside the model and
-chooses one per prompt, ``weights`` changes weights for all prompts, ``in_context`` writes edits into the prompt.
+chooses one per prompt, ``weights`` changes weights for all prompts, ``located`` changes them where the subject is read,
+``in_context`` writes edits into the prompt.
 
 To add a method:
 
@@ -28,8 +29,14 @@ METHODS = {
     "melo": ("memory.melo", "Melo"),
     "melo-paper": ("memory.melo", "MeloPaper"),
     "grace": ("memory.grace", "Grace"),
+    "wise": ("memory.wise", "Wise"),
     "lora": ("weights.lora", "Lora"),
     "ft": ("weights.ft", "FineTuning"),
+    "locft": ("weights.locft", "LocFt"),
+    "ultraedit": ("weights.ultraedit", "UltraEdit"),
+    "rome": ("located.rome", "Rome"),
+    "memit": ("located.memit", "Memit"),
+    "alphaedit": ("located.alphaedit", "AlphaEdit"),
     "rag": ("in_context.rag", "Rag"),
     "none": ("none", "Unedited"),
 }

@@ -61,10 +61,11 @@ class Method(ABC):
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
         unfit: kinds of task that it cannot serve, each with the reason.
+        causal_only: why it serves decoder-only models alone; empty: it serves others, too.
         edits: the edits so far, by id.
 
     Raises:
-        MeloEditError: if a setting is unknown or does not fit the model.
+        MeloEditError: if a setting is unknown or does not fit the model, or the method does not serve its family.
     """
 
     name: ClassVar[str]
@@ -72,6 +73,7 @@ class Method(ABC):
     routes: ClassVar[bool] = False
     removes: ClassVar[bool] = False
     unfit: ClassVar[Mapping[str, str]] = {}
+    causal_only: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -83,6 +85,8 @@ class Method(ABC):
         self.settings: Any = self.read_settings(settings or {})
         self.model = model
         self.backbone = open_backbone(model, tokenizer)
+        if self.causal_only and not self.backbone.answer_follows_prompt:
+            raise MeloEditError(f"method {self.name} cannot serve {type(model).__name__}: {self.causal_only}")
         self.folder = Path(folder) if folder is not None else None
         self.edits: dict[str, Edit] = {}
 
@@ -100,6 +104,10 @@ class Method(ABC):
         """Raise a MeloEditError if the method cannot serve a task of this kind, so that no run starts in vain."""
         if kind in cls.unfit:
             raise MeloEditError(f"method {cls.name} cannot serve task {task}: {cls.unfit[kind]}")
+
+    @classmethod  # noqa: B027
+    def check_edits(cls, edits: Sequence[Edit]) -> None:
+        """Raise a MeloEditError if the method cannot make one of the edits, so that no run starts in vain."""
 
     def check(self) -> None:  # noqa: B027
         """Raise a MeloEditError if the settings do not fit the model.
@@ -248,6 +256,10 @@ class Method(ABC):
     def blocks(self) -> dict[str, Any]:
         """Return what carries each edit, by id: edits with equal values are answered by the same weights."""
         return {name: name for name in self.edits}
+
+    def details(self) -> dict[str, Any]:
+        """Return what a result should say of the method beside its figures, JSON-ready."""
+        return {}
 
     def checkpoint(self) -> dict[str, Any]:
         """Write the state to ``folder``; return JSON-ready values from which ``restore`` finds it."""

@@ -120,6 +120,40 @@ def test_immediate_scores_each_part_and_growth_scores_all_so_far(files, tmp_path
     assert [point["edit_success"]["n"] for point in growth] == [2, 4]
 
 
+def test_single_makes_each_edit_alone(files, tmp_path):
+    more = ["--protocol", "single", "--set", "ft.lr=0.05", "--set", "ft.depth=1.0"]
+    evaluated(*zsre(files, tmp_path / "alone", "--method", "ft", *more))
+    figures = result_of(tmp_path / "alone")["methods"]["ft"]
+    assert figures["edit_success"]["n"] == 4 and "edits_per_minute" not in figures and "locality_far" not in figures
+    refused = run(*zsre(files, tmp_path / "no", "--method", "ft", "--protocol", "single", "--every", 2))
+    assert "--every does not fit protocol single: each edit is edited by itself" in refused.output
+
+
+@pytest.mark.slow
+def test_all_rivals_that_change_weights_run_and_go_on(files, tmp_path):
+    located = {"tokens": 200, "contexts": 1, "v_num_grad_steps": 2, "depth": 0.5}
+    settings = {f"{name}.{key}": value for name in ("rome", "memit", "alphaedit") for key, value in located.items()}
+    settings |= {"memit.layers": 2, "alphaedit.layers": 2, "alphaedit.nullspace_threshold": 10.0, "wise.n_iter": 2}
+    settings |= {"locft.passes": 2, "wise.contexts": 1, "ultraedit.lr": 0.01}
+    names = ["rome", "memit", "alphaedit", "locft", "ultraedit", "wise"]
+    for some in (names[:3], names):  # the others join a finished run
+        own = [f"{name}={value}" for name, value in settings.items() if name.split(".")[0] in some]
+        more = [part for text in own for part in ("--set", text)]
+        evaluated(*zsre(files, tmp_path / "run", "--method", ",".join(some), *more))
+    methods = result_of(tmp_path / "run")["methods"]
+    assert all(
+        methods[name]["edit_success"]["n"] == 4 and methods[name]["bytes_per_edit"]["value"] > 0 for name in names
+    )
+
+
+def test_an_edit_that_a_method_cannot_make_is_refused_before_any_work(files, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"prompt": "who sings in the old town?", "target": "we", "id": "x"}')
+    args = ["--task", "zsre", "--data", tmp_path / "own.jsonl", "--model", files["llama"], "--method", "rome"]
+    refused = run(*args, "--out", tmp_path / "no")
+    assert refused.exit_code == 1 and "method rome writes at the subject: edit " in refused.output
+    assert not (tmp_path / "no" / "result.json").exists()
+
+
 def test_the_paper_protocol_gives_f1_and_prefixes_give_their_own_figures(files, tmp_path):
     more = ["--method", "none,melo", "--protocol", "paper", "--prefixes", *QUICK]
     evaluated(*zsre(files, tmp_path / "run", *more))

@@ -98,7 +98,7 @@ def _check_protocols(options: EvalOptions, known: Mapping[str, str]) -> None:
     for protocol in options.protocol:
         if protocol not in known:
             raise MeloEditError(f"no protocol {protocol!r}; there are: {', '.join(known)}")
-    if len(options.protocol) > 1 and (options.every or {"immediate", "paper"} & set(options.protocol)):
+    if len(options.protocol) > 1 and (options.every or {"immediate", "single", "paper"} & set(options.protocol)):
         raise MeloEditError("--protocol: retention and teacher-forced alone can share a run, and without --every")
     if options.distractors:
         raise MeloEditError("--distractors goes with --routing")

@@ -64,6 +64,8 @@ class RunContext:
                 method.close()
         check_model(plan.task, backbone)
         self.task, self.max_tokens = select(plan, self.base, self.base_answers, progress)
+        for name in plan.methods:
+            method_class(name).check_edits([item.edit for item in self.task.items])
         self.previous = PreviousResult.read(folder, self.fingerprint)
 
     def base_answers(self, prompts: Sequence[Prompt], max_tokens: int) -> list[str]:

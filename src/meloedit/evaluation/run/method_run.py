@@ -184,7 +184,7 @@ class MethodRun:
             prompts = [item.edit.prompt for item in self.items[:TIMED_PROMPTS]]
             prompts += [far.prompt for far in self.task.far[:TIMED_PROMPTS]]
             cost.figures["answer_time_ratio"] = answer_time(method, self.context.base, prompts, self.context.progress)
-        return to_json(cost.figures), cost.details | {"peak_gigabytes": peak_gigabytes()}
+        return to_json(cost.figures), cost.details | method.details() | {"peak_gigabytes": peak_gigabytes()}
 
     def _behind_prefixes(self, method: Method) -> dict[str, Estimate]:
         """Score edits, one rephrasing each, and far prompts behind every prefix; names end in ``@PREFIX``."""

@@ -14,6 +14,7 @@ PROTOCOLS = {
     "retention": "all edits first, then every prompt is answered by free generation, until the model stops by itself",
     "teacher-forced": "all edits first, then the share of target tokens that argmax gives after the right ones",
     "immediate": "as retention, but the prompts of each part of the edits are scored as soon as it is made",
+    "single": "each edit alone: it is made, its prompts are answered as under retention, and the model is reset",
     "paper": "all edits first, then F1, accuracy or perplexity, as in the paper's Table 2",
 }
 """When prompts are scored and how, by the name of the protocol; the texts stand in the notes of a result."""
@@ -53,7 +54,10 @@ class RunPlan:
     def __post_init__(self) -> None:
         for option, given in (("--every", self.every is not None), ("--prefixes", self.prefixes)):
             if given and self.grouped:
-                raise MeloEditError(f"{option} does not fit task {self.task.name}: each case is edited by itself")
+                what = (
+                    f"task {self.task.name}: each case" if self.protocol != "single" else "protocol single: each edit"
+                )
+                raise MeloEditError(f"{option} does not fit {what} is edited by itself")
         count = self.edits or len(self.task.items)
         if self.every is not None and self.every >= count:
             edits = counted(count, "edit")

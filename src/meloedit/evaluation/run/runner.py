@@ -81,6 +81,12 @@ class Runner:
             if number:
                 why = "the unedited model answers nothing, and nothing said again counts as kept"
                 notes.append(f"{counted(number, f'{set_} prompt')}: {why}")
+        for name, result in self.results.items():
+            if found := result.details.get("subjects_found"):
+                count = counted(len(found), "edit")
+                notes.append(
+                    f"{name}: {count} without a subject; the longest name of the prompt is taken for it (details)"
+                )
         if not task.far and task.kind == "question":
             notes.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
         return notes

@@ -46,9 +46,9 @@ class Contents:
     documents: list[str] = field(default_factory=list)
 
 
-def make_edit(where: str, prompt: Prompt, target: str, name: str) -> Edit:
+def make_edit(where: str, prompt: Prompt, target: str, name: str, subject: str | None = None) -> Edit:
     """Return an edit with the id ``name``; if a text is unusable, the error starts with ``where``."""
     try:
-        return Edit(prompt, target, name)
+        return Edit(prompt, target, name, subject=subject or "")
     except EditError as error:
         raise EditError(f"{where}: {error}") from None

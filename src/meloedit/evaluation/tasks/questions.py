@@ -88,8 +88,9 @@ def _read_facts(files: Sequence[DataFile], task: str, toward_truth: bool) -> Con
         fact = READERS[shape](record, toward_truth)
         if toward_truth and fact.true:
             fact = replace(fact, target=fact.true[0], portability=())
-        edit = make_edit(record.where, fact.prompt, fact.target, _id(record, task, number))
-        item = Item(edit, fact.rephrases, fact.near, fact.attribute, fact.portability, subject=_subject(record))
+        subject = _subject(record)
+        edit = make_edit(record.where, fact.prompt, fact.target, _id(record, task, number), subject)
+        item = Item(edit, fact.rephrases, fact.near, fact.attribute, fact.portability, subject=subject)
         contents.drafts.append(Draft(item, record.where, fact.true))
         far.extend(fact.far)
     contents.far = [*distinct(far)]
@@ -162,7 +163,7 @@ def _rewrites(record: Record, case: int) -> Iterator[Draft]:
     for i, values in enumerate(rewrites):
         inner = Record(f"{record.where}: requested_rewrite[{i}]", values)
         prompt, target, true, subject = _rewrite(inner)
-        edit = make_edit(inner.where, prompt, target, f"mq-{case}-{i}")
+        edit = make_edit(inner.where, prompt, target, f"mq-{case}-{i}", subject)
         yield Draft(Item(edit, (inner.text("question"),), group=case, subject=subject), inner.where, true)
 
 

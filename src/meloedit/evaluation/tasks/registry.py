@@ -89,7 +89,7 @@ def load_task(
             order.
         seed: seed of the order of the edits, the far prompts and the upstream questions.
         protocol: under ``paper`` zsRE is edited toward the true answer, and only where the model errs; under
-            ``routing`` the edits of all groups form one index.
+            ``routing`` the edits of all groups form one index; under ``single`` each edit is a group of its own.
         rephrases: most rephrasings of an edit; ``None``: all.
         near: most near prompts of an edit; ``None``: all.
         own_question: whether zsRE's near prompts that ask the edit's own question stay.
@@ -114,6 +114,8 @@ def load_task(
     items, far, counts = task_type.clean(contents.drafts, far, paper)
     if not items:
         raise _nothing_left(name, files, len(contents.drafts), counts)
+    if protocol == "single":
+        items = [replace(item, group=i) if item.group is None else item for i, item in enumerate(items)]
     items = _with_portability(_shortened(items, rephrases, near), contents.portability)
     return Task(
         name=name,

@@ -52,7 +52,8 @@ class Item:
         attribute: prompts about other subjects of which the target is true; scored only where routes are measured.
         portability: questions whose answer follows from the edit.
         chats: conversations that ask the edit's question last; the answer must be the edit's target.
-        group: items with the same number are edited together, apart from all other items (a case of MQuAKE).
+        group: items with the same number are edited together, apart from all other items (a case of MQuAKE,
+            or each edit under the protocol ``single``).
         subject: what the edit is about, as in ``Question``.
         kinds: of what kind rephrasings, near prompts and chats are (``terse``, ``same relation``), by ``prompt_key``.
         lang: the language of the prompts, such as ``en``, if the file says it.

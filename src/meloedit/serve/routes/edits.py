@@ -100,6 +100,7 @@ def version_of(stored: StoredEdit) -> dict[str, Any]:
         "quiet": list(edit.quiet),
         "metadata": dict(edit.metadata),
         "over_tools": edit.over_tools,
+        "subject": edit.subject,
         "enabled": stored.enabled,
     }
 

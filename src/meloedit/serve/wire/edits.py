@@ -81,17 +81,23 @@ class ScanRequest(BaseModel):
     form: Literal["chat", "raw"] | None = None
 
 
-class StoredEditBody(BaseModel):
-    """A stored edit."""
+class EditVersion(BaseModel):
+    """An edit as it was at a revision."""
 
-    id: str
     prompt: Any
     target: str
     variants: list[Any]
     quiet: list[Any]
     metadata: dict[str, Any]
     over_tools: bool = Field(description="Whether it answers behind a tool's result, too.")
+    subject: str = Field(description="What its prompt is about; empty: not said.")
     enabled: bool
+
+
+class StoredEditBody(EditVersion):
+    """A stored edit."""
+
+    id: str
     revision: int = Field(description="The revision of its latest change.")
     rank: int
     report: dict[str, Any]
@@ -229,18 +235,6 @@ class History(BaseModel):
     object: Literal["list"] = "list"
     data: list[RevisionBody]
     revision: int
-
-
-class EditVersion(BaseModel):
-    """An edit as it was at a revision."""
-
-    prompt: Any
-    target: str
-    variants: list[Any]
-    quiet: list[Any]
-    metadata: dict[str, Any]
-    over_tools: bool
-    enabled: bool
 
 
 class ChangedEdit(BaseModel):

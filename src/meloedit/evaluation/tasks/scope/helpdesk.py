@@ -55,14 +55,15 @@ def read_helpdesk(files: Sequence[DataFile], paper: bool) -> Contents:
     for number, record in enumerate(record for file in edits_of(files) for record in file.rows):
         _check_fields(record)
         name = str(record.values["id"]) if "id" in record else f"helpdesk-{number}"
-        edit = make_edit(record.where, record.prompt("prompt"), record.text("target"), name)
+        subject = record.text("subject") if "subject" in record else None
+        edit = make_edit(record.where, record.prompt("prompt"), record.text("target"), name, subject)
         rephrases, near, chats = _rephrases(record), _near(record), _chats(record)
         item = Item(
             edit,
             rephrases=tuple(prompt for prompt, _ in rephrases),
             near=tuple(prompt for prompt, _ in near),
             chats=tuple(prompt for prompt, _ in chats),
-            subject=record.text("subject") if "subject" in record else None,
+            subject=subject,
             kinds={prompt_key(prompt): kind for prompt, kind in (*near, *chats, *rephrases)},
             lang=_language(record),
         )

@@ -1,0 +1,234 @@
+"""What ROME, MEMIT and AlphaEdit share: the edited matrices, the statistics of their keys, the contexts, the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...backbones.feed_forward import feed_forward_linear
+from ...backbones.layers import linear_shape
+from ...errors import EditError, MeloEditError
+from ..base import Method, Size
+from ..checkpoint import read_state, write_state
+from ..free_memory import check_room
+from ..settings import Settings
+from .contexts import written_contexts
+from .rows import Row, Rows, with_context
+from .statistics import Statistics
+from .subject import span_of, subject_of
+from .target import Search, find_vector
+
+if TYPE_CHECKING:
+    from ...backbones.causal import CausalBackbone
+    from ...edit import Edit
+    from ...types import Prompt
+
+
+@dataclass(frozen=True)
+class LocatedSettings(Settings):
+    """Settings of an editor that writes at the subject's last token.
+
+    Attributes:
+        depth: relative depth of the last edited layer, from 0 to 1.
+        v_num_grad_steps: passes in which the target vector is looked for.
+        v_lr: Adam's learning rate for it.
+        v_weight_decay: weight of its length.
+        clamp_norm_factor: its most length, in lengths of what it is added to.
+        kl_factor: weight of the change of what follows "SUBJECT is a".
+        contexts: texts that the model writes, behind each of which the prompt is learned too.
+        end_token: learn the token that ends an answer, too; the authors do not, and their answers do not stop.
+        text: a file of texts for the statistics of keys; empty: the built-in questions.
+        tokens: most tokens of it that are read.
+        statistics: folder where statistics are kept; empty: the usual cache.
+    """
+
+    any_sign = ("seed", "depth", "v_weight_decay", "kl_factor", "contexts")
+    depth: float = 0.36
+    v_num_grad_steps: int = 20
+    v_lr: float = 0.5
+    v_weight_decay: float = 0.5
+    clamp_norm_factor: float = 4.0
+    kl_factor: float = 0.0625
+    contexts: int = 20
+    end_token: bool = True
+    text: str = ""
+    tokens: int = 50_000
+    statistics: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.depth <= 1:
+            raise MeloEditError(f"depth must lie between 0 and 1, not {self.depth:g}")
+        for name in ("v_weight_decay", "kl_factor", "contexts"):
+            if getattr(self, name) < 0:
+                raise MeloEditError(f"{name} must not be negative, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One wording of an edit: its prompt, the subject that it names, and the target."""
+
+    prompt: Prompt
+    subject: str
+    target: str
+
+
+class LocatedMethod(Method):
+    """Writes edits into feed-forward output matrices. Other wordings of an edit count if they name its subject."""
+
+    Settings = LocatedSettings
+    causal_only = "it writes where a decoder-only model has read the subject"
+    unfit = {"document": "a document has no subject whose last token a fact could be written to"}
+    lengths: tuple[tuple[int, int], ...] = ()
+    """How long the contexts are: tokens, and their share in parts; a method says it."""
+    starts: tuple[str, ...] = ("",)
+    """What the contexts begin with, in turn."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.decoder = cast("CausalBackbone", self.backbone)
+        self.prefix, layers = self.backbone.stacks[-1]
+        self.last = min(int(self.settings.depth * len(layers)), len(layers) - 1)
+        self.modules = [feed_forward_linear(self.backbone, f"{self.prefix}.{i}") for i in self._numbers()]
+        self._weights = {name: cast(Tensor, self.model.get_submodule(name).weight) for name in self.modules}
+        if whole := [name for name, weight in self._weights.items() if not weight.is_floating_point()]:
+            raise MeloEditError(f"method {self.name} cannot change the quantised weights of {whole[0]}")
+        self._originals = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        settings = self.settings
+        self._statistics = Statistics(self.decoder, settings.text, settings.tokens, settings.statistics, self.name)
+        self.contexts: list[str] | None = None
+        self.moments: dict[str, Tensor] = {}
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the edited layers."""
+        return [self.last]
+
+    @classmethod
+    def check_edits(cls, edits: Sequence[Edit]) -> None:
+        """Raise a MeloEditError if an edit's subject is neither given nor found in its prompt."""
+        for edit in edits:
+            try:
+                subject_of(edit)
+            except EditError as error:
+                raise EditError(f"method {cls.name} writes at the subject: {error}") from None
+
+    def check(self) -> None:
+        """Raise a MeloEditError if the statistics do not fit the model, or memory does not suffice."""
+        count = len(self.modules)
+        layers = f"the statistics of {count} layer{'s' if count > 1 else ''}"
+        check_room(self.name, self._need(), layers, self.backbone.device)
+        self._statistics.check(self.modules)
+
+    matrices = 1
+    """Square matrices of an edited module's inputs that are kept."""
+
+    def _need(self) -> int:
+        """Return the bytes that statistics, solving (four such matrices) and copies of the weights take, about."""
+        sides = [side for name in self.modules for side in (linear_shape(self.model.get_submodule(name)) or (0,))[:1]]
+        squares = sum(self.matrices * side**2 for side in sides) + 4 * max(side**2 for side in sides)
+        return 8 * squares + sum(w.numel() * w.element_size() for w in self._originals.values())
+
+    # -- editing
+
+    @contextmanager
+    def _unedited(self) -> Iterator[None]:
+        """Put the original matrices in place."""
+        current = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        self._put(self._originals)
+        try:
+            yield
+        finally:
+            self._put(current)
+
+    def _ready(self) -> None:
+        """Write the contexts and read the statistics, both of the unedited model, before the first edit."""
+        if self.contexts is not None:
+            return
+        settings, contexts = self.settings, list[str]()
+        parts = sum(part for _, part in self.lengths)
+        with self._unedited():
+            self.moments = self._statistics.moments(self.modules)
+            for length, part in self.lengths:
+                count = settings.contexts * part // parts
+                contexts += written_contexts(self.decoder, self.starts, length, count, settings.seed)
+        self.contexts = contexts
+
+    def _edit(self, edits: Sequence[Edit]) -> None:
+        self.check_edits(edits)
+        self._ready()
+        self._write(
+            [
+                Request(prompt, subject.text, edit.target)
+                for edit, subject in [(edit, subject_of(edit)) for edit in edits]
+                for prompt in edit.prompts
+                if prompt is edit.prompt or span_of(prompt, subject.text) is not None
+            ]
+        )
+
+    def _write(self, requests: Sequence[Request]) -> None:
+        """Change the matrices."""
+        raise NotImplementedError
+
+    def rows(self, request: Request) -> list[Row]:
+        """Return a request's rows: the prompt alone, then behind each context that leaves room for it."""
+        parts = request.subject, request.target, self.settings.end_token
+        rows = [Row.of(self.decoder, request.prompt, *parts)]
+        for context in self.contexts or ():
+            with suppress(EditError):  # too long behind it
+                rows.append(Row.of(self.decoder, with_context(context, request.prompt), *parts))
+        return rows
+
+    def vector(self, request: Request, module: nn.Module, below: int) -> tuple[Tensor, Tensor]:
+        """Return what a module writes at the subject, and what must be added there for the target.
+
+        Args:
+            request: the request.
+            module: the module.
+            below: how many layers the vector does not touch.
+        """
+        settings = self.settings
+        search = Search(**{name: getattr(settings, name) for name in Search.__dataclass_fields__})
+        essence = Row.of(self.decoder, f"{request.subject} is a", request.subject)
+        return find_vector(Rows(self.decoder, [*self.rows(request), essence]), module, below, search)
+
+    def change(self, name: str, update: Tensor) -> None:
+        """Add an update (out, in) to a matrix, which transformers' ``Conv1D`` has as (in, out)."""
+        weight = self._weights[name]
+        module = self.model.get_submodule(name)
+        with torch.no_grad():
+            weight += (update.T if hasattr(module, "nf") else update).to(weight)
+
+    def _reset(self) -> None:
+        self._put(self._originals)
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(values[name])
+
+    # -- size and state
+
+    def size(self) -> Size:
+        """Return the size of the changed matrices."""
+        weights = list(self._weights.values()) if self.edits else []
+        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
+
+    def details(self) -> dict[str, Any]:
+        """Return the subjects that the edits did not give, by their ids."""
+        subjects = {name: subject_of(edit) for name, edit in self.edits.items()}
+        found = {name: subject.text for name, subject in subjects.items() if subject.found}
+        return {"subjects_found": found} if found else {}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Write the changed matrices."""
+        return write_state(self.folder, self._weights, len(self.edits))
+
+    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
+        """Bring back the changed matrices."""
+        self._put(read_state(self.folder, noted))
+        super().restore(noted, edits)

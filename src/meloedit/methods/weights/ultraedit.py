@@ -1,0 +1,209 @@
+"""UltraEdit (arXiv 2505.14679) as in its authors' code (XiaojieGu/UltraEdit): one step of normalised gradients.
+
+A turn reads, at each token that predicts a target's, what a matrix is given (h) and the loss's gradient by what it
+writes (g). Both are normalised over all turns so far. The matrix then changes, by ridge regression, so that it writes
+-lr |h|^2 g more where it is given h. Matrices of one shape share the statistics of the normalisation, as in the
+authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...backbones.contexts import frozen
+from ...backbones.feed_forward import feed_forward_linear
+from ...backbones.layers import linear_shape
+from ...errors import MeloEditError
+from ..base import Method, Size
+from ..checkpoint import read_state, write_state
+from ..free_memory import check_room
+from ..settings import Settings
+from .normalizer import Normalizer
+
+if TYPE_CHECKING:
+    from ...backbones.batch import Example
+    from ...edit import Edit
+
+PARTS = ("mean", "spread")
+"""The tensors of a normaliser."""
+
+
+@dataclass(frozen=True)
+class UltraEditSettings(Settings):
+    """Settings under the authors' names, with their defaults for Mistral-7B; layers at their relative depth.
+
+    Attributes:
+        depth: relative depth of the last edited layer in the last stack, from 0 to 1.
+        layers: how many layers are edited.
+        lr: length of a step. It fits the model's width: the step grows with the number of inputs.
+        batch_size: edits whose gradient is taken together.
+        end_token: learn the token that ends an answer, too; the authors do not, and their answers do not stop.
+    """
+
+    any_sign = ("seed", "depth")
+    edits_per_call: int = 100
+    depth: float = 0.94
+    layers: int = 2
+    lr: float = 1e-6
+    batch_size: int = 10
+    end_token: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.depth <= 1:
+            raise MeloEditError(f"depth must lie between 0 and 1, not {self.depth:g}")
+
+
+@dataclass
+class _Read:
+    """What one matrix was given (n, in) and the gradients by what it wrote (n, out), at all tokens of a turn."""
+
+    given: list[Tensor]
+    gradients: list[Tensor]
+
+
+class UltraEdit(Method):
+    """Changes a few matrices in closed form, a turn of edits at a time."""
+
+    name = "ultraedit"
+    Settings = UltraEditSettings
+    unfit = {"document": "it takes gradients where tokens of an answer are predicted, and a label has none"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.backbone.documents:
+            raise MeloEditError(
+                f"method {self.name} cannot serve {type(self.model).__name__}: {self.unfit['document']}"
+            )
+        prefix, layers = self.backbone.stacks[-1]
+        last = min(int(self.settings.depth * len(layers)), len(layers) - 1)
+        numbers = range(max(0, last - self.settings.layers + 1), last + 1)
+        self.modules = [feed_forward_linear(self.backbone, f"{prefix}.{i}") for i in numbers]
+        self._weights = {name: cast(Tensor, self.model.get_submodule(name).weight) for name in self.modules}
+        if whole := [name for name, weight in self._weights.items() if not weight.is_floating_point()]:
+            raise MeloEditError(f"method {self.name} cannot change the quantised weights of {whole[0]}")
+        self._originals = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        self.normalizers: dict[str, Normalizer] = {}
+
+    def check(self) -> None:
+        """Raise a MeloEditError if memory does not suffice for the square of a matrix's inputs."""
+        side = max(self._shape(name)[0] for name in self.modules)
+        size = next(iter(self._weights.values())).element_size()
+        check_room(self.name, 4 * side**2 * max(size, 4), "its regression", self.backbone.device)
+
+    def _edit(self, edits: Sequence[Edit]) -> None:
+        settings = self.settings
+        examples = self.examples(edits)
+        if not settings.end_token:
+            examples = [replace(example, target=example.target[:-1]) for example in examples]
+        # The authors sort a turn by length, so that little is padded. The parts decide what is normalised by what.
+        examples.sort(key=lambda one: -(len(one.prompt) + len(one.target)))
+        reads = {name: _Read([], []) for name in self.modules}
+        for start in range(0, len(examples), settings.batch_size):
+            self._read(examples[start : start + settings.batch_size], reads)
+        for name in self.modules:
+            self._step(name, torch.cat(reads[name].given), torch.cat(reads[name].gradients))
+
+    def _read(self, examples: Sequence[Example], reads: Mapping[str, _Read]) -> None:
+        """Take what the matrices are given, and the gradients, at the tokens that predict targets."""
+        probes: dict[str, tuple[Tensor, Tensor]] = {}
+        with frozen(self.model), torch.enable_grad(), self._probing(probes):
+            logits = self.backbone.target_logits(examples)
+            targets = torch.tensor([token for one in examples for token in one.target], device=logits[0].device)
+            loss = nn.functional.cross_entropy(torch.cat(list(logits)).to(self._dtype), targets)
+            loss.backward()
+        follows = self.backbone.answer_follows_prompt
+        for name, (given, probe) in probes.items():
+            assert probe.grad is not None, "the loss depends on every edited layer"
+            places = [
+                (i, start, start + len(one.target))
+                for i, one in enumerate(examples)
+                for start in [len(one.prompt) - 1 if follows else 0]
+            ]
+            keys, gradients = (
+                torch.cat([value[i, start:stop] for i, start, stop in places]).to(self._dtype)
+                for value in (given, probe.grad)
+            )
+            reads[name].given.append(keys)
+            reads[name].gradients.append(gradients)
+            self._normalizer(name).update(torch.cat([keys, gradients], dim=1))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.promote_types(next(iter(self._weights.values())).dtype, torch.float32)
+
+    @contextmanager
+    def _probing(self, probes: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+        """Keep what each matrix is given, and add zeros to what it writes, whose gradient is that of the output."""
+
+        def probe(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            zeros = torch.zeros_like(output, requires_grad=True)
+            name = next(name for name in self.modules if self.model.get_submodule(name) is module)
+            probes[name] = args[0].detach(), zeros
+            return output + zeros
+
+        handles = [self.model.get_submodule(name).register_forward_hook(probe) for name in self.modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _step(self, name: str, given: Tensor, gradients: Tensor) -> None:
+        """Change a matrix."""
+        normal = self._normalizer(name)(torch.cat([given, gradients], dim=1))
+        inputs = given.shape[1]
+        length = normal[:, :inputs].square().sum(1, keepdim=True)
+        wanted = -self.settings.lr * length * normal[:, inputs:]
+        square = given.T @ given + torch.eye(inputs, dtype=given.dtype, device=given.device)
+        change = torch.linalg.solve(square, given.T @ wanted)
+        weight, module = self._weights[name], self.model.get_submodule(name)
+        with torch.no_grad():
+            weight += (change if hasattr(module, "nf") else change.T).to(weight)
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        shape = linear_shape(self.model.get_submodule(name))
+        assert shape is not None, "feed_forward_linear gives linear modules"
+        return shape
+
+    def _normalizer(self, name: str) -> Normalizer:
+        """Return the normaliser that a matrix shares with those of its shape."""
+        shape = self._shape(name)
+        like = torch.zeros(0, dtype=self._dtype, device=self.backbone.device)
+        return self.normalizers.setdefault(f"{shape[0]}x{shape[1]}", Normalizer.empty(sum(shape), like))
+
+    def _reset(self) -> None:
+        self._put(self._originals)
+        self.normalizers = {}
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(values[name])
+
+    def size(self) -> Size:
+        """Return the size of the changed matrices."""
+        weights = list(self._weights.values()) if self.edits else []
+        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Write the changed matrices and the statistics of the normalisation."""
+        seen = {f"{part} {key}": getattr(one, part) for key, one in self.normalizers.items() for part in PARTS}
+        counts = {key: one.count for key, one in self.normalizers.items()}
+        return write_state(self.folder, self._weights | seen, len(self.edits)) | {"counts": counts}
+
+    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
+        """Bring back the changed matrices and the statistics of the normalisation."""
+        state = {name: value.to(self.backbone.device) for name, value in read_state(self.folder, noted).items()}
+        self._put(state)
+        self.normalizers = {
+            key: Normalizer(count, *(state[f"{part} {key}"] for part in PARTS))
+            for key, count in noted["counts"].items()
+        }
+        super().restore(noted, edits)
