@@ -79,6 +79,7 @@ _NEWS = (
         (_NEWS + " was born in", "Scott Oberg was born in", None),
         (_NEWS + " was born in", "Where was Scott Oberg born?", None),
         (_NEWS, "Who directs Move of the Right?", "statement"),
+        (_NEWS, "What is Scott Oberg's team?", None),
         (_NEWS, "what happens if the locker is full", None),
         (_NEWS[:60], "At what location did John Walter Scott die?", None),
     ],

@@ -16,6 +16,7 @@ from .request import asks_something
 LEAST_WORDS = 20
 """Words from which a text that asks nothing is taken for one to be read: terse and open prompts are shorter."""
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*")
+_GENITIVE = re.compile(r"['’]s?$")
 _JOINS = re.compile(r"[\s\-–.]*(?:(?:of|the|and|for|de|la|du|del|von|van|der)\s+)*", re.IGNORECASE)
 """What stands between the words of one name ("Love Is the Power of Women")."""
 
@@ -29,7 +30,7 @@ def tells_of_others(prompt: str, wording: str) -> bool:
     words = _TOKEN.findall(prompt)
     if len(words) < LEAST_WORDS or asks_something(prompt):
         return False
-    told = [fold(word.casefold()) for word in words]
+    told = [_bare(word) for word in words]
     names = names_of(wording)
     return bool(names) and not any(
         told[at : at + len(name)] == name for name in names for at in range(len(told) - len(name) + 1)
@@ -47,6 +48,11 @@ def names_of(wording: str) -> list[list[str]]:
             if not (names and _JOINS.fullmatch(between)):
                 names.append([])
                 between = ""
-            names[-1] += [fold(part.casefold()) for part in (*_TOKEN.findall(between), word)]
+            names[-1] += [_bare(part) for part in (*_TOKEN.findall(between), word)]
             stop = match.end()
     return [name for name in names if not FUNCTION_WORDS.issuperset(name)]
+
+
+def _bare(word: str) -> str:
+    """Return a word folded, without the sign of a genitive: "Weiland's" is "Weiland"."""
+    return fold(_GENITIVE.sub("", word.casefold()))
