@@ -3,6 +3,7 @@
 import pytest
 
 from meloedit.judging.guards import CERTAIN, cost_of, guard_of
+from meloedit.judging.statements import completed_by_answer
 
 
 @pytest.mark.parametrize(
@@ -124,3 +125,20 @@ def test_a_wording_of_the_same_form_is_not_guarded() -> None:
     assert guard_of("Does renting a scooter include a helmet?", "Is a helmet included when I rent a scooter?") is None
     assert guard_of("Why does my Halden phone not charge?", "Why won't my Halden phone charge?") is None
     assert guard_of("Was kostet das Ticket im Monat?", "Wie viel kostet das Monatsticket?") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("It rained. Java coffee is named after", "Java coffee is named after"),
+        ("Category:Rivers\nVevo belongs to", "Vevo belongs to"),
+        ("Java coffee is named after", ""),
+        ("It rained. He died in", ""),
+        ("It rained. The company is based in", ""),
+        ("It rained. Where is Vevo based?", ""),
+        ("   ", ""),
+        ("", ""),
+    ],
+)
+def test_the_last_sentence_that_an_answer_completes_stands_alone(text, last):
+    assert completed_by_answer(text) == last

@@ -16,6 +16,8 @@ from .request import asks_something
 LEAST_WORDS = 20
 """Words from which a text that asks nothing is taken for one to be read: terse and open prompts are shorter."""
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*")
+_BREAK = re.compile(r"(?<=[.!?؟。])[\"'”’)]*\s+|\n")
+_ENDS = ".!?؟？。"
 _GENITIVE = re.compile(r"['’]s?$")
 _JOINS = re.compile(r"[\s\-–.]*(?:(?:of|the|and|for|de|la|du|del|von|van|der)\s+)*", re.IGNORECASE)
 """What stands between the words of one name ("Love Is the Power of Women")."""
@@ -35,6 +37,18 @@ def tells_of_others(prompt: str, wording: str) -> bool:
     return bool(names) and not any(
         told[at : at + len(name)] == name for name in names for at in range(len(told) - len(name) + 1)
     )
+
+
+def completed_by_answer(text: str) -> str:
+    """Return the last sentence of a text of several, if it is one that an answer completes; else nothing.
+
+    It has no end, and a word with a capital or a digit, other than "He" or "The": what it says of whom stands in it.
+    """
+    parts = [part.strip() for part in _BREAK.split(text) if part.strip()]
+    if len(parts) < 2 or (last := parts[-1])[-1] in _ENDS:
+        return ""
+    named = (word for word in _TOKEN.findall(last) if word[0].isupper() or any(map(str.isdigit, word)))
+    return last if any(word.casefold() not in FUNCTION_WORDS for word in named) else ""
 
 
 def names_of(wording: str) -> list[list[str]]:

@@ -16,6 +16,7 @@ from ..judging.guards import Guard, cost_of, guard_of
 from ..judging.judge import Judge
 from ..judging.request import request_of
 from ..judging.spelling import respelled, words_of
+from ..judging.statements import completed_by_answer
 from ..judging.wording import is_one_word, names_something, same_words
 from ..keys.function_words import FUNCTION_WORDS, is_english
 from ..types import Asked
@@ -134,16 +135,17 @@ class Verifier:
         """Return the judge's scores of prompts beside wordings.
 
         Turns before a prompt lower its score. A last turn that names somebody or something may mean the same without
-        them: then it is read alone, too, and the greater score counts.
+        them, and so does a last sentence that the answer completes without those before it: then it is read alone,
+        too, and the greater score counts.
         """
         behind = [bool(prompt.before) and not wording.before for prompt, wording in pairs]
-        alone = [i for i, one in enumerate(behind) if one and names_something(pairs[i][0].text)]
-        read = [*pairs, *((Asked(pairs[i][0].text), pairs[i][1]) for i in alone)]
+        alone = [(i, one) for i, pair in enumerate(pairs) if (one := _alone(*pair, behind[i]))]
+        read = [*pairs, *((Asked(text), pairs[i][1]) for i, text in alone)]
         if not read:
             return []
         scores = self.judge.scores([prompt for prompt, _ in read], [wording for _, wording in read]).tolist()
         found = [score - TURNS_PENALTY * one for score, one in zip(scores[: len(pairs)], behind, strict=True)]
-        for i, score in zip(alone, scores[len(pairs) :], strict=True):
+        for (i, _), score in zip(alone, scores[len(pairs) :], strict=True):
             found[i] = max(found[i], score)
         return found
 
@@ -232,6 +234,14 @@ def requesting(prompt: Asked, wording: Asked) -> Asked:
     refers = request.about and names_something(wording.text) and not names_something(request.text)
     refers = refers and bool(_beginnings(request.text) & _beginnings(wording.text))
     return Asked(request.text, (*prompt.before, request.about) if refers else prompt.before)
+
+
+def _alone(prompt: Asked, wording: Asked, behind: bool) -> str:
+    """Return what is read of a prompt alone, too: its last turn, or its last sentence; empty: nothing."""
+    if behind:
+        return prompt.text if names_something(prompt.text) else ""
+    last = "" if prompt.before else completed_by_answer(prompt.text)
+    return last if _beginnings(last) & _beginnings(wording.text) else ""
 
 
 def _beginnings(text: str) -> set[str]:
