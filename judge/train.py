@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--wordings", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--layers", type=int, help="keep so many of the lower layers alone, for a curve over size")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, help="stop after so much time, the learning rate decaying with it")
     parser.add_argument("--size", type=int, default=48)
@@ -52,8 +53,10 @@ def main() -> None:
     args = parser.parse_args()
     rng = random.Random(args.seed)
     torch.manual_seed(args.seed)
-    dropout = {"hidden_dropout_prob": args.dropout, "attention_probs_dropout_prob": args.dropout}
-    model = BertForSequenceClassification.from_pretrained(args.start, num_labels=1, dtype=torch.float32, **dropout)
+    config = {"hidden_dropout_prob": args.dropout, "attention_probs_dropout_prob": args.dropout}
+    if args.layers:
+        config["num_hidden_layers"] = args.layers
+    model = BertForSequenceClassification.from_pretrained(args.start, num_labels=1, dtype=torch.float32, **config)
     pairs = PairTokenizer(Tokenizer.from_file(str(args.start / "tokenizer.json")))
     rows = read_rows(args.whole) + [row for path in args.rows for row in kept_back(path, False)]
     rng.shuffle(rows)
