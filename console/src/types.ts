@@ -31,6 +31,7 @@ export interface StoredEdit {
   quiet: Asked[];
   metadata: Record<string, unknown>;
   over_tools: boolean;
+  subject: string;
   enabled: boolean;
   revision: number;
   rank: number;

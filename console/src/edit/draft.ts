@@ -101,6 +101,7 @@ export function draftOf(edit: StoredEdit, asked?: string): Draft {
     rest: {
       metadata: edit.metadata,
       ...(edit.over_tools && { over_tools: true }),
+      ...(edit.subject && { subject: edit.subject }),
       variants: before.length ? edit.variants : others(edit.variants),
       quiet: others(edit.quiet),
     },
