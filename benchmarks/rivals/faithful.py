@@ -24,8 +24,8 @@ from meloedit import Edit
 from meloedit.keys.grammar import make_prompts
 from meloedit.methods import method_class
 
+from ..shared import authors
 from ..shared.options import option_parser, write
-from . import authors
 
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),
