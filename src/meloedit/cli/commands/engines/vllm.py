@@ -25,7 +25,7 @@ def vllm(
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the command and start nothing.")] = False,
 ) -> None:
-    """Serve the edited model with vLLM; it follows the store's changes.
+    """Serve the edited model with vLLM, in step with its store.
 
     Needs vLLM 0.32 or 0.33, the extra vllm.
 
