@@ -105,5 +105,5 @@ class Pages:
             for event, heard in self._events.items():
                 page.remove_listener(event, heard)
             page.goto("about:blank")  # what comes next begins anew
-        assert self.errors == []
+        assert self.errors == [], self.errors
         assert [address for address in self.asked if not address.startswith((self._url, "data:", "blob:"))] == []
