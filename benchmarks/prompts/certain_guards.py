@@ -1,4 +1,6 @@
-r"""How often a guard is certain: of rewordings of an edit's prompt, which it must never be, and of near questions.
+r"""How often a guard speaks, by its name, and is certain: of rewordings of an edit's prompt, and of near questions.
+
+Of rewordings none may be certain.
 
     python -m benchmarks.prompts.certain_guards train.jsonl dev.jsonl
 
@@ -10,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from meloedit.judging.guards import CERTAIN, cost_of, guard_of
+from meloedit.judging.request import request_of
 
 from ..shared.edits import read_jsonl
 
@@ -30,15 +34,18 @@ def main() -> None:
     """Count, and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="FILE")
-    counts = {"rewordings": [0, 0], "near": [0, 0]}
+    counts = {kind: Counter[str]() for kind in ("rewordings", "near")}
     for path in parser.parse_args().files:
         for row in read_jsonl(path):
             (own,) = texts({"prompt": [row["prompt"]]}, "prompt")
             for kind, fields in (("rewordings", ("rephrasings",)), ("near", NEAR)):
                 for text in texts(row, *fields):
-                    counts[kind][0] += 1
-                    counts[kind][1] += cost_of(guard_of(text, own), text, own) == CERTAIN
-    print(json.dumps({kind: {"asked": asked, "certain": certain} for kind, (asked, certain) in counts.items()}))
+                    text = request_of(text).text  # what the judge reads of it
+                    guard = guard_of(text, own)
+                    counts[kind]["asked"] += 1
+                    counts[kind]["certain"] += cost_of(guard, text, own) == CERTAIN
+                    counts[kind][guard or "none"] += 1
+    print(json.dumps(counts))
 
 
 if __name__ == "__main__":

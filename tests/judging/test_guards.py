@@ -26,6 +26,7 @@ from meloedit.judging.statements import completed_by_answer
         ("Who wrote in 2012 in GIIS?", "Who wrote in GIIS in 2012?", None),
         ("Volt Ada of Ohm", "Who is Ada Volt of Ohm?", None),
         ("Are you open at 10?", "Are you open at 10:00?", None),
+        ("Norbank's fee for a domestic transfer", "What is Norbank's fee for a foreign transfer?", "opposite"),
         ("What is the IBAN of Norbank?", "What is the BIC of Norbank?", "abbreviation"),
         ("what is the iban of norbank", "What is the BIC of Norbank?", "abbreviation"),
         ("What is the ICB of Norbank?", "What is the BIC of Norbank?", None),

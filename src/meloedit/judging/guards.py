@@ -36,7 +36,8 @@ _PAIRS = """
     sender recipient|increase decrease|start end|starts ends|begin end|begins ends|indoor outdoor|child adult|
     children adults|male female|mother father|son daughter|brother sister|husband wife|northern southern|
     eastern western|weekdays weekends|weekday weekend|prepaid postpaid|including excluding|lend borrow|won lost|
-    employer employee|landlord tenant|aktivieren deaktivieren|einschalten ausschalten|anmelden abmelden|
+    employer employee|foreign domestic|landlord tenant|
+    aktivieren deaktivieren|einschalten ausschalten|anmelden abmelden|
     frühestens spätestens|mindestens höchstens|erste letzte|ersten letzten|ankunft abfahrt|kinder erwachsene|
     activer désactiver|premier dernier|enfant adulte|activar desactivar|mínimo máximo|primero último|primer último|
     开启 关闭|打开 关闭|最早 最晚|最高 最低|最多 最少|之前 之后|儿童 成人

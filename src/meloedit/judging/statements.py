@@ -8,10 +8,11 @@ that has a name of the edit, as it is written, may still be about it ("Grandpa s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ..keys.function_words import FUNCTION_WORDS
 from ..keys.names import fold
-from .request import asks_something
+from .request import REMEMBERED, asks_something
 
 LEAST_WORDS = 20
 """Words from which a text that asks nothing is taken for one to be read: terse and open prompts are shorter."""
@@ -29,16 +30,21 @@ def tells_of_others(prompt: str, wording: str) -> bool:
     A name is a run of words with capitals or digits inside the wording; one that begins it is not told from a common
     word. A wording without any is never told of others.
     """
-    words = _TOKEN.findall(prompt)
-    if len(words) < LEAST_WORDS or asks_something(prompt):
-        return False
-    told = [_bare(word) for word in words]
-    names = names_of(wording)
-    return bool(names) and not any(
-        told[at : at + len(name)] == name for name in names for at in range(len(told) - len(name) + 1)
-    )
+    told = _told(prompt)
+    names = names_of(wording) if told else []
+    return bool(names) and not any(f" {' '.join(name)} " in told for name in names)
 
 
+@lru_cache(REMEMBERED)
+def _told(text: str) -> str:
+    """Return the words of a long text that asks nothing, folded, with a blank around each; nothing of another text."""
+    words = _TOKEN.findall(text)
+    if len(words) < LEAST_WORDS or asks_something(text):
+        return ""
+    return f" {' '.join(map(_bare, words))} "
+
+
+@lru_cache(REMEMBERED)
 def completed_by_answer(text: str) -> str:
     """Return the last sentence of a text of several, if it is one that an answer completes; else nothing.
 
