@@ -1,17 +1,19 @@
 """The parts of the plugin for vLLM that need no vLLM: what is refused, whose rows change, which revision answers."""
 
-import asyncio
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from support.prompts import BOOK, EDITS, mixed_prompts
+from support.threads import PATIENCE
 
 from meloedit.backbones.layers import fingerprint
 from meloedit.backbones.prompts import CausalPrompts
-from meloedit.errors import ModelError
+from meloedit.errors import ModelError, StoreError
 from meloedit.hooks.bank import BlockBank
 from meloedit.hooks.blocks import Factors, Site
 from meloedit.store import Store
@@ -162,9 +164,12 @@ def test_a_change_answers_from_the_next_pass_on_and_a_removed_block_stays_with_i
     kept = block.factors[host.bank.sites[0].name].a.clone()
     with Store.open(path) as store:
         store.remove([BOOK.id])
-        with follower.lock:  # a pass runs: what answers stays
-            assert first.revision == store.revision - 1
-        assert follower.look() == store.revision and follower.live is not first
+        with ThreadPoolExecutor(1) as pool:
+            with follower.lock:  # a pass runs: what answers stays
+                looked = pool.submit(follower.look)
+                assert not wait([looked], 0.3).done
+                assert follower.live is first and first.revision == store.revision - 1
+            assert looked.result(PATIENCE) == store.revision and follower.live is not first
     assert first.revision == follower.live.revision and len(host.bank.owners) == len(EDITS) - 1
     assert torch.equal(block.factors[host.bank.sites[0].name].a, kept)
     with Store.open(path) as store:
@@ -180,13 +185,25 @@ def test_a_store_that_cannot_be_followed_leaves_the_old_edits_answering(host, st
     follower.start()
     with open(path, "r+b") as file:
         file.truncate(2000)
-    for _ in range(200):
-        if follower.trouble:
-            break
-        follower.wake()
-        asyncio.run(asyncio.sleep(0.01))
+    end = time.monotonic() + PATIENCE
+    while not follower.trouble and time.monotonic() < end:
+        time.sleep(0.01)
     follower.stop()
     assert follower.trouble and "\n" not in follower.trouble and follower.live.revision == revision
+
+
+def test_a_store_that_was_moved_to_another_model_never_answers(host, store_path, tmp_path):
+    path = shutil.copy(store_path, tmp_path / "own.melo")
+    follower = Follower(lambda: live_of(host, path))
+    first = follower.live
+    with Store.open(path) as store:
+        (_, tensors, info), blocks = store.calibration(), store.tensors()
+        keys = {edit_id: own for edit_id, (_, own) in blocks.items()}
+        store.calibrate(tensors, info, keys, {**store.model, "fingerprint": "another"})
+    for _ in range(2):  # the first look reads all of the store, the second what has changed
+        with pytest.raises(StoreError, match="moved to another model"):
+            follower.look()
+        assert follower.live is first
 
 
 def test_the_files_of_a_model_have_the_fingerprint_of_the_loaded_model(make_model, tmp_path):

@@ -70,6 +70,7 @@ class Follower:
                 self._other = self._make()
             self._other.refresh()
             if self._other.revision != self.live.revision:
+                self._other.check(self.live.store.model)
                 with self.lock:  # between two passes
                     self.live, self._other = self._other, self.live
                 self._other.refresh()  # the next change finds it as far as this one

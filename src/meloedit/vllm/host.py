@@ -75,27 +75,23 @@ class ServedLive(Live):
         self.host = host
         self._policy = self.open_policy()
         self.follow(Store.open(path))
-        self.check()
+        self.check(self.store.model)
 
     def open_policy(self) -> Policy:
         """Return a policy that knows no edit yet."""
         return NearestPolicy(self.host, self.config)
 
-    def refresh(self) -> int:
-        """Follow the store, and return its revision; refused if it is no longer for this model."""
-        before = self.store.model
-        revision = super().refresh()
-        if self.store.model != before:
-            raise StoreError(f"{self.store.path} was moved to another model: start vLLM anew, with that one")
-        self.check()
-        return revision
+    def check(self, model: Mapping[str, Any]) -> None:
+        """Refuse a store of another model, and edits that act while their prompt still runs.
 
-    def check(self) -> None:
-        """Refuse edits that act while their prompt still runs.
+        Args:
+            model: what the store whose edits answer says of its model.
 
         Raises:
-            StoreError: naming one.
+            StoreError: saying that the store was moved, or naming such an edit.
         """
+        if self.store.model != model:
+            raise StoreError(f"{self.store.path} was moved to another model: start vLLM anew, with that one")
         if found := next((one for one in self.store.edits() if one.reach == "all"), None):
             raise StoreError(
                 f"edit {found.edit.id!r} of {self.store.path} acts on all tokens of a prompt (reach=all), which vLLM "
@@ -154,7 +150,7 @@ def check_model(store: Store, model: str, revision: str | None = None) -> None:
 
 
 def check_reading(store: Store, model_config: Any, backbone: CausalPrompts) -> None:
-    """Refuse another tokenizer than the store's; warn of another chat template, or another number format.
+    """Refuse another tokenizer than the store's; warn of another chat template, or another dtype.
 
     Raises:
         StoreError: if the tokenizer reads otherwise.
