@@ -55,17 +55,11 @@ class Service:
             kind = type(editor.model).__name__
             raise MeloEditError(f"{kind} cannot be served: decoder-only language models alone are, for now")
         editor.model.eval().requires_grad_(False)
-        self.editor, self.settings, self.tokens = editor, settings, tokens
+        self._begin(settings, tokens)
+        self.editor = editor
         self.name = Path(str(editor.store.model["name"])).name or "model"
-        self.created = int(time.time())
         self.model = ModelThread(editor, settings.max_batch, settings.max_waiting)
-        self.changes = ChangeThread(settings.max_jobs, self.follow)
-        self.trouble: str | None = None
         self.statistics = Statistics(editor.store.path, settings.keep_prompts)
-        self.map_keys = KeyMemory()
-        self.umap = Neighbourhoods()
-        self.metrics = Metrics()
-        self._by_key: OrderedDict[tuple[str, str], tuple[str, Job]] = OrderedDict()
         for name, text, read in (
             ("waiting_answers", "Answers that wait.", lambda: self.model.waiting),
             ("running_answers", "Answers that are being made.", lambda: self.model.running),
@@ -74,6 +68,16 @@ class Service:
             ("revision", "The revision that answers.", lambda: self.revision),
         ):
             self.metrics.gauge(name, text, read)
+
+    def _begin(self, settings: ServeSettings, tokens: Tokens) -> None:
+        """Set what a service has before its editor is known."""
+        self.settings, self.tokens = settings, tokens
+        self.created = int(time.time())
+        self.changes = ChangeThread(settings.max_jobs, self.follow)
+        self.trouble: str | None = None
+        self.map_keys, self.umap = KeyMemory(), Neighbourhoods()
+        self.metrics = Metrics()
+        self._by_key: OrderedDict[tuple[str, str], tuple[str, Job]] = OrderedDict()
 
     @property
     def revision(self) -> int:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import MeloEditError
-from ..serve.changes import ChangeThread, Job
 from ..serve.failures import RefusedError
-from ..serve.mapping import KeyMemory
-from ..serve.metrics import Metrics
 from ..serve.running.thread import ModelThread
 from ..serve.service import Service
 from ..serve.settings import ServeSettings
@@ -26,6 +22,7 @@ from .store_editor import TRAINS, StoreEditor
 if TYPE_CHECKING:
     from ..backbones.prompts import CausalPrompts
     from ..editor import Editor
+    from ..serve.changes import Job
 
 T = TypeVar("T")
 
@@ -49,11 +46,7 @@ class EngineService(Service):
     def __init__(self, client: Any, loop: asyncio.AbstractEventLoop, facts: dict[str, Any]) -> None:
         self.client, self._loop, self.facts = client, loop, facts
         self.prompts: CausalPrompts
-        self.settings, self.tokens, self.metrics = ServeSettings(console=False), Tokens(), Metrics()
-        self.trouble: str | None = None
-        self.map_keys, self.created = KeyMemory(), int(time.time())
-        self._by_key: OrderedDict[tuple[str, str], tuple[str, Job]] = OrderedDict()
-        self.changes = ChangeThread(self.settings.max_jobs, self.follow)
+        self._begin(ServeSettings(console=False), Tokens())
         self._poll: asyncio.Task[None] | None = None
 
     def take(self, editor: Editor | StoreEditor) -> None:
