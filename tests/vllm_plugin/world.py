@@ -17,11 +17,6 @@ from meloedit.keys.grammar import make_prompts
 
 TOKENS = 24
 STORE, ONE_LAYER, REFERENCE = "facts.melo", "one-layer.melo", "reference.json"
-LATER = [
-    Edit("Who keeps the lighthouse of Sarn Point?", "Wenna Trevorrow"),
-    Edit("What does the Ferrow Museum exhibit?", "clockwork birds"),
-]
-"""Edits that come while the engine runs."""
 LONG = (
     "The ferry left at nine, and everybody on board had brought something to read. It rained until noon. "
     "Nobody spoke about the harbour any more, and the captain wrote a letter to her sister about the weather. "
@@ -29,7 +24,7 @@ LONG = (
 
 
 def edits() -> list[Edit]:
-    """Return the demo's facts as edits, with their quiet prompts where they have some."""
+    """Return the demo's facts as edits."""
     return [Edit(fact["prompt"], fact["target"]) for fact in read_facts()]
 
 

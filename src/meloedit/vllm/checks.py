@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -177,8 +177,3 @@ def touches_kv(modules: Sequence[str], layers: int) -> bool:
     """
     last = f".layers.{layers - 1}."
     return not all(last in f".{name}" and ".mlp." in name for name in modules)
-
-
-def refusals() -> Iterator[str]:
-    """Yield what is refused, as the docs list it."""
-    yield from (line for _, line in _RULES)

@@ -39,10 +39,8 @@ def _refuse(mixin: Any) -> None:
 
 def _serves_edits(server: Any) -> bool:
     """Return whether an engine was started with the plugin's worker."""
-    for path in (("llm_engine", "vllm_config"), ("engine_client", "vllm_config")):
-        found: Any = server
-        for name in path:
-            found = getattr(found, name, None)
-        if found is not None:
-            return "meloedit" in str(found.parallel_config.worker_extension_cls)
+    for name in ("llm_engine", "engine_client"):
+        config = getattr(getattr(server, name, None), "vllm_config", None)
+        if config is not None:
+            return "meloedit" in str(config.parallel_config.worker_extension_cls)
     return False

@@ -86,7 +86,7 @@ class Served:
         if one is None or len(logits) != len(one.names):
             return
         for place, (own, ran) in enumerate(zip(one.names, one.ends.tolist(), strict=True)):
-            if (token := self.requests.token(own, int(ran))) is not None:
+            if (token := self.requests.token(own, ran)) is not None:
                 logits[place] = -torch.inf
                 logits[place, token] = 0.0
 
