@@ -1,4 +1,4 @@
-"""How long it takes to write a store's edits as adapters: all of them, none new, and one new.
+"""How long it takes to write a store's edits as adapters: all of them, and again with none new.
 
     python -m benchmarks.adapters.exporting --edits 1000
 

@@ -272,7 +272,7 @@ def test_a_body_that_is_no_edit_is_told_of_in_plain_words(served):
 def test_what_another_process_stores_answers(back):
     store = Store.open(back.editor.store.path)
     store.set_enabled(["book"], False)
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while back.good(back.get("/v1/store"))["revision"] != store.revision and time.monotonic() < end:
         time.sleep(0.1)
     assert "x-melo-edit" not in back.ask(FACTS[0].prompt).headers

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..store.tensors import Tensors
     from ..types import Progress
 
+CAUSAL = "CAUSAL_LM"
+"""The task of the models whose blocks can be exported, as a store has it."""
 BLOCKS_AT_ONCE = 64
 """Blocks that are read from the store at once."""
 FOR_EXPORT = {"reach": "all", "answer_positions": 0}
@@ -132,9 +134,6 @@ def check_exportable(store: Store, chosen: Sequence[StoredEdit], kind: Kind) -> 
                 f"{store.path}: the block of edit {stored.edit.id!r} has inputs for {positions} answer positions, "
                 f"which no LoRA has: {_remedy(kind)}"
             )
-
-
-CAUSAL = "CAUSAL_LM"
 
 
 def _remedy(kind: Kind) -> str:

@@ -7,18 +7,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..edit import Edit
 from ..errors import EditError, MeloEditError
-from ..files import canonical_json
-from .layout import FORMAT, PREFIX, as_json, sha256
+from ..files import json_hash
+from .layout import DIGITS, FORMAT, PREFIX, Kind, as_json
 
 INDEX = "index.json"
-KINDS = ("peft", "alora", "fused")
+KINDS = get_args(Kind)
 MAX_BYTES = 1_000_000_000
 """Bytes of an index, at most."""
-NAME = re.compile(rf"(fused-)?{PREFIX}[0-9a-f]{{16}}")
+NAME = re.compile(rf"(fused-)?{PREFIX}[0-9a-f]{{{DIGITS}}}")
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,7 +80,7 @@ class Index:
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
-    return sha256(canonical_json(values).encode())
+    return json_hash(values, 64)
 
 
 def read_index(folder: Path) -> Index:

@@ -11,6 +11,7 @@ from .checking import Compared, compare_with_peft, expected, need_peft
 from .exporting import Exported, check_format, choose, export_store
 from .fusing import Fused, export_fused
 from .importing import Imported, import_adapters
+from .index import read_index
 from .invocation import invocation_token
 
 if TYPE_CHECKING:
@@ -94,8 +95,6 @@ class AdapterView:
             folder: the adapters, as ``export`` wrote them.
             progress: told how many prompts are asked.
         """
-        from .index import read_index
-
         need_peft()
         forms = ("chat",) if read_index(Path(folder)).kind == "alora" else ("raw", "chat")
         wanted, backbone = expected(self.engine, forms, progress), self.engine.backbone

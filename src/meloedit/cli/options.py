@@ -69,6 +69,10 @@ Address = Annotated[
         "--address", metavar="HOST:PORT", help="With ray: the cluster; default: $RAY_ADDRESS, or the one running here."
     ),
 ]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Let an edit take the place of one with its id, or that may ask the same.")
+]
+KeepBoth = Annotated[bool, typer.Option("--keep-both", help="Keep stored edits that ask the same in other words.")]
 DtypeName = Annotated[Dtype | None, typer.Option("--dtype", help="Load the model in this number format.")]
 
 

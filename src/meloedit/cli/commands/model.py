@@ -10,7 +10,19 @@ import typer
 from ...errors import EditError, MeloEditError, StoreError
 from ...text import counted, join_names, plain
 from ..loading import change_since, check_new, lasting_name, load, open_editor, open_store
-from ..options import Device, DtypeName, Json, NewModelName, Reach, StoreOptions, StorePath, WorkedOptions, with_options
+from ..options import (
+    Device,
+    DtypeName,
+    Json,
+    KeepBoth,
+    NewModelName,
+    Reach,
+    Replace,
+    StoreOptions,
+    StorePath,
+    WorkedOptions,
+    with_options,
+)
 from ..show import put_check, show_new_store, show_reports, similarity
 from ..terminal import progress_display, put, put_json, report_if_stopped
 
@@ -129,12 +141,8 @@ def edit(
     over_tools: Annotated[
         bool, typer.Option("--over-tools", help="Let it answer also behind a tool's result, whatever that says.")
     ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Let an edit take the place of one with its id, or that may ask the same.")
-    ] = False,
-    keep_both: Annotated[
-        bool, typer.Option("--keep-both", help="Keep stored edits that ask the same in other words.")
-    ] = False,
+    replace: Replace = False,
+    keep_both: KeepBoth = False,
     trial: Annotated[
         bool, typer.Option("--trial/--no-trial", help="Ask each edit its likely neighbours first.")
     ] = True,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import httpx
 from fastapi import APIRouter, Request
@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from ...messages import begun
 from ...types import Form
 from ..failures import Json, RefusedError
-from ..routes.answers import SSE, check_limit, gone, melo_headers, most_tokens, read_prompt
+from ..routes.answers import SSE, check_limit, melo_headers, most_tokens, read_prompt, unless_gone
 from ..routes.common import ServiceOf
 from ..routes.models import unedited
 from ..wire import answers as wire
@@ -25,8 +25,6 @@ from .relaying import Part, Relay
 from .service import ProxyService, Routed
 
 router = APIRouter(prefix="/v1", responses=errors(502, 504))
-
-T = TypeVar("T")
 
 OTHER_PROMPTS = ("chat_template", "chat_template_kwargs", "documents", "prompt_embeds", "prompt_token_ids")
 """Fields with which the other server would read another prompt than the one that is routed."""
@@ -74,8 +72,9 @@ async def _answer(
         raise RefusedError(
             400, "an answer that is begun is not gone on with here: end with the user's turn", "messages"
         )
-    routed = [service.base()] * len(read)
-    if not base:
+    if base:
+        routed = [service.base()] * len(read)
+    else:
         routed = await asyncio.gather(*(service.route(encoded) for _, encoded in read))
         for (checked, _), one in zip(read, routed, strict=True):
             service.statistics.note(checked, one.started.route)
@@ -131,13 +130,13 @@ async def _sent(
             await leave()
 
     try:
-        await _unless_gone(request, _open(request, service, parts, responses))
+        await unless_gone(request, _open(request, service, parts, responses))
         service.metrics.first.observe(time.monotonic() - began)
         if stream:
             open_ended = True
             headers = headers | {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             return StreamingResponse(lines(), 200, headers, "text/event-stream", BackgroundTask(leave))
-        answer = await _unless_gone(request, relay.whole(responses))
+        answer = await unless_gone(request, relay.whole(responses))
         service.metrics.answers.observe(time.monotonic() - began)
         return Json(answer, headers=headers)
     except httpx.HTTPError as error:
@@ -180,16 +179,3 @@ def _no_adapter(part: Part) -> str:
     return (
         f"edit {edit!r} answers this, and the upstream server has no adapter {part.model}: export it, and load it there"
     )
-
-
-async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, T]) -> T:
-    """Await what is wanted, or give it up when the client goes away."""
-    work, away = asyncio.ensure_future(wanted), asyncio.ensure_future(gone(request))
-    try:
-        await asyncio.wait({work, away}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise RefusedError(499, "the client went away")
-        return work.result()
-    finally:
-        away.cancel()
-        work.cancel()

@@ -126,9 +126,6 @@ class Relay:
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
             logger.error("a stream of the upstream server broke off (%s)", error or type(error).__name__)
             yield _event(error_body(502, "the upstream server broke the answer off", code="upstream"))
-        finally:
-            for response in responses:
-                await response.aclose()
 
     def _told(self, part: Part, chunk: dict[str, Any]) -> dict[str, Any]:
         """Return a chunk with the client's numbers of its choices; the first one of each prompt tells its route."""

@@ -13,7 +13,7 @@ from ...adapters.exporting import blocks_of, check_exportable, export_store
 from ...adapters.layout import adapter_name
 from ...errors import MeloEditError, StoreError
 from ...results import Route
-from ...text import join_names
+from ...text import counted, join_names
 from ..running.thread import QueueFullError
 from ..running.ticket import Started
 from ..service import Service
@@ -174,7 +174,7 @@ class ProxyService(Service):
         try:
             self.upstream.look()
             if self._adapters is not None and self._exported != self.revision:
-                self._bring_adapters()
+                self._bring_adapters(self._adapters)
             self._told.clear()
         except Exception as error:  # whatever it is, the thread of changes must live
             self._tell(str(error))
@@ -188,30 +188,29 @@ class ProxyService(Service):
             self._names[stored.holder] = adapter_name(block)
         return [stored.edit.id for stored in enabled if self._names[stored.holder] not in self.upstream.adapters]
 
-    def _bring_adapters(self) -> None:
-        """Write the adapters of the store, let the other server load the new ones and forget those that are gone."""
-        assert self._adapters is not None
+    def _bring_adapters(self, folder: Path) -> None:
+        """Write all adapters to a folder; let the other server load the new ones and forget those that are gone."""
         revision, store = self.revision, self.editor.store
         removed: Sequence[str] = ()
         if any(stored.enabled for stored in store.edits()):
-            made = export_store(store, self._adapters)
+            made = export_store(store, folder)
             removed = made.removed
             for name in dict.fromkeys(made.adapters.values()):
                 if name not in self.upstream.adapters:
-                    self._load(name)
+                    self._load(folder / name)
         for name in removed:
             if name in self.upstream.adapters:
                 self.upstream.post("/v1/unload_lora_adapter", {"lora_name": name})
         self.upstream.look()
         self._exported = revision
 
-    def _load(self, name: str) -> None:
-        body = {"lora_name": name, "lora_path": str(self._adapters / name)}  # type: ignore[operator]
+    def _load(self, adapter: Path) -> None:
+        body = {"lora_name": adapter.name, "lora_path": str(adapter)}
         response = self.upstream.post("/v1/load_lora_adapter", body)
         if response.status_code != 200:
             raise MeloEditError(
-                f"the upstream server does not load {name} (status {response.status_code}): start it so that it loads "
-                "adapters while it runs (vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)"
+                f"the upstream server does not load {adapter.name} (status {response.status_code}): start it so that "
+                "it loads adapters while it runs (vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)"
             )
 
     def _tell(self, line: str) -> None:
@@ -222,7 +221,11 @@ class ProxyService(Service):
     def say_missing(self) -> str:
         """Return a line on edits whose adapters are not there; empty if all are."""
         ids = self.missing()
-        return f"{len(ids)} edits have no adapter upstream, and are refused: {join_names(ids)}" if ids else ""
+        if not ids:
+            return ""
+        return (
+            f"{counted(len(ids), 'edit')} without an adapter upstream, whose questions are refused: {join_names(ids)}"
+        )
 
     async def leave(self) -> None:
         """Close the connections to the other server."""

@@ -53,7 +53,7 @@ async def chat(request: Request, service: ServiceOf, body: wire.ChatRequest) -> 
     if body.stream:
         stream = Stream(service, making, identity, chat=True, usage=_usage_wanted(body))
         return await _streamed(request, service, stream)
-    made = await _unless_gone(request, making.whole(), making)
+    made = await _made_unless_gone(request, making.whole(), making)
     decode = service.editor.engine.backbone.decode
     choices = [
         wire.ChatChoice(
@@ -91,7 +91,7 @@ async def complete(request: Request, service: ServiceOf, body: wire.CompletionRe
     if body.stream:
         stream = Stream(service, making, identity, chat=False, usage=_usage_wanted(body))
         return await _streamed(request, service, stream)
-    made = await _unless_gone(request, making.whole(), making)
+    made = await _made_unless_gone(request, making.whole(), making)
     decode = service.editor.engine.backbone.decode
     choices = [
         wire.TextChoice(
@@ -172,31 +172,40 @@ def most_tokens(service: Service, encoded: Encoded, limit: int | None) -> int:
     return min(most if limit is None else limit, most if longest is None else longest - len(encoded.ids))
 
 
-async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, T], making: Making) -> T:
+async def _made_unless_gone(request: Request, wanted: Coroutine[Any, Any, T], making: Making) -> T:
     """Await what is wanted; if that fails or the client goes away, give the answers up: their places become free."""
-    work, left = asyncio.ensure_future(wanted), asyncio.ensure_future(gone(request))
+    try:
+        return await unless_gone(request, wanted)
+    except BaseException:
+        making.cancel()
+        raise
+
+
+async def unless_gone(request: Request, wanted: Coroutine[Any, Any, T]) -> T:
+    """Await what is wanted, or give it up when the client goes away.
+
+    Raises:
+        RefusedError: if the client has gone.
+    """
+    work, left = asyncio.ensure_future(wanted), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise RefusedError(499, "the client went away")
         return work.result()
-    except BaseException:
-        making.cancel()
-        raise
     finally:
         left.cancel()
         work.cancel()
 
 
-async def gone(request: Request) -> None:
-    """Wait until the client of a request has gone away."""
+async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def _streamed(request: Request, service: Service, stream: Stream) -> Response:
     """Return a stream, once its first prompt was read: what goes wrong before is a plain error."""
-    started = await _unless_gone(request, stream.begin(), stream.making)
+    started = await _made_unless_gone(request, stream.begin(), stream.making)
     headers = melo_headers(service, started) | {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream.lines(), media_type="text/event-stream", headers=headers)
 

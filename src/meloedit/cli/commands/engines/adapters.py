@@ -14,7 +14,7 @@ import typer
 from ....errors import MeloEditError
 from ....text import counted, join_names, plain
 from ...loading import change_since, check_new, lasting_name, load, open_editor, open_store
-from ...options import Device, DtypeName, Json, ModelName, StoreOptions, with_options
+from ...options import Device, DtypeName, Json, KeepBoth, ModelName, Replace, StoreOptions, with_options
 from ...terminal import progress_display, put, put_json, report_if_stopped
 
 if TYPE_CHECKING:
@@ -119,12 +119,8 @@ def _show_fused(made: Fused, as_json: bool) -> None:
 def import_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `export` wrote.")],
     store: Annotated[Path, typer.Argument(metavar="STORE", help="A store of the same model; made if it is missing.")],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Let an edit take the place of one with its id, or that may ask the same.")
-    ] = False,
-    keep_both: Annotated[
-        bool, typer.Option("--keep-both", help="Keep stored edits that ask the same in other words.")
-    ] = False,
+    replace: Replace = False,
+    keep_both: KeepBoth = False,
     model: ModelName = None,
     device: Device = None,
     dtype: DtypeName = None,
