@@ -152,14 +152,12 @@ class LocatedMethod(ChangedMatrices):
     def _edit(self, edits: Sequence[Edit]) -> None:
         self.check_edits(edits)
         self._ready()
-        self._write(
-            [
-                Request(prompt, subject.text, edit.target)
-                for edit, subject in [(edit, subject_of(edit)) for edit in edits]
-                for prompt in edit.prompts
-                if prompt is edit.prompt or span_of(prompt, subject.text) is not None
-            ]
-        )
+        requests = []
+        for edit in edits:
+            subject = subject_of(edit).text
+            wordings = [edit.prompt, *(prompt for prompt in edit.variants if span_of(prompt, subject) is not None)]
+            requests += [Request(prompt, subject, edit.target) for prompt in wordings]
+        self._write(requests)
 
     @abstractmethod
     def _write(self, requests: Sequence[Request]) -> None:
