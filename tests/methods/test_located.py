@@ -90,7 +90,6 @@ def test_statistics_are_the_mean_of_key_times_key(shared, tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(texts))
     module = "transformer.h.1.mlp.c_proj"
     statistics = Statistics(shared, str(tmp_path / "texts.txt"), 1000, str(tmp_path), "rome")
-    statistics._inputs = lambda _: 8  # these texts are short
     keys = []
     handle = shared.model.get_submodule(module).register_forward_hook(lambda _, args, out: keys.append(args[0][0]))
     for text in texts:
@@ -99,10 +98,11 @@ def test_statistics_are_the_mean_of_key_times_key(shared, tmp_path):
     handle.remove()
     wide = torch.cat(keys)
     statistics._inputs = lambda _: wide.shape[1]
-    statistics.check = lambda modules: None
+    statistics.check = lambda modules: None  # these texts are short
     found = statistics.moments([module])[module]
     assert torch.allclose(found, wide.T @ wide / len(wide), atol=1e-12)
-    assert torch.equal(statistics.moments([module])[module], found)  # as kept
+    statistics._make = None  # they are kept, and not made again
+    assert torch.equal(statistics.moments([module])[module], found)
 
 
 def test_the_first_steps_of_the_vector_follow_the_formula(shared):
@@ -148,9 +148,9 @@ def test_rome_writes_the_value_for_the_mean_key_along_its_direction(double, toke
     method.edit([EDIT])
     change = (method._weights[name] - before).T  # Conv1D
     method.reset()
-    rows = method.rows(next(iter([request])) if (request := _request()) else None)
+    rows = method.rows(_request())
     key = states_at(method.decoder, rows, {name: True}, name)[name].mean(0)
-    _, vector = method.vector(request, method.model.get_submodule(name), method.last)
+    _, vector = method.vector(_request(), method.model.get_submodule(name), method.last)
     assert torch.allclose(change @ key, vector, atol=1e-9)
     solved = torch.linalg.solve(method.moments[name], key)
     assert torch.allclose(change, torch.outer(vector, solved) / (key @ solved), atol=1e-9)

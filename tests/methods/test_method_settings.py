@@ -21,6 +21,11 @@ def test_an_unknown_setting_is_named_with_the_known_ones(name):
         ("lora", {"lr": "fast"}, "lr must be a number"),
         ("ft", {"edits_per_call": 0}, "edits_per_call must be positive"),
         ("lora", {"rank": 0}, "rank must be positive and finite, not 0"),
+        *(
+            (name, {"depth": 1.5}, "depth must lie between 0 and 1, not 1.5")
+            for name in ("ft", "rome", "ultraedit", "wise")
+        ),
+        ("locft", {"depth": -0.5}, "depth must lie between 0 and 1, not -0.5"),
         ("lora", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ("grace", {"eps": -1.0}, "eps must be positive"),
         ("grace", {"prefix_cache": 1}, "prefix_cache must be true or false"),

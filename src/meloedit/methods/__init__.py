@@ -10,6 +10,7 @@ To add a method:
 1. Write a subclass of ``base.Method`` in the room that fits: at least ``_edit``, ``_reset`` and ``size``, and
    ``_remove`` if single edits can be removed. Its settings are a subclass of ``settings.Settings``.
 2. Write ``checkpoint`` and ``restore``, so that an interrupted evaluation can go on; ``checkpoint.py`` stores tensors.
+   A method whose edits are changed weights of the model has all of this but ``_edit`` from ``changed.py``.
 3. Add a line to ``METHODS`` below, and quick settings to ``QUICK`` in ``tests/methods/test_methods.py``: its
    tests of the protocol then run on the method.
 4. Describe it and its defaults in the table of rivals in ``docs/evaluation.md``.

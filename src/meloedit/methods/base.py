@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,12 @@ class Size:
 
     parameters: int
     nbytes: int
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> Size:
+        """Return the size of some tensors."""
+        tensors = list(tensors)
+        return cls(sum(tensor.numel() for tensor in tensors), sum(tensor.nbytes for tensor in tensors))
 
 
 class Method(ABC):
@@ -246,6 +252,11 @@ class Method(ABC):
             self.logits([prompts[i] for i in part], [[0]] * len(part))
             routes |= dict(zip(part, self.last_routes(range(len(part))), strict=True))
         return [routes[i] for i in range(len(prompts))]
+
+    def layer_at(self, depth: float) -> tuple[str, int]:
+        """Return the name of the last stack, and the number of its layer at a relative depth from 0 to 1."""
+        prefix, layers = self.backbone.stacks[-1]
+        return prefix, min(int(depth * len(layers)), len(layers) - 1)
 
     # -- size and state
 

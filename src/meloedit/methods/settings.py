@@ -19,15 +19,17 @@ class Settings:
 
     Attributes:
         any_sign: names of numbers that need not be positive.
+        shares: names of numbers that lie between 0 and 1.
         fixed: names of settings that the method has but that cannot be chosen.
         edits_per_call: how many edits the method gets at once.
         seed: seed of the method's random numbers.
 
     Raises:
-        MeloEditError: if a value is not of its default's type, or a number is neither positive nor in ``any_sign``.
+        MeloEditError: if a value is not of its default's type, or a number is out of range.
     """
 
     any_sign: ClassVar[tuple[str, ...]] = ("seed",)
+    shares: ClassVar[tuple[str, ...]] = ()
     fixed: ClassVar[tuple[str, ...]] = ()
     edits_per_call: int = 1
     seed: int = 0
@@ -48,8 +50,10 @@ class Settings:
             whole = isinstance(default, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise MeloEditError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}")
-            if not (-math.inf < value < math.inf and (value > 0 or name in self.any_sign)):
+            if not (-math.inf < value < math.inf and (value > 0 or name in (*self.any_sign, *self.shares))):
                 raise MeloEditError(f"{name} must be positive and finite, not {value!r}")
+            if name in self.shares and not 0 <= value <= 1:
+                raise MeloEditError(f"{name} must lie between 0 and 1, not {value:g}")
 
 
 def read_settings(method: str, kind: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:

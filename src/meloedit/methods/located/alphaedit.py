@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import MeloEditError
-from ..checkpoint import read_state, write_state
 from .closed_form import in_null_space, null_space
 from .memit import Memit, MemitSettings
 from .method import Request
-
-if TYPE_CHECKING:
-    from ...edit import Edit
 
 EARLIER = "earlier."
 """Begins the names of the sums of earlier keys in a checkpoint."""
@@ -85,17 +81,13 @@ class AlphaEdit(Memit):
         super()._reset()
         self._earlier = {}
 
-    def checkpoint(self) -> dict[str, Any]:
-        """Write the changed matrices and the sums of earlier keys."""
-        sums = {EARLIER + module: value for module, value in self._earlier.items()}
-        return write_state(self.folder, self._weights | sums, len(self.edits))
+    def _state(self) -> dict[str, Tensor]:
+        return super()._state() | {EARLIER + module: value for module, value in self._earlier.items()}
 
-    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back the changed matrices and the sums of earlier keys."""
-        state = read_state(self.folder, noted)
+    def _load(self, state: Mapping[str, Tensor], noted: Mapping[str, Any]) -> None:
+        super()._load(state, noted)
         self._earlier = {
             name.removeprefix(EARLIER): value.to(self.backbone.device)
             for name, value in state.items()
             if name.startswith(EARLIER)
         }
-        super().restore(noted, edits)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor, nn
 
-from ...backbones.feed_forward import feed_forward_linear
-from ...backbones.layers import linear_shape
 from ...errors import EditError, MeloEditError
-from ..base import Method, Size
-from ..checkpoint import read_state, write_state
+from ..changed import ChangedMatrices
 from ..free_memory import check_room
 from ..settings import Settings
 from .contexts import written_contexts
@@ -47,7 +44,8 @@ class LocatedSettings(Settings):
         statistics: folder where statistics are kept; empty: the usual cache.
     """
 
-    any_sign = ("seed", "depth", "v_weight_decay", "kl_factor", "contexts")
+    shares = ("depth",)
+    any_sign = ("seed", "v_weight_decay", "kl_factor", "contexts")
     depth: float = 0.36
     v_num_grad_steps: int = 20
     v_lr: float = 0.5
@@ -62,8 +60,6 @@ class LocatedSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.depth <= 1:
-            raise MeloEditError(f"depth must lie between 0 and 1, not {self.depth:g}")
         for name in ("v_weight_decay", "kl_factor", "contexts"):
             if getattr(self, name) < 0:
                 raise MeloEditError(f"{name} must not be negative, not {getattr(self, name)!r}")
@@ -78,7 +74,7 @@ class Request:
     target: str
 
 
-class LocatedMethod(Method):
+class LocatedMethod(ChangedMatrices):
     """Writes edits into feed-forward output matrices. Other wordings of an edit count if they name its subject."""
 
     Settings = LocatedSettings
@@ -92,13 +88,8 @@ class LocatedMethod(Method):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.decoder = cast("CausalBackbone", self.backbone)
-        self.prefix, layers = self.backbone.stacks[-1]
-        self.last = min(int(self.settings.depth * len(layers)), len(layers) - 1)
-        self.modules = [feed_forward_linear(self.backbone, f"{self.prefix}.{i}") for i in self._numbers()]
-        self._weights = {name: cast(Tensor, self.model.get_submodule(name).weight) for name in self.modules}
-        if whole := [name for name, weight in self._weights.items() if not weight.is_floating_point()]:
-            raise MeloEditError(f"method {self.name} cannot change the quantised weights of {whole[0]}")
-        self._originals = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        self.prefix, self.last = self.layer_at(self.settings.depth)
+        self.keep_matrices(self.prefix, self._numbers())
         settings = self.settings
         self._statistics = Statistics(self.decoder, settings.text, settings.tokens, settings.statistics, self.name)
         self.contexts: list[str] | None = None
@@ -129,9 +120,9 @@ class LocatedMethod(Method):
 
     def _need(self) -> int:
         """Return the bytes that statistics, solving (four such matrices) and copies of the weights take, about."""
-        sides = [side for name in self.modules for side in (linear_shape(self.model.get_submodule(name)) or (0,))[:1]]
+        sides = [self.shape(name)[0] for name in self.modules]
         squares = sum(self.matrices * side**2 for side in sides) + 4 * max(side**2 for side in sides)
-        return 8 * squares + sum(w.numel() * w.element_size() for w in self._originals.values())
+        return 8 * squares + sum(weight.nbytes for weight in self._originals.values())
 
     # -- editing
 
@@ -161,18 +152,16 @@ class LocatedMethod(Method):
     def _edit(self, edits: Sequence[Edit]) -> None:
         self.check_edits(edits)
         self._ready()
-        self._write(
-            [
-                Request(prompt, subject.text, edit.target)
-                for edit, subject in [(edit, subject_of(edit)) for edit in edits]
-                for prompt in edit.prompts
-                if prompt is edit.prompt or span_of(prompt, subject.text) is not None
-            ]
-        )
+        requests = []
+        for edit in edits:
+            subject = subject_of(edit).text
+            wordings = [edit.prompt, *(prompt for prompt in edit.variants if span_of(prompt, subject) is not None)]
+            requests += [Request(prompt, subject, edit.target) for prompt in wordings]
+        self._write(requests)
 
+    @abstractmethod
     def _write(self, requests: Sequence[Request]) -> None:
         """Change the matrices."""
-        raise NotImplementedError
 
     def rows(self, request: Request) -> list[Row]:
         """Return a request's rows: the prompt alone, then behind each context that leaves room for it."""
@@ -196,39 +185,8 @@ class LocatedMethod(Method):
         essence = Row.of(self.decoder, f"{request.subject} is a", request.subject)
         return find_vector(Rows(self.decoder, [*self.rows(request), essence]), module, below, search)
 
-    def change(self, name: str, update: Tensor) -> None:
-        """Add an update (out, in) to a matrix, which transformers' ``Conv1D`` has as (in, out)."""
-        weight = self._weights[name]
-        module = self.model.get_submodule(name)
-        with torch.no_grad():
-            weight += (update.T if hasattr(module, "nf") else update).to(weight)
-
-    def _reset(self) -> None:
-        self._put(self._originals)
-
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(values[name])
-
-    # -- size and state
-
-    def size(self) -> Size:
-        """Return the size of the changed matrices."""
-        weights = list(self._weights.values()) if self.edits else []
-        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
-
     def details(self) -> dict[str, Any]:
         """Return the subjects that the edits did not give, by their ids."""
         subjects = {name: subject_of(edit) for name, edit in self.edits.items()}
         found = {name: subject.text for name, subject in subjects.items() if subject.found}
         return {"subjects_found": found} if found else {}
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Write the changed matrices."""
-        return write_state(self.folder, self._weights, len(self.edits))
-
-    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back the changed matrices."""
-        self._put(read_state(self.folder, noted))
-        super().restore(noted, edits)

@@ -212,8 +212,7 @@ class Grace(TrainedMethod):
 
     def size(self) -> Size:
         """Return the size of keys, radii and values."""
-        tensors = [self.codebook.keys, self.codebook.radii, self.codebook.values]
-        return Size(sum(t.numel() for t in tensors), sum(t.numel() * t.element_size() for t in tensors))
+        return Size.of([self.codebook.keys, self.codebook.radii, self.codebook.values])
 
     def blocks(self) -> dict[str, Any]:
         """Return the index of the key that each edit chose."""

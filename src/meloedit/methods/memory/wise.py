@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from ...backbones.batch import Example
 from ...backbones.contexts import frozen
 from ...backbones.feed_forward import feed_forward_linear
 from ...edit import Edit
@@ -31,7 +32,7 @@ from .side import Shard, hinges, merge
 from .wise_settings import WiseSettings
 
 if TYPE_CHECKING:
-    from ...backbones.batch import Batch, Example
+    from ...backbones.batch import Batch
     from ...backbones.causal import CausalBackbone
 
 STARTS = ("I", "You", "Because", "Yes", "Q: ")
@@ -51,8 +52,7 @@ class Wise(Method):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        prefix, layers = self.backbone.stacks[-1]
-        number = min(int(self.settings.depth * len(layers)), len(layers) - 1)
+        prefix, number = self.layer_at(self.settings.depth)
         self.layer = feed_forward_linear(self.backbone, f"{prefix}.{number}")
         self._module = cast(Any, self.model.get_submodule(self.layer))
         if not self._module.weight.is_floating_point():
@@ -65,6 +65,7 @@ class Wise(Method):
         self._held: Tensor | None = None  # (B,) the copy that answers each row, -1: none
         self._routes: list[Route | None] = []
         self._contexts: list[str] | None = None
+        self._others: list[str] = []
         self._idle = False
         self._reset()
         self._handle = self._module.register_forward_hook(self._answer_from_memory)
@@ -166,13 +167,16 @@ class Wise(Method):
         decoder, settings = cast("CausalBackbone", self.backbone), self.settings
         if self._contexts is None:
             halves = settings.contexts // 2, settings.contexts - settings.contexts // 2
+            self._others = make_prompts(OTHERS)
             self._idle = True  # the unedited model writes them
-            self._contexts = [
-                text
-                for length, count in zip((6, 11), halves, strict=True)
-                for text in written_contexts(decoder, STARTS, length, count, settings.seed)
-            ]
-            self._idle = False
+            try:
+                self._contexts = [
+                    text
+                    for length, count in zip((6, 11), halves, strict=True)
+                    for text in written_contexts(decoder, STARTS, length, count, settings.seed)
+                ]
+            finally:
+                self._idle = False
         for edit in edits:
             self._learn(edit)
 
@@ -193,8 +197,8 @@ class Wise(Method):
         mask = torch.rand(weight.shape, generator=seeded(settings.seed, period, "mask")) < settings.mask_ratio
         mask = mask.to(weight.device)
         rows, original = self._rows(edit), self._module.weight.detach()
-        other = self.backbone.encode(make_prompts(OTHERS)[self.made % OTHERS])
-        rows.append(type(rows[0]).of(other, [self.backbone.pad_id]))
+        other = self.backbone.encode(self._others[self.made % OTHERS])
+        rows.append(Example.of(other, [self.backbone.pad_id]))
         counted = torch.zeros(len(rows), max(len(row.prompt) + len(row.target) - 1 for row in rows))
         for i, row in enumerate(rows):
             counted[i, : len(row.prompt) + len(row.target) - 1] = 1
@@ -251,8 +255,7 @@ class Wise(Method):
 
     def size(self) -> Size:
         """Return the size of all copies that have edits."""
-        weights = [shard.weight for shard in (self.current, *self.memory) if shard.edits]
-        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
+        return Size.of(shard.weight for shard in (self.current, *self.memory) if shard.edits)
 
     def blocks(self) -> dict[str, Any]:
         """Return for each edit the first edit of its copy."""

@@ -31,7 +31,7 @@ class WiseSettings(Settings):
     """
 
     fixed = ("edits_per_call",)
-    any_sign = ("seed", "depth")
+    shares = ("depth",)
     depth: float = 0.85
     edit_lr: float = 1.0
     n_iter: int = 70
@@ -50,8 +50,6 @@ class WiseSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.depth <= 1:
-            raise MeloEditError(f"depth must lie between 0 and 1, not {self.depth:g}")
         if self.merge_freq % self.save_freq:
             raise MeloEditError(f"merge_freq must be a multiple of save_freq ({self.save_freq}), not {self.merge_freq}")
         if self.edits_per_call != 1:

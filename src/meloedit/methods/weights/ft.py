@@ -8,19 +8,16 @@ ends when the mean loss of a pass is. With more edits per call each pass goes ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ...backbones.feed_forward import feed_forward_linear
-from ...errors import MeloEditError
 from ...training.trainer import seeded
-from ..base import Size
-from ..checkpoint import read_state, write_state
+from ..changed import ChangedWeights
 from ..settings import Settings
 from ..trained import TrainedMethod, only_trains
 
@@ -40,7 +37,8 @@ class FtSettings(Settings):
         enough: loss in nats below which a step is left out.
     """
 
-    any_sign = ("seed", "enough", "depth")
+    any_sign = ("seed", "enough")
+    shares = ("depth",)
     depth: float = 0.7
     lr: float = 5e-4
     passes: int = 25
@@ -48,7 +46,7 @@ class FtSettings(Settings):
     enough: float = 1e-2
 
 
-class FineTuning(TrainedMethod):
+class FineTuning(TrainedMethod, ChangedWeights):
     """Trains one matrix of the model, which all edits share."""
 
     name = "ft"
@@ -56,14 +54,11 @@ class FineTuning(TrainedMethod):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        prefix, layers = self.backbone.stacks[-1]
-        if not 0 <= self.settings.depth <= 1:
-            raise MeloEditError(f"method ft: depth must lie between 0 and 1, not {self.settings.depth:g}")
-        place = f"{prefix}.{min(int(self.settings.depth * len(layers)), len(layers) - 1)}"
-        self._name = feed_forward_linear(self.backbone, place)
+        prefix, number = self.layer_at(self.settings.depth)
+        self._name = feed_forward_linear(self.backbone, f"{prefix}.{number}")
         module: Any = self.model.get_submodule(self._name)
         self.weight: Any = module.weight
-        self._original = self.weight.detach().clone()
+        self.keep({"weight": self.weight})
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         settings, examples = self.settings, self.examples(edits)
@@ -83,24 +78,3 @@ class FineTuning(TrainedMethod):
                         optimizer.step()
                 if sum(losses) / len(losses) < settings.enough:
                     break
-
-    def _reset(self) -> None:
-        self._put(self._original)
-
-    def _put(self, weight: Tensor) -> None:
-        with torch.no_grad():
-            self.weight.copy_(weight)
-
-    def size(self) -> Size:
-        """Return the size of the trained matrix."""
-        number = self.weight.numel() if self.edits else 0
-        return Size(number, number * self.weight.element_size())
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Write the matrix."""
-        return write_state(self.folder, {"weight": self.weight}, len(self.edits))
-
-    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back the matrix."""
-        self._put(read_state(self.folder, noted)["weight"])
-        super().restore(noted, edits)

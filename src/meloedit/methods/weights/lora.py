@@ -7,21 +7,18 @@ plain LoRA with the same rank, alpha, dropout and learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...errors import MeloEditError
-from ..base import Size
-from ..checkpoint import read_state, write_state
+from ..changed import ChangedWeights
 from ..settings import Settings
 from ..trained import TrainedMethod, only_trains
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ...edit import Edit
 
 ADAPTER = "edits"
@@ -54,7 +51,7 @@ class LoraSettings(Settings):
             raise MeloEditError(f"dropout must be at least 0 and below 1, not {self.dropout:g}")
 
 
-class Lora(TrainedMethod):
+class Lora(TrainedMethod, ChangedWeights):
     """Trains one low-rank adapter for all edits."""
 
     name = "lora"
@@ -81,9 +78,7 @@ class Lora(TrainedMethod):
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             inject_adapter_in_model(config, self.model, ADAPTER)
-        named = [(name, weight) for name, weight in self.model.named_parameters() if "lora_" in name]
-        self._weights: dict[str, Tensor] = dict(named)
-        self._initial = {name: weight.detach().clone() for name, weight in named}
+        self.keep({name: weight for name, weight in self.model.named_parameters() if "lora_" in name})
         self._dropouts = [
             module for name, module in self.model.named_modules() if name.endswith(f"lora_dropout.{ADAPTER}")
         ]
@@ -105,28 +100,6 @@ class Lora(TrainedMethod):
                 optimizer.step()
             for dropout in self._dropouts:
                 dropout.eval()
-
-    def _reset(self) -> None:
-        self._put(self._initial)
-
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(values[name])
-
-    def size(self) -> Size:
-        """Return the size of the adapter."""
-        weights = list(self._weights.values()) if self.edits else []
-        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Write the adapter."""
-        return write_state(self.folder, self._weights, len(self.edits))
-
-    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back the adapter."""
-        self._put(read_state(self.folder, noted))
-        super().restore(noted, edits)
 
     def close(self) -> None:
         """Take the adapter out of the model."""

@@ -11,17 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ...backbones.contexts import frozen
-from ...backbones.feed_forward import feed_forward_linear
-from ...backbones.layers import linear_shape
 from ...errors import MeloEditError
-from ..base import Method, Size
-from ..checkpoint import read_state, write_state
+from ..changed import ChangedMatrices
 from ..free_memory import check_room
 from ..settings import Settings
 from .normalizer import Normalizer
@@ -46,18 +43,13 @@ class UltraEditSettings(Settings):
         end_token: learn the token that ends an answer, too; the authors do not, and their answers do not stop.
     """
 
-    any_sign = ("seed", "depth")
+    shares = ("depth",)
     edits_per_call: int = 100
     depth: float = 0.94
     layers: int = 2
     lr: float = 1e-6
     batch_size: int = 10
     end_token: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.depth <= 1:
-            raise MeloEditError(f"depth must lie between 0 and 1, not {self.depth:g}")
 
 
 @dataclass
@@ -68,7 +60,7 @@ class _Read:
     gradients: list[Tensor]
 
 
-class UltraEdit(Method):
+class UltraEdit(ChangedMatrices):
     """Changes a few matrices in closed form, a turn of edits at a time."""
 
     name = "ultraedit"
@@ -81,19 +73,13 @@ class UltraEdit(Method):
             raise MeloEditError(
                 f"method {self.name} cannot serve {type(self.model).__name__}: {self.unfit['document']}"
             )
-        prefix, layers = self.backbone.stacks[-1]
-        last = min(int(self.settings.depth * len(layers)), len(layers) - 1)
-        numbers = range(max(0, last - self.settings.layers + 1), last + 1)
-        self.modules = [feed_forward_linear(self.backbone, f"{prefix}.{i}") for i in numbers]
-        self._weights = {name: cast(Tensor, self.model.get_submodule(name).weight) for name in self.modules}
-        if whole := [name for name, weight in self._weights.items() if not weight.is_floating_point()]:
-            raise MeloEditError(f"method {self.name} cannot change the quantised weights of {whole[0]}")
-        self._originals = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        prefix, last = self.layer_at(self.settings.depth)
+        self.keep_matrices(prefix, range(max(0, last - self.settings.layers + 1), last + 1))
         self.normalizers: dict[str, Normalizer] = {}
 
     def check(self) -> None:
         """Raise a MeloEditError if memory does not suffice for the square of a matrix's inputs."""
-        side = max(self._shape(name)[0] for name in self.modules)
+        side = max(self.shape(name)[0] for name in self.modules)
         size = next(iter(self._weights.values())).element_size()
         check_room(self.name, 4 * side**2 * max(size, 4), "its regression", self.backbone.device)
 
@@ -162,48 +148,29 @@ class UltraEdit(Method):
         length = normal[:, :inputs].square().sum(1, keepdim=True)
         wanted = -self.settings.lr * length * normal[:, inputs:]
         square = given.T @ given + torch.eye(inputs, dtype=given.dtype, device=given.device)
-        change = torch.linalg.solve(square, given.T @ wanted)
-        weight, module = self._weights[name], self.model.get_submodule(name)
-        with torch.no_grad():
-            weight += (change if hasattr(module, "nf") else change.T).to(weight)
-
-    def _shape(self, name: str) -> tuple[int, int]:
-        shape = linear_shape(self.model.get_submodule(name))
-        assert shape is not None, "feed_forward_linear gives linear modules"
-        return shape
+        self.change(name, torch.linalg.solve(square, given.T @ wanted).T)
 
     def _normalizer(self, name: str) -> Normalizer:
         """Return the normaliser that a matrix shares with those of its shape."""
-        shape = self._shape(name)
+        shape = self.shape(name)
         like = torch.zeros(0, dtype=self._dtype, device=self.backbone.device)
         return self.normalizers.setdefault(f"{shape[0]}x{shape[1]}", Normalizer.empty(sum(shape), like))
 
     def _reset(self) -> None:
-        self._put(self._originals)
+        super()._reset()
         self.normalizers = {}
 
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(values[name])
+    def _state(self) -> dict[str, Tensor]:
+        seen = {f"{part} {key}": getattr(one, part) for key, one in self.normalizers.items() for part in PARTS}
+        return super()._state() | seen
 
-    def size(self) -> Size:
-        """Return the size of the changed matrices."""
-        weights = list(self._weights.values()) if self.edits else []
-        return Size(sum(w.numel() for w in weights), sum(w.numel() * w.element_size() for w in weights))
+    def _load(self, state: Mapping[str, Tensor], noted: Mapping[str, Any]) -> None:
+        super()._load(state, noted)
+        self.normalizers = {
+            key: Normalizer(count, *(state[f"{part} {key}"].to(self.backbone.device) for part in PARTS))
+            for key, count in noted["counts"].items()
+        }
 
     def checkpoint(self) -> dict[str, Any]:
         """Write the changed matrices and the statistics of the normalisation."""
-        seen = {f"{part} {key}": getattr(one, part) for key, one in self.normalizers.items() for part in PARTS}
-        counts = {key: one.count for key, one in self.normalizers.items()}
-        return write_state(self.folder, self._weights | seen, len(self.edits)) | {"counts": counts}
-
-    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back the changed matrices and the statistics of the normalisation."""
-        state = {name: value.to(self.backbone.device) for name, value in read_state(self.folder, noted).items()}
-        self._put(state)
-        self.normalizers = {
-            key: Normalizer(count, *(state[f"{part} {key}"] for part in PARTS))
-            for key, count in noted["counts"].items()
-        }
-        super().restore(noted, edits)
+        return super().checkpoint() | {"counts": {key: one.count for key, one in self.normalizers.items()}}
