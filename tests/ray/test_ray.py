@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.prompts import BOOK, EDITS, SETTINGS
-from support.stores import contents
+from support import worker_runs
+from support.prompts import BOOK, SETTINGS
 
 from meloedit import Editor, MeloConfig
 from meloedit.errors import MeloEditError
@@ -23,17 +23,9 @@ from meloedit.workers.executors import Ray
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
+folder, run = worker_runs.folder, worker_runs.run
 ROUNDS = 20
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def folder(make_model, tokenizer, tmp_path_factory):
-    """The folder of a tiny model."""
-    path = tmp_path_factory.mktemp("base")
-    make_model().save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,23 +71,6 @@ def actors():
         if (process.info["cmdline"] or [""])[0].startswith("ray::Desk"):
             found.append(process)
     return found
-
-
-@pytest.fixture
-def run(folder, tmp_path):
-    """Make four edits in four parts, and return what the store has and how long it took."""
-
-    def made(name, executor):
-        config = MeloConfig(**SETTINGS, train_batch_size=1)
-        with Editor.create(folder, config=config, store=tmp_path / name) as editor:
-            editor.prepare()
-            began = time.monotonic()
-            reports = editor.edit(EDITS, executor=executor)
-            seconds = time.monotonic() - began
-            assert [report.status for report in reports] == ["stored"] * len(EDITS)
-            return contents(editor), seconds
-
-    return made
 
 
 @pytest.mark.parametrize("address", [None, "127.0.0.1:9"])

@@ -81,10 +81,9 @@ class ThreadBackend:
     """Threads as workers."""
 
     def __init__(self, job):
-        self._job, self.started = job, 0
+        self._job = job
 
     def start(self, place):
-        self.started += 1
         return ThreadWorker(self._job)
 
     def events(self, workers, seconds):

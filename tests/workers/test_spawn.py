@@ -49,17 +49,7 @@ class Killed(Spawn):
         return Crew(backend, self.workers)
 
 
-def test_one_of_two_processes_killed_at_a_random_moment_twenty_times(folder, tmp_path):
-    def run(name, executor):
-        config = MeloConfig(**SETTINGS, train_batch_size=1)
-        with Editor.create(folder, config=config, store=tmp_path / name) as editor:
-            editor.prepare()
-            began = time.monotonic()
-            reports = editor.edit(EDITS, executor=executor)
-            seconds = time.monotonic() - began
-            assert [report.status for report in reports] == ["stored"] * len(EDITS)
-            return contents(editor), seconds
-
+def test_one_of_two_processes_killed_at_a_random_moment_twenty_times(run):
     serial, _ = run("serial", None)
     whole, seconds = run("whole", Spawn(2))
     assert whole == serial

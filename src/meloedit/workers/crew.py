@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from ..errors import MeloEditError
@@ -164,8 +164,7 @@ class Shift:
         self._backend, self._size, self._tasks = backend, size, tasks
         self.told: queue.SimpleQueue[tuple[int, Outcome | Told] | BaseException] = queue.SimpleQueue()
         self.taken, self.over = 0, False
-        self._waiting = list(range(len(tasks)))
-        heapify(self._waiting)
+        self._waiting = list(range(len(tasks)))  # a heap
         self._tries: Counter[int] = Counter()
         self._place: dict[Any, int] = {}  # of every worker
         self._opening: set[Any] = set()
