@@ -36,7 +36,11 @@ _PAIRS = """
     sender recipient|increase decrease|start end|starts ends|begin end|begins ends|indoor outdoor|child adult|
     children adults|male female|mother father|son daughter|brother sister|husband wife|northern southern|
     eastern western|weekdays weekends|weekday weekend|prepaid postpaid|including excluding|lend borrow|won lost|
-    employer employee|foreign domestic|landlord tenant|
+    employer employee|foreign domestic|landlord tenant|above below|upstream downstream|best worst|fast slow|
+    add remove|opens closes|longer shorter|larger smaller|upper lower|previous next|allow forbid|aunt uncle|king queen|
+    grandmother grandfather|odd even|major minor|indoors outdoors|weekly monthly|send receive|create delete|join leave|
+    start stop|born died|born die|birth death|gross net|north south|east west|inside outside|early late|spring autumn|
+    morning evening|winter summer|
     aktivieren deaktivieren|einschalten ausschalten|anmelden abmelden|
     frühestens spätestens|mindestens höchstens|erste letzte|ersten letzten|ankunft abfahrt|kinder erwachsene|
     activer désactiver|premier dernier|enfant adulte|activar desactivar|mínimo máximo|primero último|primer último|
