@@ -56,10 +56,16 @@ def asked(prompt: Any) -> Asked:
 
 
 class Hand:
-    """Pairs of rows written by hand; ``rows`` have the fields of ``judge/README.md``."""
+    """Pairs of rows written by hand; ``rows`` have the fields of ``judge/README.md``.
 
-    def __init__(self, rows: Sequence[Row], rng: random.Random) -> None:
-        self._rng = rng
+    Args:
+        rows: the rows.
+        rng: the source of randomness.
+        elsewhere: share of the pairs whose prompt is of another row, half of them of its domain where there are some.
+    """
+
+    def __init__(self, rows: Sequence[Row], rng: random.Random, elsewhere: float = 0.0) -> None:
+        self._rng, self._share_elsewhere = rng, elsewhere
         self.take(rows)
 
     def take(self, rows: Sequence[Row]) -> None:
@@ -69,6 +75,9 @@ class Hand:
         self._chats = [row for row in self._rows if row.get("chat_same")]
         self._inside = [row for row in self._rows if row.get("asks_inside")]
         self._order: list[Row] = []
+        self._of_domain: dict[tuple[str, str], list[Row]] = {}
+        for row in self._rows:
+            self._of_domain.setdefault((row["lang"], row.get("domain", "")), []).append(row)
 
     def _row(self) -> Row:
         if not self._order:
@@ -78,6 +87,8 @@ class Hand:
     def __call__(self) -> Pair:
         """Return a pair."""
         rng, kind = self._rng, self._rng.random()
+        if rng.random() < self._share_elsewhere:
+            return self._elsewhere(self._row())
         if kind < 0.14 and self._chats:
             return self._chat(rng.choice(self._chats))
         if kind < 0.19 and self._inside:
@@ -114,6 +125,17 @@ class Hand:
             other = rng.choice(wordings)
             return Pair(Asked(n(swapped)), Asked(n(other)), False)
         return Pair(Asked(n(rng.choice(self._rng.choice(self._rows)["rephrasings"]))), Asked(n(first)), False)
+
+    def _elsewhere(self, row: Row) -> Pair:
+        """Return a wording of a row beside a prompt of another one: the longest of three, stories above all."""
+        rng = self._rng
+        wordings = [*([row["prompt"]] if isinstance(row["prompt"], str) else []), *row["rephrasings"]]
+        others = self._of_domain[row["lang"], row.get("domain", "")] if rng.random() < 0.5 else self._rows
+        prompts = [text for other in rng.choices(others, k=3) if other is not row for text in other["rephrasings"]]
+        if not prompts:
+            return self._plain(row)
+        prompt = max(rng.choices(prompts, k=3), key=len)
+        return Pair(Asked(noisy(prompt, rng)), Asked(rng.choice(wordings[:2])), False)
 
     def _turned(self, prompt: str, wording: str, same: bool, share: float) -> Pair:
         """Return a pair, in a share of the cases the other way round."""

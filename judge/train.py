@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--watch", action="store_true", help="read the rows again now and then: somebody adds to them")
     parser.add_argument("--limit-rows", type=int, help="train on so many rows alone, for a learning curve")
+    parser.add_argument("--elsewhere", type=float, default=0.0, help="share of pairs by hand with another row's prompt")
     parser.add_argument("--floor", type=float, default=0.01, help="least share of the learning rate")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16: faster where the processor can")
@@ -62,7 +63,7 @@ def main() -> None:
     rng.shuffle(rows)
     rows = rows[: args.limit_rows]
     print(len(rows), "rows", flush=True)
-    hand = Hand(rows, rng)
+    hand = Hand(rows, rng, args.elsewhere)
     mixed = batches([(args.hand, hand), (1 - args.hand, Public(args.wordings, rng))], args.size, args.tokens, rng)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.average))
     dev, score = read_rows([args.dev]), scorer(averaged.module, pairs)
