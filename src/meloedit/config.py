@@ -62,7 +62,8 @@ class MeloConfig:
         prefix_cache: compute the layers below the first edited one once, not at every step.
         false_activation: stated share of unrelated prompts that reach an edit; sets the scope's threshold.
         min_similarity: similarity below which nothing fires, whatever the calibration says (matters while edits are
-            few); ``None``: 0.25 where a judge decides, else 0.55, for encoder-decoders and classifiers 0.5.
+            few; where a judge decides, six tenths of it suffice for a short prompt); ``None``: 0.25 where a judge
+            decides, else 0.55, for encoder-decoders and classifiers 0.5.
         judge: what decides whether a prompt and an edit that the index proposes ask the same: ``built-in``: the pair
             judge that ships with the package; ``none``: nothing, the nearest edit in scope answers; or a judge's file;
             ``None``: ``built-in``, for classifiers ``none``.

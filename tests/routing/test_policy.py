@@ -18,7 +18,7 @@ def test_the_nearest_of_a_prompts_keys_decides_and_what_one_keeps_quiet_stays_qu
             torch.zeros(len(keys), 1), [Asked("")] * len(keys), [key[0] for key in keys], 1 + keys[-1][0]
         )
         candidates = Candidates(owner[:, None], distance[:, None], quieted, near, by)
-        found = candidates_of(candidates, pooled, threshold)
+        found = candidates_of(candidates, pooled, [threshold] * pooled.count)
         return [
             (one.nearest.record, one.nearest.distance, one.suppressed.record, one.suppressed.distance) for one in found
         ]

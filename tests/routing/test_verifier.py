@@ -8,7 +8,7 @@ import torch
 from meloedit import Edit
 from meloedit.judging.wording import names_something, same_words, spoken
 from meloedit.keys.keys import Keys
-from meloedit.routing.choice import NOBODY, Found, by_judge
+from meloedit.routing.choice import NOBODY, Found, by_judge, is_short
 from meloedit.routing.judged_scope import JudgedScope
 from meloedit.routing.key_table import OwnedKeys
 from meloedit.routing.scope import Scope
@@ -160,6 +160,31 @@ def test_the_candidates_of_a_prompt_are_its_nearest_keys_in_reach():
     scope.add(OwnedKeys(keys[[1]], torch.tensor([5]), torch.zeros(1, dtype=torch.bool)))
     assert scope.similarity == 0.7  # of the best, 1 and 0.6, the first that a rate of 0.6 lets pass is less
     assert scope.candidates() == {(0, 5): pytest.approx(0.0, abs=1e-3)}
+
+
+def test_a_short_prompt_may_lie_further_from_an_edit_that_is_read_beside_it():
+    keys = Keys.of_content(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], *[[0.0, 1.0]] * 5]))
+    scope = Scope(keys, 0.6, 0.9, short=torch.tensor([False, True, False, *[True] * 5]))
+    scope.add(OwnedKeys(keys[[0]], torch.tensor([5]), torch.zeros(1, dtype=torch.bool)))
+    assert scope.calibrated == 0 and scope.similarity == 0.9 and scope.short_similarity == pytest.approx(0.54)
+    assert scope.candidates().keys() == {(0, 5), (1, 5)}  # 0.6 is more than six tenths of 0.9
+    plain = Scope(keys, 0.6, 0.9)
+    plain.add(OwnedKeys(keys[[0]], torch.tensor([5]), torch.zeros(1, dtype=torch.bool)))
+    assert plain.candidates().keys() == {(0, 5)}
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "keys", "short"),
+    [
+        ("How do I block my card?", (), 1, True),
+        ("How do I block my card?", ("My card is gone.",), 1, False),
+        ("My card is gone. How do I block it?", (), 3, False),
+        ("How do I block my card " + "again " * 20, (), 1, False),
+        ("Wie sperre ich die Karte, die mir gestohlen wurde?", (), 1, False),
+    ],
+)
+def test_a_short_prompt_is_one_sentence_without_turns_before_it(text, before, keys, short):
+    assert is_short(Asked(text, before), keys) is short
 
 
 def test_of_many_wordings_the_likest_are_read_and_its_own_words_always_fire():

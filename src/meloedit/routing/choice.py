@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..judging.request import request_of
 from ..judging.wording import names_something
+from ..keys.function_words import is_english
 from ..keys.pooling import PooledStates
 from ..results import Reason
 from ..types import Asked
-from .index import Candidates
+from .index import Candidates, NeuronIndex
 from .verifier import Candidate, Verifier
+
+if TYPE_CHECKING:
+    from .judged_scope import JudgedScope
 
 SENTENCE_END = 24
 """Characters at the end of a sentence by which it is found in a prompt's request."""
+SHORT = 72
+"""Characters of a short prompt. In a long story the judge takes too much for a question without a name."""
 NOBODY = Candidate(-1, math.inf)
 """Where there is no candidate."""
 
@@ -52,7 +59,20 @@ class Found(NamedTuple):
     obeyed: bool
 
 
-def candidates_of(found: Candidates, pooled: PooledStates, threshold: float) -> list[Found]:
+def is_short(asked: Asked, keys: int) -> bool:
+    """Return whether a prompt, which has so many keys, is one short sentence in English without turns before it."""
+    return keys == 1 and not asked.before and len(asked.text) <= SHORT and is_english(asked.text)
+
+
+def reaches(pooled: PooledStates, index: NeuronIndex, judged: JudgedScope | None) -> list[float]:
+    """Return for each of B prompts the distance below which an edit is in reach: greater for short ones if judged."""
+    if judged is None:
+        return [index.threshold] * pooled.count
+    keys, threshold, of_short = Counter(pooled.rows), index.threshold, index.short_threshold
+    return [of_short if is_short(asked, keys[i]) else threshold for i, asked in enumerate(prompts_of(pooled))]
+
+
+def candidates_of(found: Candidates, pooled: PooledStates, thresholds: Sequence[float]) -> list[Found]:
     """Return, for each of B prompts, the edits nearest to any of its keys.
 
     An edit that one key of a prompt suppresses is not reached by another one: a quiet prompt is obeyed as a whole.
@@ -60,7 +80,7 @@ def candidates_of(found: Candidates, pooled: PooledStates, threshold: float) -> 
     Args:
         found: the nearest edits of each of the prompts' keys.
         pooled: says which keys belong to which prompt.
-        threshold: distance below which an edit is in reach.
+        thresholds: for each of the prompts the distance below which an edit is in reach.
     """
     near: list[dict[int, float]] = [{} for _ in range(pooled.count)]
     suppressed: list[dict[int, tuple[float, float]]] = [{} for _ in range(pooled.count)]
@@ -75,7 +95,7 @@ def candidates_of(found: Candidates, pooled: PooledStates, threshold: float) -> 
                 near[row][owner] = min(distance, near[row].get(owner, math.inf))
         if silent >= 0:
             suppressed[row][silent] = min((silent_distance, quiet), suppressed[row].get(silent, (math.inf, math.inf)))
-    return [_found(edits, silent, threshold) for edits, silent in zip(near, suppressed, strict=True)]
+    return [_found(*of_prompt) for of_prompt in zip(near, suppressed, thresholds, strict=True)]
 
 
 def _requested(pooled: PooledStates) -> list[bool]:
@@ -111,7 +131,7 @@ def _found(near: dict[int, float], suppressed: dict[int, tuple[float, float]], t
 
 def by_distance(found: Candidates, pooled: PooledStates, threshold: float) -> list[Choice]:
     """Choose the nearest edit in scope: the default mode without a judge."""
-    return [_by_distance(one) for one in candidates_of(found, pooled, threshold)]
+    return [_by_distance(one) for one in candidates_of(found, pooled, [threshold] * pooled.count)]
 
 
 def _by_distance(found: Found) -> Choice:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..keys.keys import Keys, KeyShape
 from ..keys.similarity import Evidence, WordIndex, distances, evidence, similarities, word_index
-from .key_table import KeyTable, OwnedKeys, nearest_of_owner
+from .key_table import KeyTable, OwnedKeys, first, first_edits, nearest_of_owner
 from .scope import NearestCache, Scope
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class NeuronIndex:
         min_similarity: float,
         prompt_of: Tensor | None = None,
         cache: NearestCache | None = None,
+        short: Tensor | None = None,
     ) -> None:
         """Set the scope from the keys (n,) of prompts that no edit should answer.
 
@@ -104,8 +105,9 @@ class NeuronIndex:
             min_similarity: similarity below which nothing fires; decides while edits are few.
             prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity counts.
             cache: the nearest keys of these prompts among other edits; only what changed since is compared.
+            short: (n,) of each key whether its prompt is short, see ``Scope``.
         """
-        self._scope = Scope(prompts.to(self._table.device), false_activation, min_similarity, prompt_of)
+        self._scope = Scope(prompts.to(self._table.device), false_activation, min_similarity, prompt_of, short)
         if cache is not None:
             self._scope.restore(cache)
             stale = self._scope.remove([owner for owner in cache.owners if owner not in self._rows_of])
@@ -140,7 +142,12 @@ class NeuronIndex:
     @property
     def threshold(self) -> float:
         """The distance below which a key is in scope: sqrt(2 - 2 s)."""
-        return math.sqrt(max(0.0, 2 - 2 * self.similarity)) if self.similarity < math.inf else 0.0
+        return _distance(self.similarity)
+
+    @property
+    def short_threshold(self) -> float:
+        """The distance below which an edit is proposed for a short prompt, where a judge decides."""
+        return _distance(self._scope.short_similarity)
 
     # -- contents
 
@@ -268,29 +275,13 @@ class NeuronIndex:
         # suppressed[b, i]: candidate i is an edit's key, and a quiet key of the same edit lies at least as near.
         suppressed = ~quiet & (nearest_of_owner(owner, distance.masked_fill(~quiet, math.inf)) <= distance)
         free = ~quiet & ~suppressed
-        winners, best = _first_edits(free, owner, distance, count)
-        suppressed_owner, near = _first(suppressed & (distance <= best[:, :1]), owner, distance)
+        winners, best = first_edits(free, owner, distance, count)
+        suppressed_owner, near = first(suppressed & (distance <= best[:, :1]), owner, distance)
         quiet_at = distance.masked_fill(~(quiet & (owner == suppressed_owner[:, None])), math.inf).min(1).values
         near_enough_to_matter = top[:, -1] >= 1 - best[:, -1].square() / 2 - MARGIN
         settled = (winners[:, -1] >= 0) & ~near_enough_to_matter
         return [column.cpu() for column in (winners, best, suppressed_owner, near, quiet_at)], settled.cpu()
 
 
-def _first(which: Tensor, owner: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Return owner and distance of the first candidate of each row of ``which``; -1 and inf where there is none."""
-    at, exists = which.int().argmax(1, keepdim=True), which.any(1)
-    return (
-        torch.where(exists, owner.gather(1, at)[:, 0], -1),
-        torch.where(exists, distance.gather(1, at)[:, 0], math.inf),
-    )
-
-
-def _first_edits(free: Tensor, owner: Tensor, distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return owners and distances (B, count) of the first edits of each row of ``free`` (B, s), each edit once."""
-    owners, nearest = [], []
-    for _ in range(count):
-        first, near = _first(free, owner, distance)
-        owners.append(first)
-        nearest.append(near)
-        free = free & (owner != first[:, None])
-    return torch.stack(owners, 1), torch.stack(nearest, 1)
+def _distance(similarity: float) -> float:
+    return math.sqrt(max(0.0, 2 - 2 * similarity)) if similarity < math.inf else 0.0

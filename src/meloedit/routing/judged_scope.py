@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..types import Asked
+from .choice import is_short
 from .verifier import CANDIDATE_SHARE, SAME, Candidate, Verifier
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ def set_scope(
     if verifier is None:
         index.set_scope(prompts, config.false_activation, least, calibration.prompt_of, cache)
         return None
+    short = of_short(calibration)
     share = max(CANDIDATE_SHARE, 2 / (1 + len(prompts)))  # of few prompts one may be nearer than all others
-    index.set_scope(prompts, min(share, 0.99), least, calibration.prompt_of, cache)
+    index.set_scope(prompts, min(share, 0.99), least, calibration.prompt_of, cache, short)
     return JudgedScope(verifier, calibration.asked, config.false_activation, config.false_neighbour)
+
+
+def of_short(calibration: Calibration) -> Tensor:
+    """Return for each key (n,) of the calibration prompts whether its prompt is short."""
+    count = len(calibration.asked)
+    of = torch.arange(count) if calibration.prompt_of is None else calibration.prompt_of.long()
+    keys = torch.bincount(of, minlength=count).tolist()
+    return torch.tensor([is_short(*one) for one in zip(calibration.asked, keys, strict=True)], dtype=torch.bool)[of]

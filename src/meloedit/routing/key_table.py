@@ -97,3 +97,23 @@ def nearest_of_owner(owner: Tensor, distance: Tensor) -> Tensor:
     numbers, which = owner.unique(return_inverse=True)  # (u,), (B, s)
     least = distance.new_full((len(owner), len(numbers)), math.inf)
     return least.scatter_reduce(1, which, distance, "amin").gather(1, which)
+
+
+def first(which: Tensor, owner: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return owner and distance of the first candidate of each row of ``which``; -1 and inf where there is none."""
+    at, exists = which.int().argmax(1, keepdim=True), which.any(1)
+    return (
+        torch.where(exists, owner.gather(1, at)[:, 0], -1),
+        torch.where(exists, distance.gather(1, at)[:, 0], math.inf),
+    )
+
+
+def first_edits(free: Tensor, owner: Tensor, distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return owners and distances (B, count) of the first edits of each row of ``free`` (B, s), each edit once."""
+    owners, nearest = [], []
+    for _ in range(count):
+        found, near = first(free, owner, distance)
+        owners.append(found)
+        nearest.append(near)
+        free = free & (owner != found[:, None])
+    return torch.stack(owners, 1), torch.stack(nearest, 1)

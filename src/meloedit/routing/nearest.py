@@ -18,7 +18,7 @@ from ..keys.pooling import PooledStates, Pooling
 from ..keys.similarity import Evidence, same_keys
 from ..results import Neighbours, Route
 from .calibration import JUDGE_NAME, Calibration
-from .choice import Choice, by_distance, by_judge_of_words, candidates_of, prompts_of
+from .choice import Choice, by_distance, by_judge_of_words, candidates_of, prompts_of, reaches
 from .explained import Explained
 from .index import SAME_KEY, NeuronIndex
 from .judged_scope import JudgedScope, set_scope
@@ -247,7 +247,8 @@ class NearestPolicy:
         if self.calibration is None or not len(self.index):
             return [-1] * pooled.count, [self.no_route] * pooled.count
         choices = self._choices(pooled)
-        return [choice.record for choice in choices], [self._route(choice) for choice in choices]
+        routes = [self._route(*one) for one in zip(choices, reaches(pooled, self.index, self.scope), strict=True)]
+        return [choice.record for choice in choices], routes
 
     def _choices(self, pooled: PooledStates) -> list[Choice]:
         assert self.calibration is not None
@@ -255,15 +256,15 @@ class NearestPolicy:
         if self.scope is None:
             return by_distance(self.index.search(keys), pooled, self.index.threshold)
         assert self.verifier is not None
-        found = candidates_of(self.index.search(keys, CANDIDATES), pooled, self.index.threshold)
+        found = candidates_of(self.index.search(keys, CANDIDATES), pooled, reaches(pooled, self.index, self.scope))
         return by_judge_of_words(self.verifier, pooled, found, self.scope.least)
 
-    def _route(self, choice: Choice) -> Route:
+    def _route(self, choice: Choice, threshold: float) -> Route:
         best = choice.best
         return Route(
             edit=self.ids.get(choice.record),
             distance=None if math.isinf(best.distance) else best.distance,
-            threshold=self.index.threshold,
+            threshold=threshold,
             nearest=self.ids.get(best.record),
             reason=choice.reason,
             score=None if math.isinf(best.score) else probability(best.score),

@@ -18,6 +18,8 @@ SAME_WORDS = 0.99
 """Similarity from which two prompts have the same words, case and punctuation aside."""
 CACHED = 8
 """Nearest keys cached per calibration prompt. After that many removals the prompt is scored again."""
+SHORT_SHARE = 0.6
+"""Share of ``min_similarity`` that suffices for a short prompt, where a judge decides."""
 SCORES_AT_ONCE = 2**20
 """Similarities of calibration prompts to keys that are computed at once."""
 NO_KEY = -2.0
@@ -60,16 +62,23 @@ class Scope:
         false_activation: a, the stated share of such prompts that may fire.
         min_similarity: similarity below which nothing fires; decides while edits are few.
         prompt_of: (n,) the prompt of each key, where prompts have several; the largest similarity of a prompt counts.
+        short: (n,) of each key whether its prompt is short: then ``short_similarity`` is its scope; ``None``: none is.
     """
 
     def __init__(
-        self, prompts: Keys, false_activation: float, min_similarity: float, prompt_of: Tensor | None = None
+        self,
+        prompts: Keys,
+        false_activation: float,
+        min_similarity: float,
+        prompt_of: Tensor | None = None,
+        short: Tensor | None = None,
     ) -> None:
         device = prompts.content.device
         self._prompts = prompts
         self._prompt_of = (torch.arange(len(prompts)) if prompt_of is None else prompt_of.long()).to(device)
         self._false_activation = false_activation
         self._min_similarity = min_similarity
+        self._short = short if short is None else short.to(device)
         self._words = word_index(prompts, names=False)
         self._near = torch.full(
             (len(prompts), CACHED), NO_KEY, device=device, dtype=torch.float32
@@ -83,6 +92,11 @@ class Scope:
         if self._similarity is None:
             self._similarity = max(self._min_similarity, self.calibrated)
         return self._similarity
+
+    @property
+    def short_similarity(self) -> float:
+        """The same for a short prompt."""
+        return max(min(self._min_similarity, self._min_similarity * SHORT_SHARE), self.calibrated)
 
     @property
     def calibrated(self) -> float:
@@ -103,7 +117,10 @@ class Scope:
 
     def candidates(self) -> dict[tuple[int, int], float]:
         """Return the distances of the edits in scope for each prompt, by (prompt, edit); the nearest few of each."""
-        row, slot = torch.nonzero(self._near > self.similarity, as_tuple=True)
+        least = self._near.new_full((len(self._near), 1), self.similarity)
+        if self._short is not None:
+            least[self._short] = self.short_similarity
+        row, slot = torch.nonzero(self._near > least, as_tuple=True)
         distance = (2 - 2 * self._near[row, slot]).clamp(min=0).sqrt()
         found: dict[tuple[int, int], float] = {}
         pairs = zip(self._prompt_of[row].tolist(), self._owner[row, slot].tolist(), strict=True)

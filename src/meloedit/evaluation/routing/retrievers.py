@@ -17,6 +17,7 @@ from ...hooks.state_reader import pooled_states
 from ...keys.pooling import PooledStates
 from ...methods.memory.melo import Melo
 from ...routing.index import NeuronIndex
+from ...routing.judged_scope import of_short
 from ...routing.nearest import NearestPolicy
 from ...routing.verifier import CANDIDATE_SHARE
 from .retriever import Alone, Nearest, Retriever, states_of
@@ -120,8 +121,9 @@ class MeloRetriever(Retriever):
         least = config.min_similarity if len(calibration.prompts) else config.document_similarity
         index = NeuronIndex(calibration.encoder.shape, self._editor.engine.router.key_device)
         floor = -1.0 if least is None else least
-        rate = config.false_activation if self._policy.scope is None else CANDIDATE_SHARE
-        index.set_scope(calibration.prompts, rate, floor, calibration.prompt_of)
+        judged = self._policy.scope is not None
+        rate, short = (CANDIDATE_SHARE, of_short(calibration)) if judged else (config.false_activation, None)
+        index.set_scope(calibration.prompts, rate, floor, calibration.prompt_of, short=short)
         return index
 
     def _pooled(self, prompts: Sequence[Prompt]) -> PooledStates:
