@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..metrics.estimates import exact
+from ..metrics.portability import contains
 from .prompts import EvalPrompt, reference_ids, target_ids
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ def note_answer(row: Observation, prompt: EvalPrompt, answer: MethodAnswer, meth
     else:
         row["wanted"] = method.finish(row["base"] or "", answer.route)
         row["right"] = answer.text == row["wanted"]
+    if prompt.set == "portability":
+        row["contained"] = contains(answer.text, prompt.answers)
+        if prompt.before and (base := row["base"]) is not None:
+            row["before"], row["contained_before"] = is_right(base, prompt.before), contains(base, prompt.before)
     _note_route(row, answer.route)
 
 
