@@ -66,6 +66,7 @@ class Method(ABC):
         Settings: the class of its settings.
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
+        removes_exactly: whether a removed edit leaves no trace, to the bit; it counts if ``removes`` is true.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.
         edits: the edits so far, by id.
@@ -78,6 +79,7 @@ class Method(ABC):
     Settings: ClassVar[type[Settings]] = Settings
     routes: ClassVar[bool] = False
     removes: ClassVar[bool] = False
+    removes_exactly: ClassVar[bool] = True
     unfit: ClassVar[Mapping[str, str]] = {}
     causal_only: ClassVar[str] = ""
 
@@ -95,6 +97,11 @@ class Method(ABC):
             raise MeloEditError(f"method {self.name} cannot serve {type(model).__name__}: {self.causal_only}")
         self.folder = Path(folder) if folder is not None else None
         self.edits: dict[str, Edit] = {}
+
+    @classmethod
+    def removal(cls) -> str:
+        """Return how single edits can be removed: ``exact``, ``approximate`` or ``none``."""
+        return "none" if not cls.removes else "exact" if cls.removes_exactly else "approximate"
 
     @classmethod
     def read_settings(cls, given: Mapping[str, Any]) -> Any:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
 from ...files import json_hash
-from ...methods import method_class
+from ...methods import METHODS, method_class
+from ...methods.third_party import package_of
 from ..metrics.scores import to_json
 from ..tasks.prefixes import PREFIXES, prefixed
 from .costs import COSTS, Cost, answer_time, editing_speed
@@ -184,7 +185,10 @@ class MethodRun:
             prompts = [item.edit.prompt for item in self.items[:TIMED_PROMPTS]]
             prompts += [far.prompt for far in self.task.far[:TIMED_PROMPTS]]
             cost.figures["answer_time_ratio"] = answer_time(method, self.context.base, prompts, self.context.progress)
-        return to_json(cost.figures), cost.details | method.details() | {"peak_gigabytes": peak_gigabytes()}
+        about: dict[str, Any] = {"removal": method.removal(), "peak_gigabytes": peak_gigabytes()}
+        if self.name not in METHODS:
+            about["package"] = package_of(self.name)
+        return to_json(cost.figures), cost.details | method.details() | about
 
     def _behind_prefixes(self, method: Method) -> dict[str, Estimate]:
         """Score edits, one rephrasing each, and far prompts behind every prefix; names end in ``@PREFIX``."""
