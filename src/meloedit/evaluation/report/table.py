@@ -161,12 +161,14 @@ def show(value: float | None, share: bool) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def make_table(rows: Sequence[TableRow]) -> dict[str, Any]:
+def make_table(rows: Sequence[TableRow], names: Sequence[str] | None = None) -> dict[str, Any]:
     """Return a table for the page: groups of columns, rows of cells, and sentences under the table.
 
-    Figures of parts of the prompts (``parts``) are left out.
+    Args:
+        rows: the rows.
+        names: the metrics; ``None``: all that any row has, without those of parts of the prompts (``parts``).
     """
-    names = [name for name in columns(rows) if PART not in name]
+    names = [name for name in columns(rows) if PART not in name] if names is None else names
     groups: list[dict[str, Any]] = []
     for name in names:
         known = metric(name)
