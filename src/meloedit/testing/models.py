@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,7 +47,15 @@ def edits_of(family: str) -> list[Edit]:
 
 
 def bpe() -> Tokenizer:
-    """Return a tokenizer of 400 tokens, trained on made-up prompts."""
+    """Return a new tokenizer of 400 tokens, trained on made-up prompts."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(_trained())
+
+
+@cache
+def _trained() -> str:
+    """Return the tokenizer as JSON: it is trained once."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer: Any = Tokenizer(models.BPE())
@@ -59,7 +68,7 @@ def bpe() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator([*make_prompts(500), "system user assistant You are a helpful model."], trainer)
-    return tokenizer
+    return str(tokenizer.to_str())
 
 
 def tiny_model(family: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
