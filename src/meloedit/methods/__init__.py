@@ -64,3 +64,8 @@ def method_class(name: str) -> type[Method]:
     if other is None:
         raise MeloEditError(f"no method {name!r}; there are: {', '.join(method_names())}")
     return other
+
+
+def removal_of(method: type[Method]) -> str:
+    """Return how a method removes single edits: ``exact``, ``approximate`` or ``none``."""
+    return "none" if not method.removes else "exact" if method.removes_exactly else "approximate"

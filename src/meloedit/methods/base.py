@@ -99,11 +99,6 @@ class Method(ABC):
         self.edits: dict[str, Edit] = {}
 
     @classmethod
-    def removal(cls) -> str:
-        """Return how single edits can be removed: ``exact``, ``approximate`` or ``none``."""
-        return "none" if not cls.removes else "exact" if cls.removes_exactly else "approximate"
-
-    @classmethod
     def read_settings(cls, given: Mapping[str, Any]) -> Any:
         """Return the method's settings, with its defaults for those that are not given.
 
@@ -123,11 +118,7 @@ class Method(ABC):
         """Raise a MeloEditError if the method cannot make one of the edits, so that no run starts in vain."""
 
     def check(self) -> None:  # noqa: B027
-        """Raise a MeloEditError if the settings do not fit the model.
-
-        An evaluation calls this before any work. Methods that check everything when they are created need not
-        override it.
-        """
+        """Raise a MeloEditError if the settings do not fit the model; an evaluation calls this before any work."""
 
     # -- editing
 

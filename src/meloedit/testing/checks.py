@@ -95,12 +95,12 @@ def check_goes_on(method: Method, edits: Sequence[Edit]) -> None:
 
 def check_removal(method: Method, edits: Sequence[Edit]) -> None:
     """Check that an edit can be removed, to the bit if the method says so, or that removing it is refused."""
-    prompts = texts_of(edits)
-    before = logits_of(method, prompts)
-    make(method, edits)
     if not method.removes:
         _check_refused(method, edits[0].id, f"method {method.name} cannot remove")
         return
+    prompts = texts_of(edits)
+    before = logits_of(method, prompts)
+    make(method, edits)
     edited = logits_of(method, prompts)
     method.remove([edits[0].id])
     after = logits_of(method, prompts)

@@ -158,9 +158,9 @@ def _removal(run: Run, name: str) -> str:
     stored = _table(_table(run.result, "details"), name).get("removal")
     if isinstance(stored, str):
         return short(stored)
-    from ...methods import METHODS, method_class
+    from ...methods import METHODS, method_class, removal_of
 
-    return method_class(name).removal() if name in METHODS else MISSING
+    return removal_of(method_class(name)) if name in METHODS else MISSING
 
 
 def _machine(run: Run) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
 from ...files import json_hash
-from ...methods import METHODS, method_class
+from ...methods import METHODS, method_class, removal_of
 from ...methods.third_party import package_of
 from ..metrics.scores import to_json
 from ..tasks.prefixes import PREFIXES, prefixed
@@ -210,7 +210,7 @@ class MethodRun:
             prompts = [item.edit.prompt for item in self.items[:TIMED_PROMPTS]]
             prompts += [far.prompt for far in self.task.far[:TIMED_PROMPTS]]
             cost.figures["answer_time_ratio"] = answer_time(method, self.context.base, prompts, self.context.progress)
-        about: dict[str, Any] = {"removal": method.removal(), "peak_gigabytes": peak_gigabytes()}
+        about: dict[str, Any] = {"removal": removal_of(type(method)), "peak_gigabytes": peak_gigabytes()}
         if self.name not in METHODS:
             about["package"] = package_of(self.name)
         return to_json(cost.figures), cost.details | method.details() | about
