@@ -35,8 +35,8 @@ def test_one_row_for_each_method_with_the_best_in_bold(tmp_path):
     assert melo[1] == "0.995 • [0.985, 1.005]" and grace[1] == "**1.000** [0.990, 1.010]"
     assert melo[2].startswith("**0.910**") and grace[3].startswith("**0.990**")
     assert none[3].startswith("1.000 ") and none[-1] == "–"  # the unedited model takes no part
-    assert (melo[5], grace[5], none[5]) == ("exact", "none", "exact")
-    assert "Edit success: grace is best (1.000), ahead of melo (0.995), and their intervals overlap." in text
+    assert (melo[5], grace[5], none[5]) == ("exact", "none", "–") and melo[6] == "**24,576**"
+    assert "\n- Edit success: grace is best (1.000), ahead of melo (0.995), and their intervals overlap." in text
 
 
 def test_runs_that_can_be_compared_share_a_table_and_others_do_not(tmp_path):

@@ -16,7 +16,7 @@ from ...errors import MeloEditError
 from ...files import make_folder, write_bytes
 from ..metrics.columns import LEADERBOARD
 from .read import Run, parts_of, read_result
-from .table import MISSING, StoredEstimate, TableRow, make_table, metric
+from .table import MISSING, UNEDITED, StoredEstimate, TableRow, make_table, metric
 from .template import render
 from .values import short
 
@@ -155,6 +155,8 @@ def _where(run: Run, runs: Sequence[Run]) -> str:
 
 def _removal(run: Run, name: str) -> str:
     """Return how a method's edits can be removed: as the result says it, else as the method of this name does."""
+    if name == UNEDITED:
+        return MISSING
     stored = _table(_table(run.result, "details"), name).get("removal")
     if isinstance(stored, str):
         return short(stored)
@@ -219,7 +221,7 @@ def markdown(board: Leaderboard) -> str:
         best = "Bold: the best of the column; the unedited model takes no part."
         close = " •: its interval overlaps that of the best." if table["close"] else ""
         lines += ["", f"In brackets: 95 % intervals. {best}{close} {MISSING}: not measured."]
-        lines += [f"{_escaped(note)}" for note in (*table["sentences"], *each.notes)] + [""]
+        lines += ["", *(f"- {_escaped(note)}" for note in (*table["sentences"], *each.notes)), ""]
     return "\n".join(lines)
 
 
