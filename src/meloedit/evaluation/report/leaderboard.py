@@ -21,8 +21,8 @@ from .template import render
 from .values import short
 
 RESULT = "result.json"
-SCORED = ("seed", "rephrases", "near", "limit", "prefixes")
-"""Options of a run that decide which prompts are scored."""
+SCORED = ("seed", "rephrases", "near", "limit", "prefixes", "dtype")
+"""Options of a run that decide which prompts are scored, and how exactly the model computes."""
 MACHINE = ("processor", "cores", "threads", "device", "torch")
 """What decides the times of a run."""
 REMOVAL = {"label": "removal", "higher": None, "name": "how single edits can be removed"}
@@ -125,7 +125,7 @@ def _conditions(run: Run) -> dict[str, str]:
         "weights": short(str(origin.get("fingerprint") or run.text("model"))),
         "data": ", ".join(files),
         "edits": MISSING if run.edits is None else f"{run.edits:,.0f}",
-        **{name: short(str(options.get(name, MISSING))) for name in SCORED},
+        **{name: MISSING if options.get(name) is None else short(str(options[name])) for name in SCORED},
     }
 
 

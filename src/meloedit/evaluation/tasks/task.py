@@ -150,5 +150,5 @@ class Task:
 def _without_cut_group(items: tuple[Item, ...], count: int) -> tuple[Item, ...]:
     """Return the first items, without the portability of a group that goes on behind them."""
     first, rest = items[:count], items[count:]
-    cut = first[-1].group if rest and rest[0].group == first[-1].group else None
+    cut = first[-1].group if first and rest and rest[0].group == first[-1].group else None
     return tuple(replace(item, portability=()) if cut is not None and item.group == cut else item for item in first)
