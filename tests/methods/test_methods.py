@@ -5,9 +5,9 @@ import torch
 from support.prompts import OTHERS, SETTINGS, source_edits
 
 from meloedit import Edit
-from meloedit.backbones.batch import Example
-from meloedit.errors import EditError, MeloEditError
+from meloedit.errors import MeloEditError
 from meloedit.methods import METHODS, method_class
+from meloedit.testing import checks
 
 KINDS = ("llama", "t5", "bert")
 CAUSAL = ("rome", "memit", "alphaedit", "wise")
@@ -60,109 +60,46 @@ def opened(make_model, make_source, tokenizer, tmp_path):
         method.close()
 
 
-def texts(edits):
-    return [str(edit.prompt) for edit in edits]
-
-
-def logits(method, prompts):
-    """Logits of two target tokens (a label for classifiers) after each prompt."""
-    return torch.stack([rows[0] for rows in method.logits(prompts, [[1, 1]] * len(prompts))])
-
-
-def make(method, edits):
-    for start in range(0, len(edits), method.settings.edits_per_call):
-        method.edit(edits[start : start + method.settings.edits_per_call])
-
-
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_edits_change_answers_and_reset_and_close_bring_the_model_back(opened, name, kind):
     method, edits = opened(name, kind)
-    prompts = [*texts(edits), *OTHERS]
-    before, answers = logits(method, prompts), [a.text for a in method.answer(prompts)]
-    make(method, edits)
-    after = logits(method, prompts)
-    if name == "none":
-        assert torch.equal(before, after)
-    else:
-        assert not torch.equal(before[: len(edits)], after[: len(edits)])
-        assert method.size().parameters > 0 and method.size().nbytes > 0
-        assert set(method.edits) == {edit.id for edit in edits}
-    if method.routes and name != "wise":  # out of scope, bit for bit
-        assert torch.equal(before[len(edits) :], after[len(edits) :])
-    method.reset()
-    assert torch.equal(logits(method, prompts), before) and method.edits == {}
-    assert [a.text for a in method.answer(prompts)] == answers
-    make(method, edits)
-    method.close()
-    rows = [method.backbone.encode(prompt) for prompt in prompts]
-    with torch.no_grad():
-        plain = method.backbone.target_logits([Example.of(row, [1, 1]) for row in rows])
-    assert torch.equal(torch.stack([row[0] for row in plain]), before)
+    scoped = method.routes and name != "wise"
+    checks.check_edits_and_way_back(method, edits, OTHERS, changes=name != "none", scoped=scoped)
     assert not any("lora" in key for key, _ in method.model.named_modules())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNHELD])
 def test_what_was_edited_is_answered(opened, name):
     method, edits = opened(name)
-    make(method, edits[-1:])
-    assert method.answer(texts(edits[-1:]))[0].text == edits[-1].target
+    checks.check_answers(method, edits[-1])
 
 
 def test_grace_gives_the_first_token_of_its_target(opened):  # one vector changes no more of a random model
     method, edits = opened("grace")
-    make(method, edits[-1:])
+    checks.make(method, edits[-1:])
     wanted = method.examples(edits[-1:])[0].target
-    assert method.logits(texts(edits[-1:]), [wanted])[0][0].argmax() == wanted[0]
+    assert method.logits([edits[-1].prompt], [wanted])[0][0].argmax() == wanted[0]
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_a_restored_checkpoint_answers_and_goes_on_as_before(opened, name, kind, tmp_path):
-    method, edits = opened(name, kind, tmp_path / "one")
-    first, rest = edits[: method.settings.edits_per_call], edits[method.settings.edits_per_call :]
-    make(method, first)
-    noted, halfway = method.checkpoint(), logits(method, texts(edits))
-    make(method, rest)
-    whole = logits(method, texts(edits))
-    method.restore(noted, first)
-    assert torch.equal(logits(method, texts(edits)), halfway)
-    make(method, rest)
-    assert torch.equal(logits(method, texts(edits)), whole)
-    assert list(method.edits) == [edit.id for edit in edits]
+    checks.check_goes_on(*opened(name, kind, tmp_path / "one"))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if method_class(name).removes])
 def test_removal_restores_the_base_model_bit_for_bit(opened, name):
-    method, edits = opened(name)
-    before = logits(method, texts(edits))
-    make(method, edits)
-    edited = logits(method, texts(edits))
-    method.remove([edits[0].id])
-    assert torch.equal(logits(method, texts(edits))[0], before[0])
-    assert torch.equal(logits(method, texts(edits))[1], edited[1])
-    with pytest.raises(EditError, match="no edit 'book'"):
-        method.remove(["book"])
+    checks.check_removal(*opened(name))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not method_class(name).removes])
 def test_what_cannot_be_removed_is_refused(opened, name):
-    method, edits = opened(name)
-    with pytest.raises(EditError, match=f"method {name} cannot remove"):
-        method.remove([edits[0].id])
+    checks.check_removal(*opened(name))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if method_class(name).routes and name != "wise"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_answered_as_its_prompts_one_by_one(opened, name, kind):
-    method, edits = opened(name, kind)
-    make(method, edits)
-    prompts = [*texts(edits), *OTHERS]
-    together = method.answer(prompts)
-    alone = [method.answer([prompt])[0] for prompt in prompts]
-    assert [(a.text, a.route.edit if a.route else None) for a in together] == [
-        (a.text, a.route.edit if a.route else None) for a in alone
-    ]
-    assert [a.route.edit for a in together[: len(edits)]] == [edit.id for edit in edits]
-    assert [a.route.edit for a in together[len(edits) :]] == [None] * len(OTHERS)
+    checks.check_batches(*opened(name, kind), OTHERS)
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():

@@ -23,7 +23,8 @@ class GivenOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="zsre (or your questions), counterfact, mquake, scotus, hallucination, helpdesk, pairs (--routing).",
+            help="zsre (or your questions), counterfact, mquake, knowedit, ripple, scotus, hallucination, helpdesk, "
+            "pairs (--routing).",
         ),
     ] = None
     data: Annotated[
@@ -33,7 +34,9 @@ class GivenOptions:
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="A folder, a hub name, or smollm2.")
     ] = None
-    method: Annotated[str | None, typer.Option(metavar="A,B", help="Methods; default: melo.")] = None
+    method: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Methods, also of other packages; default: melo.")
+    ] = None
     edits: Annotated[int | None, typer.Option(metavar="N", min=1, help="Make the first N edits of the seed.")] = None
     protocol: Annotated[
         str | None,

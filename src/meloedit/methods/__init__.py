@@ -5,7 +5,7 @@ protocol, and ``meloedit eval`` scores whatever follows it. The rooms: ``memory`
 chooses one per prompt, ``weights`` changes weights for all prompts, ``located`` changes them where the subject is read,
 ``in_context`` writes edits into the prompt.
 
-To add a method:
+To add a method to this package (another package adds one by an entry point: ``docs/add-a-method.md``):
 
 1. Write a subclass of ``base.Method`` in the room that fits: at least ``_edit``, ``_reset`` and ``size``, and
    ``_remove`` if single edits can be removed. Its settings are a subclass of ``settings.Settings``.
@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..errors import MeloEditError
+from .third_party import third_party_class, third_party_names
 
 if TYPE_CHECKING:
     from .base import Method
@@ -44,14 +45,27 @@ METHODS = {
 """Each method's name, and the module and the class behind it, which are imported on first use."""
 
 
+def method_names() -> list[str]:
+    """Return the names of all methods: this package's, then those of other installed packages."""
+    return list(dict.fromkeys([*METHODS, *third_party_names()]))
+
+
 def method_class(name: str) -> type[Method]:
-    """Return the class of a method.
+    """Return the class of a method: one of ``METHODS``, or else one of another package (``third_party``).
 
     Raises:
-        MeloEditError: with the known names, if there is no such method.
+        MeloEditError: with the known names, if there is no such method; or if another package's cannot be used.
     """
-    if name not in METHODS:
-        raise MeloEditError(f"no method {name!r}; there are: {', '.join(METHODS)}")
-    module, class_name = METHODS[name]
-    method: type[Method] = getattr(import_module(f".{module}", __name__), class_name)
-    return method
+    if name in METHODS:
+        module, class_name = METHODS[name]
+        method: type[Method] = getattr(import_module(f".{module}", __name__), class_name)
+        return method
+    other = third_party_class(name)
+    if other is None:
+        raise MeloEditError(f"no method {name!r}; there are: {', '.join(method_names())}")
+    return other
+
+
+def removal_of(method: type[Method]) -> str:
+    """Return how a method removes single edits: ``exact``, ``approximate`` or ``none``."""
+    return "none" if not method.removes else "exact" if method.removes_exactly else "approximate"

@@ -66,6 +66,7 @@ class Method(ABC):
         Settings: the class of its settings.
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
+        removes_exactly: whether a removed edit leaves no trace, to the bit; it counts if ``removes`` is true.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.
         edits: the edits so far, by id.
@@ -78,6 +79,7 @@ class Method(ABC):
     Settings: ClassVar[type[Settings]] = Settings
     routes: ClassVar[bool] = False
     removes: ClassVar[bool] = False
+    removes_exactly: ClassVar[bool] = True
     unfit: ClassVar[Mapping[str, str]] = {}
     causal_only: ClassVar[str] = ""
 
@@ -116,11 +118,7 @@ class Method(ABC):
         """Raise a MeloEditError if the method cannot make one of the edits, so that no run starts in vain."""
 
     def check(self) -> None:  # noqa: B027
-        """Raise a MeloEditError if the settings do not fit the model.
-
-        An evaluation calls this before any work. Methods that check everything when they are created need not
-        override it.
-        """
+        """Raise a MeloEditError if the settings do not fit the model; an evaluation calls this before any work."""
 
     # -- editing
 

@@ -62,7 +62,7 @@ def test_numbers(value, share, text):
 def test_no_metric_is_forgotten():
     groups = list(dict.fromkeys(known.group for known in METRICS.values()))
     assert groups == ["edits", "generality", "locality", "routing", "cost"]
-    assert len({known.label for known in METRICS.values()}) == len(METRICS) == 59
+    assert len({known.label for known in METRICS.values()}) == len(METRICS) == 65
 
 
 def test_parts_of_the_prompts_have_tables_of_their_own():

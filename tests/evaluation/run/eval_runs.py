@@ -79,8 +79,10 @@ def write_files(root, make_model, make_source, tokenizer):
                 }
             ],
             "questions": [f"In which country does {name} live?"],
+            "answer": "Italy",
             "new_answer": "Peru",
             "new_answer_alias": ["PE"],
+            "new_single_hops": [{"question": f"Where does {name} live?"}, {"question": "Where is Lima?"}],
         }
         for i, name in enumerate(NAMES)
     ]

@@ -24,7 +24,7 @@ def test_a_configuration_file_says_the_same(files, tmp_path):
     [
         (
             ["--task", "squad"],
-            "no task 'squad' (known: zsre, counterfact, mquake, scotus, hallucination, helpdesk, pairs)",
+            "no task 'squad' (known: zsre, counterfact, mquake, knowedit, ripple, scotus, ",
         ),
         (["--method", "romeo"], "no method 'romeo'; there are: melo"),
         (["--protocol", "fast"], "no protocol 'fast'; there are: retention, teacher-forced, immediate, single, paper"),

@@ -191,3 +191,7 @@ def test_cases_are_edited_apart(files, tmp_path):
     )  # fmt: skip
     melo = result_of(tmp_path / "run")["methods"]["melo"]
     assert melo["edit_success"]["value"] == 1 and melo["portability"]["n"] == 3 and "edits_per_minute" not in melo
+    assert melo["portability_before"]["n"] == melo["portability@2_hops"]["n"] == 3 and melo["portability_any"]["n"] == 3
+    lines = (tmp_path / "run" / "observations" / "melo.jsonl").read_text().splitlines()
+    follows = [row for row in map(json.loads, lines) if row["set"] == "portability"]
+    assert all(row["contained"] is not None and row["before"] is False for row in follows)

@@ -1,7 +1,7 @@
 """Questions and cloze prompts: what becomes of each row, in every format."""
 
 import pytest
-from task_rows import FLAT, FULL, KNOWEDIT, MEND, by_id, case, counts, fact, file_of, ids, rewrite
+from task_rows import FLAT, FULL, KNOWEDIT, MEND, by_id, counts, fact, file_of
 
 from meloedit.errors import EditError
 from meloedit.evaluation.tasks.data_files import open_data_file
@@ -83,27 +83,6 @@ def test_counterfact_rows_flat_and_full(tmp_path):
     assert second.near == ("Bo speaks", "Di speaks")  # and no attribute prompts
     assert second.portability == (Question("Cy's alphabet?", ("Thai script",)),)
     assert load_task("counterfact", [file_of(tmp_path, fact())]).items[0].edit.id == "cf-0"
-
-
-def test_mquake_asks_what_follows_of_the_first_edit_of_a_case(tmp_path):
-    two = case(5, rewrite(), rewrite("{} is led by", "Norway", "Jonas", "Erna", "Who leads Norway?"))
-    task = load_task("mquake", [file_of(tmp_path, two, case(6))])  # case 6 has an edit of case 5: they are apart
-    assert sorted(ids(task)) == ["mq-5-0", "mq-5-1", "mq-6-0"] and task.cleaning["rows"] == 3
-    items = by_id(task)
-    assert (items["mq-5-0"].edit.prompt, items["mq-5-0"].edit.target) == ("Ada is a citizen of", "Norway")
-    assert items["mq-5-1"].rephrases == ("Who leads Norway?",)
-    assert [items[name].group for name in ("mq-5-0", "mq-5-1", "mq-6-0")] == [5, 5, 6]
-    questions = ("Who rules there?", "Its head?", "Who?")
-    assert items["mq-5-0"].portability == tuple(Question(question, ("Jonas", "J.")) for question in questions)
-    assert items["mq-5-1"].portability == () and len(items["mq-6-0"].portability) == 3
-
-
-def test_mquake_contradictions_are_those_of_one_case(tmp_path):
-    rows = (case(1, rewrite(), rewrite(new="Peru")), case(2, rewrite(new="Peru")), case(3, rewrite(new="italy")))
-    task = load_task("mquake", [file_of(tmp_path, *rows, case(4, rewrite(new="Italy"), rewrite("{} is from")))])
-    assert sorted(ids(task)) == ["mq-1-0", "mq-2-0", "mq-4-1"]
-    assert counts(task) == {"contradictory": 1, "no_op": 2}
-    assert len(by_id(task)["mq-4-1"].portability) == 3  # the first that is left
 
 
 def test_the_reader_keeps_the_files_order_and_takes_the_true_answer_under_paper(tmp_path):

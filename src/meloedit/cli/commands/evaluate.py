@@ -67,7 +67,7 @@ def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
     """
     from ...evaluation.run.plan import PROTOCOLS, RunPlan
     from ...evaluation.tasks.registry import load_task
-    from ...methods import METHODS, method_class
+    from ...methods import method_class, method_names
 
     if options.routing:
         _check_routing(options)
@@ -75,7 +75,8 @@ def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
         _check_protocols(options, PROTOCOLS)
     methods = [method_class(name) for name in options.method]
     if unknown := [name for name in options.settings if name not in options.method]:
-        known = "is not among --method" if unknown[0] in METHODS else f"is no method; there are: {', '.join(METHODS)}"
+        names = method_names()
+        known = "is not among --method" if unknown[0] in names else f"is no method; there are: {', '.join(names)}"
         raise MeloEditError(f"a setting is given for {unknown[0]!r}, which {known}")
     settings = {kind.name: options.settings.get(kind.name, {}) for kind in methods}
     for kind in methods:

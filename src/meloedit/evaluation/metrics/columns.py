@@ -34,6 +34,28 @@ REPORT = (
     "edits_per_minute",
 )
 """Columns of ``meloedit report`` on a terminal: columns that must have room come first."""
+LEADERBOARD = (
+    "edit_success",
+    "f1_edits",
+    "accuracy_edits",
+    "ppl_edits",
+    "generality",
+    "f1_generality",
+    "accuracy_generality",
+    "portability",
+    "portability_contained",
+    "locality_near",
+    "locality_far",
+    "f1_locality",
+    "accuracy_upstream",
+    "ppl_accurate",
+    "ppl_locality",
+    "fires_same_subject",
+    "answer_time_ratio",
+    "bytes_per_edit",
+    "edits_per_minute",
+)
+"""Columns of ``meloedit report --leaderboard``; those that no method has are left out."""
 ROUTING = (
     "right_edit",
     "right_block_rephrases",

@@ -16,7 +16,7 @@ class Observation(TypedDict):
         item: number of the item, or of the prompt in its set; the forms of one far question share it.
         k: number among the item's prompts of this set.
         prompt: the prompt's text.
-        kind: where a far prompt comes from; of what kind a rephrasing, near prompt or chat is.
+        kind: where a far prompt comes from; of what kind a rephrasing, near prompt, chat or question that follows is.
         wanted: the answer that counts as right; where routes alone are measured, the id of the edit to reach.
         route: id of the edit that answered.
         routed: whether that is the block of the prompt's edit, another one, or none.
@@ -35,6 +35,11 @@ class Observation(TypedDict):
         agreed: share of the reference's tokens that argmax gives.
         nll: sum of the reference's negative log-likelihoods in nats.
         tokens: number of the reference's tokens.
+
+    Of answers to questions that follow from an edit:
+        contained: whether a right answer occurs in what the method answered.
+        before: whether the unedited model's answer is the one that was right before the edit, if the file says which.
+        contained_before: whether that one occurs in it.
 
     Where routes alone are measured:
         nearest: id of the nearest edit, whatever its distance.
@@ -59,6 +64,9 @@ class Observation(TypedDict):
     agreed: NotRequired[float | None]
     nll: NotRequired[float | None]
     tokens: NotRequired[int | None]
+    contained: NotRequired[bool | None]
+    before: NotRequired[bool | None]
+    contained_before: NotRequired[bool | None]
     nearest: NotRequired[str | None]
 
 

@@ -14,7 +14,12 @@ from .estimates import Estimate
 from .observation import Observation
 
 ENGLISH, OTHER_LANGUAGES = "en", "other"
-WHOLES = {"same subject hard": "same subject", "same subject easy": "same subject"}
+WHOLES = {
+    "same subject hard": "same subject",
+    "same subject easy": "same subject",
+    "relation specificity": "same subject",
+    "forgetfulness": "same subject",
+}
 """Kinds of near prompts that also count together, and as what."""
 REACHES: Value = lambda row: None if row["routed"] is None else float(row["routed"] == "right")  # noqa: E731
 FIRES: Value = lambda row: None if row["routed"] is None else float(row["routed"] in ("right", "wrong"))  # noqa: E731

@@ -13,6 +13,7 @@ from ..tasks.task import Kind
 from .by_edit import Value, by_edit
 from .estimates import Estimate, f1, perplexity_of_rows
 from .observation import Observation
+from .portability import portability_figures
 from .scope_scores import answers_by_kind, reach_figures
 
 TokenIds = Callable[[str], list[int]]
@@ -40,6 +41,8 @@ def figures(rows: Sequence[Observation], kind: Kind, protocol: str, routes: bool
         if kind == "document":
             estimates |= _accuracies(by_set)
         estimates |= answers_by_kind(by_set, "agreed" if protocol == "teacher-forced" else "right")
+        follows = by_set.get("portability", ())
+        estimates |= portability_figures(follows, "agreed" if protocol == "teacher-forced" else "right")
     if kind == "passage":
         estimates |= _perplexities(by_set)
     estimates |= _locality(by_set, "agreed" if protocol == "teacher-forced" or kind == "passage" else "right", kind)
@@ -55,7 +58,7 @@ def _field(name: str) -> Value:
 
 
 def _answers(by_set: dict[str, list[Observation]], score: str) -> dict[str, Estimate | None]:
-    names = {"edits": "edit_success", "rephrases": "generality", "portability": "portability"}
+    names = {"edits": "edit_success", "rephrases": "generality"}
     return {name: by_edit(by_set.get(set_, ()), _field(score)) for set_, name in names.items()}
 
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ..drawing import check_plots
 from .plots import draw_run
 from .read import ObservationSummary, Run, parts_of, read_run
 from .table import MISSING, UNEDITED, TableRow, make_table, parts
+from .template import render
 from .values import finite, number, short
 
 PAGE = "report.html"
@@ -88,19 +88,11 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
             files[f"{prefix}{figure['name']}.png"] = figure["png"]
             figure["file"] = f"{prefix}{figure['name']}.png"
         sections.append(_section(run, label, f"run-{at}", figures))
-    page = _render(sections=sections, combined=_combined(runs, labels), several=len(runs) > 1)
+    page = render("report.html.jinja", sections=sections, combined=_combined(runs, labels), several=len(runs) > 1)
     for name, png in files.items():
         write_bytes(out / name, png)
     write_bytes(out / PAGE, page.encode("utf-8", "backslashreplace"))
     return Report(out / PAGE, [out / name for name in files], runs)
-
-
-def _render(**values: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    template = resources.files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(values)
 
 
 def _section(run: Run, label: str, anchor: str, figures: list[dict[str, Any]]) -> dict[str, Any]:

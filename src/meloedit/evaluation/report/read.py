@@ -142,9 +142,8 @@ def read_run(folder: Path) -> Run:
         raise MeloEditError(
             f"{folder} is no run folder: it has no {RESULT}; a run is made with meloedit eval --out DIR"
         )
-    result = _read_json(path)
-    methods = {name: _figures(path, f"methods.{name}", given) for name, given in _table(path, result, "methods")}
-    growth = {name: _points(path, name, given) for name, given in _table(path, result, "growth")}
+    run = read_result(path)
+    result, methods, growth = run.result, run.methods, run.growth
     names = [*methods, *growth, *sorted(file.stem for file in (folder / OBSERVATIONS).glob("*.jsonl"))]
     seen = {}
     for name in dict.fromkeys(names):
@@ -154,6 +153,18 @@ def read_run(folder: Path) -> Run:
         ):  # a name must not lead out of the folder
             seen[name] = _read_observations(file, result.get("finished") is True)
     return Run(folder, result, methods, growth, seen)
+
+
+def read_result(path: Path) -> Run:
+    """Read a file of results, without the observations beside it.
+
+    Raises:
+        MeloEditError: if it cannot be read, or is damaged; the message names file and line.
+    """
+    result = _read_json(path)
+    methods = {name: _figures(path, f"methods.{name}", given) for name, given in _table(path, result, "methods")}
+    growth = {name: _points(path, name, given) for name, given in _table(path, result, "growth")}
+    return Run(path.parent, result, methods, growth, {})
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -43,6 +43,10 @@ METRICS = {
     "f1_generality": Metric("generality", "F1, rephrases", True),
     "accuracy_generality": Metric("generality", "accuracy, rephrases", True),
     "portability": Metric("generality", "portability", True),
+    "portability_any": Metric("generality", "portability, any question", True),
+    "portability_contained": Metric("generality", "portability, answer in the text", True),
+    "portability_before": Metric("generality", "old answer, unedited", None),
+    "portability_contained_before": Metric("generality", "old answer in the text, unedited", None),
     "locality_far": Metric("locality", "same answer, far", True),
     "locality_near": Metric("locality", "same answer, near", True),
     "identical_far": Metric("locality", "bit-identical, far", True),
@@ -74,6 +78,8 @@ METRICS = {
     "fires_same_subject_hard": Metric("routing", "fired, same subject, hard", False),
     "fires_same_subject_easy": Metric("routing", "fired, same subject, easy", False),
     "fires_same_relation": Metric("routing", "fired, same relation", False),
+    "fires_relation_specificity": Metric("routing", "fired, relation specificity", False),
+    "fires_forgetfulness": Metric("routing", "fired, forgetfulness", False),
     "fires_contains": Metric("routing", "fired, contains", False),
     "fires_other_chat": Metric("routing", "fired, other chat", False),
     "coverage_same_subject_5pct": Metric("routing", "coverage, same subject 5 %", True),
@@ -155,12 +161,14 @@ def show(value: float | None, share: bool) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def make_table(rows: Sequence[TableRow]) -> dict[str, Any]:
+def make_table(rows: Sequence[TableRow], names: Sequence[str] | None = None) -> dict[str, Any]:
     """Return a table for the page: groups of columns, rows of cells, and sentences under the table.
 
-    Figures of parts of the prompts (``parts``) are left out.
+    Args:
+        rows: the rows.
+        names: the metrics; ``None``: all that any row has, without those of parts of the prompts (``parts``).
     """
-    names = [name for name in columns(rows) if PART not in name]
+    names = [name for name in columns(rows) if PART not in name] if names is None else names
     groups: list[dict[str, Any]] = []
     for name in names:
         known = metric(name)
@@ -190,7 +198,9 @@ def _cell(figure: StoredEstimate | None, name: str, mark: str) -> dict[str, Any]
     if figure is None:
         return {"text": MISSING, "interval": "", "n": "", "mark": ""}
     share = metric(name).share
-    interval = f"[{show(figure.ci[0], share)}, {show(figure.ci[1], share)}]" if figure.ci else ""
+    interval = ""
+    if figure.ci is not None and figure.ci[0] != figure.ci[1]:  # what was counted, not sampled, has no interval
+        interval = f"[{show(figure.ci[0], share)}, {show(figure.ci[1], share)}]"
     n = f"n = {show(figure.n, share=False)}" if figure.n is not None else ""
     return {"text": show(figure.value, share), "interval": interval, "n": n, "mark": mark}
 

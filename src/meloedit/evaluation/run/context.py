@@ -111,7 +111,9 @@ class RunContext:
     def _needed_answers(self, prompts: Sequence[EvalPrompt]) -> dict[int, str]:
         """Return the unedited model's answers to those prompts that are compared with them."""
         is_document = self.task.kind == "document"
-        needed = [i for i, one in enumerate(prompts) if one.unedited and (not one.answers or is_document)]
+        needed = [
+            i for i, one in enumerate(prompts) if one.before or (one.unedited and (not one.answers or is_document))
+        ]
         texts = self.base_answers([prompts[i].prompt for i in needed], self.max_tokens) if needed else []
         return dict(zip(needed, texts, strict=True))
 

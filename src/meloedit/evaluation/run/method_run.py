@@ -6,15 +6,17 @@ It depends on plan, method name and folder alone, and continues after a kill.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
 from ...files import json_hash
-from ...methods import method_class
+from ...methods import METHODS, method_class, removal_of
+from ...methods.third_party import package_of
 from ..metrics.scores import to_json
 from ..tasks.prefixes import PREFIXES, prefixed
+from .context import CHUNK
 from .costs import COSTS, Cost, answer_time, editing_speed
 from .folder import EditingProgress
 from .observe import observe
@@ -22,6 +24,7 @@ from .prompts import EvalPrompt, PromptSet, item_prompts, other_prompts
 from .provenance import peak_gigabytes, reset_peak_memory
 
 if TYPE_CHECKING:
+    from ...edit import Edit
     from ...methods.base import Method
     from ..metrics.estimates import Estimate
     from ..metrics.observation import Observation
@@ -150,24 +153,47 @@ class MethodRun:
         groups: dict[int | None, list[int]] = {}
         for i, item in enumerate(self.items):
             groups.setdefault(item.group, []).append(i)
+        asked: dict[int | None, list[EvalPrompt]] = {}
+        for group, numbers in groups.items():
+            sets = item_prompts([self.items[i] for i in numbers], numbers[0])
+            asked[group] = [prompt for set_, prompts in sets.items() if self.context.scores(set_) for prompt in prompts]
+        known = self._answers_before(asked)
         method.prepare(self.task.documents)
         rows: list[Observation] = []
         for done, (group, numbers) in enumerate(groups.items(), 1):
-            items = [self.items[i] for i in numbers]
-            sets = item_prompts(items, numbers[0])
-            prompts = [prompt for set_, prompts in sets.items() if self.context.scores(set_) for prompt in prompts]
+            edits, prompts = [self.items[i].edit for i in numbers], asked[group]
 
-            def compute(items: Sequence[Any] = items, prompts: Sequence[EvalPrompt] = prompts) -> list[Observation]:
+            def compute(
+                group: int | None = group, edits: Sequence[Edit] = edits, prompts: Sequence[EvalPrompt] = prompts
+            ) -> list[Observation]:
                 method.reset()
-                method.edit([item.edit for item in items])
-                answers = self.context.base_answers([one.prompt for one in prompts], self.context.max_tokens)
+                method.edit(edits)
+                near = [i for i, one in enumerate(prompts) if not one.answers]
+                base = {i: known[group, i] for i, one in enumerate(prompts) if one.answers}
+                if near:
+                    texts = self.context.base_answers([prompts[i].prompt for i in near], self.context.max_tokens)
+                    base |= dict(zip(near, texts, strict=True))
                 forced = self.plan.protocol == "teacher-forced"
-                base = dict(enumerate(answers))
                 return observe(method, self.context.base, prompts, base, self.context.max_tokens, not forced, forced)
 
             rows += self.folder.part(f"{method.name}/groups/{group}", len(prompts), compute)
             self.context.progress(f"{method.name}: cases", done, len(groups))
         return rows
+
+    def _answers_before(self, asked: Mapping[int | None, Sequence[EvalPrompt]]) -> dict[tuple[int | None, int], str]:
+        """Return the unedited model's answers to prompts that have right answers of their own, by group and number.
+
+        They are shown beside the method's, and batches across groups take less time. Prompts that must stay as they are
+        remain in the batches of their group: the method answers them in the same ones, so that rounding cannot differ.
+        """
+        places = [(group, i) for group, prompts in asked.items() for i, one in enumerate(prompts) if one.answers]
+        known: dict[tuple[int | None, int], str] = {}
+        for start in range(0, len(places), CHUNK):
+            part = places[start : start + CHUNK]
+            texts = self.context.base_answers([asked[group][i].prompt for group, i in part], self.context.max_tokens)
+            known |= dict(zip(part, texts, strict=True))
+            self.context.progress("the unedited model's answers", start + len(part), len(places))
+        return known
 
     # -- cost and prefixes
 
@@ -184,7 +210,10 @@ class MethodRun:
             prompts = [item.edit.prompt for item in self.items[:TIMED_PROMPTS]]
             prompts += [far.prompt for far in self.task.far[:TIMED_PROMPTS]]
             cost.figures["answer_time_ratio"] = answer_time(method, self.context.base, prompts, self.context.progress)
-        return to_json(cost.figures), cost.details | method.details() | {"peak_gigabytes": peak_gigabytes()}
+        about: dict[str, Any] = {"removal": removal_of(type(method)), "peak_gigabytes": peak_gigabytes()}
+        if self.name not in METHODS:
+            about["package"] = package_of(self.name)
+        return to_json(cost.figures), cost.details | method.details() | about
 
     def _behind_prefixes(self, method: Method) -> dict[str, Estimate]:
         """Score edits, one rephrasing each, and far prompts behind every prefix; names end in ``@PREFIX``."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from ...methods.base import MethodAnswer
 from ..metrics.estimates import exact
+from ..metrics.portability import contains
 from .prompts import EvalPrompt, reference_ids, target_ids
 
 if TYPE_CHECKING:
-    from ...methods.base import Method, MethodAnswer
+    from ...methods.base import Method
     from ...results import Route
     from ..metrics.observation import Observation
 
@@ -60,7 +62,7 @@ def observe(
     """
     rows = [_blank(prompt, base_answers.get(i)) for i, prompt in enumerate(prompts)]
     if generate:
-        answers = method.answer([prompt.prompt for prompt in prompts], max_tokens)
+        answers = _answers(method, prompts, base_answers, max_tokens)
         for row, prompt, answer in zip(rows, prompts, answers, strict=True):
             note_answer(row, prompt, answer, method)
     scored = [i for i, prompt in enumerate(prompts) if prompt.unedited or likelihood]
@@ -74,6 +76,16 @@ def observe(
     for row, prompt in zip(rows, prompts, strict=True):
         row["routed"] = _routed(prompt, row["route"], blocks)
     return rows
+
+
+def _answers(
+    method: Method, prompts: Sequence[EvalPrompt], base_answers: Mapping[int, str], max_tokens: int
+) -> list[MethodAnswer]:
+    """Return a method's answers; the unedited model is not asked again what it was asked already."""
+    known = [text for i in range(len(prompts)) if (text := base_answers.get(i)) is not None]
+    if method.name == "none" and len(known) == len(prompts):
+        return [MethodAnswer(text) for text in known]
+    return method.answer([prompt.prompt for prompt in prompts], max_tokens)
 
 
 def _blank(prompt: EvalPrompt, base_answer: str | None) -> Observation:
@@ -93,6 +105,10 @@ def note_answer(row: Observation, prompt: EvalPrompt, answer: MethodAnswer, meth
     else:
         row["wanted"] = method.finish(row["base"] or "", answer.route)
         row["right"] = answer.text == row["wanted"]
+    if prompt.set == "portability":
+        row["contained"] = contains(answer.text, prompt.answers)
+        if prompt.before and (base := row["base"]) is not None:
+            row["before"], row["contained_before"] = is_right(base, prompt.before), contains(base, prompt.before)
     _note_route(row, answer.route)
 
 

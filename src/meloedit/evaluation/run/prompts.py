@@ -38,8 +38,9 @@ class EvalPrompt:
         prompt: the prompt.
         answers: the right answers; if there are none, the base model's answer is right.
         edit: id of the edit that should answer; ``None``: none should.
-        kind: where a far prompt comes from; of what kind a rephrasing, near prompt or chat is.
+        kind: where a far prompt comes from; of what kind a rephrasing, near prompt, chat or question that follows is.
         lang: the language, if the file says it.
+        before: the answers that were right before the edit, if the file says it.
     """
 
     set: PromptSet
@@ -50,6 +51,7 @@ class EvalPrompt:
     edit: str | None = None
     kind: str | None = None
     lang: str | None = None
+    before: tuple[str, ...] = ()
 
     @property
     def unedited(self) -> bool:
@@ -98,8 +100,8 @@ def item_prompts(items: Sequence[Item], first: int = 0) -> dict[PromptSet, list[
                 for k, prompt in enumerate(prompts)
             ]
         sets["portability"] += [
-            EvalPrompt("portability", number, k, question.prompt, question.answers, edit.id)
-            for k, question in enumerate(item.portability)
+            EvalPrompt("portability", number, k, one.prompt, one.answers, edit.id, one.kind, before=one.before)
+            for k, one in enumerate(item.portability)
         ]
     return {name: prompts for name, prompts in sets.items() if prompts}
 

@@ -28,6 +28,7 @@ LEFT_OUT = {
     "unreadable": ("other prompt", ", more than the model's length or vocabulary holds"),
     "conversation_edits": ("edit", " of a conversation: the model has no chat template"),
     "conversations": ("conversation", ": the model has no chat template"),
+    "uncut": ("edit", " whose sentence does not show where its target begins"),
     "own_question_near": (
         "near prompt",
         " that, by their words, ask their edit's own question (see the rule of cleaning)",

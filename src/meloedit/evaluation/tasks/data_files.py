@@ -16,7 +16,7 @@ from .records import Record, file_sha256, open_data, read_records
 MIN_WORDS = 5
 """Sentences of plain text with fewer words are skipped."""
 HUB = "hf://datasets/"
-QUESTION_TASKS = ("zsre", "counterfact", "mquake")
+QUESTION_TASKS = ("zsre", "counterfact", "mquake", "knowedit", "ripple")
 DISTRACTOR_TASKS = (*QUESTION_TASKS, "helpdesk")
 """The tasks whose edits can be stored beside another task's."""
 LINE_TASKS = ("helpdesk",)
@@ -62,7 +62,10 @@ SHAPES = (
     Shape(
         "counterfact flat", "edits", ("prompt", "target_new", "rephrase_prompt", "locality_prompt"), ("counterfact",)
     ),
-    Shape("knowedit", "edits", ("prompt", "target_new", "ground_truth"), ("zsre",)),
+    Shape("knowedit", "edits", ("prompt", "target_new", "ground_truth"), ("zsre", "knowedit")),
+    Shape("knowedit recent", "edits", ("prompt", "target_new", "locality"), ("knowedit",)),
+    Shape("knowedit wikibio", "edits", ("text", "labels", "concept"), ("knowedit",)),
+    Shape("ripple", "edits", ("edit", "Logical_Generalization"), ("ripple",)),
     Shape("counterfact full", "edits", ("requested_rewrite", "paraphrase_prompts"), ("counterfact",)),
     Shape("mquake", "edits", ("requested_rewrite", "questions", "new_answer"), ("mquake",)),
     Shape("cases", "edits", ("case_id", "text", "issue_area_id"), ("scotus",)),

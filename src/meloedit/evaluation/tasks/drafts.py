@@ -36,6 +36,7 @@ class Contents:
         upstream: questions that the model was trained for.
         accurate: true sentences with their prompts.
         documents: texts that no edit should answer.
+        left_out: by fault, how many rows are no item.
     """
 
     drafts: list[Draft] = field(default_factory=list)
@@ -44,6 +45,12 @@ class Contents:
     upstream: list[Question] = field(default_factory=list)
     accurate: list[Question] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many edits the files have, with those that were left out."""
+        return len(self.drafts) + sum(self.left_out.values())
 
 
 def make_edit(where: str, prompt: Prompt, target: str, name: str, subject: str | None = None) -> Edit:

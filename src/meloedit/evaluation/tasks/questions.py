@@ -1,12 +1,11 @@
-"""Readers of the tasks with short answers: zsRE, CounterFact and MQuAKE, each in all formats that circulate."""
+"""Readers of the tasks with short answers: zsRE and CounterFact, each in all formats that circulate."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
 
 from ...edit import EVALUATION_FIELDS, FIELDS
 from ...errors import EditError
@@ -66,20 +65,6 @@ def read_counterfact(files: Sequence[DataFile], paper: bool) -> Contents:
     return _read_facts(files, "counterfact", False)
 
 
-def read_mquake(files: Sequence[DataFile], paper: bool) -> Contents:
-    """Read MQuAKE's cases: the rewrites of a case are one group, its multi-hop questions follow from all of them.
-
-    Raises:
-        EditError: naming file, line and field, if a row is unusable.
-    """
-    contents = Contents()
-    for record in (record for file in edits_of(files) for record in file.rows):
-        case, multi_hop = record.number("case_id"), _multi_hop(record)
-        contents.portability.setdefault(case, multi_hop)
-        contents.drafts.extend(_rewrites(record, case))
-    return contents
-
-
 def _read_facts(files: Sequence[DataFile], task: str, toward_truth: bool) -> Contents:
     contents = Contents()
     rows = ((file.shape.name, record) for file in edits_of(files) for record in file.rows)
@@ -99,7 +84,7 @@ def _read_facts(files: Sequence[DataFile], task: str, toward_truth: bool) -> Con
 
 def _canonical(record: Record, toward_truth: bool) -> Fact:
     _check_fields(record)
-    true, target = _leaves(record, "target_true"), record.text("target")
+    true, target = record.leaves("target_true"), record.text("target")
     names = ("rephrases", "near", "attribute", "far")
     rephrases, near, attribute, far = (record.texts(name) if name in record else () for name in names)
     return Fact(record.text("prompt"), target, true, rephrases, near, attribute, _portability(record), far)
@@ -119,28 +104,28 @@ def _mend(record: Record, toward_truth: bool) -> Fact:
     true = record.nonempty_texts("answers")
     no_target = "alt" in record and record.values["alt"] == ""  # as in a few of MEND's rows
     target = true[0] if toward_truth or no_target else record.text("alt")
-    far = tuple(LEAD_IN.sub("", text.strip()) for text in _leaves(record, "loc"))
-    rephrases, portability = _leaves(record, "rephrase"), _portability(record)
+    far = tuple(LEAD_IN.sub("", text.strip()) for text in record.leaves("loc"))
+    rephrases, portability = record.leaves("rephrase"), _portability(record)
     return Fact(record.text("src"), target, true, rephrases, portability=portability, far=far)
 
 
 def _knowedit(record: Record, toward_truth: bool) -> Fact:
     locality = record.inner("locality") if "locality" in record else Record(record.where, {})
-    near = [_entry(entry).text("prompt") for entry in _entries(locality, "Relation_Specificity")]
-    rephrases = (*_leaves(record, "rephrase_prompt"), *_leaves(record, "generate_prompt"))
-    true, portability = _leaves(record, "ground_truth"), _portability(record)
+    near = [_entry(entry).text("prompt") for entry in locality.entries("Relation_Specificity")]
+    rephrases = (*record.leaves("rephrase_prompt"), *record.leaves("generate_prompt"))
+    true, portability = record.leaves("ground_truth"), _portability(record)
     prompt, target = record.text("prompt"), record.text("target_new")
     return Fact(prompt, target, true, rephrases, tuple(near), portability=portability)
 
 
 def _flat(record: Record, toward_truth: bool) -> Fact:
     prompt, target = record.text("prompt"), record.text("target_new")
-    true, rephrases, near = (_leaves(record, name) for name in ("ground_truth", "rephrase_prompt", "locality_prompt"))
+    true, rephrases, near = (record.leaves(name) for name in ("ground_truth", "rephrase_prompt", "locality_prompt"))
     return Fact(prompt, target, true, rephrases, near, portability=_portability(record))
 
 
 def _full(record: Record, toward_truth: bool) -> Fact:
-    prompt, target, true, _ = _rewrite(record.inner("requested_rewrite"))
+    prompt, target, true, _ = rewrite_of(record.inner("requested_rewrite"))
     names = ("neighborhood_prompts", "attribute_prompts")
     near, attribute = (record.texts(name) if name in record else () for name in names)
     return Fact(prompt, target, true, record.texts("paraphrase_prompts"), near, attribute, _portability(record))
@@ -156,28 +141,12 @@ READERS: dict[str, Callable[[Record, bool], Fact]] = {
 """The reader of each format; its second argument says whether the edit goes toward the true answer."""
 
 
-def _rewrites(record: Record, case: int) -> Iterator[Draft]:
-    rewrites = record.values["requested_rewrite"]
-    if not isinstance(rewrites, list) or not rewrites:
-        raise EditError(f"{record.where}: requested_rewrite must be a list of rewrites with at least one")
-    for i, values in enumerate(rewrites):
-        inner = Record(f"{record.where}: requested_rewrite[{i}]", values)
-        prompt, target, true, subject = _rewrite(inner)
-        edit = make_edit(inner.where, prompt, target, f"mq-{case}-{i}", subject)
-        yield Draft(Item(edit, (inner.text("question"),), group=case, subject=subject), inner.where, true)
-
-
-def _multi_hop(record: Record) -> tuple[Question, ...]:
-    answers = tuple(distinct((record.text("new_answer"), *_leaves(record, "new_answer_alias"))))
-    return tuple(Question(question, answers) for question in record.nonempty_texts("questions"))
-
-
-def _rewrite(record: Record) -> tuple[str, str, tuple[str, ...], str]:
+def rewrite_of(record: Record) -> tuple[str, str, tuple[str, ...], str]:
     """Return the prompt with the subject filled in, the target, the true answers and the subject."""
     prompt, subject = record.text("prompt"), record.text("subject")
     if "{}" not in prompt:
         raise EditError(f"{record.where}: prompt must hold {{}} where the subject goes, not {prompt!r}")
-    true = _leaves(record.inner("target_true"), "str") if "target_true" in record else ()
+    true = record.inner("target_true").leaves("str") if "target_true" in record else ()
     return prompt.replace("{}", subject), record.inner("target_new").text("str"), true, subject
 
 
@@ -198,36 +167,6 @@ def _subject(record: Record) -> str | None:
     return holder.text("subject") if "subject" in holder else None
 
 
-def _leaves(record: Record, name: str) -> tuple[str, ...]:
-    """Return the non-empty strings of a field: a string, a list of strings, or nested lists."""
-    texts = []
-    waiting = [record.values.get(name)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting.extend(reversed(value))
-        elif isinstance(value, str):
-            texts.append(value)
-        elif value is not None:
-            raise EditError(f"{record.where}: {name} must be a string or a list of strings, not {value!r}")
-    return tuple(text for text in texts if text.strip())
-
-
-def _entries(record: Record, name: str) -> list[Record]:
-    """Return the objects of a field: one object, a list of objects, or an object with a list for each kind."""
-    entries = []
-    waiting: list[tuple[str, Any]] = [(f"{record.where}: {name}", record.values.get(name))]
-    while waiting:
-        where, value = waiting.pop()
-        if isinstance(value, list):
-            waiting.extend((where, inner) for inner in reversed(value))
-        elif isinstance(value, dict) and value and all(isinstance(inner, list) for inner in value.values()):
-            waiting.extend((f"{where}.{kind}", inner) for kind, inner in reversed(value.items()))
-        elif value:
-            entries.append(Record(where, value))
-    return entries
-
-
 def _entry(record: Record) -> Record:
     """Return an entry with the field names of canonical rows."""
     names = {"New Question": "prompt", "New Answer": "answers", "ground_truth": "answers", "answer": "answers"}
@@ -237,8 +176,8 @@ def _entry(record: Record) -> Record:
 def _portability(record: Record) -> tuple[Question, ...]:
     """Return the questions whose answer follows from the edit; those with an empty answer cannot be scored."""
     questions = []
-    for entry in map(_entry, _entries(record, "portability")):
+    for entry in map(_entry, record.entries("portability")):
         entry.get("answers")
-        if answers := _leaves(entry, "answers"):
+        if answers := entry.leaves("answers"):
             questions.append(Question(entry.text("prompt"), answers))
     return tuple(questions)

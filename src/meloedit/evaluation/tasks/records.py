@@ -92,6 +92,34 @@ class Record:
         except EditError as error:
             raise EditError(f"{self.where}: {error}") from None
 
+    def leaves(self, name: str) -> tuple[str, ...]:
+        """Return the non-empty strings of an optional field: a string, a list of strings, or nested lists."""
+        texts = []
+        waiting = [self.values.get(name)]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, list):
+                waiting.extend(reversed(value))
+            elif isinstance(value, str):
+                texts.append(value)
+            elif value is not None:
+                raise EditError(f"{self.where}: {name} must be a string or a list of strings, not {value!r}")
+        return tuple(text for text in texts if text.strip())
+
+    def entries(self, name: str) -> list[Record]:
+        """Return the objects of an optional field: one, a list of objects, or an object with a list for each kind."""
+        entries = []
+        waiting: list[tuple[str, Any]] = [(f"{self.where}: {name}", self.values.get(name))]
+        while waiting:
+            where, value = waiting.pop()
+            if isinstance(value, list):
+                waiting.extend((where, inner) for inner in reversed(value))
+            elif isinstance(value, dict) and value and all(isinstance(inner, list) for inner in value.values()):
+                waiting.extend((f"{where}.{kind}", inner) for kind, inner in reversed(value.items()))
+            elif value:
+                entries.append(Record(where, value))
+        return entries
+
     def inner(self, name: str) -> Record:
         """Return the object in a required field as a record, whose errors name that field too."""
         return Record(f"{self.where}: {name}", self.get(name))

@@ -18,7 +18,10 @@ from .data_files import SHAPES, DataFile, edits_of, open_data_file, task_of
 from .documents import read_hallucination, read_scotus
 from .drafts import Contents, Draft
 from .far import far_units
-from .questions import read_counterfact, read_mquake, read_zsre
+from .portable.knowedit import read_knowedit
+from .portable.mquake import read_mquake
+from .portable.ripple import read_ripple
+from .questions import read_counterfact, read_zsre
 from .scope.helpdesk import read_helpdesk
 from .scope.pairs import PAIRS_RULE, clean_pairs, read_pairs
 from .task import FarPrompt, Item, Kind, Question, Task
@@ -64,6 +67,8 @@ TASKS: dict[str, TaskType] = {
     ),
     "counterfact": TaskType(read_counterfact),
     "mquake": TaskType(read_mquake),
+    "knowedit": TaskType(read_knowedit, clean=partial(clean, own_question=True), rule=RULE + OWN_QUESTION_RULE),
+    "ripple": TaskType(read_ripple),
     "scotus": TaskType(read_scotus, "document", only_wrong="always"),
     "hallucination": TaskType(read_hallucination, "passage", web_words=None),
     "helpdesk": TaskType(read_helpdesk),
@@ -92,7 +97,7 @@ def load_task(
             ``routing`` the edits of all groups form one index; under ``single`` each edit is a group of its own.
         rephrases: most rephrasings of an edit; ``None``: all.
         near: most near prompts of an edit; ``None``: all.
-        own_question: whether zsRE's near prompts that ask the edit's own question stay.
+        own_question: whether near prompts of zsRE and KnowEdit that ask the edit's own question stay.
 
     Raises:
         EditError: if there is no such task, it measures routes alone and the protocol more, a file cannot be read or
@@ -113,7 +118,7 @@ def load_task(
     far = [prompt for unit in _shuffled(units, seed) for prompt in unit]
     items, far, counts = task_type.clean(contents.drafts, far, paper)
     if not items:
-        raise _nothing_left(name, files, len(contents.drafts), counts)
+        raise _nothing_left(name, files, contents.rows, contents.left_out | counts)
     if protocol == "single":
         items = [replace(item, group=i) if item.group is None else item for i, item in enumerate(items)]
     items = _with_portability(_shortened(items, rephrases, near), contents.portability)
@@ -126,7 +131,7 @@ def load_task(
         accurate=tuple(contents.accurate),
         documents=tuple(contents.documents),
         only_wrong=task_type.only_wrong == "always" or (paper and task_type.only_wrong == "paper"),
-        cleaning={"rows": len(contents.drafts), **counts, "rule": task_type.rule},
+        cleaning={"rows": contents.rows, **contents.left_out, **counts, "rule": task_type.rule},
         files=tuple(file.summary() for file in files),
     )
 

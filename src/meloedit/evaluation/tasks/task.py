@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ...edit import Edit, prompt_key
@@ -13,6 +13,7 @@ from ...types import Prompt
 
 EDIT_FAULTS = (
     "duplicates",
+    "uncut",
     "no op",
     "contradictory",
     "equal prompts",
@@ -34,11 +35,15 @@ class Question:
         prompt: the prompt.
         answers: every answer that counts as right; likelihoods are of the first.
         subject: what the prompt is about, where that matters (the number of a sentence's biography).
+        before: every answer that was right before the edit, where the file says it; of questions that follow from one.
+        kind: of what kind a question that follows from an edit is (``2 hops``, ``subject aliasing``).
     """
 
     prompt: str
     answers: tuple[str, ...]
     subject: str | None = None
+    before: tuple[str, ...] = ()
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +126,13 @@ class Task:
     def take(self, count: int | None) -> tuple[Item, ...]:
         """Return the first ``count`` items; all for ``None``.
 
+        Where the count cuts a group, the questions that follow from all of the group's edits are left out.
+
         Raises:
             EditError: if there are fewer, or none at all; the message says how many were left out and why.
         """
         if self.items and (count is None or count <= len(self.items)):
-            return self.items[:count]
+            return _without_cut_group(self.items, len(self.items) if count is None else count)
         rows = self.cleaning.get("rows", 0)
         left_out = ", ".join(f"{number:,} {name}" for name, number in self.left_out() if name in EDIT_FAULTS)
         reasons = f" (of {counted(rows, 'row')}; left out: {left_out})" if left_out else ""
@@ -138,3 +145,10 @@ class Task:
         """Return the faults that rows were left out for, in words, each with the number of rows."""
         counts = [(name, number) for name, number in self.cleaning.items() if name not in ("rows", "rule")]
         return [(name.replace("_", " "), number) for name, number in counts if number]
+
+
+def _without_cut_group(items: tuple[Item, ...], count: int) -> tuple[Item, ...]:
+    """Return the first items, without the portability of a group that goes on behind them."""
+    first, rest = items[:count], items[count:]
+    cut = first[-1].group if first and rest and rest[0].group == first[-1].group else None
+    return tuple(replace(item, portability=()) if cut is not None and item.group == cut else item for item in first)
