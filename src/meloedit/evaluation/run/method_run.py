@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
@@ -76,7 +77,7 @@ class MethodRun:
         reset_peak_memory()
         method = method_class(self.name)(*self.context.load(), settings, progress.folder)
         try:
-            rows, growth = (self._edit_groups(method), None) if self.grouped else self._edit_all(method, progress)
+            rows, growth = (self._edit_groups(method, progress), None) if self.grouped else self._edit_all(method, progress)
             figures = self.context.figures(rows, method)
             if self.plan.prefixes and not self.grouped:
                 figures |= self._behind_prefixes(method)
@@ -145,7 +146,7 @@ class MethodRun:
 
     # -- groups that are edited apart
 
-    def _edit_groups(self, method: Method) -> list[Observation]:
+    def _edit_groups(self, method: Method, progress: EditingProgress) -> list[Observation]:
         """Make the edits of each group alone, score them, and reset the model."""
         groups: dict[int | None, list[int]] = {}
         for i, item in enumerate(self.items):
@@ -159,7 +160,10 @@ class MethodRun:
 
             def compute(items: Sequence[Any] = items, prompts: Sequence[EvalPrompt] = prompts) -> list[Observation]:
                 method.reset()
+                began, processor = time.perf_counter(), time.process_time()
                 method.edit([item.edit for item in items])
+                spent = time.perf_counter() - began, time.process_time() - processor
+                progress.advance(progress.done + len(items), {}, *spent)
                 answers = self.context.base_answers([one.prompt for one in prompts], self.context.max_tokens)
                 forced = self.plan.protocol == "teacher-forced"
                 base = dict(enumerate(answers))
@@ -172,8 +176,13 @@ class MethodRun:
     # -- cost and prefixes
 
     def _cost(self, method: Method, progress: EditingProgress) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the figures of cost, and details; of groups that are edited apart only the memory."""
+        """Return the figures of cost, and details; of groups that are edited apart the processor time and the memory."""
         cost = Cost()
+        if method.name != "none" and self.grouped and progress.parts:
+            # The first group has what a method makes once, such as statistics: the median leaves it out.
+            spent = [part["processor"] / part["edits"] for part in progress.parts]
+            cost.details["processor_seconds_per_edit"] = round(median(spent), 3)
+            cost.details["processor_seconds_editing"] = round(sum(part["processor"] for part in progress.parts), 1)
         if method.name != "none" and not self.grouped:
             size, count = method.size(), len(self.items)
             cost.exact("parameters_per_edit", size.parameters / count, count)
