@@ -5,7 +5,8 @@ r"""Find settings for the rivals of `meloedit eval`, on data that no published f
 
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
 generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
-nothing, and for one that changes everything. Finished runs in DIR are not repeated.
+nothing, and for one that changes everything. With ``--enough SHARE`` settings with so much edit success come before
+all others. Finished runs in DIR are not repeated.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--edits", type=positive, default=20)
     parser.add_argument("--rephrases", type=positive, default=2)
     parser.add_argument("--limit", type=positive, default=50)
+    parser.add_argument("--enough", type=float, default=0.0, help="edit success that comes before the mean")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--result", help="file for the result")
     args = parser.parse_args()
@@ -95,8 +97,10 @@ def main() -> None:
             names = [name for name in (*SCORES, *PAPER) if name in figures]
             scores = [figures[name]["value"] for name in names]
             runs.append({"settings": settings, "mean": round(harmonic_mean(scores), 4), "figures": figures})
+            runs[-1] |= {"details": result["details"][args.method]}
             print(runs[-1]["mean"], settings, dict(zip(names, scores, strict=True)), flush=True)
-    best = max(runs, key=lambda run: run["mean"])
+    success = [min(run["figures"].get("edit_success", {}).get("value", 0.0), args.enough) for run in runs]
+    best = max(zip(success, runs, strict=True), key=lambda pair: (pair[0], pair[1]["mean"]))[1]
     files = [{key: item[key] for key in ("name", "sha256")} for item in task.files]
     what = {"task": args.task, "protocol": args.protocol, "model": Path(args.model).name, "method": args.method}
     what |= {"edits": args.edits, "skip": args.skip, "data": files}

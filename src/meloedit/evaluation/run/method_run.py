@@ -77,7 +77,7 @@ class MethodRun:
         reset_peak_memory()
         method = method_class(self.name)(*self.context.load(), settings, progress.folder)
         try:
-            rows, growth = (self._edit_groups(method, progress), None) if self.grouped else self._edit_all(method, progress)
+            rows, growth = (self._edit_groups if self.grouped else self._edit_all)(method, progress)
             figures = self.context.figures(rows, method)
             if self.plan.prefixes and not self.grouped:
                 figures |= self._behind_prefixes(method)
@@ -146,8 +146,8 @@ class MethodRun:
 
     # -- groups that are edited apart
 
-    def _edit_groups(self, method: Method, progress: EditingProgress) -> list[Observation]:
-        """Make the edits of each group alone, score them, and reset the model."""
+    def _edit_groups(self, method: Method, progress: EditingProgress) -> tuple[list[Observation], None]:
+        """Make the edits of each group alone, score them, and reset the model; there is no growth curve."""
         groups: dict[int | None, list[int]] = {}
         for i, item in enumerate(self.items):
             groups.setdefault(item.group, []).append(i)
@@ -171,12 +171,12 @@ class MethodRun:
 
             rows += self.folder.part(f"{method.name}/groups/{group}", len(prompts), compute)
             self.context.progress(f"{method.name}: cases", done, len(groups))
-        return rows
+        return rows, None
 
     # -- cost and prefixes
 
     def _cost(self, method: Method, progress: EditingProgress) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the figures of cost, and details; of groups that are edited apart the processor time and the memory."""
+        """Return the figures of cost, and details; of groups that are edited apart only processor time and memory."""
         cost = Cost()
         if method.name != "none" and self.grouped and progress.parts:
             # The first group has what a method makes once, such as statistics: the median leaves it out.
