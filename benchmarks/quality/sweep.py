@@ -36,7 +36,11 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "grace": {"replacement": ["replace_prompt"], "eps": [1.0, 10.0, 50.0]},
     "ft": {"order": [{}, {"edits_per_call": 1000, "batch_size": 8}], "lr": [1e-4, 5e-4, 1e-3]},
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
-    "rome": {"contexts": [{"contexts": 2}], "depth": [0.17, 0.36, 0.5], "v_weight_decay": [1e-3, 0.5]},
+    "rome": {
+        "search": [{"contexts": 2, "v_lr": 1.0, "v_num_grad_steps": 20, "v_weight_decay": 1e-3}],
+        "clamp_norm_factor": [6.0],
+        "mean_key": [False, True],
+    },
     "memit": {
         "length": [{"clamp_norm_factor": 4.0, "v_weight_decay": 1e-3}],
         "mom2_update_weight": [15.0, 1500.0, 15e3],
@@ -46,8 +50,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "nullspace_threshold": [1e-4, 1e-3, 2e-2],
         "L2": [1.0],
     },
-    "ultraedit": {"lr": [3e-3, 1e-2, 3e-2], "layers": [2]},
-    "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50]},
+    "ultraedit": {"lr": [1e-2, 2e-2], "layers": [2, 3]},
+    "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50], "enough": [0.05]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
