@@ -5,7 +5,8 @@ r"""Find settings for the rivals of `meloedit eval`, on data that no published f
 
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
 generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
-nothing, and for one that changes everything. Finished runs in DIR are not repeated.
+nothing, and for one that changes everything. With ``--enough SHARE`` settings with so much edit success come before
+all others. Finished runs in DIR are not repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "grace": {"replacement": ["replace_prompt"], "eps": [1.0, 10.0, 50.0]},
     "ft": {"order": [{}, {"edits_per_call": 1000, "batch_size": 8}], "lr": [1e-4, 5e-4, 1e-3]},
     "lora": {"lr": [5e-3, 1e-3, 2e-4], "enough": [0.01]},
-    "rome": {"contexts": [{"contexts": 2}], "depth": [0.17, 0.36, 0.5], "v_weight_decay": [1e-3, 0.5]},
+    "rome": {
+        "search": [{"contexts": 2, "v_lr": 1.0, "v_num_grad_steps": 20, "v_weight_decay": 1e-3}],
+        "clamp_norm_factor": [6.0],
+        "mean_key": [False, True],
+    },
     "memit": {
         "length": [{"clamp_norm_factor": 4.0, "v_weight_decay": 1e-3}],
         "mom2_update_weight": [15.0, 1500.0, 15e3],
@@ -45,8 +50,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "nullspace_threshold": [1e-4, 1e-3, 2e-2],
         "L2": [1.0],
     },
-    "ultraedit": {"lr": [3e-3, 1e-2, 3e-2], "layers": [2]},
-    "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50]},
+    "ultraedit": {"lr": [1e-2, 2e-2], "layers": [2, 3]},
+    "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50], "enough": [0.05]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
@@ -78,6 +83,7 @@ def main() -> None:
     parser.add_argument("--edits", type=positive, default=20)
     parser.add_argument("--rephrases", type=positive, default=2)
     parser.add_argument("--limit", type=positive, default=50)
+    parser.add_argument("--enough", type=float, default=0.0, help="edit success that comes before the mean")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--result", help="file for the result")
     args = parser.parse_args()
@@ -95,8 +101,10 @@ def main() -> None:
             names = [name for name in (*SCORES, *PAPER) if name in figures]
             scores = [figures[name]["value"] for name in names]
             runs.append({"settings": settings, "mean": round(harmonic_mean(scores), 4), "figures": figures})
+            runs[-1] |= {"details": result["details"][args.method]}
             print(runs[-1]["mean"], settings, dict(zip(names, scores, strict=True)), flush=True)
-    best = max(runs, key=lambda run: run["mean"])
+    success = [min(run["figures"].get("edit_success", {}).get("value", 0.0), args.enough) for run in runs]
+    best = max(zip(success, runs, strict=True), key=lambda pair: (pair[0], pair[1]["mean"]))[1]
     files = [{key: item[key] for key in ("name", "sha256")} for item in task.files]
     what = {"task": args.task, "protocol": args.protocol, "model": Path(args.model).name, "method": args.method}
     what |= {"edits": args.edits, "skip": args.skip, "data": files}

@@ -123,7 +123,9 @@ def test_immediate_scores_each_part_and_growth_scores_all_so_far(files, tmp_path
 def test_single_makes_each_edit_alone(files, tmp_path):
     more = ["--protocol", "single", "--set", "ft.lr=0.05", "--set", "ft.depth=1.0"]
     evaluated(*zsre(files, tmp_path / "alone", "--method", "ft", *more))
-    figures = result_of(tmp_path / "alone")["methods"]["ft"]
+    result = result_of(tmp_path / "alone")
+    figures, details = result["methods"]["ft"], result["details"]["ft"]
+    assert details["processor_seconds_editing"] >= 4 * 0.5 * details["processor_seconds_per_edit"] > 0
     assert figures["edit_success"]["n"] == 4 and "edits_per_minute" not in figures and "locality_far" not in figures
     refused = run(*zsre(files, tmp_path / "no", "--method", "ft", "--protocol", "single", "--every", 2))
     assert "--every does not fit protocol single: each edit is edited by itself" in refused.output

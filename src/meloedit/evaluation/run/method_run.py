@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
@@ -79,7 +80,7 @@ class MethodRun:
         reset_peak_memory()
         method = method_class(self.name)(*self.context.load(), settings, progress.folder)
         try:
-            rows, growth = (self._edit_groups(method), None) if self.grouped else self._edit_all(method, progress)
+            rows, growth = (self._edit_groups if self.grouped else self._edit_all)(method, progress)
             figures = self.context.figures(rows, method)
             if self.plan.prefixes and not self.grouped:
                 figures |= self._behind_prefixes(method)
@@ -148,8 +149,8 @@ class MethodRun:
 
     # -- groups that are edited apart
 
-    def _edit_groups(self, method: Method) -> list[Observation]:
-        """Make the edits of each group alone, score them, and reset the model."""
+    def _edit_groups(self, method: Method, progress: EditingProgress) -> tuple[list[Observation], None]:
+        """Make the edits of each group alone, score them, and reset the model; there is no growth curve."""
         groups: dict[int | None, list[int]] = {}
         for i, item in enumerate(self.items):
             groups.setdefault(item.group, []).append(i)
@@ -167,7 +168,10 @@ class MethodRun:
                 group: int | None = group, edits: Sequence[Edit] = edits, prompts: Sequence[EvalPrompt] = prompts
             ) -> list[Observation]:
                 method.reset()
+                began, processor = time.perf_counter(), time.process_time()
                 method.edit(edits)
+                spent = time.perf_counter() - began, time.process_time() - processor
+                progress.advance(progress.done + len(edits), {}, *spent)
                 near = [i for i, one in enumerate(prompts) if not one.answers]
                 base = {i: known[group, i] for i, one in enumerate(prompts) if one.answers}
                 if near:
@@ -178,7 +182,7 @@ class MethodRun:
 
             rows += self.folder.part(f"{method.name}/groups/{group}", len(prompts), compute)
             self.context.progress(f"{method.name}: cases", done, len(groups))
-        return rows
+        return rows, None
 
     def _answers_before(self, asked: Mapping[int | None, Sequence[EvalPrompt]]) -> dict[tuple[int | None, int], str]:
         """Return the unedited model's answers to prompts that have right answers of their own, by group and number.
@@ -198,8 +202,13 @@ class MethodRun:
     # -- cost and prefixes
 
     def _cost(self, method: Method, progress: EditingProgress) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the figures of cost, and details; of groups that are edited apart only the memory."""
+        """Return the figures of cost, and details; of groups that are edited apart only processor time and memory."""
         cost = Cost()
+        if method.name != "none" and self.grouped and progress.parts:
+            # The first group has what a method makes once, such as statistics: the median leaves it out.
+            spent = [part["processor"] / part["edits"] for part in progress.parts]
+            cost.details["processor_seconds_per_edit"] = round(median(spent), 3)
+            cost.details["processor_seconds_editing"] = round(sum(part["processor"] for part in progress.parts), 1)
         if method.name != "none" and not self.grouped:
             size, count = method.size(), len(self.items)
             cost.exact("parameters_per_edit", size.parameters / count, count)

@@ -105,13 +105,20 @@ class Rows:
         cache = deepcopy(self._cache)  # a run adds to it
         spans = [(len(row.ids) - row.place - len(row.target), len(row.ids) - row.place) for row in self.rows]
         spans = [span if row.target else (0, 1) for row, span in zip(self.rows, spans, strict=True)]
+        wanted = sorted({i for start, stop in spans for i in range(start, stop)})  # behind the subject's last token
+        columns = torch.tensor(wanted, device=backbone.device) + self.column
         inputs: dict[str, Any] = {"input_ids": batch.ids[:, self._first :], "attention_mask": batch.mask}
         if "position_ids" in backbone.forward_names:
             inputs["position_ids"] = batch.positions[:, self._first :]
         if cache is not None:
             inputs["past_key_values"] = cache
-        whole = backbone.model(**inputs, use_cache=cache is not None).logits[:, self.column :]
-        parts = [whole[i, start:stop] for i, (start, stop) in enumerate(spans)]
+        keeps = "logits_to_keep" in backbone.forward_names  # a row of the vocabulary's size costs as much as a layer
+        if keeps:
+            inputs["logits_to_keep"] = columns
+        whole = backbone.model(**inputs, use_cache=cache is not None).logits
+        whole = whole if keeps else whole[:, columns]
+        starts = {column: i for i, column in enumerate(wanted)}
+        parts = [whole[i, starts[start] : starts[start] + stop - start] for i, (start, stop) in enumerate(spans)]
         given = [part for row, part in zip(self.rows, parts, strict=True) if row.target]
         free = [part[0] for row, part in zip(self.rows, parts, strict=True) if not row.target]
         return given, torch.stack(free)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from ...backbones.batch import Example
-from ...backbones.contexts import frozen
+from ...backbones.contexts import frozen, run_once
 from ...backbones.feed_forward import feed_forward_linear
 from ...edit import Edit
 from ...errors import EditError, MeloEditError
@@ -52,8 +52,8 @@ class Wise(Method):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        prefix, number = self.layer_at(self.settings.depth)
-        self.layer = feed_forward_linear(self.backbone, f"{prefix}.{number}")
+        prefix, self._number = self.layer_at(self.settings.depth)
+        self.layer = feed_forward_linear(self.backbone, f"{prefix}.{self._number}")
         self._module = cast(Any, self.model.get_submodule(self.layer))
         if not self._module.weight.is_floating_point():
             raise MeloEditError(f"method wise cannot copy the quantised weights of {self.layer}")
@@ -192,7 +192,7 @@ class Wise(Method):
 
     def _learn(self, edit: Edit) -> None:
         """Train the copy on one edit."""
-        settings, weight = self.settings, self.current.weight.clone()
+        decoder, settings, weight = cast("CausalBackbone", self.backbone), self.settings, self.current.weight.clone()
         period = self.made // settings.save_freq
         mask = torch.rand(weight.shape, generator=seeded(settings.seed, period, "mask")) < settings.mask_ratio
         mask = mask.to(weight.device)
@@ -203,7 +203,8 @@ class Wise(Method):
         for i, row in enumerate(rows):
             counted[i, : len(row.prompt) + len(row.target) - 1] = 1
         counted, before, score = counted.to(weight.device), float("inf"), float("inf")
-        with frozen(self.model), torch.enable_grad():
+        below = decoder.layers[: self._number]  # the copy changes nothing that they read
+        with frozen(self.model), torch.enable_grad(), run_once(below):
             for _ in range(settings.n_iter):
                 self._training = weight.requires_grad_(True)
                 try:
