@@ -11,7 +11,7 @@ from meloedit.methods import METHODS, method_class
 
 KINDS = ("llama", "t5", "bert")
 CAUSAL = ("rome", "memit", "alphaedit", "wise")
-REFUSED = {("ultraedit", "bert"), *((name, kind) for name in CAUSAL for kind in ("t5", "bert"))}
+REFUSED = {("ultraedit", "bert"), ("tpatcher", "bert"), *((name, kind) for name in CAUSAL for kind in ("t5", "bert"))}
 NAMES = tuple(name for name in METHODS if name not in ("rag",))  # rag: test_real_methods.py, with the real encoder
 LOCATED = {"tokens": 200, "contexts": 2, "v_num_grad_steps": 3, "depth": 0.5}
 QUICK = {
@@ -26,6 +26,8 @@ QUICK = {
     "rome": LOCATED,
     "memit": LOCATED | {"layers": 2, "mom2_update_weight": 1.0, "edits_per_call": 2},
     "alphaedit": LOCATED | {"layers": 2, "nullspace_threshold": 1.0, "L2": 0.1, "edits_per_call": 2},
+    "tpatcher": {"memory_size": 200, "val_memory_size": 50, "max_edit_step": 60, "start_val_epoch": 20, "lr": 0.05},
+    "calinet": {"ex_size": 8, "max_steps": 40, "lr": 0.05, "edits_per_call": 2},
     "none": {},
 }
 UNHELD = ("none", "wise", "melo-paper", "grace", "rome", "memit", "alphaedit", "ultraedit")
