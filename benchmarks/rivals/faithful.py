@@ -5,7 +5,8 @@ r"""Compare rival methods with the code that their authors released: same tiny m
 
 Each option names a checkout of the released code, outside this repository (kmeng01/rome, kmeng01/memit,
 jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, ZeroYuHuang/Transformer-Patcher, dqxiu/CaliNet). The
-model is a GPT-2 of six layers with random weights, for LocFT-BF also such a Llama, for the last two a BART and a T5. Both sides start from the same statistics and contexts. The figure is
+model is a GPT-2 of six layers with random weights, for LocFT-BF also such a Llama, for the last two a BART and a T5.
+Both sides start from the same statistics and contexts, neurons from the same numbers. The figure is
 |W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W' after theirs: the difference in lengths
 of the change.
 """

@@ -1,9 +1,9 @@
 """Runs the released code of Transformer-Patcher and of CaliNet beside ours, in float64, on tiny encoder-decoders.
 
-Of Transformer-Patcher the editor with its modules and losses runs as it is (``Editor`` of ``src/models``); the loop around
-it is Lightning's, which is not installed: its steps are taken here (Adam, gradient norm 5, the rate halved on plateaus).
-Of CaliNet the feed-forwards with slots run as they are, inside today's T5 (the released T5 needs transformers 4.13), with
-the optimiser of its trainer.
+Of Transformer-Patcher the editor with its modules and losses runs as it is (``Editor`` of ``src/models``). The loop
+around it is Lightning's, which is not installed: its steps are taken here (Adam, gradient norm 5, the rate halved on
+plateaus). Of CaliNet the feed-forwards with slots run as they are, inside today's T5 (the released T5 needs
+transformers 4.13), with the optimiser of its trainer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ from meloedit.training.trainer import seeded
 
 from . import authors
 
-ABSENT = ("pytorch_lightning", "pytorch_lightning.core", "pytorch_lightning.core.optimizer", "torchmetrics", "jsonlines")
+ABSENT = (
+    "pytorch_lightning",
+    "pytorch_lightning.core",
+    "pytorch_lightning.core.optimizer",
+    "torchmetrics",
+    "jsonlines",
+)
 READER, WRITER = "model.model.decoder.layers.5.fc1", "model.model.decoder.layers.5.fc2"
 COPIES, STEPS = 8, 60
 EOS, PAD = 1, 2

@@ -101,9 +101,7 @@ class CaliNet(Method):
         super().__init__(*args, **kwargs)
         prefix, last = self.layer_at(self.settings.depth)
         numbers = last_layers(self.backbone.stacks[-1][1], last, self.settings.layers)
-        self.places = [
-            find_place(self.backbone, f"{prefix}.{i}", self.name, self.settings.activation) for i in numbers
-        ]
+        self.places = [find_place(self.backbone, f"{prefix}.{i}", self.name, self.settings.activation) for i in numbers]
         self.slots: list[Slots] = []
         self.steps = 0
         self._beside = [Beside(place, self._writer(i)) for i, place in enumerate(self.places)]

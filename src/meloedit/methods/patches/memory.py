@@ -35,6 +35,7 @@ ANSWER = 8
 GROUP = 64
 """Texts that are sorted by length together."""
 
+
 def remembered(
     backbone: Backbone, beside: Beside, text: str, sizes: tuple[int, int], method: str
 ) -> tuple[Tensor, Tensor]:
@@ -68,6 +69,7 @@ def remembered(
     first = sizes[0] if len(states) == wanted else min(len(states) - 1, max(1, len(states) * sizes[0] // wanted))
     return states[:first].clone(), states[first:].clone()
 
+
 def _states(backbone: Backbone, beside: Beside, rows: Sequence[Example]) -> Iterator[Tensor]:
     """Yield the queries (T, d) of the rows' tokens."""
     for group in of_like_length(rows, AT_ONCE):
@@ -76,6 +78,7 @@ def _states(backbone: Backbone, beside: Beside, rows: Sequence[Example]) -> Iter
             backbone.target_logits(part)
         assert beside.given is not None, "the feed-forward has run"
         yield torch.cat(predicting(backbone, part, beside.given))
+
 
 def _rows(backbone: Backbone, texts: Sequence[str]) -> list[Example]:
     """Return texts as rows whose "targets" are predicted by the tokens to remember; the first token is not."""
@@ -88,6 +91,7 @@ def _rows(backbone: Backbone, texts: Sequence[str]) -> list[Example]:
         rows += [Example(part[:2], [*part[2:], backbone.pad_id]) for part in windows if len(part) > 1]
     return rows
 
+
 def _answered(backbone: Backbone, prompts: Sequence[Encoded]) -> list[Example]:
     """Return prompts with what the model answers to them."""
     settings = greedy(backbone) | {"max_new_tokens": ANSWER}
@@ -99,4 +103,3 @@ def _answered(backbone: Backbone, prompts: Sequence[Encoded]) -> list[Example]:
         said = [(one, text) for one, (text, _) in zip(part, answers, strict=True) if text]
         rows += [Example.of(one, backbone.encode_target(text, one)) for one, text in said]
     return rows
-
