@@ -113,13 +113,14 @@ def tpatcher(path: Path, tokenizer: Any, edits: Sequence[Edit], others: Sequence
         edits: the edits.
         others: prompts with answers that are remembered.
     """
-    result: dict[str, Any] = {}
-    for name, margins in (("tpatcher", (3.0, -3.0)), ("tpatcher, no margins", (0.0, 0.0))):
-        result[name] = _patches(path, tokenizer, edits, others, margins, margins)
-    result["tpatcher, margins that the released code drops"] = _patches(
-        path, tokenizer, edits, others, (3.0, -3.0), (0.0, 0.0)
-    )
-    return result
+    cases: dict[str, dict[str, Any]] = {
+        "tpatcher, one neuron": {"neurons": 1},
+        "tpatcher, up to five neurons, all activations count": {"count": 5 * COPIES},
+        # at the start all activations are 1: which of equal ones are the greatest is up to rounding
+        "tpatcher, up to five neurons": {},
+        "tpatcher, one neuron, margins that the released code drops": {"neurons": 1, "theirs": (0.0, 0.0)},
+    }
+    return {name: _patches(path, tokenizer, edits, others, **case) for name, case in cases.items()}
 
 
 def _patches(
@@ -127,17 +128,29 @@ def _patches(
     tokenizer: Any,
     edits: Sequence[Edit],
     others: Sequence[Edit],
-    our_margins: tuple[float, float],
-    their_margins: tuple[float, float],
+    neurons: int = 5,
+    count: int = 5,
+    theirs: tuple[float, float] = (3.0, -3.0),
 ) -> dict[str, Any]:
+    """Compare patches.
+
+    Args:
+        path: the checkout.
+        tokenizer: the tokenizer.
+        edits: the edits.
+        others: prompts with answers that are remembered.
+        neurons: most neurons of an edit.
+        count: greatest parts of the activation loss that count.
+        theirs: the margins of the released code's memory loss.
+    """
     model = make_bart(len(tokenizer))
-    settings = {"margin_val1": our_margins[0], "margin_val2": our_margins[1], "max_edit_step": STEPS}
+    settings = {"max_add_neuron_num": neurons, "top_act": count, "max_edit_step": STEPS}
     ours: Any = method_class("tpatcher")(deepcopy(model), tokenizer, settings | {"start_val_epoch": STEPS})
     apart, moved, stops = 0.0, 0.0, True
     with _released(path):
         modules, tools = (authors.module_of(f"src.{name}") for name in ("models.seq2seq_modules", "utils"))
         editor = modules.Editor(
-            _Wrapped(deepcopy(model), ours.settings.eps), hidden_size=32, activate_loss="top5_exp",
+            _Wrapped(deepcopy(model), ours.settings.eps), hidden_size=32, activate_loss=f"top{count}_exp",
             memory_loss="top1000_exp+top1000_exp", amplify_v=True, amplify_con=ours.settings.amplify_con,
         )  # fmt: skip
         editor.double()
@@ -152,11 +165,11 @@ def _patches(
             ours.edit([edit])
             patch = ours.patches[edit.id]
             patch.queries = patch.queries[:0]  # what is remembered of it is the released code's
-            before, after = _train(editor, tools, batch, ours.settings, their_margins, number)
+            before, after = _train(editor, tools, batch, ours.settings, theirs, number)
             pairs = zip((patch.keys, patch.biases, patch.values), after, before, strict=True)
-            for own, theirs, first in pairs:
-                apart += float((own - theirs).square().sum())
-                moved += float((theirs - first).square().sum())
+            for own, other, first in pairs:
+                apart += float((own - other).square().sum())
+                moved += float((other - first).square().sum())
             editor.step()
             editor.construct_memory([batch], None, "cpu", update=True)
         looks = torch.rand(200, 6, generator=torch.Generator().manual_seed(0)).round(decimals=2).tolist()
