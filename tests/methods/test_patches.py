@@ -180,6 +180,9 @@ def test_what_does_not_fit_is_refused_in_one_line(make_model, make_source, token
     method = method_class("tpatcher")(make_model("llama"), tokenizer, SMALL | {"text": str(tmp_path / "short.txt")})
     with pytest.raises(MeloEditError, match="method tpatcher finds no tokens to remember in "):
         method.edit([BOOK])
+    missing = method_class("tpatcher")(make_model("llama"), tokenizer, {"text": str(tmp_path / "none.txt")})
+    with pytest.raises(MeloEditError, match="none.txt"):
+        missing.check()
     for settings, words in (({"edits_per_call": 2}, "a patch of its own"), ({"eps": 1.0}, "eps must be at least 0")):
         with pytest.raises(MeloEditError, match=words):
             method_class("tpatcher").read_settings(settings)

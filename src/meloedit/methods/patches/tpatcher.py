@@ -24,6 +24,7 @@ from ...errors import MeloEditError
 from ...training.trainer import seeded
 from ..base import Method, Size
 from ..checkpoint import read_state, write_state
+from ..located.statistics import read_texts
 from .losses import activation_loss, memory_loss, smoothed_loss
 from .memory import remembered
 from .parts import Part, predicting
@@ -103,6 +104,11 @@ class TPatcher(Method):
         self._training: _Training | None = None
         self._memory: tuple[Tensor, Tensor] | None = None
         self._beside = Beside(self.place, self._written)
+
+    def check(self) -> None:
+        """Raise a MeloEditError if the file of texts to remember cannot be read."""
+        if self.settings.text:
+            read_texts(self.settings.text)
 
     # -- answering
 
