@@ -26,8 +26,8 @@ QUICK = {
     "rome": LOCATED,
     "memit": LOCATED | {"layers": 2, "mom2_update_weight": 1.0, "edits_per_call": 2},
     "alphaedit": LOCATED | {"layers": 2, "nullspace_threshold": 1.0, "L2": 0.1, "edits_per_call": 2},
-    "tpatcher": {"memory_size": 200, "val_memory_size": 50, "max_edit_step": 60, "start_val_epoch": 20, "lr": 0.2},
-    "calinet": {"ex_size": 8, "max_steps": 40, "lr": 0.05, "edits_per_call": 2},
+    "tpatcher": {"memory_size": 60, "val_memory_size": 20, "max_edit_step": 40, "start_val_epoch": 20, "lr": 0.2},
+    "calinet": {"ex_size": 8, "max_steps": 30, "lr": 0.05, "edits_per_call": 2},
     "none": {},
 }
 UNHELD = ("none", "wise", "melo-paper", "grace", "rome", "memit", "alphaedit", "ultraedit")
