@@ -51,15 +51,8 @@ def test_grace_holds_its_edit_and_leaves_the_rest_as_it_was(loaded):
         grace.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("calinet", {"max_steps": 100, "enough": 0.05}),
-        ("tpatcher", {"memory_size": 200, "val_memory_size": 50, "start_val_epoch": 0, "check_val_every_n_epoch": 10}),
-    ],
-)
-def test_neurons_beside_a_feed_forward_hold_an_edit_and_go_without_a_trace(loaded, name, settings):
-    method = method_class(name)(*loaded, settings)
+def test_slots_beside_a_feed_forward_hold_an_edit_and_go_without_a_trace(loaded):
+    method = method_class("calinet")(*loaded, {"max_steps": 100, "enough": 0.05})
     before = [logits.clone() for logits in method.logits(FAR, [[1, 1]] * 2)]
     method.edit(FACTS[:1])
     assert method.answer([FACTS[0].prompt])[0].text == FACTS[0].target
