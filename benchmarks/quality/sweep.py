@@ -53,6 +53,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "ultraedit": {"lr": [1e-2, 2e-2], "layers": [2, 3]},
     "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50], "enough": [0.05]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
+    "tpatcher": {"memory": [{"memory_size": 4000, "val_memory_size": 1000}], "eps": [0.0, 0.1], "mlc": [1.0, 10.0]},
+    "calinet": {"end": [{"max_steps": 100, "enough": 0.05}], "depth": [0.5, 1.0], "ex_size": [8, 64]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")

@@ -49,3 +49,13 @@ def test_grace_holds_its_edit_and_leaves_the_rest_as_it_was(loaded):
         assert all((one == other).all() for one, other in zip(before, after, strict=True))
     finally:
         grace.close()
+
+
+def test_slots_beside_a_feed_forward_hold_an_edit_and_go_without_a_trace(loaded):
+    method = method_class("calinet")(*loaded, {"max_steps": 100, "enough": 0.05})
+    before = [logits.clone() for logits in method.logits(FAR, [[1, 1]] * 2)]
+    method.edit(FACTS[:1])
+    assert method.answer([FACTS[0].prompt])[0].text == FACTS[0].target
+    method.close()
+    after = method.logits(FAR, [[1, 1]] * 2)
+    assert all((one == other).all() for one, other in zip(before, after, strict=True))

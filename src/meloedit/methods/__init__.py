@@ -3,7 +3,7 @@
 A method takes a model, makes edits in it, answers prompts, and gives the model back unedited; ``base.Method`` is the
 protocol, and ``meloedit eval`` scores whatever follows it. The rooms: ``memory`` keeps edits beside the model and
 chooses one per prompt, ``weights`` changes weights for all prompts, ``located`` changes them where the subject is read,
-``in_context`` writes edits into the prompt.
+``patches`` adds neurons beside a feed-forward, ``in_context`` writes edits into the prompt.
 
 To add a method to this package (another package adds one by an entry point: ``docs/add-a-method.md``):
 
@@ -39,6 +39,8 @@ METHODS = {
     "rome": ("located.rome", "Rome"),
     "memit": ("located.memit", "Memit"),
     "alphaedit": ("located.alphaedit", "AlphaEdit"),
+    "tpatcher": ("patches.tpatcher", "TPatcher"),
+    "calinet": ("patches.calinet", "CaliNet"),
     "rag": ("in_context.rag", "Rag"),
     "none": ("none", "Unedited"),
 }

@@ -1,0 +1,1 @@
+"""Methods that add neurons beside a feed-forward, whose own weights stay as they are."""
