@@ -47,6 +47,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     },
     "ultraedit": {"lr": [3e-3, 1e-2, 3e-2], "layers": [2]},
     "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50]},
+    "cmr": {"part": [{"depth": 0.5}], "lr": [3e-5, 1e-4, 3e-4], "epochs": [10, 30]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }

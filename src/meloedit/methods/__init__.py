@@ -34,6 +34,7 @@ METHODS = {
     "lora": ("weights.lora", "Lora"),
     "ft": ("weights.ft", "FineTuning"),
     "locft": ("weights.locft", "LocFt"),
+    "cmr": ("weights.cmr", "Cmr"),
     "ultraedit": ("weights.ultraedit", "UltraEdit"),
     "rome": ("located.rome", "Rome"),
     "memit": ("located.memit", "Memit"),
