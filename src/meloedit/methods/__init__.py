@@ -40,6 +40,7 @@ METHODS = {
     "memit": ("located.memit", "Memit"),
     "alphaedit": ("located.alphaedit", "AlphaEdit"),
     "rag": ("in_context.rag", "Rag"),
+    "ike": ("in_context.ike", "Ike"),
     "none": ("none", "Unedited"),
 }
 """Each method's name, and the module and the class behind it, which are imported on first use."""

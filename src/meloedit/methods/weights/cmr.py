@@ -80,8 +80,8 @@ class Cmr(TrainedMethod, ChangedWeights):
         steps = settings.epochs * math.ceil(len(trained) / settings.batch_size)
         if self.steps + steps > settings.total_steps:
             raise EditError(
-                f"method {self.name} has made {self.steps} of {settings.total_steps} steps and would need {steps} more, "
-                "with a learning rate of 0: raise total_steps"
+                f"method {self.name} has made {self.steps} of {settings.total_steps} steps and needs {steps} more, "
+                "for which its learning rate would be 0: raise total_steps"
             )
         generator = seeded(settings.seed, self.calls, self.name)
         held = settings.has("ewc") or settings.has("l2")

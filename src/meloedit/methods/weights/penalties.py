@@ -36,7 +36,9 @@ def add_ewc(weights: Weights, start: Weights, fisher: Weights, strength: float) 
         _gradient(value).addcmul_(fisher[name], value.detach() - start[name], value=strength)
 
 
-def estimate_fisher(weights: Weights, examples: Sequence[Any], loss: Callable[[list[Any]], Tensor]) -> dict[str, Tensor]:
+def estimate_fisher(
+    weights: Weights, examples: Sequence[Any], loss: Callable[[list[Any]], Tensor]
+) -> dict[str, Tensor]:
     """Return the diagonal of the empirical Fisher information: the mean of squared gradients, one example at a time.
 
     Args:
