@@ -4,8 +4,9 @@ r"""Compare rival methods with the code that their authors released: same tiny m
       --out docs/results/rivals/faithful.json
 
 Each option names a checkout of the released code, outside this repository (kmeng01/rome, kmeng01/memit,
-jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT). The model is a GPT-2 of six layers with random weights,
-for LocFT-BF also such a Llama. Both sides start from the same statistics and contexts. The figure is
+jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, facebookresearch/CMR, Zce1112zslx/IKE,
+zjunlp/EasyEdit). The model is a GPT-2 of six layers with random weights, for LocFT-BF also such a Llama
+(``replayed`` says which for CMR and WISE). Both sides start from the same statistics and contexts. The figure is
 |W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W' after theirs: the difference in lengths
 of the change.
 """
@@ -28,6 +29,7 @@ from meloedit.methods import method_class
 
 from ..shared import authors
 from ..shared.options import option_parser, write
+from . import replayed
 
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),
@@ -183,7 +185,7 @@ def lookup_with_first_token(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the comparisons whose checkouts are given."""
     parser = option_parser(__doc__)
-    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft"):
+    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft", "cmr", "ike", "easyedit"):
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"checkout of the released code of {name}")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -204,6 +206,14 @@ def main() -> None:
         llama, path = make_llama(len(comparison.tokenizer)), args.locft.resolve()
         result["locft"] = comparison.locft(path, llama, "model.layers.{}.mlp.down_proj.weight")
         result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
+    batches, tokenizer = [_edits(facts) for facts in comparison.batches], comparison.tokenizer
+    if args.cmr:
+        result |= replayed.cmr(args.cmr.resolve(), tokenizer, batches, difference)
+    if args.ike or args.easyedit:
+        folders = [folder and folder.resolve() for folder in (args.ike, args.easyedit)]
+        result |= replayed.ike(*folders, _edits(FACTS))
+    if args.easyedit:
+        result |= replayed.wise(args.easyedit.resolve(), tokenizer, make_llama(len(tokenizer)), _edits(FACTS))
     write({"figures": result}, args.out)
 
 

@@ -31,12 +31,14 @@ class IkeSettings(RetrievalSettings):
         k: demonstrations before a fact; 0: the fact alone.
         choose: what the nearest ones are chosen among: all ``demonstrations`` (EasyEdit), or ``facts`` (the authors).
         train: file of training edits.
+        train_size: how many of them are read, from the first on.
     """
 
     any_sign = ("seed", "min_similarity", "k")
     k: int = 16
     choose: str = "demonstrations"
     train: str = ""
+    train_size: int = 10000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +73,8 @@ class Ike(Retrieval):
         if not settings.k:
             return [[] for _ in edits]
         if self._demonstrations is None:
-            among_facts, rows = settings.choose == "facts", read_training_edits(settings.train)
+            among_facts = settings.choose == "facts"
+            rows = read_training_edits(settings.train)[: settings.train_size]
             self._demonstrations = Demonstrations(rows, self.encoder, settings.encoder, among_facts)
         prompts, targets = [prompt_text(edit.prompt) for edit in edits], [edit.target for edit in edits]
         return self._demonstrations.chosen(prompts, targets, settings.k, settings.seed)

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class RetrievalSettings(Settings):
         min_similarity: cosine below which an edit is left out; a prompt without any edit stays as it is.
     """
 
-    any_sign = ("seed", "min_similarity")
+    any_sign: ClassVar[tuple[str, ...]] = ("seed", "min_similarity")
     edits_per_call: int = 64
     encoder: str = ENCODER
     min_similarity: float = 0.0
@@ -65,7 +65,7 @@ class Retrieval(Method):
 
     routes = True
     removes = True
-    unfit: Mapping[str, str] = {"document": "a classifier reads no facts before a document"}
+    unfit: ClassVar[Mapping[str, str]] = {"document": "a classifier reads no facts before a document"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

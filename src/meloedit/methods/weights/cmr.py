@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,7 +88,10 @@ class Cmr(TrainedMethod, ChangedWeights):
         held = settings.has("ewc") or settings.has("l2")
         start = {name: weight.detach().clone() for name, weight in self._weights.items()} if held else {}
         optimizer = self._optimizer = self._optimizer or self._new_optimizer()
-        with only_trains(self.model, list(self._weights.values())):
+        # Several examples come in another order in each pass, so that the lower layers must run again.
+        once = settings.depth > 0 and len(trained) == 1
+        lower = self.run_lower_layers_once(next(iter(self._weights))) if once else nullcontext()
+        with only_trains(self.model, list(self._weights.values())), lower:
             for _ in range(settings.epochs):
                 for part in torch.randperm(len(trained), generator=generator).split(settings.batch_size):
                     self.smoothed_loss([trained[i] for i in part.tolist()]).backward()
@@ -112,7 +116,7 @@ class Cmr(TrainedMethod, ChangedWeights):
             {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": self.settings.weight_decay},
             {"params": [weight for weight in weights if weight.dim() <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.settings.lr, foreach=False)
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.settings.lr, fused=True)
 
     def smoothed_loss(self, examples: Sequence[Example]) -> Tensor:
         """Return the sum over all target tokens of the label-smoothed cross-entropy, in nats."""
