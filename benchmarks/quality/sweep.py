@@ -57,7 +57,7 @@ PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy
 SCORES = ("edit_success", "generality", "locality_far", "locality_near")
 
 
-def settings_of(method: str, fixed: Sequence[str]) -> list[dict[str, Any]]:
+def settings_of(method: str, fixed: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return all combinations of a method's grid; a value that is a dictionary stands for several settings.
 
     Args:

@@ -171,7 +171,11 @@ def wise(path: Path, tokenizer: Any, model: Any, edits: list[Edit]) -> dict[str,
     All rows of an edit have as many tokens, since EasyEdit counts padding among an edit's tokens.
     """
     result = {}
-    for name, kind in (("wise, EasyEdit's target loss", _WithoutEnd), ("wise, as it is", Wise)):
+    for name, kind, masked_decay in (
+        ("wise, EasyEdit's target loss, weight decay inside of the mask", _WithoutEnd, True),
+        ("wise, EasyEdit's target loss", _WithoutEnd, False),
+        ("wise, as it is", Wise, False),
+    ):
         ours, theirs = deepcopy(model), deepcopy(model)
         method = kind(ours, tokenizer, {**WISE, "depth": 0.5, "contexts": 2})
         contexts = ["The last of the. ", "The last of the! "]
@@ -185,7 +189,7 @@ def wise(path: Path, tokenizer: Any, model: Any, edits: list[Edit]) -> dict[str,
         config = WISE | {"hidden_act": model.config.hidden_act, "objective_optimization": "only_label"}
         config |= {"retrieve": True, "replay": False, "merge_alg": "ties", "model_name": "llama", "device": "cpu"}
         setup = SimpleNamespace(edits=edits, others=others, masks=masks, config=config, prompts=prompts)
-        setup.masked_decay = kind is _WithoutEnd
+        setup.masked_decay = masked_decay
         setup.templates = [text + "{}" for text in contexts]
         setup.module = "model.layers[{}].mlp.down_proj".format(method.layer.split(".")[2])
         left = replay_authors.easyedit_wise(path, theirs, tokenizer, setup)
