@@ -115,7 +115,7 @@ def test_a_step_follows_the_clipped_gradient_of_loss_and_penalty(open_cmr, varia
 
 def test_the_penalties_hold_the_weights_back(open_cmr):
     def moved(variant, **more):
-        method = open_cmr(variant=variant, epochs=8, **more)
+        method = open_cmr(variant=variant, epochs=4, depth=1.0, **more)
         method.edit(FACTS[:1])
         before = weights_of(method)
         method.edit(FACTS[1:])

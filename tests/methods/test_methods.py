@@ -22,7 +22,7 @@ QUICK = {
     "lora": {"steps": 40, "lr": 0.02, "dropout": 0.1},
     "ft": {"depth": 1.0, "lr": 0.05, "passes": 60},
     "locft": {"depth": 1.0, "lr": 0.05, "passes": 30},
-    "cmr": {"lr": 3e-3, "epochs": 12, "edits_per_call": 2, "variant": "er+ewc+l2", "replay_size": 4},
+    "cmr": {"lr": 5e-3, "epochs": 8, "edits_per_call": 2, "variant": "er+ewc+l2", "replay_size": 4, "upstream_size": 2},
     "ultraedit": {"lr": 0.1, "batch_size": 2, "edits_per_call": 2},
     "rome": LOCATED,
     "memit": LOCATED | {"layers": 2, "mom2_update_weight": 1.0, "edits_per_call": 2},
