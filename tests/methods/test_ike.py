@@ -91,9 +91,14 @@ def test_the_nearest_demonstrations_are_those_of_greatest_cosine(train, tmp_path
     assert shown.chosen(["What is the capital of Peru?"], ["Lima"], 4, seed=0) == [wanted]
     assert wanted[0].startswith("New Fact: What is the capital of Chile?")
     (kept,) = (tmp_path / "cache" / "demonstrations").iterdir()
-    monkeypatch.setattr(Letters, "embed", None)  # a second time the vectors are read
+    vectors, made = shown._vectors, []
+    embed = Letters.embed
+    monkeypatch.setattr(Letters, "embed", lambda self, texts: made.append(len(texts)) or embed(self, texts))
     Demonstrations(read_training_edits(train), encoder, "letters", among_facts=False)
-    assert kept.exists()
+    assert made == [1] and kept.exists()  # a second time they are read; one shows that the encoder is the same
+    monkeypatch.setattr(Letters, "embed", lambda self, texts: embed(self, texts).flip(1))
+    again = Demonstrations(read_training_edits(train), encoder, "letters", among_facts=False)
+    assert torch.equal(again._vectors, vectors.flip(1))  # of another encoder they are made anew
 
 
 def test_among_facts_each_gets_a_kind_and_the_nearest_comes_last(train, tmp_path, monkeypatch):

@@ -69,8 +69,9 @@ class Demonstrations:
         self._encoder = encoder
         self.texts = [text for own in self.parts for text in _texts(own, among_facts)]
         path = cache_folder() / "demonstrations" / f"{json_hash([VERSION, name, self.texts])}.vectors"
-        kept = load_tensors(path)
-        if kept is None:
+        kept, probe = load_tensors(path), encoder.embed(self.texts[:1])
+        # A folder may hold another encoder than it did when the vectors were made.
+        if kept is None or not torch.allclose(kept["vectors"][:1].to(probe), probe, atol=1e-4):
             kept = {"vectors": encoder.embed(self.texts)}
             save_tensors(path, kept)
         self._vectors: Tensor = kept["vectors"].to(encoder.device)

@@ -161,6 +161,11 @@ class Cmr(TrainedMethod, ChangedWeights):
                 self._put(edited)
         return self._upstream
 
+    def details(self) -> dict[str, Any]:
+        """Return how long the stream was, and what it was trained with beside the edits."""
+        replayed = self._upstream is not None
+        return {"calls": self.calls, "steps": self.steps, "upstream_examples": len(self.upstream) if replayed else 0}
+
     # -- state
 
     def _reset(self) -> None:
