@@ -1,5 +1,6 @@
 """CMR: its penalties, its Fisher information and its loss by the formulas; what is replayed; what it cannot use."""
 
+import gzip
 import json
 
 import pytest
@@ -174,5 +175,8 @@ def test_what_cmr_cannot_use_is_one_line(open_cmr, tmp_path):
     path.write_text("")
     with pytest.raises(MeloEditError, match="no prompt in it to replay"):
         open_cmr(upstream=str(path)).check()
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "x", "target": "y"}\n')[:-9])
+    with pytest.raises(MeloEditError, match="cut.jsonl.gz: not a readable gzip file"):
+        open_cmr(upstream=str(tmp_path / "cut.jsonl.gz")).check()
     with pytest.raises(MeloEditError, match=r"cannot be read"):
         open_cmr(upstream="/no/such.txt").check()

@@ -1,5 +1,6 @@
 """IKE with a tiny encoder: which demonstrations stand before a prompt and in what order; its files; room; removal."""
 
+import gzip
 import json
 
 import pytest
@@ -165,6 +166,9 @@ def test_what_ike_cannot_use_is_one_line(open_ike, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"question": "who"}\n')
     with pytest.raises(MeloEditError, match=r"bad.jsonl, line 1: expected a training edit .*; prompt is missing"):
         open_ike(train=str(tmp_path / "bad.jsonl")).check()
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "x", "target": "y"}\n')[:-9])
+    with pytest.raises(MeloEditError, match="cut.jsonl.gz: not a readable gzip file"):
+        open_ike(train=str(tmp_path / "cut.jsonl.gz")).check()
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(MeloEditError, match="empty.jsonl: no training edit in it"):
         open_ike(train=str(tmp_path / "empty.jsonl")).check()

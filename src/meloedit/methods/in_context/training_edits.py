@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MeloEditError
-from ...readers import json_rows, open_utf8
+from ...readers import json_rows
+from ..data_files import open_data
 
 LEAD_IN = "nq question: "
 """What MEND's files write before a question of NQ."""
@@ -39,11 +40,8 @@ def read_training_edits(path: str) -> list[TrainingEdit]:
         MeloEditError: naming file and line, if the file cannot be read, a row is none of these, or there is none.
     """
     name = Path(path).name
-    with open_utf8(path, name) as stream:
-        try:
-            edits = [edit for where, row in json_rows(stream, name) if (edit := _edit(row, where)).target]
-        except (OSError, EOFError) as error:
-            raise MeloEditError(f"{name}: not a readable gzip file ({error})") from None
+    with open_data(path, name) as stream:
+        edits = [edit for where, row in json_rows(stream, name) if (edit := _edit(row, where)).target]
     if not edits:
         raise MeloEditError(f"{name}: no training edit in it")
     return edits

@@ -11,7 +11,8 @@ from ...edit import Edit
 from ...engine.answering import generate_in_batches, greedy
 from ...errors import EditError, MeloEditError
 from ...keys.grammar import make_prompts
-from ...readers import check_line, json_rows, open_utf8
+from ...readers import check_line, json_rows
+from ..data_files import open_data
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -69,7 +70,7 @@ def read_upstream(path: str, count: int) -> list[tuple[str, str | None]]:
         MeloEditError: naming file and line, if the file cannot be read or a row has no prompt.
     """
     name = Path(path).name
-    with open_utf8(path, name) as stream:
+    with open_data(path, name) as stream:
         plain = ".txt" in Path(path).suffixes
         rows = _lines(stream, name) if plain else (_pair(row, where) for where, row in json_rows(stream, name))
         pairs = [pair for pair, _ in zip(rows, range(count), strict=False)]
