@@ -12,6 +12,7 @@ all others. Finished runs in DIR are not repeated.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean
@@ -52,21 +53,28 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     },
     "ultraedit": {"lr": [1e-2, 2e-2], "layers": [2, 3]},
     "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50], "enough": [0.05]},
+    "cmr": {"part": [{"depth": 0.5}], "lr": [1e-4, 3e-4], "epochs": [10, 30]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
     "tpatcher": {"memory": [{"memory_size": 4000, "val_memory_size": 1000}], "eps": [0.0, 0.1], "mlc": [1.0, 10.0]},
     "calinet": {"end": [{"max_steps": 100, "enough": 0.05}], "depth": [0.5, 1.0], "ex_size": [8, 64]},
+    "ike": {"k": [4, 16], "choose": ["demonstrations", "facts"]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
 SCORES = ("edit_success", "generality", "locality_far", "locality_near")
 
 
-def settings_of(method: str) -> list[dict[str, Any]]:
-    """Return all combinations of a method's grid; a value that is a dictionary stands for several settings."""
+def settings_of(method: str, fixed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return all combinations of a method's grid; a value that is a dictionary stands for several settings.
+
+    Args:
+        method: the method's name.
+        fixed: further settings, as ``NAME=VALUE``.
+    """
     names, values = list(GRIDS[method]), GRIDS[method].values()
     combinations = []
     for choice in itertools.product(*values):
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = dict(text.split("=", 1) for text in fixed)
         for name, value in zip(names, choice, strict=True):
             settings |= value if isinstance(value, dict) else {name: value}
         combinations.append(settings)
@@ -80,6 +88,7 @@ def main() -> None:
     parser.add_argument("--data", action="append", required=True)
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--method", required=True, choices=list(GRIDS))
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=TEXT", help="such as train=FILE")
     parser.add_argument("--protocol", default="retention")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
     parser.add_argument("--edits", type=positive, default=20)
@@ -93,7 +102,7 @@ def main() -> None:
     task = replace(task, items=task.items[args.skip :])
     runs = []
     with Progress() as bar:
-        grid = settings_of(args.method)
+        grid = settings_of(args.method, args.set)
         for settings in bar.track(grid, description=args.method):
             plan = RunPlan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
             path = args.out / f"{args.task}-{args.protocol}-{args.method}-{json_hash([settings, args.edits])}"

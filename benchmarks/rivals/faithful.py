@@ -4,9 +4,10 @@ r"""Compare rival methods with the code that their authors released: same tiny m
       --tpatcher DIR --calinet DIR --out docs/results/rivals/faithful.json
 
 Each option names a checkout of the released code, outside this repository (kmeng01/rome, kmeng01/memit,
-jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, ZeroYuHuang/Transformer-Patcher, dqxiu/CaliNet). The
-model is a GPT-2 of six layers with random weights, for LocFT-BF also such a Llama, for the last two a BART and a T5.
-Both sides start from the same statistics and contexts, neurons from the same numbers. The figure is
+jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, ZeroYuHuang/Transformer-Patcher, dqxiu/CaliNet,
+facebookresearch/CMR, Zce1112zslx/IKE, zjunlp/EasyEdit). The model is a GPT-2 of six layers with random weights, for
+LocFT-BF also such a Llama, for T-Patcher and CaliNet a BART and a T5 (``replayed`` says which for CMR and WISE). Both
+sides start from the same statistics and contexts, neurons from the same numbers. The figure is
 |W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W' after theirs: the difference in lengths
 of the change.
 """
@@ -29,6 +30,7 @@ from meloedit.methods import method_class
 
 from ..shared import authors, patchers
 from ..shared.options import option_parser, write
+from . import replayed
 
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),
@@ -184,7 +186,7 @@ def lookup_with_first_token(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the comparisons whose checkouts are given."""
     parser = option_parser(__doc__)
-    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft", "tpatcher", "calinet"):
+    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft", "tpatcher", "calinet", "cmr", "ike", "easyedit"):
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"checkout of the released code of {name}")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -205,12 +207,10 @@ def main() -> None:
         llama, path = make_llama(len(comparison.tokenizer)), args.locft.resolve()
         result["locft"] = comparison.locft(path, llama, "model.layers.{}.mlp.down_proj.weight")
         result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
-    if args.tpatcher:
-        targets = [target for _, _, target in FACTS] * 10
-        others = [Edit(prompt, target) for prompt, target in zip(make_prompts(40), targets, strict=True)]
-        result |= patchers.tpatcher(args.tpatcher.resolve(), comparison.tokenizer, _edits(FACTS), others)
-    if args.calinet:
-        result |= patchers.calinet(args.calinet.resolve(), comparison.tokenizer, _edits(FACTS))
+jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, ZeroYuHuang/Transformer-Patcher, dqxiu/CaliNet,
+facebookresearch/CMR, Zce1112zslx/IKE, zjunlp/EasyEdit). The model is a GPT-2 of six layers with random weights, for
+LocFT-BF also such a Llama, for T-Patcher and CaliNet a BART and a T5 (``replayed`` says which for CMR and WISE). Both
+sides start from the same statistics and contexts, neurons from the same numbers. The figure is
     write({"figures": result}, args.out)
 
 

@@ -12,7 +12,7 @@ from meloedit.testing import checks
 KINDS = ("llama", "t5", "bert")
 CAUSAL = ("rome", "memit", "alphaedit", "wise")
 REFUSED = {("ultraedit", "bert"), ("tpatcher", "bert"), *((name, kind) for name in CAUSAL for kind in ("t5", "bert"))}
-NAMES = tuple(name for name in METHODS if name not in ("rag",))  # rag: test_real_methods.py, with the real encoder
+NAMES = tuple(name for name in METHODS if name not in ("rag", "ike"))  # test_rag.py, test_ike.py, test_real_methods.py
 LOCATED = {"tokens": 200, "contexts": 2, "v_num_grad_steps": 3, "depth": 0.5}
 QUICK = {
     "melo": SETTINGS,
@@ -22,6 +22,7 @@ QUICK = {
     "lora": {"steps": 40, "lr": 0.02, "dropout": 0.1},
     "ft": {"depth": 1.0, "lr": 0.05, "passes": 60},
     "locft": {"depth": 1.0, "lr": 0.05, "passes": 30},
+    "cmr": {"lr": 5e-3, "epochs": 8, "edits_per_call": 2, "variant": "er+ewc+l2", "replay_size": 4, "upstream_size": 2},
     "ultraedit": {"lr": 0.1, "batch_size": 2, "edits_per_call": 2},
     "rome": LOCATED,
     "memit": LOCATED | {"layers": 2, "mom2_update_weight": 1.0, "edits_per_call": 2},

@@ -1,5 +1,7 @@
 """Rivals on the real SmolLM2, and retrieval with the real MiniLM."""
 
+import json
+
 import pytest
 
 from meloedit import Edit
@@ -59,3 +61,31 @@ def test_slots_beside_a_feed_forward_hold_an_edit_and_go_without_a_trace(loaded)
     method.close()
     after = method.logits(FAR, [[1, 1]] * 2)
     assert all((one == other).all() for one, other in zip(before, after, strict=True))
+
+
+def test_ike_answers_from_its_fact_behind_demonstrations(loaded, tmp_path):
+    rows = [
+        {"prompt": f"Who leads {name}?", "target_new": leader, "rephrase_prompt": f"{name}'s leader is who?"}
+        | {"locality_prompt": "What colour is the sky?", "locality_ground_truth": "blue"}
+        for name, leader in (("Ostrava Kreis", "Bela Tun"), ("the Marn guild", "Ivo Sand"), ("Port Ashby", "Una Kell"))
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = str(tmp_path / "train.jsonl")
+    ike = method_class("ike")(*loaded, {"train": train, "k": 4, "min_similarity": 0.5})
+    before = ike.answer(FAR)
+    ike.edit(FACTS)
+    assert [answer.route.edit for answer in ike.answer([*UNSEEN, *FAR], 8)] == ["mayor", "tower", None, None]
+    assert [answer.text for answer in ike.answer(FAR)] == [answer.text for answer in before]
+    assert ike.answer([FACTS[0].prompt], 8)[0].text.startswith("Ilse Tarrant")
+    ike.remove(["mayor"])
+    assert ike.route([UNSEEN[0]])[0].edit is None
+    ike.close()
+
+
+def test_cmr_holds_its_edit_and_gives_the_model_back(loaded):
+    cmr = method_class("cmr")(*loaded, {"depth": 0.9, "lr": 1e-3, "epochs": 12})
+    before = cmr.logits(FAR, [[1, 1]] * 2)
+    cmr.edit(FACTS[1:])
+    assert cmr.answer([FACTS[1].prompt], 12)[0].text.strip() == FACTS[1].target
+    cmr.close()
+    assert all((one == other).all() for one, other in zip(before, cmr.logits(FAR, [[1, 1]] * 2), strict=True))

@@ -35,6 +35,7 @@ METHODS = {
     "lora": ("weights.lora", "Lora"),
     "ft": ("weights.ft", "FineTuning"),
     "locft": ("weights.locft", "LocFt"),
+    "cmr": ("weights.cmr", "Cmr"),
     "ultraedit": ("weights.ultraedit", "UltraEdit"),
     "rome": ("located.rome", "Rome"),
     "memit": ("located.memit", "Memit"),
@@ -42,6 +43,7 @@ METHODS = {
     "tpatcher": ("patches.tpatcher", "TPatcher"),
     "calinet": ("patches.calinet", "CaliNet"),
     "rag": ("in_context.rag", "Rag"),
+    "ike": ("in_context.ike", "Ike"),
     "none": ("none", "Unedited"),
 }
 """Each method's name, and the module and the class behind it, which are imported on first use."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from ...edit import prompt_text
 from ...editor import Editor
 from ...hooks.state_reader import pooled_states
-from ...methods.in_context.rag import Rag, chord
+from ...methods.in_context.rag import Rag
+from ...methods.in_context.retrieval import chord
 from ...methods.memory.melo import MeloPaper
 from ...settings import PaperConfig
 from .retriever import Alone, Nearest, Retriever, cached_states, states_of

@@ -1,164 +1,57 @@
-"""Retrieval (RAG): the edits nearest to a prompt are written before it, and the unchanged model reads them.
-
-The retriever compares unit vectors of a text encoder by cosine. The answer is the first line that the model writes:
-no training has taught it to stop after the answer.
-"""
+"""Retrieval (RAG): the edits nearest to a prompt are written before it, and the unchanged model reads them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ...backbones.loading import ENCODER
 from ...edit import prompt_text
-from ...errors import EditError, MeloEditError
-from ...results import Route
-from ..base import Method, Size
-from ..settings import Settings
-from .text_encoder import TextEncoder
+from ...errors import MeloEditError
+from .retrieval import Retrieval, RetrievalSettings, filled
 
 if TYPE_CHECKING:
-    from ...backbones.batch import Encoded
     from ...edit import Edit
-    from ...types import Prompt
 
 
 @dataclass(frozen=True)
-class RagSettings(Settings):
+class RagSettings(RetrievalSettings):
     """Settings of retrieval.
 
     Attributes:
-        encoder: ``minilm``, a folder or a hub name of an encoder.
         top: how many edits are written before a prompt.
-        min_similarity: cosine below which an edit is left out; a prompt without any edit stays as it is.
         fact: template of an edit, with ``{prompt}`` and ``{target}``.
         form: template of the whole prompt, with ``{facts}`` and ``{prompt}``.
     """
 
-    any_sign = ("seed", "min_similarity")
-    edits_per_call: int = 64
-    encoder: str = ENCODER
     top: int = 1
-    min_similarity: float = 0.0
     fact: str = "{prompt} {target}"
     form: str = "{facts}\n{prompt}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not -1 <= self.min_similarity <= 1:
-            raise MeloEditError(f"min_similarity must be between -1 and 1, not {self.min_similarity!r}")
         for name, parts in (("fact", ("{prompt}", "{target}")), ("form", ("{facts}", "{prompt}"))):
             if not all(part in getattr(self, name) for part in parts):
                 raise MeloEditError(f"{name} must contain {' and '.join(parts)}, not {getattr(self, name)!r}")
 
 
-def _filled(template: str, **texts: str) -> str:
-    """Return a template with its parts filled in, in one pass, since the texts may contain braces."""
-    return re.sub("{(" + "|".join(texts) + ")}", lambda part: texts[part[1]], template)
-
-
-def chord(cosine: Tensor) -> Tensor:
-    """Return the distance |u - v| = sqrt(2 - 2 cos) of unit vectors from their cosine."""
-    return (2 - 2 * cosine).clamp(min=0).sqrt()  # rounding can make a cosine larger than 1
-
-
-class Rag(Method):
-    """Writes retrieved edits before the prompt; the model is not changed."""
+class Rag(Retrieval):
+    """Writes retrieved edits before the prompt as plain facts."""
 
     name = "rag"
     Settings = RagSettings
-    routes = True
-    removes = True
-    unfit = {"document": "a classifier reads no facts before a document"}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.backbone.documents:
-            raise MeloEditError(f"method rag cannot serve {type(self.model).__name__}: {self.unfit['document']}")
-        self.encoder = TextEncoder(self.settings.encoder, self.backbone.device)
-        self._routes: list[Route | None] = []
-        self._keys = torch.zeros(0, self.encoder.size, device=self.encoder.device)
-        self._edit_ids: list[str] = []  # the edit of each key
-        self._facts: dict[str, str] = {}
-
-    def _edit(self, edits: Sequence[Edit]) -> None:
-        wordings = [(edit.id, prompt_text(prompt)) for edit in edits for prompt in edit.prompts]
-        self._keys = torch.cat([self._keys, self.encoder.embed([text for _, text in wordings])])
-        self._edit_ids += [name for name, _ in wordings]
-        self._facts |= {
-            edit.id: _filled(self.settings.fact, prompt=prompt_text(edit.prompt).strip(), target=edit.target.strip())
-            for edit in edits
-        }
-
-    def _remove(self, ids: Sequence[str]) -> None:
-        rest = [i for i, name in enumerate(self._edit_ids) if name not in ids]
-        self._keys, self._edit_ids = self._keys[rest], [self._edit_ids[i] for i in rest]
-        self._facts = {name: fact for name, fact in self._facts.items() if name not in ids}
-
-    def _reset(self) -> None:
-        self._keys, self._edit_ids, self._facts = self._keys[:0], [], {}
-
-    def encode(self, prompts: Sequence[Prompt]) -> list[Encoded]:
-        """Write the nearest facts before each prompt, and tokenise it; this also decides the routes."""
-        self._routes = [None] * len(prompts)
-        if not self._edit_ids:
-            return super().encode(prompts)
-        texts = [prompt_text(prompt) for prompt in prompts]
-        hits = (self.encoder.embed(texts) @ self._keys.T).topk(min(self.settings.top, len(self._edit_ids)))
-        read: list[Encoded] = []
-        distance, threshold = chord(hits.values[:, 0]).tolist(), chord(torch.tensor(self._least)).item()
-        for i, (near, rows) in enumerate(zip(hits.values.tolist(), hits.indices.tolist(), strict=True)):
-            names = [self._edit_ids[k] for cosine, k in zip(near, rows, strict=True) if cosine >= self._least]
-            self._routes[i] = Route(
-                names[0] if names else None,
-                distance[i],
-                threshold,
-                self._edit_ids[rows[0]],
-                "fired" if names else "outside scope",
-            )
-            read.append(self._read(prompts[i], list(dict.fromkeys(names))))
-        return read
 
     @property
-    def _least(self) -> float:
-        return float(self.settings.min_similarity)
+    def top(self) -> int:
+        """How many edits are written before a prompt."""
+        return int(self.settings.top)
 
-    def _read(self, prompt: Prompt, names: Sequence[str]) -> Encoded:
-        """Return the tokens of facts and prompt, with as many of the nearest facts as the model has room for."""
+    def fact(self, edit: Edit) -> str:
+        """Return an edit in its template."""
+        return filled(self.settings.fact, prompt=prompt_text(edit.prompt).strip(), target=edit.target.strip())
+
+    def texts(self, prompt: str, names: Sequence[str]) -> Iterator[str]:
+        """Yield the prompt behind as many of the facts as there is room for, the nearest one last."""
         for count in range(len(names), 0, -1):
-            with suppress(EditError):
-                return self.backbone.encode(self._before(prompt, names[:count]))
-        return self.backbone.encode(prompt)
-
-    def _before(self, prompt: Prompt, names: Sequence[str]) -> Prompt:
-        """Return a prompt with facts before the user's words, the nearest fact last."""
-        if not names:
-            return prompt
-        facts = "\n".join(self._facts[name] for name in reversed(names))
-        text = _filled(self.settings.form, prompt=prompt_text(prompt), facts=facts)
-        return text if isinstance(prompt, str) else [*prompt[:-1], {"role": "user", "content": text}]
-
-    def finish(self, text: str, route: Route | None) -> str:
-        """Return the first line if a fact stands before the prompt; other prompts get the unedited model's answer."""
-        return text if route is None or route.edit is None else text.strip().split("\n")[0].strip()
-
-    def last_routes(self, indices: Sequence[int]) -> list[Route | None]:
-        """Return which fact stands before each prompt."""
-        return [self._routes[i] for i in indices]
-
-    def size(self) -> Size:
-        """Return the vectors and the bytes of the facts, without the encoder."""
-        text = sum(len(fact.encode()) for fact in self._facts.values())
-        return Size(self._keys.numel(), self._keys.numel() * 4 + text)
-
-    def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Make the edits again: to encode them takes less time than to read a file."""
-        self.reset()
-        for start in range(0, len(edits), self.settings.edits_per_call):
-            self.edit(edits[start : start + self.settings.edits_per_call])
+            facts = "\n".join(self._facts[name] for name in reversed(names[:count]))
+            yield filled(self.settings.form, prompt=prompt, facts=facts)

@@ -1,4 +1,4 @@
-"""An encoder that turns texts into unit vectors: the retriever of ``rag``."""
+"""An encoder that turns texts into unit vectors, by which edits are retrieved."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TextEncoder:
             self._model: Any = AutoModel.from_pretrained(source).eval().to(device)
         except (OSError, ValueError) as error:
             raise MeloEditError(
-                f"method rag: cannot load the encoder {source!r} ({why_not_loaded(source, error)}); "
+                f"cannot load the encoder {source!r} ({why_not_loaded(source, error)}); "
                 f"give encoder a folder, a hub name, or {ENCODER!r}"
             ) from None
         self.size: int = self._model.config.hidden_size
