@@ -3,7 +3,7 @@
 A method takes a model, makes edits in it, answers prompts, and gives the model back unedited; ``base.Method`` is the
 protocol, and ``meloedit eval`` scores whatever follows it. The rooms: ``memory`` keeps edits beside the model and
 chooses one per prompt, ``weights`` changes weights for all prompts, ``located`` changes them where the subject is read,
-``in_context`` writes edits into the prompt.
+``in_context`` writes edits into the prompt, ``learned`` learns from training edits how to make others.
 
 To add a method:
 
@@ -38,6 +38,7 @@ METHODS = {
     "rome": ("located.rome", "Rome"),
     "memit": ("located.memit", "Memit"),
     "alphaedit": ("located.alphaedit", "AlphaEdit"),
+    "mend": ("learned.mend", "Mend"),
     "rag": ("in_context.rag", "Rag"),
     "none": ("none", "Unedited"),
 }

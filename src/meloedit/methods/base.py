@@ -66,6 +66,7 @@ class Method(ABC):
         Settings: the class of its settings.
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
+        learns: whether it learns from training edits (``fit``) before it makes any.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.
         edits: the edits so far, by id.
@@ -78,6 +79,7 @@ class Method(ABC):
     Settings: ClassVar[type[Settings]] = Settings
     routes: ClassVar[bool] = False
     removes: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
     unfit: ClassVar[Mapping[str, str]] = {}
     causal_only: ClassVar[str] = ""
 
@@ -123,6 +125,14 @@ class Method(ABC):
         """
 
     # -- editing
+
+    def fit(self, edits: Sequence[Edit], progress: Progress | None = None) -> None:  # noqa: B027
+        """Learn from training edits how to make others; a method with ``learns = True`` overrides this.
+
+        Args:
+            edits: their variants are wordings that they must answer too, their quiet prompts some to leave alone.
+            progress: as in ``answer``.
+        """
 
     def prepare(self, documents: Sequence[str]) -> None:  # noqa: B027
         """Do what comes before the first edit, such as calibrating.
