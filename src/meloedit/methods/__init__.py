@@ -39,6 +39,7 @@ METHODS = {
     "memit": ("located.memit", "Memit"),
     "alphaedit": ("located.alphaedit", "AlphaEdit"),
     "mend": ("learned.mend", "Mend"),
+    "serac": ("learned.serac", "Serac"),
     "rag": ("in_context.rag", "Rag"),
     "none": ("none", "Unedited"),
 }

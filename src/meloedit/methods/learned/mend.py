@@ -25,6 +25,7 @@ from ..changed import ChangedMatrices
 from ..free_memory import check_room
 from ..probing import probing
 from .factors import Factors, adding, grouped
+from .losses import divergences, group_means, token_losses
 from .lower import LowerStates
 from .method import LearnedMethod
 from .settings import LearnedSettings
@@ -42,6 +43,7 @@ class MendSettings(LearnedSettings):
     """Settings under the authors' names and with their defaults; ``batch_size`` is their ``accumulate_bs``.
 
     Attributes:
+        lr: Adam's learning rate for the network.
         layers: how many of the last layers of each stack are edited, in all matrices of their feed-forward.
         edit_lr: length of a step before learning.
         lr_lr: Adam's learning rate for the lengths.
@@ -49,6 +51,7 @@ class MendSettings(LearnedSettings):
         n_hidden: layers of the network before its last.
     """
 
+    lr: float = 1e-6
     layers: int = 3
     edit_lr: float = 1e-4
     lr_lr: float = 1e-4
@@ -70,7 +73,7 @@ class Mend(LearnedMethod, ChangedMatrices):
 
     name = "mend"
     Settings = MendSettings
-    held_tokens = 8
+    held_tokens = 4
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -133,8 +136,8 @@ class Mend(LearnedMethod, ChangedMatrices):
             both = [*outer, *held]
             with adding(self.model, factors, torch.tensor([*groups, *groups], device=device)), self._lower.used(both):
                 after = [logits.to(self._dtype) for logits in self.backbone.target_logits(both)]
-        edited = _group_means(token_losses(after[: len(outer)], outer), outer, groups)
-        kept = _group_means(divergences(before, after[len(outer) :]), held, groups)
+        edited = group_means(token_losses(after[: len(outer)], outer), outer, groups)
+        kept = group_means(divergences(before, after[len(outer) :]), held, groups)
         return settings.cedit * edited.mean() + settings.cloc * kept.mean()
 
     def factors(self, examples: Sequence[Example], groups: Sequence[int]) -> dict[str, Factors]:
@@ -154,7 +157,7 @@ class Mend(LearnedMethod, ChangedMatrices):
         ):
             logits = [one.to(self._dtype) for one in self.backbone.target_logits(examples)]
             # a sum over groups: each has the gradients that it would have alone
-            loss = _group_means(token_losses(logits, examples), examples, groups).sum()
+            loss = group_means(token_losses(logits, examples), examples, groups).sum()
             gradients = torch.autograd.grad(loss, [probes[name][1] for name in self.modules])
         of_row = torch.tensor(groups, device=logits[0].device)
         changes: dict[str, Factors] = {}
@@ -179,26 +182,3 @@ class Mend(LearnedMethod, ChangedMatrices):
             factors = self.factors(examples, [0] * len(examples))
             for name, one in factors.items():
                 self.change(name, one.change())
-
-
-def token_losses(logits: Sequence[Tensor], rows: Sequence[Example]) -> Tensor:
-    """Return the cross-entropy (M,) of all target tokens of some rows, in nats."""
-    targets = torch.tensor([token for row in rows for token in row.target], device=logits[0].device)
-    return nn.functional.cross_entropy(torch.cat(list(logits)), targets, reduction="none")
-
-
-def divergences(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-    """Return KL(before, after) (M,) at all target tokens of some rows, in nats."""
-    old, new = (torch.cat(list(one)).log_softmax(-1) for one in (before, after))
-    return (old.exp() * (old - new)).sum(-1)
-
-
-def _group_means(values: Tensor, rows: Sequence[Example], groups: Sequence[int]) -> Tensor:
-    """Return the mean (G,) of values over the tokens of each group's rows."""
-    sizes = [len(row.target) for row in rows]
-    of_token = torch.tensor(
-        [group for group, size in zip(groups, sizes, strict=True) for _ in range(size)], device=values.device
-    )
-    count = groups[-1] + 1
-    sums = values.new_zeros(count).index_add(0, of_token, values)
-    return sums / torch.bincount(of_token, minlength=count)

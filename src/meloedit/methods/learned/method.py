@@ -81,8 +81,8 @@ class LearnedMethod(Method):
         if len(edits) < LEAST:
             raise MeloEditError(f"method {self.name} learns from {LEAST} training edits or more, and gets {len(edits)}")
         model = self.backbone.fingerprint()
-        path = self._path(edits, model)
         learner = self._make_learner().to(self.backbone.device)
+        path = self._path(edits, model)
         if (kept := read_kept(path, self.name, model)) is not None:
             put_values(learner, kept.tensors)
             learner.eval()
