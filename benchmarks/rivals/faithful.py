@@ -1,10 +1,10 @@
 r"""Compare rival methods with the code that their authors released: same tiny model, same edits, float64.
 
     python -m benchmarks.rivals.faithful --rome DIR --memit DIR --alphaedit DIR --ultraedit DIR --locft DIR \
-      --out docs/results/rivals/faithful.json
+      --mend DIR --serac DIR --out docs/results/rivals/faithful.json
 
 Each option names a checkout of the released code, outside this repository (kmeng01/rome, kmeng01/memit,
-jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT). The model is a GPT-2 of six layers with random weights,
+jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, eric-mitchell/mend, eric-mitchell/serac). The model is a GPT-2 of six layers with random weights,
 for LocFT-BF also such a Llama. Both sides start from the same statistics and contexts. The figure is
 |W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W' after theirs: the difference in lengths
 of the change.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ from meloedit.methods import method_class
 
 from ..shared import authors
 from ..shared.options import option_parser, write
+from . import learned
 
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),
@@ -183,7 +185,7 @@ def lookup_with_first_token(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the comparisons whose checkouts are given."""
     parser = option_parser(__doc__)
-    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft"):
+    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft", "mend", "serac"):
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"checkout of the released code of {name}")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -204,6 +206,12 @@ def main() -> None:
         llama, path = make_llama(len(comparison.tokenizer)), args.locft.resolve()
         result["locft"] = comparison.locft(path, llama, "model.layers.{}.mlp.down_proj.weight")
         result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
+    facts = (comparison.model, comparison.tokenizer, FACTS)
+    if args.mend:
+        result["mend"] = learned.mend(args.mend.resolve(), *facts, difference)
+    if args.serac:
+        with TemporaryDirectory() as folder:
+            result["serac"] = learned.serac(args.serac.resolve(), *facts, Path(folder))
     write({"figures": result}, args.out)
 
 

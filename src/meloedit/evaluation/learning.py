@@ -43,15 +43,20 @@ def training_edits(method: str, path: str, task: Task) -> list[Edit]:
 
 
 def _read(path: str, questions: bool) -> list[Edit]:
-    if not questions:
-        return [item.edit for item in read_edits(path)]
-    try:
-        name = task_of(path)
-    except EditError:
-        return [item.edit for item in read_edits(path)]
-    task = load_task(name, [path])
+    own = _own_rows(path)
+    if not questions or any(edit.variants or edit.quiet for edit in own or ()):
+        return [item.edit for item in read_edits(path)] if own is None else own
+    task = load_task(task_of(path), [path])
     far = [one.prompt for one in task.far]
     return [_training(item, far[i % len(far)] if far else None) for i, item in enumerate(task.items)]
+
+
+def _own_rows(path: str) -> list[Edit] | None:
+    """Return edits in the package's own form; ``None`` if a row has another."""
+    try:
+        return [item.edit for item in read_edits(path)]
+    except EditError:
+        return None
 
 
 def _training(item: Item, far: Any) -> Edit:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from ...edit import Edit
     from ...types import Progress, Prompt
     from .lessons import Lesson
+
+ANSWER_ROOM = 32
+"""Tokens that an edit before a prompt leaves for the answer."""
 
 
 @dataclass(frozen=True)
@@ -197,17 +201,19 @@ class Serac(LearnedMethod):
     def _read(self, prompt: Prompt, record: Record) -> Encoded:
         """Return what the counterfactual model reads: the edit, then the prompt; less of the edit if there is no room."""
         assert self.counterfactual is not None, "it is made before any prompt is read"
-        words, count = record.prompt.split(), self.settings.context_words
+        reader, words, count = self.counterfactual, record.prompt.split(), self.settings.context_words
+        room = ANSWER_ROOM if reader.answer_follows_prompt else 0
         while True:
             context = " ".join([*words[-count:], record.target]) if count else record.target
             text = f"{context}\n{prompt_text(prompt)}"
             given: Prompt = text if isinstance(prompt, str) else [*prompt[:-1], {"role": "user", "content": text}]
-            try:
-                return self.counterfactual.encode(given)
-            except EditError:
-                if not count:
-                    return self.counterfactual.encode(prompt)
-                count = min(count, len(words)) // 2
+            with suppress(EditError):
+                encoded = reader.encode(given)
+                if reader.max_length is None or len(encoded.ids) + room <= reader.max_length:
+                    return encoded
+            if not count:
+                return reader.encode(prompt)
+            count = min(count, len(words)) // 2
 
     def _answer(
         self, prompts: Sequence[Prompt], batch_size: int, progress: Progress | None, settings: Mapping[str, Any]
