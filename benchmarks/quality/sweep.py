@@ -5,7 +5,8 @@ r"""Find settings for the rivals of `meloedit eval`, on data that no published f
 
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
 generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
-nothing, and for one that changes everything. Finished runs in DIR are not repeated.
+nothing, and for one that changes everything. Finished runs in DIR are not repeated. A method that learns beforehand
+takes its training edits from --train, of which the sweep scores none.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "ultraedit": {"lr": [3e-3, 1e-2, 3e-2], "layers": [2]},
     "locft": {"lr": [5e-4, 1e-3], "passes": [25, 50]},
     "wise": {"edit_lr": [0.1, 1.0], "margins": [{}, {"alpha": 0.5, "beta": 2.0, "gamma": 1.0}]},
+    "mend": {"size": [{"rank": 128, "steps": 400}], "lr": [1e-6, 1e-5, 1e-4], "layers": [3]},
+    "serac": {"lr": [1e-5, 1e-4], "layers": [6, 12]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
@@ -74,6 +77,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--method", required=True, choices=list(GRIDS))
     parser.add_argument("--protocol", default="retention")
+    parser.add_argument("--train", metavar="FILE", help="training edits, for a method that learns beforehand")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
     parser.add_argument("--edits", type=positive, default=20)
     parser.add_argument("--rephrases", type=positive, default=2)
@@ -85,7 +89,7 @@ def main() -> None:
     task = replace(task, items=task.items[args.skip :])
     runs = []
     with Progress() as bar:
-        grid = settings_of(args.method)
+        grid = [settings | ({"train": args.train} if args.train else {}) for settings in settings_of(args.method)]
         for settings in bar.track(grid, description=args.method):
             plan = RunPlan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
             path = args.out / f"{args.task}-{args.protocol}-{args.method}-{json_hash([settings, args.edits])}"

@@ -4,10 +4,10 @@ r"""Compare rival methods with the code that their authors released: same tiny m
       --mend DIR --serac DIR --out docs/results/rivals/faithful.json
 
 Each option names a checkout of the released code, outside this repository (kmeng01/rome, kmeng01/memit,
-jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, eric-mitchell/mend, eric-mitchell/serac). The model is a GPT-2 of six layers with random weights,
-for LocFT-BF also such a Llama. Both sides start from the same statistics and contexts. The figure is
-|W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W' after theirs: the difference in lengths
-of the change.
+jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, eric-mitchell/mend, eric-mitchell/serac). The model is a
+GPT-2 of six layers with random weights, for LocFT-BF also such a Llama. Both sides start from the same statistics,
+contexts and networks. The figure is |W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W'
+after theirs: the difference in lengths of the change. SERAC changes no weights: its similarities are compared.
 """
 
 from __future__ import annotations

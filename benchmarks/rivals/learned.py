@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,6 @@ from meloedit.methods.learned.scope import balanced_loss, log_similarities
 from ..shared import authors_learned
 
 RANK = 12
-SCALE = 1.0
 Fact = tuple[str, str, str]
 
 
@@ -80,7 +81,7 @@ def serac(path: Path, model: Any, tokenizer: Any, facts: Sequence[Fact], folder:
     words.add_special_tokens({"sep_token": "</s>"})
     BertModel(BertConfig(vocab_size=len(words), initializer_range=0.3, **size)).save_pretrained(folder)
     words.save_pretrained(folder)
-    method: Any = method_class("serac")(model, tokenizer, {"encoder": str(folder), "layers": 2, "scale": SCALE})
+    method: Any = method_class("serac")(model, tokenizer, {"encoder": str(folder), "layers": 2})
     method.learner = method._make_learner()
     scope = method.scope
     scope.model.double()
@@ -89,7 +90,11 @@ def serac(path: Path, model: Any, tokenizer: Any, facts: Sequence[Fact], folder:
     others = ["Is it late?", "Name a river.", "Please sing.", "Where do the children play in the summer?"]
     method.edit(edits)
     with torch.no_grad():
-        logs = log_similarities(scope.embed([*queries, *others]), method._keys, SCALE)
+        logs = log_similarities(scope.embed([*queries, *others]), method._keys, 1.0)
+        # With the authors' 1 all texts are in scope, for an encoder of random weights: here half of them are.
+        scale = math.log(2) / -float(logs.max(1).values.quantile(0.5))
+        method.settings = replace(method.settings, scale=scale)
+        logs *= scale
         loss = balanced_loss(logs[: len(edits)].diagonal(), logs[len(edits) :].diagonal()).item()
     records = method._decide([*queries, *others])
 
@@ -106,6 +111,7 @@ def serac(path: Path, model: Any, tokenizer: Any, facts: Sequence[Fact], folder:
     setup = SimpleNamespace(
         encoder=_Encoder(),
         words=words,
+        scale=scale,
         edits=[(str(edit.prompt), edit.target) for edit in edits],
         queries=queries,
         others=others,
@@ -119,5 +125,5 @@ def serac(path: Path, model: Any, tokenizer: Any, facts: Sequence[Fact], folder:
         "same nearest edits": logs.argmax(1).tolist() == theirs["nearest"].tolist(),
         "fired": sum(fires),
         "prompts": len(fires),
-        "settings": {"scale": SCALE},
+        "settings": {"scale": scale},
     }

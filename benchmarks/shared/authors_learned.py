@@ -134,8 +134,8 @@ def serac(path: Path, model: Any, tokenizer: Any, setup: Any) -> dict[str, Any]:
         path: the checkout.
         model: the base model, which serves as the counterfactual one, too: neither decides anything here.
         tokenizer: its tokenizer.
-        setup: ``encoder`` (with ``pooled``) and its tokenizer ``words``, ``edits`` (prompt, target), ``queries`` and
-            ``others`` (texts: other wordings of the edits in their order, and prompts to leave alone).
+        setup: ``encoder`` (with ``pooled``) and its tokenizer ``words``, ``scale``, ``edits`` (prompt, target),
+            ``queries`` and ``others`` (texts: other wordings of the edits in their order, and prompts to leave alone).
 
     Returns:
         ``similarities`` (queries and others, by edits), ``fires``, ``nearest``, ``loss``.
@@ -145,7 +145,8 @@ def serac(path: Path, model: Any, tokenizer: Any, setup: Any) -> dict[str, Any]:
         options = dict.fromkeys(("cos", "cross_attend", "bound_embeds", "soft_weighting", "freeze_cntr"), False)
         rep = SimpleNamespace(cls_name="minilm", square=True, supervised=True, dist_heads=1, **options)
         config = SimpleNamespace(rep=rep, device="cpu", task="qa", model=SimpleNamespace(name="tiny"))
-        editor = code.REP(model, config, None, _Classifier(setup.encoder), setup.words, model, tokenizer)
+        scale = torch.tensor(setup.scale)
+        editor = code.REP(model, config, None, _Classifier(setup.encoder), setup.words, model, tokenizer, scale=scale)
         prompts, targets = zip(*setup.edits, strict=True)
         ids = [tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"] for texts in (prompts, targets)]
         editor, _ = editor.edit({"input_ids": ids[0], "labels": ids[1]})

@@ -114,9 +114,15 @@ def test_the_loss_is_that_of_another_wording_after_the_edit_and_the_change_of_wh
         method.edit([lesson.edit.__class__(lesson.edit.prompt, lesson.edit.target)])
         outer, new = method.backbone.target_logits([lesson.outer[0], lesson.held_row])
         edited.append(torch.nn.functional.cross_entropy(outer, torch.tensor(lesson.outer[0].target)))
-        kept.append(torch.nn.functional.kl_div(new.log_softmax(-1), old.log_softmax(-1), log_target=True, reduction="none").sum(-1).mean())
+        kept.append(
+            torch.nn.functional.kl_div(new.log_softmax(-1), old.log_softmax(-1), log_target=True, reduction="none")
+            .sum(-1)
+            .mean()
+        )
         method.reset()
-    assert loss.item() == pytest.approx(0.3 * torch.stack(edited).mean().item() + 2 * torch.stack(kept).mean().item(), rel=1e-9)
+    assert loss.item() == pytest.approx(
+        0.3 * torch.stack(edited).mean().item() + 2 * torch.stack(kept).mean().item(), rel=1e-9
+    )
     assert torch.stack(kept).mean() > 1e-3
 
 

@@ -43,7 +43,10 @@ def test_the_counterfactual_model_has_the_first_layers_and_the_last(family, make
         for old, new in zip([mine[0], mine[1], mine[-1]], stack, strict=True):
             pairs = zip(old.parameters(), new.parameters(), strict=True)
             assert all(torch.equal(one, other) and one is not other for one, other in pairs)
-    answers = short.answer(short.pad([row for row in _rows(short, family)]), {"max_new_tokens": 4, "do_sample": False, "pad_token_id": short.pad_id})
+    answers = short.answer(
+        short.pad([row for row in _rows(short, family)]),
+        {"max_new_tokens": 4, "do_sample": False, "pad_token_id": short.pad_id},
+    )
     assert len(answers) == 2
 
 

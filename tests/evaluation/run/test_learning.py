@@ -77,7 +77,15 @@ LEARNS = ["--set", "mend.rank=8", "--set", "mend.steps=4", "--set", "mend.batch_
 
 def test_a_run_learns_once_and_says_what_that_took(files, tmp_path):
     train = write(tmp_path / "train.jsonl", MEND)
-    options = [*LEARNS, "--set", f"mend.train={train}", "--set", f"mend.learned={tmp_path / 'kept'}", "--method", "mend"]
+    options = [
+        *LEARNS,
+        "--set",
+        f"mend.train={train}",
+        "--set",
+        f"mend.learned={tmp_path / 'kept'}",
+        "--method",
+        "mend",
+    ]
     evaluated(*zsre(files, tmp_path / "run", *options, "--protocol", "single"))
     result = result_of(tmp_path / "run")
     learned = result["details"]["mend"]["learned"]
@@ -98,7 +106,15 @@ def test_without_training_edits_no_run_starts(files, tmp_path):
 def test_training_edits_belong_to_the_state_of_a_run(files, tmp_path):
     train = tmp_path / "train.jsonl"
     write(train, MEND)
-    options = [*LEARNS, "--set", f"mend.train={train}", "--set", f"mend.learned={tmp_path / 'kept'}", "--method", "mend"]
+    options = [
+        *LEARNS,
+        "--set",
+        f"mend.train={train}",
+        "--set",
+        f"mend.learned={tmp_path / 'kept'}",
+        "--method",
+        "mend",
+    ]
     evaluated(*zsre(files, tmp_path / "run", *options))
     write(train, [*MEND[:2], {**MEND[2], "alt": "Oslo"}])
     result = run(*zsre(files, tmp_path / "run", *options))

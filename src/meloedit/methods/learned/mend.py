@@ -169,9 +169,7 @@ class Mend(LearnedMethod, ChangedMatrices):
             transform = learner.transforms[f"{shape[0]}x{shape[1]}"]
             pair = transform(given[real], gradient[real], self.by_shape[shape].index(name))
             count = groups[-1] + 1
-            changes[name] = Factors(
-                grouped(pair[0], group, count), learner.lengths[i] * grouped(pair[1], group, count)
-            )
+            changes[name] = Factors(grouped(pair[0], group, count), learner.lengths[i] * grouped(pair[1], group, count))
         return changes
 
     # -- editing

@@ -199,7 +199,7 @@ class Serac(LearnedMethod):
         return [record if fired else None for record, fired in zip(records, fires, strict=True)]
 
     def _read(self, prompt: Prompt, record: Record) -> Encoded:
-        """Return what the counterfactual model reads: the edit, then the prompt; less of the edit if there is no room."""
+        """Return what the counterfactual model reads: the edit, or as much as there is room for, then the prompt."""
         assert self.counterfactual is not None, "it is made before any prompt is read"
         reader, words, count = self.counterfactual, record.prompt.split(), self.settings.context_words
         room = ANSWER_ROOM if reader.answer_follows_prompt else 0

@@ -2,7 +2,7 @@
 
 Section 3.2 of arXiv 2110.11309, and ``GradientTransform`` and ``IDMLP`` in the released code (eric-mitchell/mend). Both
 vectors are normalised by the mean and spread of all that was seen while learning, and go through layers of low rank
-that begin as the identity. Matrices of one shape share a network; each has a scale and a shift of its own in each layer.
+that begin as the identity. Matrices of one shape share a network; each has its own scale and shift in each layer.
 """
 
 from __future__ import annotations
