@@ -26,7 +26,7 @@ Fact = tuple[str, str, str]
 
 
 def mend(path: Path, model: Any, tokenizer: Any, facts: Sequence[Fact], difference: Callable[..., float]) -> Any:
-    """Compare MEND: the network's statistics are of six batches, then two edits are made, one after the other."""
+    """Compare MEND: the network's statistics are of four batches, then two edits are made, one after the other."""
     ours, theirs = deepcopy(model), deepcopy(model)
     method: Any = method_class("mend")(ours, tokenizer, {"rank": RANK, "layers": 3})
     method.learner = method._make_learner()
