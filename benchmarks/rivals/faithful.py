@@ -27,9 +27,8 @@ from meloedit import Edit
 from meloedit.keys.grammar import make_prompts
 from meloedit.methods import method_class
 
-from ..shared import authors
+from ..shared import authors, learned_rivals
 from ..shared.options import option_parser, write
-from . import learned
 
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),
@@ -208,10 +207,10 @@ def main() -> None:
         result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
     facts = (comparison.model, comparison.tokenizer, FACTS)
     if args.mend:
-        result["mend"] = learned.mend(args.mend.resolve(), *facts, difference)
+        result["mend"] = learned_rivals.mend(args.mend.resolve(), *facts, difference)
     if args.serac:
         with TemporaryDirectory() as folder:
-            result["serac"] = learned.serac(args.serac.resolve(), *facts, Path(folder))
+            result["serac"] = learned_rivals.serac(args.serac.resolve(), *facts, Path(folder))
     write({"figures": result}, args.out)
 
 

@@ -4,6 +4,9 @@ import pytest
 import torch
 from support.prompts import EDITS, training_edits
 
+from meloedit import Edit
+from meloedit.backbones import open_backbone
+from meloedit.backbones.feed_forward import feed_forward_linears
 from meloedit.methods import method_class
 from meloedit.methods.learned.factors import adding, grouped
 from meloedit.methods.learned.lessons import make_lessons
@@ -104,26 +107,43 @@ def test_rows_of_groups_stand_side_by_side():
     assert grouped(rows[:0], torch.tensor([], dtype=torch.long), 2).shape == (2, 0, 1)
 
 
-def test_the_loss_is_that_of_another_wording_after_the_edit_and_the_change_of_what_must_stay(mend):
-    method = mend(cedit=0.3, cloc=2.0)
+@pytest.mark.parametrize("together", [1, 2])
+def test_the_loss_is_that_of_another_wording_after_the_edit_and_the_change_of_what_must_stay(mend, together):
+    method = mend(cedit=0.3, cloc=2.0, edits_per_call=together)
     lessons = make_lessons(method, training_edits("gpt2", 4), 4, 0)
     loss = method._lesson_loss(lessons, 0)
     edited, kept = [], []
-    for lesson in lessons:
-        (old,) = method.backbone.target_logits([lesson.held_row])
-        method.edit([lesson.edit.__class__(lesson.edit.prompt, lesson.edit.target)])
-        outer, new = method.backbone.target_logits([lesson.outer[0], lesson.held_row])
-        edited.append(torch.nn.functional.cross_entropy(outer, torch.tensor(lesson.outer[0].target)))
-        kept.append(
-            torch.nn.functional.kl_div(new.log_softmax(-1), old.log_softmax(-1), log_target=True, reduction="none")
-            .sum(-1)
-            .mean()
-        )
+    for start in range(0, 4, together):
+        part = lessons[start : start + together]
+        held, outer = [lesson.held_row for lesson in part], [lesson.outer[0] for lesson in part]
+        old = torch.cat(method.backbone.target_logits(held)).log_softmax(-1)
+        method.edit([Edit(lesson.edit.prompt, lesson.edit.target) for lesson in part])
+        new = torch.cat(method.backbone.target_logits(held)).log_softmax(-1)
+        targets = torch.tensor([token for row in outer for token in row.target])
+        edited.append(torch.nn.functional.cross_entropy(torch.cat(method.backbone.target_logits(outer)), targets))
+        kept.append((old.exp() * (old - new)).sum(-1).mean())
         method.reset()
-    assert loss.item() == pytest.approx(
-        0.3 * torch.stack(edited).mean().item() + 2 * torch.stack(kept).mean().item(), rel=1e-9
-    )
+    expected = 0.3 * torch.stack(edited).mean() + 2 * torch.stack(kept).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     assert torch.stack(kept).mean() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("family", "modules"),
+    [
+        ("llama", ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+        ("gpt2", ["mlp.c_fc", "mlp.c_proj"]),
+        ("t5", ["layer.1.DenseReluDense.wi", "layer.1.DenseReluDense.wo"]),
+        ("t5-gated", [f"layer.1.DenseReluDense.{name}" for name in ("wi_0", "wi_1", "wo")]),
+        ("bart", ["fc1", "fc2"]),
+        ("bert", ["intermediate.dense", "output.dense"]),
+    ],
+)
+def test_all_matrices_of_a_feed_forward_are_edited(family, modules, make_model, make_source, tokenizer):
+    model = (make_model(family), tokenizer) if family in ("llama", "gpt2") else make_source(family)
+    backbone = open_backbone(*model)
+    prefix, layers = backbone.stacks[0]
+    assert feed_forward_linears(backbone, f"{prefix}.1") == [f"{prefix}.1.{name}" for name in modules]
 
 
 def test_learning_lowers_the_loss_and_lower_layers_that_run_once_change_nothing(make_model, tokenizer, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -26,9 +26,10 @@ def shortened(backbone: Backbone, most: int) -> PreTrainedModel:
         model = deepcopy(backbone.model)
     for prefix, _ in backbone.stacks:
         for number, layer in enumerate(model.get_submodule(prefix).children()):
-            for module in layer.modules():
-                if hasattr(module, "layer_idx"):  # where its keys and values are in a cache
-                    module.layer_idx = number
+            parts: Iterator[Any] = layer.modules()
+            for part in parts:
+                if hasattr(part, "layer_idx"):  # where its keys and values are in a cache
+                    part.layer_idx = number
     if len(backbone.stacks) == 1:
         config = model.config.get_text_config()
         chosen = kept_layers(len(backbone.stacks[0][1]), most)

@@ -104,7 +104,8 @@ class Serac(LearnedMethod):
         self.scope: TextEncoder | None = None
         self.counterfactual: Backbone | None = None
         self._routes: list[Route | None] = []
-        self._reset()
+        self._keys = torch.zeros(0)
+        self._records: list[Record] = []
 
     def check(self) -> None:
         """Raise a MeloEditError if there is no such encoder, or memory does not suffice to learn."""
@@ -176,7 +177,7 @@ class Serac(LearnedMethod):
     def _reset(self) -> None:
         size = self.scope.size if self.scope is not None else 0
         self._keys = torch.zeros(0, size, device=self.backbone.device)
-        self._records: list[Record] = []
+        self._records = []
 
     # -- answering
 

@@ -19,7 +19,7 @@ from meloedit.methods import method_class
 from meloedit.methods.learned.losses import divergences, token_losses
 from meloedit.methods.learned.scope import balanced_loss, log_similarities
 
-from ..shared import authors_learned
+from . import authors_learned
 
 RANK = 12
 Fact = tuple[str, str, str]
