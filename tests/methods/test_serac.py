@@ -28,7 +28,7 @@ def test_the_loss_is_the_mean_over_pairs_in_scope_plus_that_over_others():
     assert balanced_loss(inside, torch.zeros(1)).isfinite()  # a prompt that is the edit's own
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "t5", "bart", "bert"])
+@pytest.mark.parametrize("family", ["qwen3", "gpt2", "t5", "bart", "bert"])
 def test_the_counterfactual_model_has_the_first_layers_and_the_last(family, make_model, make_source, tokenizer):
     if family in ("llama", "qwen3", "gpt2"):
         model, reader = make_model(family), tokenizer
@@ -99,6 +99,17 @@ def test_the_counterfactual_model_reads_the_edit_and_then_the_prompt(serac):
     method.counterfactual.max_length = 256
     chat = method._read([{"role": "user", "content": "Is it late?"}], first)
     assert chat.form == "chat" and "Jorge\nIs it late?" in method.backbone.decode(chat.ids)
+
+
+def test_a_large_memory_is_compared_in_parts(serac, monkeypatch):
+    from meloedit.methods.learned import serac as module
+
+    method = serac()
+    method.edit(EDITS)
+    prompts = [*(edit.prompt for edit in EDITS), *OTHERS]
+    whole = method.route(prompts)
+    monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 3 * method._keys.numel())
+    assert method.route(prompts) == whole and method.route([]) == [] and method.answer([]) == []
 
 
 def test_no_edits_no_route_and_the_base_models_answers(serac):

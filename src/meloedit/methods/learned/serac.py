@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from ...types import Progress, Prompt
     from .lessons import Lesson
 
+NUMBERS_AT_ONCE = 2**25
+"""Numbers of prompts, edits and vectors, multiplied, that are compared at once: 128 MB of differences."""
 ANSWER_ROOM = 32
 """Tokens that an edit before a prompt leaves for the answer."""
 
@@ -186,9 +188,13 @@ class Serac(LearnedMethod):
         self._routes = [None] * len(prompts)
         if not self._records:
             return [None] * len(prompts)
+        if not prompts:
+            return []
         scope, _ = self._networks()
         queries = scope.embed([prompt_text(prompt) for prompt in prompts])
-        logs, nearest = log_similarities(queries, self._keys, self.settings.scale).max(1)
+        rows = max(1, NUMBERS_AT_ONCE // self._keys.numel())
+        parts = [log_similarities(part, self._keys, self.settings.scale).max(1) for part in queries.split(rows)]
+        logs, nearest = (torch.cat(one) for one in zip(*parts, strict=True))
         records = [self._records[i] for i in nearest.tolist()]
         fires = (logs.exp() > self.settings.threshold).tolist()
         limit = -math.log(self.settings.threshold) / self.settings.scale if self.settings.threshold else math.inf
