@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.paper_cases import KEYS
 from support.prompts import EDITS, FACTS, SETTINGS, source_edits
-from support.tiny_models import CHATML, END, FAMILIES, INST, SOURCES, bpe, build, build_source
+from support.tiny_models import CHATML, END, FAMILIES, INST, SOURCES, bpe, build, build_encoder, build_source
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -117,6 +117,22 @@ def make_source():
         return build_source(family, len(tokenizer), **changes), tokenizer
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """The folder of a tiny text encoder of random weights: texts of like words lie near each other."""
+    core = Tokenizer.from_str(bpe().to_str())
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", END)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="<|im_end|>"
+    )
+    folder = tmp_path_factory.mktemp("encoder")
+    build_encoder(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ r"""Find settings for the rivals of `meloedit eval`, on data that no published f
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
 generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
 nothing, and for one that changes everything. With ``--enough SHARE`` settings with so much edit success come before
-all others. Finished runs in DIR are not repeated.
+all others. Finished runs in DIR are not repeated. A method that learns beforehand takes its training edits from
+--train, of which the sweep scores none.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "tpatcher": {"memory": [{"memory_size": 4000, "val_memory_size": 1000}], "eps": [0.0, 0.1], "mlc": [1.0, 10.0]},
     "calinet": {"end": [{"max_steps": 100, "enough": 0.05}], "depth": [0.5, 1.0], "ex_size": [8, 64]},
     "ike": {"k": [4, 16], "choose": ["demonstrations", "facts"]},
+    "mend": {"size": [{"rank": 128, "steps": 400}], "lr": [1e-6, 1e-5, 1e-4], "layers": [3]},
+    "serac": {"lr": [1e-5, 1e-4], "layers": [6, 12]},
     "rag": {"prompt": [{}, QA], "min_similarity": [0.5, 0.7]},
 }
 PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy_generality", "accuracy_upstream")
@@ -90,6 +93,7 @@ def main() -> None:
     parser.add_argument("--method", required=True, choices=list(GRIDS))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=TEXT", help="such as train=FILE")
     parser.add_argument("--protocol", default="retention")
+    parser.add_argument("--train", metavar="FILE", help="training edits, for a method that learns beforehand")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
     parser.add_argument("--edits", type=positive, default=20)
     parser.add_argument("--rephrases", type=positive, default=2)
@@ -102,7 +106,9 @@ def main() -> None:
     task = replace(task, items=task.items[args.skip :])
     runs = []
     with Progress() as bar:
-        grid = settings_of(args.method, args.set)
+        grid = [
+            settings | ({"train": args.train} if args.train else {}) for settings in settings_of(args.method, args.set)
+        ]
         for settings in bar.track(grid, description=args.method):
             plan = RunPlan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
             path = args.out / f"{args.task}-{args.protocol}-{args.method}-{json_hash([settings, args.edits])}"

@@ -1,22 +1,23 @@
 r"""Compare rival methods with the code that their authors released: same tiny model, same edits, float64.
 
     python -m benchmarks.rivals.faithful --rome DIR --memit DIR --alphaedit DIR --ultraedit DIR --locft DIR \
-      --tpatcher DIR --calinet DIR --out docs/results/rivals/faithful.json
+      --tpatcher DIR --calinet DIR --mend DIR --serac DIR --out docs/results/rivals/faithful.json
 
 Each option names a checkout of the released code, outside this repository (kmeng01/rome, kmeng01/memit,
 jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, ZeroYuHuang/Transformer-Patcher, dqxiu/CaliNet,
-facebookresearch/CMR, Zce1112zslx/IKE, zjunlp/EasyEdit). The model is a GPT-2 of six layers with random weights, for
-LocFT-BF also such a Llama, for T-Patcher and CaliNet a BART and a T5 (``replayed`` says which for CMR and WISE). Both
-sides start from the same statistics and contexts, neurons from the same numbers. The figure is
-|W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W' after theirs: the difference in lengths
-of the change.
+facebookresearch/CMR, Zce1112zslx/IKE, zjunlp/EasyEdit, eric-mitchell/mend, eric-mitchell/serac). The model is a GPT-2
+of six layers with random weights, for LocFT-BF also such a Llama, for T-Patcher and CaliNet a BART and a T5
+(``replayed`` says which for CMR and WISE). Both sides start from the same statistics, contexts and networks, neurons
+from the same numbers. The figure is |W - W'| / |W' - W0|, with W0 the weights before the edits, W after ours and W'
+after theirs: the difference in lengths of the change. SERAC changes no weights: its similarities are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +29,7 @@ from meloedit import Edit
 from meloedit.keys.grammar import make_prompts
 from meloedit.methods import method_class
 
-from ..shared import authors, patchers
+from ..shared import authors, learned_rivals, patchers
 from ..shared.options import option_parser, write
 from . import replayed
 
@@ -183,34 +184,73 @@ def lookup_with_first_token(path: Path) -> dict[str, Any]:
     return {name: {"index": i, "token": tokenizer.decode([ids[i]])} for name, i in (("ours", ours), ("theirs", theirs))}
 
 
+def changed_weights(comparison: Comparison, paths: Mapping[str, Path]) -> dict[str, Any]:
+    """Compare the methods that change weights of the model."""
+    result: dict[str, Any] = {}
+    if path := paths.get("rome"):
+        result["rome"] = comparison.located("rome", path, mean_key=False)
+        result["rome, mean key"] = comparison.located("rome", path, mean_key=True)
+        result["where the subject is looked up behind a first token"] = lookup_with_first_token(path)
+    if path := paths.get("memit"):
+        result["memit"] = comparison.located("memit", path, layers=3, mom2_update_weight=10.0)
+    if path := paths.get("alphaedit"):
+        settings = {"layers": 3, "nullspace_threshold": 0.02, "L2": 1.0}
+        result["alphaedit"] = comparison.located("alphaedit", path, **settings)
+    if path := paths.get("ultraedit"):
+        result["ultraedit"] = comparison.ultraedit(path)
+    if path := paths.get("locft"):
+        # The code pads on the left without saying where the text begins, which shifts the positions of a GPT-2.
+        llama = make_llama(len(comparison.tokenizer))
+        result["locft"] = comparison.locft(path, llama, "model.layers.{}.mlp.down_proj.weight")
+        result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
+    return result
+
+
+def added_parts(comparison: Comparison, paths: Mapping[str, Path]) -> dict[str, Any]:
+    """Compare the methods that add parts to the model, or learn beforehand."""
+    result, tokenizer = dict[str, Any](), comparison.tokenizer
+    if path := paths.get("tpatcher"):
+        targets = [target for _, _, target in FACTS] * 10
+        others = [Edit(prompt, target) for prompt, target in zip(make_prompts(40), targets, strict=True)]
+        result |= patchers.tpatcher(path, tokenizer, _edits(FACTS), others)
+    if path := paths.get("calinet"):
+        result |= patchers.calinet(path, tokenizer, _edits(FACTS))
+    if path := paths.get("mend"):
+        result["mend"] = learned_rivals.mend(path, comparison.model, tokenizer, FACTS, difference)
+    if path := paths.get("serac"):
+        with TemporaryDirectory() as folder:
+            result["serac"] = learned_rivals.serac(path, comparison.model, tokenizer, FACTS, Path(folder))
+    return result
+
+
+def replays(comparison: Comparison, paths: Mapping[str, Path]) -> dict[str, Any]:
+    """Compare those for which what is drawn at random is given to both sides."""
+    result, tokenizer = dict[str, Any](), comparison.tokenizer
+    if path := paths.get("cmr"):
+        result |= replayed.cmr(path, tokenizer, [_edits(facts) for facts in comparison.batches], difference)
+    if "ike" in paths or "easyedit" in paths:
+        result |= replayed.ike(paths.get("ike"), paths.get("easyedit"), _edits(FACTS))
+    if path := paths.get("easyedit"):
+        result |= replayed.wise(path, tokenizer, make_llama(len(tokenizer)), _edits(FACTS))
+    return result
+
+
+CHECKOUTS = (
+    "rome", "memit", "alphaedit", "ultraedit", "locft", "tpatcher", "calinet", "cmr", "ike", "easyedit", "mend", "serac",
+)  # fmt: skip
+
+
 def main() -> None:
     """Run the comparisons whose checkouts are given."""
     parser = option_parser(__doc__)
-    for name in ("rome", "memit", "alphaedit", "ultraedit", "locft", "tpatcher", "calinet", "cmr", "ike", "easyedit"):
+    for name in CHECKOUTS:
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"checkout of the released code of {name}")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    paths = {name: path.resolve() for name in CHECKOUTS if (path := getattr(args, name)) is not None}
     comparison, result = Comparison(), dict[str, Any]()
-    if args.rome:
-        result["rome"] = comparison.located("rome", args.rome.resolve(), mean_key=False)
-        result["rome, mean key"] = comparison.located("rome", args.rome.resolve(), mean_key=True)
-        result["where the subject is looked up behind a first token"] = lookup_with_first_token(args.rome.resolve())
-    if args.memit:
-        result["memit"] = comparison.located("memit", args.memit.resolve(), layers=3, mom2_update_weight=10.0)
-    if args.alphaedit:
-        settings = {"layers": 3, "nullspace_threshold": 0.02, "L2": 1.0}
-        result["alphaedit"] = comparison.located("alphaedit", args.alphaedit.resolve(), **settings)
-    if args.ultraedit:
-        result["ultraedit"] = comparison.ultraedit(args.ultraedit.resolve())
-    if args.locft:
-        # The code pads on the left without saying where the text begins, which shifts the positions of a GPT-2.
-        llama, path = make_llama(len(comparison.tokenizer)), args.locft.resolve()
-        result["locft"] = comparison.locft(path, llama, "model.layers.{}.mlp.down_proj.weight")
-        result["locft, on a GPT-2"] = comparison.locft(path, comparison.model, "transformer.h.{}.mlp.c_proj.weight")
-jianghoucheng/AlphaEdit, XiaojieGu/UltraEdit, ICT-STAR/LocFT, ZeroYuHuang/Transformer-Patcher, dqxiu/CaliNet,
-facebookresearch/CMR, Zce1112zslx/IKE, zjunlp/EasyEdit). The model is a GPT-2 of six layers with random weights, for
-LocFT-BF also such a Llama, for T-Patcher and CaliNet a BART and a T5 (``replayed`` says which for CMR and WISE). Both
-sides start from the same statistics and contexts, neurons from the same numbers. The figure is
+    for compare in (changed_weights, added_parts, replays):
+        result |= compare(comparison, paths)
     write({"figures": result}, args.out)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.prompts import OTHERS, SETTINGS, source_edits
+from support.prompts import OTHERS, SETTINGS, source_edits, training_edits
 
 from meloedit import Edit
 from meloedit.errors import MeloEditError
@@ -14,6 +14,7 @@ CAUSAL = ("rome", "memit", "alphaedit", "wise")
 REFUSED = {("ultraedit", "bert"), ("tpatcher", "bert"), *((name, kind) for name in CAUSAL for kind in ("t5", "bert"))}
 NAMES = tuple(name for name in METHODS if name not in ("rag", "ike"))  # test_rag.py, test_ike.py, test_real_methods.py
 LOCATED = {"tokens": 200, "contexts": 2, "v_num_grad_steps": 3, "depth": 0.5}
+LEARNED = {"steps": 12, "batch_size": 4, "val_interval": 6}
 QUICK = {
     "melo": SETTINGS,
     "melo-paper": {"radius": 1e-3, "edits_per_block": 2, "lr": 0.1, "rank": 4},
@@ -24,6 +25,8 @@ QUICK = {
     "locft": {"depth": 1.0, "lr": 0.05, "passes": 30},
     "cmr": {"lr": 5e-3, "epochs": 8, "edits_per_call": 2, "variant": "er+ewc+l2", "replay_size": 4, "upstream_size": 2},
     "ultraedit": {"lr": 0.1, "batch_size": 2, "edits_per_call": 2},
+    "mend": LEARNED | {"rank": 8, "edit_lr": 1e-2, "layers": 2},
+    "serac": LEARNED | {"lr": 3e-3, "scale": 12.0, "threshold": 0.65, "layers": 2},
     "rome": LOCATED,
     "memit": LOCATED | {"layers": 2, "mom2_update_weight": 1.0, "edits_per_call": 2},
     "alphaedit": LOCATED | {"layers": 2, "nullspace_threshold": 1.0, "L2": 0.1, "edits_per_call": 2},
@@ -31,7 +34,7 @@ QUICK = {
     "calinet": {"ex_size": 8, "max_steps": 30, "lr": 0.05, "edits_per_call": 2},
     "none": {},
 }
-UNHELD = ("none", "wise", "melo-paper", "grace", "rome", "memit", "alphaedit", "ultraedit")
+UNHELD = ("none", "wise", "melo-paper", "grace", "rome", "memit", "alphaedit", "ultraedit", "mend", "serac")
 """Methods that do not bring a random model to a whole target: they change too little of it."""
 PAIRS = [(name, kind) for name in NAMES for kind in KINDS if (name, kind) not in REFUSED]
 QUESTIONS = [
@@ -42,7 +45,7 @@ QUESTIONS = [
 
 
 @pytest.fixture
-def opened(make_model, make_source, tokenizer, tmp_path):
+def opened(make_model, make_source, tokenizer, tiny_encoder):
     """Open a method on a new model of a kind; return the method and the edits to make with it."""
     methods = []
 
@@ -53,7 +56,10 @@ def opened(make_model, make_source, tokenizer, tmp_path):
             (model, reader), edits = make_source(kind), source_edits(kind)[:3]
         if name == "grace" and kind != "llama":  # a classifier reads its first token
             changes |= {"replacement": "replace_prompt"}
+        if name == "serac":
+            changes |= {"encoder": tiny_encoder}
         method = method_class(name)(model, reader, QUICK[name] | changes, folder)
+        method.fit(training_edits(kind))
         method.prepare([])
         methods.append(method)
         return method, list(edits)

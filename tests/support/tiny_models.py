@@ -7,6 +7,7 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     Gemma2Config,
@@ -106,3 +107,10 @@ def build_source(family, vocabulary, **changes):
     model_class, config_class, settings = kinds[family]
     torch.manual_seed(0)
     return model_class(config_class(**settings | changes)).eval()
+
+
+def build_encoder(vocabulary):
+    """Return a tiny text encoder of seeded random weights."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    return BertModel(BertConfig(vocab_size=vocabulary, max_position_embeddings=256, pad_token_id=1, **size)).eval()

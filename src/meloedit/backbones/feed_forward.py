@@ -80,6 +80,23 @@ def feed_forward_linear(backbone: Backbone, layer: str) -> str:
     return found.module
 
 
+def feed_forward_linears(backbone: Backbone, layer: str) -> list[str]:
+    """Return the linear modules of a layer's feed-forward: those that read the residual stream, then the writing one.
+
+    The first are those of the last one's shape, turned round: one, or two where the feed-forward is gated.
+
+    Raises:
+        ModelError: as ``feed_forward_linear``.
+    """
+    writer = feed_forward_linear(backbone, layer)
+    inner, outer = linear_shape(backbone.model.get_submodule(writer)) or (0, 0)
+    for place in (writer.rpartition(".")[0], layer) if inner != outer else ():
+        named = backbone.model.get_submodule(place).named_modules()
+        if readers := [f"{place}.{name}" for name, module in named if linear_shape(module) == (outer, inner)]:
+            return [*readers, writer]
+    return [writer]
+
+
 def _choose(name: str, layer: nn.Module, seen: Mapping[int, Call]) -> FeedForward | None:
     """Return where the feed-forward of a layer is edited.
 

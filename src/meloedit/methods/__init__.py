@@ -3,7 +3,8 @@
 A method takes a model, makes edits in it, answers prompts, and gives the model back unedited; ``base.Method`` is the
 protocol, and ``meloedit eval`` scores whatever follows it. The rooms: ``memory`` keeps edits beside the model and
 chooses one per prompt, ``weights`` changes weights for all prompts, ``located`` changes them where the subject is read,
-``patches`` adds neurons beside a feed-forward, ``in_context`` writes edits into the prompt.
+``patches`` adds neurons beside a feed-forward, ``in_context`` writes edits into the prompt, ``learned`` learns from
+training edits how to make others.
 
 To add a method to this package (another package adds one by an entry point: ``docs/add-a-method.md``):
 
@@ -42,6 +43,8 @@ METHODS = {
     "alphaedit": ("located.alphaedit", "AlphaEdit"),
     "tpatcher": ("patches.tpatcher", "TPatcher"),
     "calinet": ("patches.calinet", "CaliNet"),
+    "mend": ("learned.mend", "Mend"),
+    "serac": ("learned.serac", "Serac"),
     "rag": ("in_context.rag", "Rag"),
     "ike": ("in_context.ike", "Ike"),
     "none": ("none", "Unedited"),

@@ -67,6 +67,7 @@ class Method(ABC):
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
         removes_exactly: whether a removed edit leaves no trace, to the bit; it counts if ``removes`` is true.
+        learns: whether it learns from training edits (``fit``) before it makes any.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.
         edits: the edits so far, by id.
@@ -80,6 +81,7 @@ class Method(ABC):
     routes: ClassVar[bool] = False
     removes: ClassVar[bool] = False
     removes_exactly: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
     unfit: ClassVar[Mapping[str, str]] = {}
     causal_only: ClassVar[str] = ""
 
@@ -121,6 +123,14 @@ class Method(ABC):
         """Raise a MeloEditError if the settings do not fit the model; an evaluation calls this before any work."""
 
     # -- editing
+
+    def fit(self, edits: Sequence[Edit], progress: Progress | None = None) -> None:  # noqa: B027
+        """Learn from training edits how to make others; a method with ``learns = True`` overrides this.
+
+        Args:
+            edits: their variants are wordings that they must answer too, their quiet prompts some to leave alone.
+            progress: as in ``answer``.
+        """
 
     def prepare(self, documents: Sequence[str]) -> None:  # noqa: B027
         """Do what comes before the first edit, such as calibrating.

@@ -69,7 +69,15 @@ class ChangedMatrices(ChangedWeights):
         Raises:
             MeloEditError: if a layer has no such matrix, or it is quantised.
         """
-        self.modules = [feed_forward_linear(self.backbone, f"{prefix}.{i}") for i in numbers]
+        self.keep_modules([feed_forward_linear(self.backbone, f"{prefix}.{i}") for i in numbers])
+
+    def keep_modules(self, names: Sequence[str]) -> None:
+        """Keep the matrices of linear modules.
+
+        Raises:
+            MeloEditError: if one is quantised.
+        """
+        self.modules = list(names)
         weights = {name: cast(Tensor, self.model.get_submodule(name).weight) for name in self.modules}
         if whole := [name for name, weight in weights.items() if not weight.is_floating_point()]:
             raise MeloEditError(f"method {self.name} cannot change the quantised weights of {whole[0]}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...files import json_hash
 from ...methods import method_class
 from ...methods.none import Unedited
+from ..learning import training_edits
 from ..metrics.estimates import without_special
 from ..metrics.scores import figures
 from .observe import observe
@@ -45,6 +46,7 @@ class RunContext:
         fingerprint: the unedited model's.
         task: the plan's task, restricted to what the model can encode.
         max_tokens: most tokens of an answer.
+        training: the edits that each method learns from that learns beforehand.
         previous: results of earlier commands in this folder.
 
     Raises:
@@ -56,16 +58,20 @@ class RunContext:
         self.base = Unedited(*load())
         backbone = self.base.backbone
         self.fingerprint = backbone.fingerprint()
+        learning: dict[str, Any] = {}
         for name, settings in plan.methods.items():  # a wrong setting ends the run before any work
             method = method_class(name)(self.base.model, backbone.tokenizer, settings)
             try:
                 method.check()
             finally:
                 method.close()
+            if method.learns:
+                learning[name] = method.settings.train
         check_model(plan.task, backbone)
         self.task, self.max_tokens = select(plan, self.base, self.base_answers, progress)
         for name in plan.methods:
             method_class(name).check_edits([item.edit for item in self.task.items])
+        self.training = {name: training_edits(name, path, self.task) for name, path in learning.items()}
         self.previous = PreviousResult.read(folder, self.fingerprint)
 
     def base_answers(self, prompts: Sequence[Prompt], max_tokens: int) -> list[str]:

@@ -74,12 +74,15 @@ class MethodRun:
         """
         settings = self.plan.methods[self.name]
         edits = [item.edit.to_dict() for item in self.items]
-        run_key = json_hash([self.context.fingerprint, dict(settings), edits, self.plan.task.name])
+        training = self.context.training.get(self.name, [])
+        source = [self.context.fingerprint, dict(settings), edits, self.plan.task.name]
+        run_key = json_hash([*source, [edit.content for edit in training]] if training else source)
         progress = EditingProgress(self.folder.states / self.name, run_key)
         before = self.folder.computed, progress.done
         reset_peak_memory()
         method = method_class(self.name)(*self.context.load(), settings, progress.folder)
         try:
+            method.fit(training, self.context.progress)
             rows, growth = (self._edit_groups if self.grouped else self._edit_all)(method, progress)
             figures = self.context.figures(rows, method)
             if self.plan.prefixes and not self.grouped:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...text import counted
+from ..learning import learned_notes
 from .context import LoadModel, RunContext
 from .method_run import MethodResult, MethodRun
 from .plan import PROTOCOLS, RunPlan
@@ -87,6 +88,7 @@ class Runner:
                 notes.append(
                     f"{name}: {count} without a subject; the longest name of the prompt is taken for it (details)"
                 )
+            notes += learned_notes(name, result.details.get("learned", {}))
         if not task.far and task.kind == "question":
             notes.append("no far prompts were given, so nothing is said of far locality: add a file of NQ or web texts")
         return notes

@@ -1,4 +1,4 @@
-"""An encoder that turns texts into unit vectors, by which edits are retrieved."""
+"""An encoder that turns texts into unit vectors: it retrieves for ``rag`` and ``ike``, and tells scopes for ``serac``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class TextEncoder:
         device: where the encoder runs.
 
     Attributes:
+        model: the encoder.
         size: numbers of a vector.
 
     Raises:
@@ -39,28 +40,37 @@ class TextEncoder:
         source = str(encoder_folder()) if name == ENCODER else name
         try:
             self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
-            self._model: Any = AutoModel.from_pretrained(source).eval().to(device)
+            self.model: Any = AutoModel.from_pretrained(source).eval().to(device)
         except (OSError, ValueError) as error:
             raise MeloEditError(
                 f"cannot load the encoder {source!r} ({why_not_loaded(source, error)}); "
                 f"give encoder a folder, a hub name, or {ENCODER!r}"
             ) from None
-        self.size: int = self._model.config.hidden_size
+        self.size: int = self.model.config.hidden_size
 
     @property
     def device(self) -> torch.device:
         """Where the encoder runs, and its vectors are."""
-        return self._model.device
+        return self.model.device
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Return the vectors (n, size) of texts, of unit length."""
         parts = []
         for start in range(0, len(texts), BATCH_SIZE):
-            part = list(texts[start : start + BATCH_SIZE])
-            inputs = self._tokenizer(part, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-            inputs = inputs.to(self._model.device)
-            states = self._model(**inputs).last_hidden_state
-            mask = inputs["attention_mask"][..., None]
-            parts.append((states * mask).sum(1) / mask.sum(1))
-        return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+            parts.append(self.vectors(texts[start : start + BATCH_SIZE]))
+        return torch.cat(parts)
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Return the vectors (n, size) of texts in one pass, through which gradients flow."""
+        inputs = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        ).to(self.model.device)
+        states = self.model(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][..., None]
+        return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+
+    @property
+    def separator(self) -> str:
+        """The text of the token that stands between two texts."""
+        return str(self._tokenizer.sep_token or "\n")

@@ -141,6 +141,6 @@ class Beside:
             handle.remove()
 
 
-def last_layers(stack: Sequence[nn.Module], last: int, count: int) -> range:
+def last_layers(stack: nn.ModuleList, last: int, count: int) -> range:
     """Return the numbers of ``count`` layers that end with ``last``, fewer if the stack begins before."""
     return range(max(0, min(last, len(stack) - 1) - count + 1), min(last, len(stack) - 1) + 1)

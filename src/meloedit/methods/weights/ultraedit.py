@@ -8,8 +8,7 @@ authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from ...backbones.contexts import frozen
 from ...errors import MeloEditError
 from ..changed import ChangedMatrices
 from ..free_memory import check_room
+from ..probing import probing
 from ..settings import Settings
 from .normalizer import Normalizer
 
@@ -99,7 +99,7 @@ class UltraEdit(ChangedMatrices):
     def _read(self, examples: Sequence[Example], reads: Mapping[str, _Read]) -> None:
         """Take what the matrices are given, and the gradients, at the tokens that predict targets."""
         probes: dict[str, tuple[Tensor, Tensor]] = {}
-        with frozen(self.model), torch.enable_grad(), self._probing(probes):
+        with frozen(self.model), torch.enable_grad(), probing(self.model, self.modules, probes):
             logits = self.backbone.target_logits(examples)
             targets = torch.tensor([token for one in examples for token in one.target], device=logits[0].device)
             loss = nn.functional.cross_entropy(torch.cat(list(logits)).to(self._dtype), targets)
@@ -123,23 +123,6 @@ class UltraEdit(ChangedMatrices):
     @property
     def _dtype(self) -> torch.dtype:
         return torch.promote_types(next(iter(self._weights.values())).dtype, torch.float32)
-
-    @contextmanager
-    def _probing(self, probes: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
-        """Keep what each matrix is given, and add zeros to what it writes, whose gradient is that of the output."""
-
-        def probe(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            zeros = torch.zeros_like(output, requires_grad=True)
-            name = next(name for name in self.modules if self.model.get_submodule(name) is module)
-            probes[name] = args[0].detach(), zeros
-            return output + zeros
-
-        handles = [self.model.get_submodule(name).register_forward_hook(probe) for name in self.modules]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _step(self, name: str, given: Tensor, gradients: Tensor) -> None:
         """Change a matrix."""

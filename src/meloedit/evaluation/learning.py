@@ -1,0 +1,87 @@
+"""Training edits of methods that learn beforehand: read from a file that no score is taken of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..edit import Edit, prompt_key
+from ..errors import EditError, MeloEditError
+from ..readers import read_edits
+from .tasks.registry import load_task, task_of
+
+if TYPE_CHECKING:
+    from .tasks.task import Item, Task
+
+
+def training_edits(method: str, path: str, task: Task) -> list[Edit]:
+    """Return the edits that a method learns from.
+
+    The file is one of those that tasks of questions read (zsRE, CounterFact, ...), or rows of the package's own edits,
+    with ``variants`` and ``quiet``. Of the first, rephrasings become variants, and near prompts quiet ones; where a row
+    has none, a far prompt of the file stands in. Edits that ask what a scored edit asks are left out.
+
+    Args:
+        method: the method's name, for errors.
+        path: the file.
+        task: the task that is scored.
+
+    Raises:
+        MeloEditError: if no file is given, or it cannot be read, or all of it is scored.
+    """
+    if not path:
+        raise MeloEditError(f"method {method} learns beforehand: give training edits, --set {method}.train=FILE")
+    try:
+        edits = _read(path, task.kind == "question")
+    except EditError as error:
+        raise MeloEditError(f"method {method} cannot learn from {path}: {error}") from None
+    scored = set(_scored(task.items))
+    left = [edit for edit in edits if not any(prompt_key(prompt) in scored for prompt in edit.prompts)]
+    if not left:
+        raise MeloEditError(f"method {method} would learn what is scored: each edit of {path} asks what one does")
+    return left
+
+
+def _read(path: str, questions: bool) -> list[Edit]:
+    own = _own_rows(path)
+    if not questions or any(edit.variants or edit.quiet for edit in own or ()):
+        return [item.edit for item in read_edits(path)] if own is None else own
+    task = load_task(task_of(path), [path])
+    far = [one.prompt for one in task.far]
+    return [_training(item, far[i % len(far)] if far else None) for i, item in enumerate(task.items)]
+
+
+def _own_rows(path: str) -> list[Edit] | None:
+    """Return edits in the package's own form; ``None`` if a row has another."""
+    try:
+        return [item.edit for item in read_edits(path)]
+    except EditError:
+        return None
+
+
+def _training(item: Item, far: Any) -> Edit:
+    """Return an item's edit with what it must answer, too, and what it must leave alone."""
+    edit = item.edit
+    asked = {prompt_key(edit.prompt)}
+    variants = tuple(prompt for prompt in item.rephrases if prompt_key(prompt) not in asked)
+    asked |= {prompt_key(prompt) for prompt in variants}
+    quiet = item.near or (() if far is None else (far,))
+    kept = tuple(prompt for prompt in quiet if prompt_key(prompt) not in asked)
+    return Edit(edit.prompt, edit.target, edit.id, variants, kept, subject=edit.subject)
+
+
+def _scored(items: Iterable[Item]) -> Iterable[str]:
+    """Yield what is asked of the edits that are scored."""
+    for item in items:
+        for prompt in (item.edit.prompt, *item.rephrases):
+            yield prompt_key(prompt)
+
+
+def learned_notes(name: str, learned: dict[str, Any]) -> list[str]:
+    """Return a sentence on what a method's learning took, which no other figure counts."""
+    if not learned:
+        return []
+    return [
+        f"{name}: learned beforehand from {learned['examples']:,} edits ({learned['steps']:,} steps, "
+        f"{learned['processor_seconds']:,.0f} processor seconds), which no figure of cost counts"
+    ]

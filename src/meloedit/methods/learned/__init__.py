@@ -1,0 +1,1 @@
+"""Rivals that learn beforehand, from training edits, how to make edits."""
