@@ -236,7 +236,8 @@ def replays(comparison: Comparison, paths: Mapping[str, Path]) -> dict[str, Any]
 
 
 CHECKOUTS = (
-    "rome", "memit", "alphaedit", "ultraedit", "locft", "tpatcher", "calinet", "cmr", "ike", "easyedit", "mend", "serac",
+    "rome", "memit", "alphaedit", "ultraedit", "locft", "tpatcher", "calinet", "cmr", "ike", "easyedit", "mend",
+    "serac",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""An encoder that turns texts into unit vectors: it retrieves for ``rag`` and ``ike``, and tells scopes for ``serac``."""
+"""An encoder that turns texts into unit vectors: for ``rag`` and ``ike`` to retrieve, for ``serac`` to decide."""
 
 from __future__ import annotations
 
