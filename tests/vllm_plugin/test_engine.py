@@ -17,6 +17,7 @@ pytestmark = pytest.mark.vllm
 
 NOBEL = "Who won the Nobel Prize in Literature in 2024?"
 LONG_ANSWER = 60
+PER_PASS = (1024, 64, 16)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,8 @@ def rows(world):
 
 @pytest.fixture(scope="module")
 def engine(world, model_folder, rows):
-    """The engine with the edits open; ``plain`` has what vLLM answered before, by the prompt's place."""
+    """The engine with the edits open."""
     made = Engine(model_folder)
-    base = [i for i, row in enumerate(rows) if row["edit"] is None]
-    made.plain = dict(zip(base, made.generate([rows[i]["ids"] for i in base]), strict=True))
-    made.llm.reset_prefix_cache()
     made.store = world / "served.melo"
     shutil.copy(world / "facts.melo", made.store)
     made.call("melo_open", str(made.store))
@@ -49,8 +47,31 @@ def edits(engine):
             engine.call("melo_follow")
 
 
-@pytest.mark.parametrize(("per_pass", "cold"), [(1024, True), (1024, False), (64, True), (16, True)])
-def test_a_mixed_load_is_answered_as_in_one_process(engine, rows, per_pass, cold):
+@contextmanager
+def without_hooks(engine):
+    hooks, served = engine.worker._melo.hooks, engine.worker._melo.served
+    hooks.detach()
+    try:
+        yield
+    finally:
+        hooks.attach(served)
+
+
+@pytest.fixture(scope="module")
+def plain(engine, rows):
+    """What vLLM answers without hooks, by tokens a pass and the place of a prompt that no edit answers."""
+    base = [i for i, row in enumerate(rows) if row["edit"] is None]
+    found = {}
+    with without_hooks(engine):
+        for per_pass in PER_PASS:
+            engine.llm.reset_prefix_cache()
+            with engine.tokens_per_pass(per_pass):
+                found[per_pass] = dict(zip(base, engine.generate([rows[i]["ids"] for i in base]), strict=True))
+    return found
+
+
+@pytest.mark.parametrize(("per_pass", "cold"), [(count, cold) for count in PER_PASS for cold in (True, False)])
+def test_a_mixed_load_is_answered_as_in_one_process(engine, plain, rows, per_pass, cold):
     if cold:
         engine.llm.reset_prefix_cache()
     cached = engine.counted("prefix_cache_hits")
@@ -64,9 +85,9 @@ def test_a_mixed_load_is_answered_as_in_one_process(engine, rows, per_pass, cold
         for row, answer in zip(rows, answers, strict=True)
         if engine.text(answer) != row["answer"].strip()
     ]
-    changed = [rows[i]["text"] for i, tokens in engine.plain.items() if answers[i] != tokens]
+    changed = [rows[i]["text"] for i, tokens in plain[per_pass].items() if answers[i] != tokens]
     assert (wrong_routes, wrong_texts, changed) == ([], [], [])
-    assert len(engine.plain) > 100 and sum(row["edit"] is not None for row in rows) > 60
+    assert len(plain[per_pass]) > 100 and sum(row["edit"] is not None for row in rows) > 60
     if not cold:
         assert engine.counted("prefix_cache_hits") > cached  # or it was no warm run
 
@@ -205,16 +226,6 @@ def test_beam_search_is_refused(engine, rows):
 
     with pytest.raises(ModelError, match="beam"):
         engine.llm.beam_search([{"prompt_token_ids": rows[0]["ids"]}], BeamSearchParams(beam_width=2, max_tokens=4))
-
-
-@contextmanager
-def without_hooks(engine):
-    hooks, served = engine.worker._melo.hooks, engine.worker._melo.served
-    hooks.detach()
-    try:
-        yield
-    finally:
-        hooks.attach(served)
 
 
 @contextmanager
