@@ -277,7 +277,7 @@ def test_an_edit_of_the_last_layer_alone_touches_no_cache(engine, world):
 def test_another_model_and_code_that_runs_past_the_hooks_are_refused(engine, monkeypatch):
     worker = engine.worker
     with monkeypatch.context() as patch:
-        patch.setattr("meloedit.vllm.host.file_fingerprint", lambda *args: "another")
+        patch.setattr("meloedit.vllm.edits.host.file_fingerprint", lambda *args: "another")
         with pytest.raises((StoreError, MeloEditError), match="was made for"):
             engine.call("melo_open", str(engine.store))
     with monkeypatch.context() as patch:
