@@ -1,8 +1,10 @@
 """Whether exported adapters give the editor's answers: asked through PEFT, and written down for other engines.
 
     python -m benchmarks.adapters.answers --edits zsre_distinct.jsonl.gz --count 64 --folder build/adapters
+    python -m benchmarks.adapters.answers --format alora --edits zsre_distinct.jsonl.gz --folder build/activated
 
-Every wording of every edit is asked raw and in a chat, and twenty prompts that concern no edit, greedily, in float32.
+Every wording of every edit is asked raw and in a chat, and twenty prompts that concern no edit, greedily, in float32;
+activated LoRAs (``--format alora``) are asked in chats alone, where they are exact.
 The folder has the adapters afterwards, and ``expected.json`` beside them: the tokens of each prompt, the adapter that
 its route names, and the editor's answer. ``benchmarks/adapters/in_vllm.py`` asks vLLM the same.
 """
@@ -24,6 +26,12 @@ from ..shared.edits import numbered_edits
 from ..shared.models import add_options, described, load
 from ..shared.options import option_parser, positive, write
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "peft": {"reach": "all", "answer_positions": 0},
+    "alora": {"reach": "answer", "answer_positions": 0},
+}
+"""What a store is made with whose edits become adapters of a kind."""
+
 
 def main() -> None:
     """Run the benchmark."""
@@ -31,6 +39,7 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--edits", metavar="FILE", help="JSONL with prompt and target; or --store")
     parser.add_argument("--store", metavar="STORE", help="a store that has the edits already, made for export")
+    parser.add_argument("--format", choices=SETTINGS, default="peft", help="kind of adapters")
     parser.add_argument("--count", type=positive, default=64)
     parser.add_argument("--folder", metavar="DIR", required=True, help="where the adapters go")
     given = parser.parse_args()
@@ -39,17 +48,19 @@ def main() -> None:
     if given.store:
         editor = Editor.from_pretrained(given.store, model, tokenizer)
     elif given.edits:
-        editor = Editor(model, tokenizer, MeloConfig(reach="all", answer_positions=0))
+        editor = Editor(model, tokenizer, MeloConfig(**SETTINGS[given.format]))
         reports = editor.edit(numbered_edits(given.edits, given.count))
         print(sum(report.status == "stored" for report in reports), "of", len(reports), "edits hold", flush=True)
     else:
         raise SystemExit("give --edits FILE or --store STORE")
     folder = Path(given.folder)
     began = time.perf_counter()
-    made = editor.export(folder)
-    result: dict[str, Any] = {"task": "exported adapters beside the editor", "edits": len(made.adapters)}
+    made = editor.export(folder, given.format)
+    result: dict[str, Any] = {"task": "exported adapters beside the editor", "format": given.format}
+    result["edits"] = len(made.adapters)
     result["seconds_to_export"] = round(time.perf_counter() - began, 3)
-    wanted, backbone = expected(editor.engine, ("raw", "chat")), editor.backbone
+    forms = ("chat",) if given.format == "alora" else ("raw", "chat")
+    wanted, backbone = expected(editor.engine, forms), editor.backbone
     editor.unload()
     keep(folder, wanted)
     result["peft"] = compare_with_peft(backbone, folder, wanted).to_dict()

@@ -49,6 +49,20 @@ class Bench:
         return self.llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker._melo
 
     @contextmanager
+    def tokens_per_pass(self, count: int) -> Iterator[None]:
+        """Let a pass have at most so many tokens."""
+        scheduler = self.llm.llm_engine.engine_core.engine_core.scheduler
+        before, scheduler.max_num_scheduled_tokens = scheduler.max_num_scheduled_tokens, count
+        try:
+            yield
+        finally:
+            scheduler.max_num_scheduled_tokens = before
+
+    def counted(self, name: str) -> float:
+        """Return a counter of vLLM's; the engine must run with ``disable_log_stats=False``."""
+        return sum(one.value for one in self.llm.get_metrics() if name in one.name and hasattr(one, "value"))
+
+    @contextmanager
     def without_hooks(self) -> Iterator[None]:
         """Let vLLM be as it is without the plugin."""
         self.attached.hooks.detach()

@@ -1,6 +1,7 @@
 """The second stage: which candidates the judge reads, which one answers, and what quiet prompts do."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from meloedit import Edit
 from meloedit.judging.wording import names_something, same_words, spoken
 from meloedit.keys.keys import Keys
-from meloedit.routing.choice import NOBODY, Found, by_judge, is_short
+from meloedit.routing.choice import NOBODY, Found, by_judge, by_judge_of_words, is_short
 from meloedit.routing.judged_scope import JudgedScope
 from meloedit.routing.key_table import OwnedKeys
 from meloedit.routing.scope import Scope
@@ -81,6 +82,29 @@ def test_a_quiet_prompt_that_scores_higher_keeps_its_edit_from_answering():
 def test_an_edits_own_words_fire_unread_whatever_the_judge_says():
     ((choice,), judge) = choose({}, ["Two "], [[2]])
     assert (choice.record, choice.best.score, judge.read) == (2, SAME, [])
+
+
+def test_what_the_choice_does_not_need_is_not_read_and_changes_no_choice():
+    first, second = "Who wrote Emma?", "Who wrote Persuasion?"
+    wordings = {
+        1: Wordings((Asked(first), Asked("Emma is by whom?")), (Asked("Who filmed Emma?"),)),
+        2: Wordings((Asked(second),)),
+        3: Wordings((Asked("Emma is by whom?"),)),
+    }
+    prompts = ["who wrote emma", "Emma's author?", second, "Emma is by whom?", "Who filmed Emma?", "By whom is it?"]
+    table = {("Emma's author?", first): 2.0, ("Emma's author?", second): 1.0, ("Who filmed Emma?", first): 5.0}
+    table |= {(first, second): 39.0, ("who wrote emma", "Who filmed Emma?"): 39.0}  # as much as a judge could ever say
+    reached = [[2, 1], [1, 2], [1, 2], [1, 2, 3], [1], []]
+    pooled = SimpleNamespace(rows=range(6), asked=list(map(Asked, prompts)), count=6)
+    asked_of = {}
+    for brief in (False, True):
+        verifier = Verifier(ByTable(table), wordings.__getitem__)
+        chosen = by_judge_of_words(verifier, pooled, [found(*row) for row in reached], 0.0, brief)
+        seen = [(one.record, one.reason, one.best.record, one.best.distance, one.best.score) for one in chosen]
+        asked_of[brief] = seen, {prompt for prompt, _ in verifier.judge.read}
+    assert asked_of[True][0] == asked_of[False][0]
+    assert [record for record, *_ in asked_of[True][0]] == [1, 1, 2, 1, -1, -1]
+    assert asked_of[False][1] == set(prompts[:5]) and asked_of[True][1] == {"Emma's author?", "Who filmed Emma?"}
 
 
 def test_of_equal_scores_the_nearer_answers_and_of_those_the_newer():

@@ -17,12 +17,12 @@ from meloedit.errors import ModelError, StoreError
 from meloedit.hooks.bank import BlockBank
 from meloedit.hooks.blocks import Factors, Site
 from meloedit.store import Store
-from meloedit.vllm.deltas import Deltas
-from meloedit.vllm.fingerprint import file_fingerprint
-from meloedit.vllm.follower import Follower
-from meloedit.vllm.host import Host, ServedLive, settings_of
-from meloedit.vllm.passes import Pass, RunnerView, SlotStates
-from meloedit.vllm.requests import Prompt, Requests
+from meloedit.vllm.eager.deltas import Deltas
+from meloedit.vllm.eager.passes import Pass, RunnerView, SlotStates
+from meloedit.vllm.edits.follower import Follower
+from meloedit.vllm.edits.host import Host, ServedLive, settings_of
+from meloedit.vllm.edits.requests import Prompt, Requests
+from meloedit.vllm.start.fingerprint import file_fingerprint
 
 
 def runner_of(blocks, size, prompts):

@@ -8,9 +8,9 @@ import pytest
 
 from meloedit.errors import MeloEditError, ModelError, StoreError
 from meloedit.store import Store
-from meloedit.vllm import checks
-from meloedit.vllm.host import settings_of
+from meloedit.vllm.edits.host import settings_of
 from meloedit.vllm.launch import environment, flags_for
+from meloedit.vllm.start import checks
 
 
 def config(**changes):
@@ -91,7 +91,7 @@ def test_the_flags_say_all_that_vllm_needs(llama, store_path, tmp_path, monkeypa
         taken.listen()
         with pytest.raises(MeloEditError, match="--port"):
             flags_for(store_path, ["--host", "127.0.0.1", "--port", str(taken.getsockname()[1])], str(tmp_path / "m"))
-    monkeypatch.setattr("meloedit.vllm.host.file_fingerprint", lambda *args: "another")
+    monkeypatch.setattr("meloedit.vllm.edits.host.file_fingerprint", lambda *args: "another")
     with pytest.raises(StoreError, match="give vLLM that model"):
         flags_for(store_path, [], str(tmp_path / "m"))
     assert environment({"VLLM_PLUGINS": "other"})["VLLM_PLUGINS"] == "other,meloedit"

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from support.prompts import BOOK, EDITS
 
 from meloedit.store import Store
-from meloedit.vllm import checks
 from meloedit.vllm.endpoints import Endpoints
+from meloedit.vllm.start import checks
 
 
 class Engine:

@@ -1,8 +1,9 @@
 """Makes what the tests of the plugin compare with: stores on SmolLM2, and the answers and routes in one process.
 
-    python tests/vllm_plugin/world.py FOLDER
+    python tests/vllm_plugin/world.py FOLDER [DTYPE]
 
-It runs by itself, so that vLLM's process holds no second model. A folder that has everything stays as it is.
+It runs by itself, so that vLLM's process holds no second model. A folder that has everything stays as it is. With a
+DTYPE the same store is opened on the model in that one, too, and its answers go to ``reference-DTYPE.json``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from meloedit import Edit, Editor, MeloConfig
+from meloedit.backbones.loading import load_model
 from meloedit.cli.demo import read_facts
 from meloedit.keys.grammar import make_prompts
 
@@ -52,16 +55,31 @@ def make(folder: Path) -> None:
     one.unload()
     editor = Editor.create("smollm2", store=folder / STORE)
     assert all(report.holds for report in editor.edit(edits()))
-    rows = asked()
+    (folder / REFERENCE).write_text(json.dumps(answered(editor)))
+    editor.unload()
+
+
+def answered(editor: Editor) -> list[dict[str, Any]]:
+    """Return the prompts with their tokens, and the answer and the route that an editor gives each."""
+    rows: list[dict[str, Any]] = list(asked())
     for form in ("raw", "chat"):
         own = [row for row in rows if row["form"] == form]
         for row, answer in zip(own, editor.ask([r["text"] for r in own], form, 8, max_new_tokens=TOKENS), strict=True):
             encoded = editor.backbone.encode(row["text"], form)
             row |= {"ids": encoded.ids, "answer": answer.text, "edit": answer.route.edit, "reason": answer.route.reason}
             row |= {"distance": answer.route.distance, "score": answer.route.score}
-    (folder / REFERENCE).write_text(json.dumps(rows))
+    return rows
+
+
+def make_in(dtype: str, folder: Path) -> None:
+    """Write the answers of the store on the model in another dtype."""
+    model, tokenizer = load_model("smollm2", dtype=dtype)
+    editor = Editor.from_pretrained(folder / STORE, model, tokenizer)
+    (folder / f"reference-{dtype}.json").write_text(json.dumps(answered(editor)))
     editor.unload()
 
 
 if __name__ == "__main__":
     make(Path(sys.argv[1]))
+    for dtype in sys.argv[2:]:
+        make_in(dtype, Path(sys.argv[1]))

@@ -143,15 +143,29 @@ def _by_distance(found: Found) -> Choice:
 
 
 def by_judge_of_words(
-    verifier: Verifier, pooled: PooledStates, found: Sequence[Found], least_score: float
+    verifier: Verifier, pooled: PooledStates, found: Sequence[Found], least_score: float, brief: bool = False
 ) -> list[Choice]:
-    """Choose as ``by_judge``; a prompt of one word has no candidate but those of which that word is a wording."""
+    """Choose as ``by_judge``; a prompt of one word has no candidate but those of which that word is a wording.
+
+    Args:
+        verifier: has the judge.
+        pooled: the prompts.
+        found: what the index found for each.
+        least_score: the score that an edit must exceed.
+        brief: read no more than the choice needs: beside an edit that a prompt asks in its own words, no other one can
+            answer. ``judged`` lacks the others then.
+    """
     prompts = prompts_of(pooled)
     asked = [
         one._replace(candidates=[edit for edit in one.candidates if verifier.may_ask(prompt, edit.record)])
         for prompt, one in zip(prompts, found, strict=True)
     ]
-    return by_judge(verifier, prompts, asked, least_score)
+    if not brief:
+        return by_judge(verifier, prompts, asked, least_score)
+    certain = [verifier.in_own_words(prompt, one.candidates) for prompt, one in zip(prompts, asked, strict=True)]
+    open_ = [place for place, one in enumerate(certain) if not one]
+    judged = iter(by_judge(verifier, [prompts[i] for i in open_], [asked[i] for i in open_], least_score))
+    return [_by_judge(one, own, least_score) if own else next(judged) for one, own in zip(asked, certain, strict=True)]
 
 
 def by_judge(verifier: Verifier, prompts: Sequence[Asked], found: Sequence[Found], least_score: float) -> list[Choice]:

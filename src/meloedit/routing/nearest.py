@@ -246,18 +246,18 @@ class NearestPolicy:
         """Return for each of B prompts the record of the edit that answers (-1: none), and its route."""
         if self.calibration is None or not len(self.index):
             return [-1] * pooled.count, [self.no_route] * pooled.count
-        choices = self._choices(pooled)
+        choices = self._choices(pooled, brief=True)
         routes = [self._route(*one) for one in zip(choices, reaches(pooled, self.index, self.scope), strict=True)]
         return [choice.record for choice in choices], routes
 
-    def _choices(self, pooled: PooledStates) -> list[Choice]:
+    def _choices(self, pooled: PooledStates, brief: bool = False) -> list[Choice]:
         assert self.calibration is not None
         keys = self.calibration.encoder.keys(pooled.states, pooled.asked)
         if self.scope is None:
             return by_distance(self.index.search(keys), pooled, self.index.threshold)
         assert self.verifier is not None
         found = candidates_of(self.index.search(keys, CANDIDATES), pooled, reaches(pooled, self.index, self.scope))
-        return by_judge_of_words(self.verifier, pooled, found, self.scope.least)
+        return by_judge_of_words(self.verifier, pooled, found, self.scope.least, brief)
 
     def _route(self, choice: Choice, threshold: float) -> Route:
         best = choice.best

@@ -131,6 +131,18 @@ class Verifier:
             for prompt, candidates in zip(prompts, found, strict=True)
         ]
 
+    def in_own_words(self, prompt: Asked, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the candidates that a prompt asks in the words of one of their wordings, scored as ``score`` does.
+
+        No quiet prompt can keep them from answering, and no other candidate scores as high.
+        """
+        found = [
+            one._replace(score=SAME)
+            for one in candidates
+            if any(same_words(requesting(prompt, own), own) for own in _likest(prompt, self._wordings(one.record).own))
+        ]
+        return sorted(found, key=_best_first)
+
     def _judged(self, pairs: Sequence[tuple[Asked, Asked]]) -> list[float]:
         """Return the judge's scores of prompts beside wordings.
 

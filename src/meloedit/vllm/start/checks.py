@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
-from ..errors import ModelError
+from ...errors import ModelError
 
 LEAST, BELOW = (0, 32), (0, 34)
 """The versions of vLLM whose insides the plugin knows: from the one on, below the other."""

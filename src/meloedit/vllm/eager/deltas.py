@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ..hooks.blocks import Factors, RowBlocks, delta
+from ...hooks.blocks import Factors, RowBlocks, delta
 
 if TYPE_CHECKING:
     from .passes import Pass

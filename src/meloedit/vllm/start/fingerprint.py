@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..backbones import model_class
-from ..backbones.layers import fingerprint_of
-from ..errors import ModelError
+from ...backbones import model_class
+from ...backbones.layers import fingerprint_of
+from ...errors import ModelError
 
 WHOLE = "model.safetensors"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ...errors import ModelError
 
 if TYPE_CHECKING:
     from .served import Served

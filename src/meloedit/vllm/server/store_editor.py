@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ..config import MeloConfig
-from ..serve.failures import RefusedError
-from ..store import Store
+from ...config import MeloConfig
+from ...serve.failures import RefusedError
+from ...store import Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

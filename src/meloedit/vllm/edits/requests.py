@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..callers.precision import exact
-from ..hooks.blocks import RowBlocks
-from ..hooks.describe import describe
-from ..keys.pooling import PooledStates
-from ..types import Asked, Begun
+from ...callers.precision import exact
+from ...hooks.blocks import RowBlocks
+from ...hooks.describe import describe
+from ...keys.pooling import PooledStates
+from ...types import Asked, Begun
 
 if TYPE_CHECKING:
-    from ..following.live import Live
-    from ..hooks.key_reader import KeyReader
-    from ..hooks.prompt_batch import PromptBatch
+    from ...following.live import Live
+    from ...hooks.key_reader import KeyReader
+    from ...hooks.prompt_batch import PromptBatch
 
 logger = logging.getLogger(__name__)
 

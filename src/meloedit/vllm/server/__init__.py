@@ -1,0 +1,1 @@
+"""What stands behind the edits' routes on vLLM's API server."""
