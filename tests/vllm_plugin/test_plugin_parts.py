@@ -18,10 +18,11 @@ from meloedit.hooks.bank import BlockBank
 from meloedit.hooks.blocks import Factors, Site
 from meloedit.store import Store
 from meloedit.vllm.eager.deltas import Deltas
-from meloedit.vllm.eager.passes import Pass, RunnerView, SlotStates
 from meloedit.vllm.edits.follower import Follower
 from meloedit.vllm.edits.host import Host, ServedLive, settings_of
+from meloedit.vllm.edits.passes import Pass, SlotStates
 from meloedit.vllm.edits.requests import Prompt, Requests
+from meloedit.vllm.runners.v1 import RunnerView
 from meloedit.vllm.start.fingerprint import file_fingerprint
 
 
