@@ -2,8 +2,8 @@
 
     python tests/vllm_plugin/ranks.py RANK RANKS FOLDER
 
-The linears are cut as vLLM's are: the feed-forward's first by columns, its second by rows, whose outputs are summed. The
-first rank alone knows the blocks. Each rank writes what it got.
+The linears are cut as vLLM's are: the feed-forward's first by columns, its second by rows, whose outputs are summed.
+The first rank alone knows the blocks. Each rank writes what it got.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from meloedit.hooks.blocks import Factors
 from meloedit.vllm.edits.passes import Pass
+from meloedit.vllm.graphs import ops
 from meloedit.vllm.graphs.shards import Answer, Crew, shard_of
 from meloedit.vllm.graphs.wide import WideBlocks
 
@@ -87,7 +88,7 @@ def run(rank, ranks, folder):
 
 def _module(name, linear, tables, x):
     y = x @ linear.weight.t()
-    return torch.ops.meloedit.add_blocks(x, y, tables.rows, tables.places, tables.owners, *tables.tables[name])
+    return ops.add_blocks(x, y, tables.rows, tables.places, tables.owners, *tables.tables[name])
 
 
 if __name__ == "__main__":
