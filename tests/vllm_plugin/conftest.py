@@ -14,7 +14,7 @@ from meloedit.backbones.prompts import CausalPrompts
 from meloedit.vllm.edits.host import Host
 
 HERE = Path(__file__).parent
-collect_ignore = [] if find_spec("vllm") else ["test_engine.py", "test_server.py"]
+collect_ignore = [] if find_spec("vllm") else ["test_engine.py", "test_engine_ops.py", "test_server.py"]
 
 
 @pytest.fixture(scope="session")

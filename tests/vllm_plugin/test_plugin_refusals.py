@@ -115,6 +115,13 @@ def test_with_ops_vllm_compiles_and_parts_the_model_but_captures_no_whole_pass(m
         with pytest.raises(ModelError, match=line) as refused:
             checks.check_config(config(**{**piecewise, **split, **change}))
         assert "\n" not in str(refused.value)
+    checks.check_split(config(**piecewise, **split))
+    for change in ({"compilation_config__mode": 0}, {"compilation_config__splitting_ops": []}):
+        with pytest.raises(ModelError, match="not split at"):
+            checks.check_split(config(**{**piecewise, **split, **change}))
+    monkeypatch.setenv("VLLM_USE_BREAKABLE_CUDAGRAPH", "1")
+    with pytest.raises(ModelError, match="VLLM_USE_BREAKABLE_CUDAGRAPH=0"):
+        checks.check_config(config(**piecewise, **split))
     with pytest.raises(ModelError, match=checks.CLASS):
         checks.check_class(ops=False)
     checks.check_class(ops=True)

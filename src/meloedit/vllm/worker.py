@@ -64,6 +64,7 @@ class Attached:
             self.served = served
             self.hooks.attach(served)
         else:
+            checks.check_split(config)
             seat.check(settings)
             self.hooks = GraphHooks(runner, seat)
             self.host = Host(backbone, seat.linears, config.model_config.get_hidden_size(), seat.limits)

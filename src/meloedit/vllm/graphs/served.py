@@ -113,9 +113,11 @@ class GraphServed:
 
     def facts(self) -> dict[str, Any]:
         """Return what a client may want to know, as JSON has it."""
-        assert self._follower is not None
+        own = {"passes": self.passes, "seconds": self.seconds, "tables_bytes": self._wide.bytes}
+        if self._follower is None:  # the first rank knows the rest
+            return own
         live = self._follower.live
-        return {
+        return own | {
             "revision": live.revision,
             "edits": live.policy.counts["edits"],
             "threshold": live.policy.threshold,
@@ -123,8 +125,5 @@ class GraphServed:
             "trouble": self._follower.trouble,
             "requests": len(self._answers),
             "reasons": dict(self.requests.reasons),
-            "passes": self.passes,
-            "seconds": self.seconds,
             "states_bytes": self._states.bytes,
-            "tables_bytes": self._wide.bytes,
         }

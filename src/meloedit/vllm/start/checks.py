@@ -68,6 +68,21 @@ def check_class(ops: bool) -> None:
         )
 
 
+def check_split(config: Any) -> None:
+    """Refuse CUDA graphs that would hold the op that decides, once the model is made.
+
+    Raises:
+        ModelError: saying so.
+    """
+    compilation = config.compilation_config
+    splits = int(compilation.mode or 0) == 3 and OP in (compilation.splitting_ops or ())
+    if _graphs(config) == "PIECEWISE" and not splits:
+        raise ModelError(
+            f"edits cannot answer in vLLM with CUDA graphs that are not split at {OP}: leave splitting_ops out, and "
+            "set mode to 3, or cudagraph_mode to NONE"
+        )
+
+
 def check_config(config: Any, ops: bool | None = None) -> None:
     """Refuse settings of vLLM under which edits would not answer, or not rightly.
 
@@ -102,9 +117,9 @@ def _whole(config: Any) -> bool:
     return _graphs(config) not in ("NONE", "PIECEWISE")
 
 
-def _unsplit(config: Any) -> bool:
-    """Return whether a CUDA graph may hold the op that decides."""
-    return _graphs(config) == "PIECEWISE" and OP not in (config.compilation_config.splitting_ops or ())
+def _breakable(config: Any) -> bool:
+    """Return whether graphs are captured without the compiler that splits them at the op."""
+    return _graphs(config) != "NONE" and os.environ.get("VLLM_USE_BREAKABLE_CUDAGRAPH", "0") not in ("0", "")
 
 
 def _more(name: str) -> Callable[[Any], bool]:
@@ -138,6 +153,7 @@ _WITH_OPS: _Rules = (
         "CUDA graphs of whole passes, in which no route can be decided: set cudagraph_mode to PIECEWISE or NONE in "
         "--compilation-config",
     ),
+    (_breakable, "breakable CUDA graphs, which may hold the op that decides: set VLLM_USE_BREAKABLE_CUDAGRAPH=0"),
     (_stock, "compilation mode 1 (torch.compile of the whole model), which was not tried: set mode to 3 or 0"),
     (
         _set("compilation_config", "use_inductor_graph_partition"),
