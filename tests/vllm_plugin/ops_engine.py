@@ -19,8 +19,8 @@ from pathlib import Path
 TOKENS, PER_PASS = 24, 48
 EVERY = 5
 """Of the 200 prompts, one of so many is asked."""
-BLOCKS = 14
-"""Blocks of the KV cache where requests are to be preempted."""
+BLOCKS = 16
+"""Free blocks of the KV cache where requests are to be preempted."""
 
 
 def prepare(mode: set[str]) -> None:
@@ -62,8 +62,6 @@ def flags(mode: set[str], folder: Path, model: str) -> dict:
     }  # fmt: skip
     if "ranks" in mode:
         found["tensor_parallel_size"] = 3  # SmolLM2 has nine heads
-    if "preempting" in mode:
-        found["num_gpu_blocks_override"] = BLOCKS
     if "plain" in mode:
         return found
     return found | {
@@ -83,6 +81,9 @@ def main(mode: set[str], folder: Path, model: str, out: Path) -> None:
     told = {"turns": []}
     if "plain" not in mode:
         told["opened"] = llm.collective_rpc("melo_open")
+    if "preempting" in mode:
+        pool = llm.llm_engine.engine_core.engine_core.scheduler.kv_cache_manager.block_pool
+        pool.get_new_blocks(pool.get_num_free_blocks() - BLOCKS)
     for _ in range(2):
         if "plain" not in mode:
             llm.collective_rpc("melo_forget")

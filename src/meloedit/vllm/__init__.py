@@ -15,7 +15,7 @@ rooms behind it have the rest. What runs where::
       -> runners/          what is read of vLLM's two model runners
       in an eager pass     eager/hooks.py   where the plugin reads and writes; eager/served.py: what it does there
       -> eager/deltas.py   adds the blocks to the rows of the tokens that they act on
-      in a compiled pass   graphs/models.py the model's class with two ops (graphs/ops.py); graphs/served.py: what it does
+      in a compiled pass   graphs/models.py the class with two ops (graphs/ops.py); graphs/served.py: what it does
       -> graphs/wide.py    the blocks of a pass side by side, in tables that never move
       -> graphs/shards.py  the part of a block that one rank has
       -> graphs/state.py   what vLLM's V2 runner tells of its passes
