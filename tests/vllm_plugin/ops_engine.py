@@ -5,8 +5,8 @@
 FOLDER has what ``world.py`` made. MODE is words joined by a ``+``: ``plain`` leaves the plugin out, ``compiled`` lets
 vLLM compile, ``v2`` uses its V2 runner, ``ranks`` three ranks, ``preempting`` a cache that is too small for the load.
 
-vLLM's V2 runner needs Triton. Without a GPU its kernels run in Triton's interpreter: ``TRITON_INTERPRET=1``, and the
-package ``triton``, in which this script enters a backend that does nothing (``pretend_backend``).
+vLLM's V2 runner needs Triton. Without a GPU its kernels run in Triton's interpreter (``TRITON_INTERPRET=1``); the package
+comes with torch, and ``pretend_backend`` enters the backend that vLLM asks for.
 """
 
 from __future__ import annotations
