@@ -5,8 +5,8 @@
 FOLDER has what ``world.py`` made. MODE is words joined by a ``+``: ``plain`` leaves the plugin out, ``compiled`` lets
 vLLM compile, ``v2`` uses its V2 runner, ``ranks`` three ranks, ``preempting`` a cache that is too small for the load.
 
-vLLM's V2 runner needs Triton. Without a GPU its kernels run in Triton's interpreter (``TRITON_INTERPRET=1``); the package
-comes with torch, and ``pretend_backend`` enters the backend that vLLM asks for.
+vLLM's V2 runner needs Triton, which comes with torch. Without a GPU its kernels run in Triton's interpreter
+(``TRITON_INTERPRET=1``), and ``pretend_backend`` enters the backend that vLLM asks for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 TOKENS, PER_PASS = 24, 48
-EVERY = 5
+EVERY = int(os.environ.get("MELOEDIT_EVERY", "5"))
 """Of the 200 prompts, one of so many is asked."""
 BLOCKS = 16
 """Free blocks of the KV cache where requests are to be preempted."""
@@ -72,7 +72,7 @@ def flags(mode: set[str], folder: Path, model: str) -> dict:
 
 
 def main(mode: set[str], folder: Path, model: str, out: Path) -> None:
-    """Answer every fifth prompt twice: the prefix cache is cold, then warm."""
+    """Answer some prompts twice: the prefix cache is cold, then warm."""
     prepare(mode)
     from vllm import LLM, SamplingParams
 

@@ -59,5 +59,5 @@ def test_prompts_without_an_edit_get_the_tokens_of_vllm_without_the_plugin(mode,
     edited, plain = run(mode), run(mode.replace("eager", "eager+plain").replace("compiled", "compiled+plain"))
     for turn, base in zip(edited["turns"], plain["turns"], strict=True):
         pairs = [(one, other) for one, other in zip(turn, base, strict=True) if one["route"]["edit"] is None]
-        assert len(pairs) > 10
+        assert len(pairs) > len(turn) // 4
         assert [one["tokens"] for one, _ in pairs] == [other["tokens"] for _, other in pairs]
