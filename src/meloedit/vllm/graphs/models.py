@@ -54,7 +54,7 @@ def edited(base: type) -> type:
         base: a class that generates text, made with ``vllm_config`` and ``prefix``.
     """
 
-    class Edited(base):  # type: ignore[misc,valid-type]
+    class Edited(base):
         melo_seat: Seat | None = None
 
         def __init__(self, *, vllm_config: Any, prefix: str = "", **more: Any) -> None:
@@ -175,6 +175,6 @@ def _add_in(linear: Any, wide: WideBlocks, name: str) -> None:
 
 def _as(method: Any, kind: type) -> Any:
     """Return a copy of a linear's method as an instance of a subclass: other linears may share the method."""
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     made.__dict__.update(vars(method))
     return made

@@ -11,7 +11,7 @@ class _Telling:
     """Mixed into the state that the model would have without edits."""
 
     def __init__(self, vllm_config: Any, model: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(vllm_config, model, *args, **kwargs)
+        super().__init__(vllm_config, model, *args, **kwargs)  # type: ignore[call-arg]
         self._melo = getattr(model, "melo_seat", None)
         if self._melo is not None:
             self._melo.view = self._melo_view = StateView()
