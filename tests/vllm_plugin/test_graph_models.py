@@ -179,7 +179,7 @@ def test_the_probe_sees_each_op_in_eager_and_in_compiled_passes(model, context):
 
 def test_the_probe_sees_an_op_that_does_not_run(model, context, hf):
     plain = Base(vllm_config=vllm_config(hf))
-    with pytest.raises(ModelError, match=r"down_proj.*did not act on one token alone"):
+    with pytest.raises(ModelError, match="without the op behind"):
         probed(model, plain)[0].probe()  # compiled code of another class
     name, linear = next(iter(model.melo_seat.linears.items()))
     linear.quant_method = UnquantizedMethod()

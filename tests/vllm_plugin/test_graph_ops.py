@@ -80,6 +80,7 @@ def test_rows_get_what_the_eager_path_adds_and_others_not_a_bit():
     y = added(tables, x, base)  # with TOKENS - 17 rows of padding
     assert torch.allclose(y, want, atol=1e-5) and not torch.equal(y, base)
     touched = [4, 8, 9, *range(11, 16)]
+    assert tables.tables["m"].acted.tolist() == [len(touched)]
     assert torch.equal(torch.nonzero(tables.rows).flatten(), torch.tensor(touched))
     rest = [row for row in range(TOKENS) if row not in touched]
     assert torch.equal(y[rest].view(torch.int32), base[rest].view(torch.int32))  # the sign of zero, too

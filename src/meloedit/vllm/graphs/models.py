@@ -161,12 +161,20 @@ def _add_in(linear: Any, wide: WideBlocks, name: str) -> None:
         def apply(self, layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             y = super().apply(layer, x, *args, **kwargs)
             return torch.ops.meloedit.add_blocks(
-                x, y, layer.melo_rows, layer.melo_places, layer.melo_owners, layer.melo_a, layer.melo_b, layer.melo_p
+                x,
+                y,
+                layer.melo_rows,
+                layer.melo_places,
+                layer.melo_owners,
+                layer.melo_a,
+                layer.melo_b,
+                layer.melo_p,
+                layer.melo_acted,
             )
 
     table = wide.tables[name]
     shared = {"rows": wide.rows, "places": wide.places, "owners": wide.owners}
-    _hold(linear, {**shared, "a": table.a, "b": table.b, "p": table.p})
+    _hold(linear, {**shared, **table._asdict()})
     AddingMethod.__name__ = f"Adding{kind.__name__}"
     if kind.__dict__.get("__slots__"):
         raise ModelError(f"module {name!r} has a {kind.__name__} that blocks cannot be added to")

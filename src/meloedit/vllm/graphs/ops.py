@@ -62,9 +62,17 @@ def _decider(seat: str) -> Decider | None:
     return found
 
 
-@torch.library.custom_op(ADD, mutates_args=())
+@torch.library.custom_op(ADD, mutates_args=("acted",))
 def add_blocks(
-    x: Tensor, y: Tensor, rows: Tensor, places: Tensor, owners: Tensor, a: Tensor, b: Tensor, p: Tensor
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    places: Tensor,
+    owners: Tensor,
+    a: Tensor,
+    b: Tensor,
+    p: Tensor,
+    acted: Tensor,
 ) -> Tensor:
     """Return a module's output with B (A x + P e_place) added to the rows that a block acts on.
 
@@ -81,16 +89,29 @@ def add_blocks(
         a: (W, in) the wide A.
         b: (W, out) the wide B, transposed.
         p: (K + 1, W) the wide P, transposed.
+        acted: (1,) int64, to which the number of rows with a block is added: from outside of compiled code, or of a
+            CUDA graph, nothing else shows that the op has run.
 
     Returns:
         (T, out), a new tensor.
     """
     row = rows[: x.shape[0]]
+    acted += (row > 0).sum()
     low = x.to(a.dtype) @ a.t() + p[places[: x.shape[0]]]
     low = torch.where(row[:, None] == owners, low, 0)
     return torch.where((row > 0)[:, None], y + (low @ b).to(y.dtype), y)
 
 
 @add_blocks.register_fake
-def _(x: Tensor, y: Tensor, rows: Tensor, places: Tensor, owners: Tensor, a: Tensor, b: Tensor, p: Tensor) -> Tensor:
+def _(
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    places: Tensor,
+    owners: Tensor,
+    a: Tensor,
+    b: Tensor,
+    p: Tensor,
+    acted: Tensor,
+) -> Tensor:
     return torch.empty_like(y)

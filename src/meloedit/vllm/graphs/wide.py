@@ -16,11 +16,19 @@ from .shards import Answer, Shard
 
 
 class Table(NamedTuple):
-    """The wide factors of one module: a (W, in), b (W, out), p (K + 1, W); row 0 of p is zero."""
+    """The wide factors of one module.
+
+    Attributes:
+        a: (W, in).
+        b: (W, out).
+        p: (K + 1, W); row 0 is zero.
+        acted: (1,) on how many rows a block has acted so far.
+    """
 
     a: Tensor
     b: Tensor
     p: Tensor
+    acted: Tensor
 
 
 class _Seat(NamedTuple):
@@ -61,6 +69,7 @@ class WideBlocks:
                     torch.zeros(width, shard.shape[0], dtype=dtype, device=device),
                     torch.zeros(width, shard.shape[1], dtype=dtype, device=device),
                     torch.zeros(places + 1, width, dtype=dtype, device=device),
+                    torch.zeros(1, dtype=torch.int64, device=device),
                 )
                 for name, shard in shards.items()
             }
