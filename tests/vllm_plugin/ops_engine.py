@@ -19,7 +19,7 @@ from pathlib import Path
 TOKENS, PER_PASS = 24, 48
 EVERY = int(os.environ.get("MELOEDIT_EVERY", "5"))
 """Of the 200 prompts, one of so many is asked."""
-BLOCKS = 16
+BLOCKS = 10
 """Free blocks of the KV cache where requests are to be preempted."""
 
 
@@ -97,7 +97,7 @@ def main(mode: set[str], folder: Path, model: str, out: Path) -> None:
             found.append({"tokens": list(one.outputs[0].token_ids), "text": text, "route": own[0] if own else None})
         told["turns"].append(found)
     told["config"] = str(llm.llm_engine.vllm_config.compilation_config.mode)
-    told["preempted"] = sum(one.value for one in llm.get_metrics() if "preemption" in one.name)
+    told["preempted"] = sum(getattr(one, "value", 0) for one in llm.get_metrics() if "num_preemptions" in one.name)
     if "plain" not in mode:
         told["facts"] = llm.collective_rpc("melo_facts")
     out.write_text(json.dumps(told))
