@@ -62,6 +62,8 @@ def flags(mode: set[str], folder: Path, model: str) -> dict:
     }  # fmt: skip
     if "ranks" in mode:
         found["tensor_parallel_size"] = 3  # SmolLM2 has nine heads
+    if "preempting" in mode:
+        found["max_num_batched_tokens"] = 512
     if "plain" in mode:
         return found
     return found | {
@@ -81,7 +83,7 @@ def main(mode: set[str], folder: Path, model: str, out: Path) -> None:
     told = {"turns": []}
     if "plain" not in mode:
         told["opened"] = llm.collective_rpc("melo_open")
-    if "preempting" in mode:
+    if "preempting" in mode:  # all are taken up at once, and grow out of the blocks
         pool = llm.llm_engine.engine_core.engine_core.scheduler.kv_cache_manager.block_pool
         pool.get_new_blocks(pool.get_num_free_blocks() - BLOCKS)
     for _ in range(2):
