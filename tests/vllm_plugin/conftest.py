@@ -5,11 +5,16 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from meloedit.backbones.prompts import CausalPrompts
+from meloedit.vllm.edits.host import Host
 
 HERE = Path(__file__).parent
-collect_ignore = [] if find_spec("vllm") else ["test_engine.py", "test_server.py"]
+collect_ignore = [] if find_spec("vllm") else ["test_engine.py", "test_engine_ops.py", "test_server.py"]
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +38,17 @@ def store_path(llama, tmp_path_factory):
     path = tmp_path_factory.mktemp("vllm") / "facts.melo"
     llama.save(path)
     return path
+
+
+@pytest.fixture
+def host(llama, tokenizer):
+    """The tiny model as a worker would have it: modules with vLLM's names, a tokenizer, and no Hugging Face model."""
+    prompts = CausalPrompts(tokenizer, llama.backbone.stop_ids, llama.backbone.max_length)
+    sites = llama.engine.router.bank.sites
+    linears = {
+        site.name: SimpleNamespace(
+            input_size=site.inputs, output_size=site.outputs, weight=torch.zeros(1, dtype=site.dtype)
+        )
+        for site in sites
+    }
+    return Host(prompts, linears, llama.engine.router.key_size)

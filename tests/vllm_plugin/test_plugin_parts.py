@@ -3,42 +3,24 @@
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from parts import a_pass, live_of, runner_of, states_of
 from support.prompts import BOOK, EDITS, mixed_prompts
 from support.threads import PATIENCE
 
 from meloedit.backbones.layers import fingerprint
-from meloedit.backbones.prompts import CausalPrompts
 from meloedit.errors import ModelError, StoreError
 from meloedit.hooks.bank import BlockBank
 from meloedit.hooks.blocks import Factors, Site
 from meloedit.store import Store
 from meloedit.vllm.eager.deltas import Deltas
-from meloedit.vllm.eager.passes import Pass, RunnerView, SlotStates
 from meloedit.vllm.edits.follower import Follower
-from meloedit.vllm.edits.host import Host, ServedLive, settings_of
+from meloedit.vllm.edits.passes import SlotStates
 from meloedit.vllm.edits.requests import Prompt, Requests
+from meloedit.vllm.runners.v1 import RunnerView
 from meloedit.vllm.start.fingerprint import file_fingerprint
-
-
-def runner_of(blocks, size, prompts):
-    """A runner whose requests have these blocks, one request a row."""
-    table = SimpleNamespace(block_size=size, block_table=SimpleNamespace(np=np.array(blocks, dtype=np.int32)))
-    batch = SimpleNamespace(block_table=SimpleNamespace(block_tables=[table]))
-    return SimpleNamespace(
-        input_batch=batch,
-        kv_cache_config=SimpleNamespace(num_blocks=16),
-        cache_config=SimpleNamespace(block_size=size),
-        requests={name: SimpleNamespace(prompt_token_ids=ids) for name, ids in prompts.items()},
-    )
-
-
-def a_pass(names, past, counts, prompts):
-    return Pass(names, np.cumsum([0, *counts]), np.array(past), np.array(prompts))
 
 
 def test_states_of_chunks_and_of_cached_blocks_come_together():
@@ -86,38 +68,6 @@ def test_a_pass_adds_to_each_request_what_its_row_would_get_alone():
     assert torch.allclose(y, want, atol=1e-6) and not torch.equal(y, base)
     untouched = [*range(4), *range(5, 8), one.tokens - 1]
     assert torch.equal(y[untouched], base[untouched])
-
-
-@pytest.fixture
-def host(llama, tokenizer):
-    """The tiny model as a worker would have it: modules with vLLM's names, a tokenizer, and no Hugging Face model."""
-    prompts = CausalPrompts(tokenizer, llama.backbone.stop_ids, llama.backbone.max_length)
-    sites = llama.engine.router.bank.sites
-    linears = {
-        site.name: SimpleNamespace(
-            input_size=site.inputs, output_size=site.outputs, weight=torch.zeros(1, dtype=site.dtype)
-        )
-        for site in sites
-    }
-    return Host(prompts, linears, llama.engine.router.key_size)
-
-
-def live_of(host, path):
-    return ServedLive(host, settings_of(Store.open(path), "Llama"), str(path))
-
-
-@torch.no_grad()
-def states_of(editor, ids):
-    """The key layer's states of a prompt, as a pass of vLLM has them: one row a token."""
-    found = []
-    layer = editor.model.get_submodule(editor.engine.router.locations.key_layer)
-    handle = layer.register_forward_hook(lambda module, args, out: found.append(out if out.dim() == 3 else out[0]))
-    try:
-        with editor.base_model():
-            editor.model(input_ids=torch.tensor([ids]))
-    finally:
-        handle.remove()
-    return found[0][0]
 
 
 def test_requests_are_routed_as_the_editor_routes_them(llama, host, store_path):

@@ -9,7 +9,7 @@ import pytest
 from meloedit.errors import MeloEditError, ModelError, StoreError
 from meloedit.store import Store
 from meloedit.vllm.edits.host import settings_of
-from meloedit.vllm.launch import environment, flags_for
+from meloedit.vllm.launch import architecture_of, environment, flags_for
 from meloedit.vllm.start import checks
 
 
@@ -40,7 +40,7 @@ def config(**changes):
         ({"compilation_config__mode": 3}, "--enforce-eager"),
         ({"compilation_config__cudagraph_mode": "CUDAGraphMode.FULL"}, "--enforce-eager"),
         ({"parallel_config__pipeline_parallel_size": 2}, "pipeline"),
-        ({"parallel_config__tensor_parallel_size": 2}, "tensor"),
+        ({"parallel_config__tensor_parallel_size": 2}, "--compiled"),
         ({"parallel_config__data_parallel_size": 2}, "data parallel"),
         ({"lora_config": object()}, "--enable-lora"),
         ({"speculative_config": object()}, "speculative"),
@@ -97,6 +97,63 @@ def test_the_flags_say_all_that_vllm_needs(llama, store_path, tmp_path, monkeypa
     assert environment({"VLLM_PLUGINS": "other"})["VLLM_PLUGINS"] == "other,meloedit"
     with pytest.raises(MeloEditError, match="V2"):
         environment({"VLLM_USE_V2_MODEL_RUNNER": "1"})
+
+
+def test_with_ops_vllm_compiles_and_parts_the_model_but_captures_no_whole_pass(monkeypatch):
+    piecewise = {"compilation_config__mode": 3, "compilation_config__cudagraph_mode": "CUDAGraphMode.PIECEWISE"}
+    split = {"compilation_config__splitting_ops": ["vllm::attention", checks.OP]}
+    several = {"parallel_config__tensor_parallel_size": 2}
+    checks.check_config(config(**piecewise, **split, **several), ops=True)
+    monkeypatch.setenv(checks.CLASS, "LlamaForCausalLM")
+    checks.check_config(config(**piecewise, **split))  # the scheduler's process knows it by the environment
+    for change, line in (
+        ({"compilation_config__cudagraph_mode": "CUDAGraphMode.FULL_DECODE_ONLY"}, "PIECEWISE or NONE"),
+        ({"parallel_config__enable_dbo": True}, "dual batch"),
+        ({"parallel_config__enable_batch_sharded_sampling": True}, "batch-sharded"),
+        ({"parallel_config__pipeline_parallel_size": 2}, "pipeline"),
+    ):
+        with pytest.raises(ModelError, match=line) as refused:
+            checks.check_config(config(**{**piecewise, **split, **change}))
+        assert "\n" not in str(refused.value)
+    checks.check_split(config(**piecewise, **split))
+    for change in ({"compilation_config__mode": 0}, {"compilation_config__splitting_ops": []}):
+        with pytest.raises(ModelError, match="not split at"):
+            checks.check_split(config(**{**piecewise, **split, **change}))
+    monkeypatch.setenv("VLLM_USE_BREAKABLE_CUDAGRAPH", "1")
+    with pytest.raises(ModelError, match="VLLM_USE_BREAKABLE_CUDAGRAPH=0"):
+        checks.check_config(config(**piecewise, **split))
+    with pytest.raises(ModelError, match=checks.CLASS):
+        checks.check_class(ops=False)
+    checks.check_class(ops=True)
+
+
+def test_runners_are_known_by_what_is_read_of_them():
+    first = type("GPUModelRunner", (), {"__module__": "vllm.v1.worker.gpu_model_runner"})()
+    second = type("GPUModelRunner", (), {"__module__": "vllm.v1.worker.gpu.model_runner"})()
+    onto = type("CPUModelRunner", (type(second),), {"__module__": "vllm.v1.worker.cpu.model_runner"})()
+    with pytest.raises(ModelError, match="has no _model_forward"):
+        checks.check_runner(first)
+    for runner in (second, onto):
+        with pytest.raises(ModelError, match="--compiled"):
+            checks.check_runner(runner)
+        with pytest.raises(ModelError, match="has no finish_requests"):
+            checks.check_runner(runner, ops=True)
+
+
+def test_the_command_for_compiled_passes_names_the_class_and_splits_graphs(llama, store_path, tmp_path):
+    llama.model.save_pretrained(tmp_path / "m")
+    flags = flags_for(store_path, ["--port", "0"], str(tmp_path / "m"), compiled=True)
+    assert "--enforce-eager" not in flags
+    assert json.loads(flags[flags.index("--compilation-config") + 1]) == {"cudagraph_mode": "PIECEWISE"}
+    for own in (["--enforce-eager"], ["-cc.cudagraph_mode=NONE"], ["--compilation-config", "{}"]):
+        given = flags_for(store_path, [*own, "--port", "0"], str(tmp_path / "m"), compiled=True)
+        assert json.dumps({"cudagraph_mode": "PIECEWISE"}) not in given
+    assert architecture_of(str(tmp_path / "m")) == "LlamaForCausalLM"
+    made = environment({"VLLM_USE_V2_MODEL_RUNNER": "1"}, architecture="LlamaForCausalLM")
+    assert made[checks.CLASS] == "LlamaForCausalLM" and made["VLLM_USE_V2_MODEL_RUNNER"] == "1"
+    assert checks.CLASS not in environment({checks.CLASS: "Other"})
+    with pytest.raises(MeloEditError, match="cannot read the configuration"):
+        architecture_of(str(tmp_path / "nothing"))
 
 
 def test_stores_that_vllm_cannot_serve_are_refused(store_path):

@@ -140,6 +140,11 @@ class BlockBank:
         """The numbers of the edits that have a block."""
         return set(self._at)
 
+    @property
+    def shapes(self) -> set[Shape]:
+        """The shapes of the blocks."""
+        return {shape for shape, _, _ in self._at.values()}
+
     def reaches_all(self) -> bool:
         """Return whether any block acts on every token of its prompt."""
         return self._reaching_all > 0

@@ -19,10 +19,13 @@ MODULE = "vllm.entrypoints.openai.api_server"
 PLUGIN = "meloedit"
 EDITING = "meloedit_editing"
 """The name in ``--additional-config`` that says whether edits are made in the server, on a copy of the model."""
+_GRAPHS = ("--compilation-config", "--enforce-eager", "-cc")
 _OURS = ("--worker-extension-cls", "--scheduler-cls", "--model")
 
 
-def flags_for(store: Path, given: Sequence[str], model: str | None = None, editing: bool = False) -> list[str]:
+def flags_for(
+    store: Path, given: Sequence[str], model: str | None = None, editing: bool = False, compiled: bool = False
+) -> list[str]:
     """Return the flags of vLLM's server.
 
     Args:
@@ -30,6 +33,7 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
         given: the flags that the caller wants besides.
         model: where the model is; ``None``: where the store says.
         editing: whether edits are made in the server.
+        compiled: whether vLLM may compile the passes, and capture them in CUDA graphs.
 
     Raises:
         MeloEditError: if the store cannot be served, or a flag contradicts another.
@@ -43,7 +47,7 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
         raise MeloEditError(f"{clash[0]} is set by meloedit vllm: leave it out (--model stands before the --)")
     opened = Store.open(store)
     name = opened.fact("name") if model is None else model
-    folder = str(demo_model_folder()) if name == DEMO_MODEL else str(Path(name).expanduser())
+    folder = _folder(name)
     settings = settings_of(opened, name)
     try:
         layers = AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers
@@ -56,8 +60,10 @@ def flags_for(store: Path, given: Sequence[str], model: str | None = None, editi
     flags = ["--model", folder, "--worker-extension-cls", checks.WORKER]
     if checks.touches_kv(settings.modules or (), layers):
         flags += ["--scheduler-cls", checks.SCHEDULER]
-    if not {"--enforce-eager", "--no-enforce-eager"} & set(names):
+    if not compiled and not {"--enforce-eager", "--no-enforce-eager"} & set(names):
         flags += ["--enforce-eager"]
+    if compiled and not any(name.startswith(_GRAPHS) for name in [*names, *(flag[:3] for flag in given)]):
+        flags += ["--compilation-config", json.dumps({"cudagraph_mode": "PIECEWISE"})]
     if name == DEMO_MODEL and "--served-model-name" not in names:
         flags += ["--served-model-name", DEMO_REPOSITORY, DEMO_MODEL]
     rest, extra = _without_extra(given)
@@ -105,14 +111,52 @@ def _without_extra(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return rest, extra
 
 
-def environment(before: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of the server: it loads the plugin, and uses the runner whose insides that one knows."""
+def environment(before: Mapping[str, str] = os.environ, architecture: str | None = None) -> dict[str, str]:
+    """Return the environment of the server: it loads the plugin, and uses the runner whose insides that one knows.
+
+    Args:
+        before: the environment of this process.
+        architecture: the model's, whose class gets ops so that vLLM may compile it; ``None``: hooks read and write.
+
+    Raises:
+        MeloEditError: if a variable asks for what hooks cannot do.
+    """
     plugins = [name for name in before.get("VLLM_PLUGINS", "").split(",") if name and name != PLUGIN]
-    if before.get("VLLM_USE_V2_MODEL_RUNNER", "0") not in ("0", "false", "False", ""):
-        raise MeloEditError("VLLM_USE_V2_MODEL_RUNNER is set: edits answer in vLLM's model runner V1, so leave it out")
-    return {
+    changed = {
         **before,
         "VLLM_PLUGINS": ",".join([*plugins, PLUGIN]),
-        "VLLM_USE_V2_MODEL_RUNNER": "0",
         "OMP_WAIT_POLICY": before.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
+    if architecture is not None:
+        return {**changed, checks.CLASS: architecture}
+    if before.get("VLLM_USE_V2_MODEL_RUNNER", "0") not in ("0", "false", "False", ""):
+        raise MeloEditError(
+            "VLLM_USE_V2_MODEL_RUNNER is set: without --compiled edits answer in vLLM's model runner V1: leave it out"
+        )
+    changed.pop(checks.CLASS, None)
+    return {**changed, "VLLM_USE_V2_MODEL_RUNNER": "0"}
+
+
+def architecture_of(model: str) -> str:
+    """Return the architecture of a model, whose class vLLM runs.
+
+    Args:
+        model: its name or folder.
+
+    Raises:
+        MeloEditError: if its configuration cannot be read, or names none.
+    """
+    from transformers import AutoConfig
+
+    folder = _folder(model)
+    try:
+        found = AutoConfig.from_pretrained(folder).architectures
+    except Exception as error:  # every kind of file has errors of its own
+        raise MeloEditError(f"cannot read the configuration of {model} ({error}): say where it is") from None
+    if not found:
+        raise MeloEditError(f"the configuration of {model} names no architecture: serve it without --compiled")
+    return str(found[0])
+
+
+def _folder(name: str) -> str:
+    return str(demo_model_folder()) if name == DEMO_MODEL else str(Path(name).expanduser())

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ModelError
+from .start.checks import edited_class
+
+MODELS = "meloedit.vllm.graphs.models"
+"""The module that makes the classes of models with ops."""
 
 BEAMS = (
     "beam search sends each beam as a prompt of its own, whose end meloedit cannot see: sample (n, temperature) instead"
@@ -12,12 +16,16 @@ BEAMS = (
 
 
 def register() -> None:
-    """Refuse what would answer with the wrong edit where edits answer; do nothing in other servers."""
+    """Refuse what would answer with the wrong edit, and give the model its ops; do nothing in servers without edits."""
     try:
         from vllm.entrypoints.generate.beam_search.offline import BeamSearchOfflineMixin
         from vllm.entrypoints.generate.beam_search.online import BeamSearchOnlineMixin
     except ImportError:  # another vLLM; ``check_version`` says so where a store is opened
         return
+    if (name := edited_class()) is not None:
+        from vllm import ModelRegistry
+
+        ModelRegistry.register_model(name, f"{MODELS}:{name}")
     for mixin in (BeamSearchOfflineMixin, BeamSearchOnlineMixin):
         _refuse(mixin)
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MeloEditError, ModelError
 from ..store import Store
 from .eager.hooks import Hooks
-from .eager.passes import RunnerView
 from .eager.served import Served
 from .edits.follower import EVERY, Follower
 from .edits.host import Host, ServedLive, check_model, check_reading, read_prompts, settings_of
+from .graphs.attach import GraphHooks
+from .graphs.served import GraphServed
+from .graphs.shards import ranks
+from .runners.v1 import RunnerView
 from .start import checks
 
 if TYPE_CHECKING:
     from ..config import MeloConfig
+    from .graphs.seat import Seat
 
 
 class Attached:
@@ -35,9 +39,11 @@ class Attached:
 
     def __init__(self, worker: Any, path: str, every: float) -> None:
         config, runner = worker.vllm_config, worker.model_runner
+        seat: Seat | None = getattr(runner.get_model(), "melo_seat", None)
         checks.check_version()
-        checks.check_config(config)
-        checks.check_runner(runner)
+        checks.check_class(seat is not None)
+        checks.check_config(config, seat is not None)
+        checks.check_runner(runner, seat is not None)
         checks.check_cache(runner)
         store = Store.open(path)
         settings = settings_of(store, type(runner.get_model()).__name__)
@@ -46,25 +52,42 @@ class Attached:
         backbone = read_prompts(config.model_config)
         check_model(store, config.model_config.model, config.model_config.revision)
         check_reading(store, config.model_config, backbone)
-        self.hooks = Hooks(runner, str(settings.key_layer), settings.modules or ())
-        self.host = Host(backbone, self.hooks.linears, config.model_config.get_hidden_size())
         self.path = str(store.path.absolute())
-        self.follower = Follower(lambda: self._open(settings), every)
-        self.served = Served(RunnerView(runner), self.host, self.follower)
-        self.hooks.attach(self.served)
+        self.hooks: Hooks | GraphHooks
+        self.served: Served | GraphServed
+        self.follower: Follower | None = None
+        if seat is None:
+            self.hooks = Hooks(runner, str(settings.key_layer), settings.modules or ())
+            self.host = Host(backbone, self.hooks.linears, config.model_config.get_hidden_size())
+            self.follower = self._follow(settings, every)
+            served = Served(RunnerView(runner), self.host, self.follower)
+            self.served = served
+            self.hooks.attach(served)
+        else:
+            checks.check_split(config)
+            seat.check(settings)
+            self.hooks = GraphHooks(runner, seat)
+            self.host = Host(backbone, seat.linears, config.model_config.get_hidden_size(), seat.limits)
+            crew = seat.crew(ranks(config))
+            self.follower = self._follow(settings, every) if crew.first else None
+            graphs = GraphServed(seat.view or RunnerView(runner), seat.wide, crew, self.host, self.follower)
+            self.served = graphs
+            self.hooks.attach(graphs)
         try:
             self.hooks.probe()
         except BaseException:
             self.close()
             raise
-        self.follower.start()
+        if self.follower is not None:
+            self.follower.start()
 
-    def _open(self, settings: MeloConfig) -> ServedLive:
-        return ServedLive(self.host, settings, self.path)
+    def _follow(self, settings: MeloConfig, every: float) -> Follower:
+        return Follower(lambda: ServedLive(self.host, settings, self.path), every)
 
     def close(self) -> None:
         """Take the hooks off, and follow the store no longer."""
-        self.follower.stop()
+        if self.follower is not None:
+            self.follower.stop()
         self.hooks.detach()
 
 
@@ -97,12 +120,14 @@ class Worker:
             self._melo = None  # type: ignore[assignment]
 
     def melo_follow(self) -> int:
-        """Follow the store now, and return the revision that answers from the next pass on."""
-        return _attached(self).follower.look()
+        """Follow the store now, and return the revision that answers from the next pass on; -1 where none is read."""
+        follower = _attached(self).follower
+        return -1 if follower is None else follower.look()
 
     def melo_wake(self) -> None:
         """Let the thread look at the store at once."""
-        _attached(self).follower.wake()
+        if (follower := _attached(self).follower) is not None:
+            follower.wake()
 
     def melo_facts(self) -> dict[str, Any]:
         """Return which revision answers, how many edits it has, and what the plugin did so far."""

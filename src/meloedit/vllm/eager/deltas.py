@@ -11,7 +11,7 @@ from torch import Tensor
 from ...hooks.blocks import Factors, RowBlocks, delta
 
 if TYPE_CHECKING:
-    from .passes import Pass
+    from ..edits.passes import Pass
 
 
 class Group(NamedTuple):

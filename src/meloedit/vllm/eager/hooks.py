@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ...errors import ModelError
+from ..start.modules import linear_of, module_of
 
 if TYPE_CHECKING:
     from .served import Served
@@ -33,8 +33,8 @@ class Hooks:
 
     def __init__(self, runner: Any, key_layer: str, modules: Sequence[str]) -> None:
         self._runner, self._model = runner, runner.get_model()
-        self.key_layer = _module(self._model, key_layer)
-        self.linears = {name: _linear(self._model, name) for name in modules}
+        self.key_layer = module_of(self._model, key_layer)
+        self.linears = {name: linear_of(self._model, name) for name in modules}
         self._key_layer, self.calls = key_layer, Counter[str]()
         self._undo: list[Callable[[], object]] = []
 
@@ -116,23 +116,3 @@ def _logits(served: Served, inner: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(logits, Tensor):
         served.spell(logits)
     return logits
-
-
-def _module(model: Any, name: str) -> Any:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        raise ModelError(
-            f"{type(model).__name__} of this vLLM has no module {name!r}, where the store's edits act "
-            "(a mixture of experts, say): it cannot be served"
-        ) from None
-
-
-def _linear(model: Any, name: str) -> Any:
-    linear = _module(model, name)
-    weight = getattr(linear, "weight", None)
-    if not hasattr(getattr(linear, "quant_method", None), "apply") or not isinstance(weight, torch.Tensor):
-        raise ModelError(f"module {name!r} is a {type(linear).__name__} in vLLM, which blocks cannot be added to")
-    if "Unquantized" not in type(linear.quant_method).__name__:
-        raise ModelError(f"module {name!r} is quantised by vLLM: the store's keys were made on other weights")
-    return linear

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..edits.passes import Pass, SlotStates, View
 from ..edits.requests import Prompt, Requests
 from .deltas import Deltas, Group
-from .passes import Pass, RunnerView, SlotStates
 
 if TYPE_CHECKING:
     from ..edits.follower import Follower
@@ -28,7 +28,7 @@ class Served:
         follower: has the edits that answer.
     """
 
-    def __init__(self, view: RunnerView, host: Host, follower: Follower) -> None:
+    def __init__(self, view: View, host: Host, follower: Follower) -> None:
         self._view, self._follower = view, follower
         self._states = SlotStates(view)
         self._states.reserve(host.key_size, host.bank.sites[0].dtype, host.key_device)

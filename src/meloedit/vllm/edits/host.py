@@ -10,7 +10,7 @@ from ...config import MeloConfig
 from ...engine.opening import check_tokenizer
 from ...errors import StoreError
 from ...following.live import Live
-from ...hooks.bank import BlockBank
+from ...hooks.bank import BlockBank, Shape
 from ...hooks.blocks import Site
 from ...hooks.key_reader import KeyReader
 from ...routing.nearest import NearestPolicy
@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 class KeptBank(BlockBank):
     """A bank that two readers of one store share: a block stays until neither of them has its edit."""
+
+    def larger(self, rank: int, places: int) -> Shape | None:
+        """Return the shape of a block of greater rank, or with more places; ``None`` if there is none."""
+        return next((one for one in self.shapes if one.rank > rank or one.positions > places), None)
 
     def remove(self, owners: Sequence[int]) -> None:
         """Do nothing: ``sweep`` drops what nobody has."""
@@ -46,10 +50,17 @@ class Host:
         backbone: how its family reads prompts.
         linears: the edited modules by name, as vLLM has them.
         key_size: numbers of a state.
+        limits: the greatest rank, and the greatest number of places, of a block; ``None``: any.
     """
 
-    def __init__(self, backbone: CausalPrompts, linears: Mapping[str, Any], key_size: int) -> None:
-        self.backbone, self.key_size = backbone, key_size
+    def __init__(
+        self,
+        backbone: CausalPrompts,
+        linears: Mapping[str, Any],
+        key_size: int,
+        limits: tuple[int, int] | None = None,
+    ) -> None:
+        self.backbone, self.key_size, self.limits = backbone, key_size, limits
         self.reader = KeyReader(backbone)
         sites = [
             Site(name, one.input_size, one.output_size, one.weight.dtype, one.weight.device)
@@ -82,7 +93,7 @@ class ServedLive(Live):
         return NearestPolicy(self.host, self.config)
 
     def check(self, model: Mapping[str, Any]) -> None:
-        """Refuse a store of another model, and edits that act while their prompt still runs.
+        """Refuse a store of another model, edits that act while their prompt still runs, and blocks without room.
 
         Args:
             model: what the store whose edits answer says of its model.
@@ -96,6 +107,13 @@ class ServedLive(Live):
             raise StoreError(
                 f"edit {found.edit.id!r} of {self.store.path} acts on all tokens of a prompt (reach=all), which vLLM "
                 "has run and cached before its route is known: make it anew with reach=answer"
+            )
+
+        if self.host.limits is not None and (large := self.host.bank.larger(*self.host.limits)):
+            rank, places = large
+            raise StoreError(
+                f"{self.store.path} has a block of rank {rank} with {places} places, too large for this server: "
+                "start vLLM anew"
             )
 
     @property

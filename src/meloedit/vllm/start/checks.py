@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,10 @@ SCHEDULER = "meloedit.vllm.Scheduler"
 WORKER = "meloedit.vllm.Worker"
 STORE = "meloedit_store"
 """The name in ``--additional-config`` under which the path of the store stands."""
+CLASS = "MELOEDIT_VLLM_CLASS"
+"""The variable of the environment that names the architecture whose class gets ops, for compiled passes."""
+OP = "meloedit::take_states"
+"""The op that no CUDA graph may hold."""
 
 
 def check_version() -> None:
@@ -43,23 +48,78 @@ def _version() -> str | None:
     return None
 
 
-def check_config(config: Any) -> None:
+def edited_class() -> str | None:
+    """Return the architecture whose class has ops in this process; ``None``: hooks read and write instead."""
+    return os.environ.get(CLASS) or None
+
+
+def check_class(ops: bool) -> None:
+    """Refuse a model without ops where ops were asked for, which hooks might not reach.
+
+    Args:
+        ops: whether the model's class has them.
+
+    Raises:
+        ModelError: naming the variable.
+    """
+    if (name := edited_class()) is not None and not ops:
+        raise ModelError(
+            f"vLLM's model is no {name} with ops, which {CLASS} asks for: start vLLM with meloedit vllm --compiled"
+        )
+
+
+def check_split(config: Any) -> None:
+    """Refuse CUDA graphs that would hold the op that decides, once the model is made.
+
+    Raises:
+        ModelError: saying so.
+    """
+    compilation = config.compilation_config
+    splits = int(compilation.mode or 0) == 3 and OP in (compilation.splitting_ops or ())
+    if _graphs(config) == "PIECEWISE" and not splits:
+        raise ModelError(
+            f"edits cannot answer in vLLM with CUDA graphs that are not split at {OP}: leave splitting_ops out, and "
+            "set mode to 3, or cudagraph_mode to NONE"
+        )
+
+
+def check_config(config: Any, ops: bool | None = None) -> None:
     """Refuse settings of vLLM under which edits would not answer, or not rightly.
 
     Args:
         config: vLLM's ``VllmConfig``.
+        ops: whether the model's class has ops, as passes that are compiled need; ``None``: if the environment says so.
 
     Raises:
         ModelError: naming the first of them, and what to do.
     """
-    for fails, line in _RULES:
+    ops = edited_class() is not None if ops is None else ops
+    for fails, line in (*(_WITH_OPS if ops else _WITH_HOOKS), *_RULES):
         if fails(config):
             raise ModelError(f"edits cannot answer in vLLM with {line}")
 
 
+def _graphs(config: Any) -> str:
+    """Return the name of the mode of CUDA graphs."""
+    return str(getattr(config.compilation_config, "cudagraph_mode", None) or "NONE").rpartition(".")[2]
+
+
 def _compiles(config: Any) -> bool:
-    compilation = config.compilation_config
-    return int(compilation.mode or 0) != 0 or "NONE" not in str(getattr(compilation, "cudagraph_mode", "NONE"))
+    return int(config.compilation_config.mode or 0) != 0 or _graphs(config) != "NONE"
+
+
+def _stock(config: Any) -> bool:
+    return int(config.compilation_config.mode or 0) == 1
+
+
+def _whole(config: Any) -> bool:
+    """Return whether a CUDA graph may hold a whole pass, in which nothing can be decided."""
+    return _graphs(config) not in ("NONE", "PIECEWISE")
+
+
+def _breakable(config: Any) -> bool:
+    """Return whether graphs are captured without the compiler that splits them at the op."""
+    return _graphs(config) != "NONE" and os.environ.get("VLLM_USE_BREAKABLE_CUDAGRAPH", "0") not in ("0", "")
 
 
 def _more(name: str) -> Callable[[Any], bool]:
@@ -78,10 +138,39 @@ def _set(*path: str) -> Callable[[Any], bool]:
     return test
 
 
-_RULES: Sequence[tuple[Callable[[Any], bool], str]] = (
-    (_compiles, "compiled passes or CUDA graphs, which run past the hooks: add --enforce-eager"),
+_Rules = Sequence[tuple[Callable[[Any], bool], str]]
+_WITH_HOOKS: _Rules = (
+    (
+        _compiles,
+        "compiled passes or CUDA graphs, which run past the hooks: add --enforce-eager, or start with meloedit vllm "
+        "--compiled",
+    ),
+    (_more("tensor_parallel_size"), "tensor parallelism by hooks: start with meloedit vllm --compiled"),
+)
+_WITH_OPS: _Rules = (
+    (
+        _whole,
+        "CUDA graphs of whole passes, in which no route can be decided: set cudagraph_mode to PIECEWISE or NONE in "
+        "--compilation-config",
+    ),
+    (_breakable, "breakable CUDA graphs, which may hold the op that decides: set VLLM_USE_BREAKABLE_CUDAGRAPH=0"),
+    (_stock, "compilation mode 1 (torch.compile of the whole model), which was not tried: set mode to 3 or 0"),
+    (
+        _set("compilation_config", "use_inductor_graph_partition"),
+        "use_inductor_graph_partition, which was not tried: leave it out of --compilation-config",
+    ),
+    (
+        _set("compilation_config", "pass_config", "enable_sp"),
+        "sequence parallelism (enable_sp): a rank has the states of some tokens alone",
+    ),
+    (_set("parallel_config", "enable_dbo"), "dual batch overlap (--enable-dbo): a pass must be one"),
+    (
+        _set("parallel_config", "enable_batch_sharded_sampling"),
+        "batch-sharded sampling: a rank must sample all requests of a pass",
+    ),
+)
+_RULES: _Rules = (
     (_more("pipeline_parallel_size"), "pipeline parallelism: key layer and blocks must be in one worker"),
-    (_more("tensor_parallel_size"), "tensor parallelism: it is not written yet; use one GPU per server"),
     (_more("data_parallel_size"), "data parallelism: start a server per GPU, each with the same store"),
     (_more("decode_context_parallel_size"), "context parallelism: a prompt's states must be in one worker"),
     (_more("prefill_context_parallel_size"), "context parallelism: a prompt's states must be in one worker"),
@@ -97,15 +186,28 @@ _RULES: Sequence[tuple[Callable[[Any], bool], str]] = (
 )
 
 
-def check_runner(runner: Any) -> None:
-    """Refuse another model runner than the one whose insides the plugin reads.
+def is_second(runner: Any) -> bool:
+    """Return whether a model runner is vLLM's V2."""
+    return any(".worker.gpu." in one.__module__ for one in type(runner).__mro__)
+
+
+def check_runner(runner: Any, ops: bool = False) -> None:
+    """Refuse another model runner than those whose insides the plugin reads.
+
+    Args:
+        runner: vLLM's.
+        ops: whether the model's class has ops.
 
     Raises:
         ModelError: naming what is missing.
     """
-    if not type(runner).__module__.startswith("vllm.v1.worker.") or ".worker.gpu." in type(runner).__module__:
-        raise ModelError("edits cannot answer in vLLM's model runner V2: set VLLM_USE_V2_MODEL_RUNNER=0")
-    missing = [path for path in _READ if not _reaches(runner, path.split("."))]
+    second = is_second(runner)
+    if not type(runner).__module__.startswith("vllm.v1.worker.") or (second and not ops):
+        raise ModelError(
+            "edits cannot answer by hooks in vLLM's model runner V2: set VLLM_USE_V2_MODEL_RUNNER=0, or start with "
+            "meloedit vllm --compiled"
+        )
+    missing = [path for path in (_READ_V2 if second else _READ) if not _reaches(runner, path.split("."))]
     if missing:
         raise ModelError(f"{type(runner).__name__} has no {missing[0]}: this vLLM is not one that meloedit knows")
 
@@ -125,6 +227,16 @@ _READ = (
     "model.compute_logits",
 )
 """What is read of the V1 runner."""
+_READ_V2 = (
+    "finish_requests",
+    "_dummy_run",
+    "model_state.preprocess_state",
+    "kv_cache_config.num_blocks",
+    "kv_cache_config.kv_cache_groups",
+    "block_tables.block_sizes",
+    "model.compute_logits",
+)
+"""What is read of the V2 runner."""
 
 
 def _reaches(thing: Any, names: Sequence[str]) -> bool:

@@ -13,6 +13,9 @@ from ...loading import lasting_name
 from ...options import ModelName, StorePath
 from ...terminal import note, put
 
+_SHOWN = ("VLLM_PLUGINS", "VLLM_USE_V2_MODEL_RUNNER", "MELOEDIT_VLLM_CLASS")
+"""The variables of the environment without which the command is another one."""
+
 
 def vllm(
     store: StorePath,
@@ -23,6 +26,13 @@ def vllm(
     editing: Annotated[
         bool, typer.Option("--editing", help="Make edits over HTTP, too, on a copy of the model in the server.")
     ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compiled",
+            help="Let vLLM compile passes, capture CUDA graphs, and use several GPUs. Never run on a GPU yet.",
+        ),
+    ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the command and start nothing.")] = False,
 ) -> None:
     """Serve the edited model with vLLM, in step with its store.
@@ -31,20 +41,18 @@ def vllm(
 
     Example: meloedit vllm facts.melo -- --port 8000 --dtype float32
     """
-    from ....vllm.launch import MODULE, environment, flags_for
+    from ....vllm.launch import MODULE, architecture_of, environment, flags_for
     from ....vllm.start.checks import check_version
 
     if not show:
         check_version()
-    chosen = flags_for(store, flags or [], None if model is None else lasting_name(model), editing)
-    changed = environment()
+    chosen = flags_for(store, flags or [], None if model is None else lasting_name(model), editing, compiled)
+    changed = environment(architecture=architecture_of(chosen[chosen.index("--model") + 1]) if compiled else None)
     if show:
         import shlex
 
-        put(
-            f"VLLM_PLUGINS={changed['VLLM_PLUGINS']} VLLM_USE_V2_MODEL_RUNNER=0 "
-            + shlex.join(["vllm", "serve", *chosen])
-        )
+        own = [f"{name}={changed[name]}" for name in _SHOWN if name in changed]
+        put(" ".join(own) + " " + shlex.join(["vllm", "serve", *chosen]))
         return
     note(f"starting vLLM with the edits of {store}")
     try:

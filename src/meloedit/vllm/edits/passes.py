@@ -1,4 +1,4 @@
-"""Passes: whose tokens a forward pass of vLLM's V1 runner has. All that is read of the runner is read here.
+"""Passes: whose tokens a forward pass of vLLM has, and the key layer's states of all tokens that ever ran.
 
 A pass mixes requests: some begin or go on with their prompt, others have one new token each. Their tokens stand one
 after another, and the block table says in which slot of the KV cache each one's keys and values are.
@@ -7,7 +7,7 @@ after another, and the block table says in which slot of the KV cache each one's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -45,44 +45,21 @@ class Pass:
         return np.nonzero(self.ends >= self.prompts)[0].tolist()
 
 
-class RunnerView:
-    """Reads the V1 runner.
-
-    Args:
-        runner: it.
-    """
-
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
+class View(Protocol):
+    """What is read of one of vLLM's model runners."""
 
     def current(self) -> Pass | None:
         """Return the pass that is about to run; ``None`` if it has no requests: vLLM warms up, or measures."""
-        batch = self._runner.input_batch
-        count = batch.num_reqs
-        if not count:
-            return None
-        return Pass(
-            list(batch.req_ids[:count]),
-            self._runner.query_start_loc.np[: count + 1].copy(),
-            batch.num_computed_tokens_cpu[:count].copy(),
-            batch.num_prompt_tokens[:count].copy(),
-        )
 
     def prompt(self, name: str) -> list[int]:
         """Return the tokens of a request's prompt."""
-        return list(self._runner.requests[name].prompt_token_ids or ())
 
     @property
     def slots(self) -> int:
         """How many slots the KV cache has."""
-        return int(self._runner.kv_cache_config.num_blocks) * int(self._runner.cache_config.block_size)
 
     def slots_of(self, places: np.ndarray, positions: np.ndarray) -> Tensor:
         """Return the slots (T,) of tokens, given for each the place of its request in the pass, and its position."""
-        table = self._runner.input_batch.block_table.block_tables[0]
-        size = int(table.block_size)
-        blocks = table.block_table.np[places, positions // size].astype(np.int64)
-        return torch.from_numpy(blocks * size + positions % size)
 
 
 class SlotStates:
@@ -95,7 +72,7 @@ class SlotStates:
         view: the runner.
     """
 
-    def __init__(self, view: RunnerView) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
         self._table: Tensor | None = None
 
