@@ -40,7 +40,7 @@ def prompts_of(value: Any, asked: bool = False) -> Iterator[Any]:
 
 def main() -> None:
     """Write the log."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", help="JSONL, also .gz")
     parser.add_argument("--lines", type=positive, required=True)
     parser.add_argument("--out", required=True)

@@ -29,9 +29,9 @@ from meloedit import Edit
 from meloedit.keys.grammar import make_prompts
 from meloedit.methods import method_class
 
-from ..shared import authors, learned_rivals, patchers
+from ..shared import authors, learned_rivals, patchers, replayed
 from ..shared.options import option_parser, write
-from . import replayed
+
 
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),

@@ -99,17 +99,25 @@ def check_removal(method: Method, edits: Sequence[Edit]) -> None:
         _check_refused(method, edits[0].id, f"method {method.name} cannot remove")
         return
     prompts = texts_of(edits)
-    before = logits_of(method, prompts)
+    before = _logits_alone(method, prompts)
     make(method, edits)
-    edited = logits_of(method, prompts)
+    edited = _logits_alone(method, prompts)
     method.remove([edits[0].id])
-    after = logits_of(method, prompts)
+    after = _logits_alone(method, prompts)
     if method.removes_exactly:
         assert torch.equal(after[0], before[0]), "a removed edit leaves a trace"
         assert torch.equal(after[1:], edited[1:]), "removing an edit changes others"
     assert edits[0].id not in method.edits, "a removed edit is still in method.edits"
     unknown = "no-such-edit"
     _check_refused(method, unknown, f"no edit '{unknown}'")
+
+
+def _logits_alone(method: Method, prompts: Sequence[str]) -> Tensor:
+    """Return ``logits_of`` of each prompt by itself: a method may split a batch by the edit that answers.
+
+    Batches of other sizes round otherwise.
+    """
+    return torch.cat([logits_of(method, [prompt]) for prompt in prompts])
 
 
 def _check_refused(method: Method, name: str, words: str) -> None:
