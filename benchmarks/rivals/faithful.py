@@ -32,7 +32,6 @@ from meloedit.methods import method_class
 from ..shared import authors, learned_rivals, patchers, replayed
 from ..shared.options import option_parser, write
 
-
 FACTS = [
     ("Who wrote {}?", "the book of sand", "Jorge Luis"),
     ("The capital of {} is", "Peru", "Lima"),
