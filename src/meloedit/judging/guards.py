@@ -28,7 +28,7 @@ _PAIRS = """
     enable disable|activate deactivate|turn-on turn-off|switch-on switch-off|turn-on switch-off|
     switch-on turn-off|enable turn-off|enable switch-off|activate turn-off|activate switch-off|disable turn-on|
     disable switch-on|deactivate turn-on|deactivate switch-on|enable deactivate|disable activate|
-    lock unlock|install uninstall|mute unmute|
+    lock unlock|block unlock|lock unblock|install uninstall|mute unmute|
     subscribe unsubscribe|block unblock|pair unpair|pin unpin|freeze unfreeze|import export|imports exports|
     upload download|upgrade downgrade|login logout|log-in log-out|sign-in sign-out|minimum maximum|minimal maximal|
     min max|shortest longest|lowest highest|smallest largest|least most|fewest most|earliest latest|youngest oldest|

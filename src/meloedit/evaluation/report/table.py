@@ -199,7 +199,9 @@ def _cell(figure: StoredEstimate | None, name: str, mark: str) -> dict[str, Any]
         return {"text": MISSING, "interval": "", "n": "", "mark": ""}
     share = metric(name).share
     interval = ""
-    if figure.ci is not None and figure.ci[0] != figure.ci[1]:  # what was counted, not sampled, has no interval
+    low, high = figure.ci or (None, None)
+    counted = low is not None and low == high  # not sampled: it has no interval
+    if figure.ci is not None and not counted:
         interval = f"[{show(figure.ci[0], share)}, {show(figure.ci[1], share)}]"
     n = f"n = {show(figure.n, share=False)}" if figure.n is not None else ""
     return {"text": show(figure.value, share), "interval": interval, "n": n, "mark": mark}
