@@ -87,7 +87,7 @@ class Hand:
     def __call__(self) -> Pair:
         """Return a pair."""
         rng, kind = self._rng, self._rng.random()
-        if rng.random() < self._share_elsewhere:
+        if self._share_elsewhere and rng.random() < self._share_elsewhere:  # else the draws of earlier runs stay
             return self._elsewhere(self._row())
         if kind < 0.14 and self._chats:
             return self._chat(rng.choice(self._chats))

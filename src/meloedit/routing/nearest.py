@@ -246,17 +246,17 @@ class NearestPolicy:
         """Return for each of B prompts the record of the edit that answers (-1: none), and its route."""
         if self.calibration is None or not len(self.index):
             return [-1] * pooled.count, [self.no_route] * pooled.count
-        choices = self._choices(pooled, brief=True)
-        routes = [self._route(*one) for one in zip(choices, reaches(pooled, self.index, self.scope), strict=True)]
+        choices = self._choices(pooled, thresholds := reaches(pooled, self.index, self.scope), brief=True)
+        routes = [self._route(*one) for one in zip(choices, thresholds, strict=True)]
         return [choice.record for choice in choices], routes
 
-    def _choices(self, pooled: PooledStates, brief: bool = False) -> list[Choice]:
+    def _choices(self, pooled: PooledStates, thresholds: Sequence[float], brief: bool = False) -> list[Choice]:
         assert self.calibration is not None
         keys = self.calibration.encoder.keys(pooled.states, pooled.asked)
         if self.scope is None:
             return by_distance(self.index.search(keys), pooled, self.index.threshold)
         assert self.verifier is not None
-        found = candidates_of(self.index.search(keys, CANDIDATES), pooled, reaches(pooled, self.index, self.scope))
+        found = candidates_of(self.index.search(keys, CANDIDATES), pooled, thresholds)
         return by_judge_of_words(self.verifier, pooled, found, self.scope.least, brief)
 
     def _route(self, choice: Choice, threshold: float) -> Route:
@@ -275,7 +275,7 @@ class NearestPolicy:
         """Return the terms of each of B prompts' similarity to its nearest edit; ``None`` where there are none."""
         if self.calibration is None or not len(self.index):
             return [None] * pooled.count
-        choices, read = self._choices(pooled), prompts_of(pooled)
+        choices, read = self._choices(pooled, reaches(pooled, self.index, self.scope)), prompts_of(pooled)
         explained = Explained(self.index, self.calibration, self.verifier, self.ids, self._wordings_by_form)
         keys, rows = self.calibration.encoder.keys(pooled.states, pooled.asked), torch.tensor(pooled.rows)
         found: list[Evidence | None] = []

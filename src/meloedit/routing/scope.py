@@ -84,14 +84,12 @@ class Scope:
             (len(prompts), CACHED), NO_KEY, device=device, dtype=torch.float32
         )  # descending; never misses the nearest
         self._owner = torch.full((len(prompts), CACHED), -1, device=device)
-        self._similarity: float | None = None
+        self._calibrated: float | None = None  # of the keys in use; made again after a change
 
     @property
     def similarity(self) -> float:
         """The similarity that a key must exceed to be in scope; inf with too few prompts for the stated rate."""
-        if self._similarity is None:
-            self._similarity = max(self._min_similarity, self.calibrated)
-        return self._similarity
+        return max(self._min_similarity, self.calibrated)
 
     @property
     def short_similarity(self) -> float:
@@ -105,6 +103,11 @@ class Scope:
         Calibration prompts that ask an edit in its own words (traffic does) are in its scope and do not count against
         it.
         """
+        if self._calibrated is None:
+            self._calibrated = self._quantile()
+        return self._calibrated
+
+    def _quantile(self) -> float:
         if not len(self._prompts):
             return -1.0
         best = self._near.new_full((int(self._prompt_of.max()) + 1,), -1.0)
@@ -134,18 +137,18 @@ class Scope:
 
     def restore(self, cache: NearestCache) -> None:
         """Start from a cache that was made with the same prompts."""
-        self._similarity = None
+        self._calibrated = None
         self._near, self._owner = cache.near.to(self._near), cache.owner.to(self._owner)
 
     def rescore(self, edits: OwnedKeys, which: Tensor | None = None) -> None:
         """Find the nearest of all keys for some prompts, or for all; quiet keys do not count."""
-        self._similarity = None
+        self._calibrated = None
         for part, near, owner in self._nearest(edits, which):
             self._near[part], self._owner[part] = near, owner
 
     def add(self, edits: OwnedKeys) -> None:
         """Compare new keys with the prompts."""
-        self._similarity = None
+        self._calibrated = None
         for part, new, new_owner in self._nearest(edits):
             near, owner = self._near[part], self._owner[part]
             # Which key comes after the last cached one is unknown once a key was removed, so only nearer ones join.
@@ -158,7 +161,7 @@ class Scope:
 
     def remove(self, owners: Sequence[int]) -> Tensor:
         """Remove edits from the caches; return the prompts whose caches are empty now, which must be scored again."""
-        self._similarity = None
+        self._calibrated = None
         hit = torch.isin(self._owner, torch.tensor(owners, device=self._owner.device))
         touched = torch.nonzero(hit.any(1)).flatten()
         if len(touched):
