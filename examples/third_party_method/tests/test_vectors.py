@@ -7,4 +7,4 @@ class TestVectors(MethodContract):
     """What it inherits runs on tiny models of the three families."""
 
     method = "vectors"
-    settings = {"lr": 0.3, "steps": 25}
+    settings = {"lr": 0.15, "steps": 60}
