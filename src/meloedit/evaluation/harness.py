@@ -175,7 +175,12 @@ def find_tasks(tasks: Sequence[str], include: Path | None = None) -> Any:
     Raises:
         MeloEditError: if there is no such task, or the harness is not installed.
     """
-    manager = require().tasks.TaskManager(include_path=str(include) if include else None)
+    managers = require().tasks.TaskManager
+    if include:  # the harness has thousands of tasks of its own, and takes seconds to read them: not if these are here
+        alone = managers(include_path=str(include), include_defaults=False)
+        if set(tasks) <= set(alone.all_subtasks):
+            return alone
+    manager = managers(include_path=str(include) if include else None)
     known = set(manager.all_tasks)
     if missing := [name for name in tasks if name not in known]:
         similar = sorted(name for name in known if missing[0].split("_")[0] in name)[:5]
