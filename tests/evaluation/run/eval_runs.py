@@ -25,6 +25,7 @@ ROWS = [
 FAR = [{"question": f"how many {thing} are there", "answer": ["7"]} for thing in ("rivers", "legs", "books", "kings")]
 QUICK = ["--set", "melo.calibration_prompts=200", "--set", "melo.lr=0.1", "--set", "melo.min_target_probability=0.5"]
 QUICK += ["--set", "melo.min_similarity=0.7", "--set", "melo.train_batch_size=2", "--set", "melo.judge=none"]
+QUICK += ["--set", "melo.min_answer_probability=0.0", "--set", "melo.rewordings=0"]
 
 
 def write(path, rows):

@@ -86,8 +86,13 @@ def run_to_the_write(number, done, args):
 
 @pytest.mark.parametrize("name", ["melo", "melo-paper", "ft", "grace", "lora"])
 def test_a_killed_run_goes_on_to_the_same_scores(files, tmp_path, name):
-    more = [*QUICK] if name == "melo" else ["--set", f"{name}.radius=0.001", "--set", f"{name}.edits_per_block=2"]
-    more = {"ft": ["--set", "ft.lr=0.05"], "grace": ["--set", "grace.eps=0.001"], "lora": []}.get(name, more)
+    more = {
+        "melo": QUICK,
+        "melo-paper": ["--set", "melo-paper.radius=0.001", "--set", "melo-paper.edits_per_block=2"],
+        "ft": ["--set", "ft.lr=0.05"],
+        "grace": ["--set", "grace.eps=0.001"],
+        "lora": ["--set", "lora.steps=20"],
+    }[name]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     evaluated(*zsre(files, whole, "--method", name, *more))
     args = zsre(files, broken, "--method", name, *more)
