@@ -12,7 +12,7 @@ from meloedit import Edit, Editor
 from meloedit.backbones.batch import Example
 from meloedit.engine.planning import Planner
 from meloedit.evaluation.tasks.registry import load_task, task_of
-from meloedit.readers import json_rows, open_text
+from meloedit.rows import json_rows, open_text
 
 
 def read_jsonl(path: str | Path, count: int | None = None) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from meloedit import Edit
 from meloedit.methods import method_class
+from meloedit.methods.data_files import read_training_edits
 from meloedit.methods.in_context.demonstrations import Demonstrations
 from meloedit.methods.in_context.text_encoder import TextEncoder
-from meloedit.methods.in_context.training_edits import read_training_edits
 from meloedit.methods.memory.wise import Wise
 from meloedit.training.trainer import seeded
 
@@ -118,7 +118,7 @@ def ike(authors_path: Path | None, easyedit_path: Path | None, edits: list[Edit]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "train.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in full))
-        rows = read_training_edits(str(file))
+        rows = read_training_edits(str(file), len(full))
     prompts, targets = [str(edit.prompt) for edit in edits], [edit.target for edit in edits]
     if easyedit_path:
         ours = Demonstrations(rows, encoder, "minilm", among_facts=False).chosen(prompts, targets, 16, 0)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import MeloEditError
+from .errors import EditError, MeloEditError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +80,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def cache_folder() -> Path:
+def file_sha256(path: str | Path, name: str = "") -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Raises:
+        EditError: naming ``name`` (by default the path), if the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise EditError(f"{name or path}: cannot be read ({error.strerror})") from None
+
+
     """Return the folder for converted models and calibrations: ``$MELOEDIT_CACHE`` or the user's cache folder."""
     import platformdirs
 

@@ -1,17 +1,9 @@
-"""Read edits and prompts that users bring: JSONL, CSV or plain text, gzipped or not, from a file or standard input.
-
-The command line reads its arguments with it; the evaluation reads its data files with ``open_utf8`` and ``json_rows``.
-"""
+"""Read edits and prompts that users bring: JSONL, CSV or plain text, gzipped or not, from a file or standard input."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,22 +13,9 @@ from .callers.json_text import JsonError, read_json
 from .edit import MAX_DEPTH, Edit, check_asked, contradiction, too_deep
 from .errors import EditError
 from .messages import up_to_question
+from .rows import json_rows, open_utf8, plain_rows, source_name
 from .text import fields_found, join_names
 from .types import Prompt
-
-MAX_LINE = 1_000_000
-"""Characters in one line of a file. Longer lines cannot be prompts and would be slow to reject."""
-
-
-def check_line(text: str, where: str) -> str:
-    """Return a line of a file unless it is too long to be a prompt.
-
-    Raises:
-        EditError: if it is too long, naming ``where``.
-    """
-    if len(text) > MAX_LINE:
-        raise EditError(f"{where}: {len(text):,} characters in one line, at most {MAX_LINE:,} are read: split it")
-    return text
 
 
 @dataclass(frozen=True)
@@ -59,115 +38,19 @@ def read_edits(path: str | Path) -> list[SourcedEdit]:
     with open_utf8(path, name) as stream:
         rows = _csv_rows(stream, name) if _suffix(path) == ".csv" else json_rows(stream, name)
         sourced = []
-        try:
-            for where, values in rows:
-                try:
-                    sourced.append(SourcedEdit(Edit.from_dict(values), where))
-                except EditError as error:
-                    raise EditError(f"{where}: {error}") from None
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise EditError(f"{name}: not a readable gzip file ({error})") from None
+        for where, values in rows:
+            try:
+                sourced.append(SourcedEdit(Edit.from_dict(values), where))
+            except EditError as error:
+                raise EditError(f"{where}: {error}") from None
     if clash := contradiction(item.edit for item in sourced):
         first, second = (sourced[i] for i in clash)
         raise EditError(f"{second.where} contradicts {first.where}: same prompt or id, other target; keep one of them")
     return sourced
 
 
-def source_name(path: str | Path) -> str:
-    """Return what messages call a file, or standard input (``-``).
-
-    Raises:
-        EditError: if it is no name of a file.
-    """
-    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
-        raise EditError(f"give the name of a file, or - for standard input, not {shown(path)}")
-    return "standard input" if str(path) == "-" else str(path)
-
-
 def _suffix(path: str | Path) -> str:
     return Path(str(path).removesuffix(".gz")).suffix.lower()
-
-
-def open_text(path: str | Path) -> TextIO:
-    """Open a file of UTF-8 text, gzipped or not, or standard input (``-``).
-
-    Raises:
-        EditError: if the name is empty or the file cannot be opened.
-    """
-    source_name(path)  # refuses what is no name
-    if str(path) == "-":
-        raw: Any = io.BytesIO(sys.stdin.buffer.read())  # a copy: closing it leaves standard input open
-        return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-    try:
-        raw = open(path, "rb")
-        if str(path).endswith(".gz") or raw.peek(2)[:2] == b"\x1f\x8b":
-            raw.close()
-            raw = gzip.open(path, "rb")
-    except UnicodeEncodeError:
-        raise EditError(f"{shown(path)}: cannot be read (it is no name of a file)") from None
-    except OSError as error:
-        raise EditError(f"{path}: cannot be read ({error.strerror})") from None
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-
-
-@contextmanager
-def open_utf8(path: str | Path, name: str) -> Iterator[TextIO]:
-    """Open a file as ``open_text`` does; bytes that are not UTF-8 become an EditError with their line."""
-    with open_text(path) as stream:
-        try:
-            yield stream
-        except UnicodeDecodeError as error:
-            raise EditError(_not_utf8(stream, name) or f"{name}: not UTF-8 text ({error.reason})") from None
-
-
-def _not_utf8(stream: TextIO, name: str) -> str:
-    """Return where a file stops being UTF-8, from a second reading; empty if it cannot be read twice (a pipe).
-
-    The first reading's error does not tell: it counts inside the piece of the file that was being decoded.
-    """
-    number = start = 0
-    try:
-        stream.buffer.seek(0)
-        for line in stream.buffer:
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                number += len(line[: error.start + 1].splitlines())
-                return f"{name}, line {number}: not UTF-8 text ({error.reason} at byte {start + error.start})"
-            number += len(line.splitlines())  # a lone carriage return ends a line too
-            start += len(line)
-    except (OSError, EOFError, zlib.error):
-        pass
-    return ""
-
-
-def json_rows(stream: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the JSON value of each line of a file, with the words for where the line stands.
-
-    Raises:
-        EditError: naming ``name`` and line, if a line is too long, not JSON, or nested too deeply.
-    """
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        yield where, json_value(line, where)
-
-
-def json_value(line: str, where: str) -> Any:
-    """Return the JSON value of a line that stands at ``where``.
-
-    Raises:
-        EditError: if the line is too long, not JSON, or nested too deeply.
-    """
-    text = check_line(line, where).rstrip()
-    try:
-        value = read_json(text)
-    except JsonError as error:
-        raise EditError(f"{where}: not JSON ({error}); one object per line is expected") from None
-    if too_deep(value, MAX_DEPTH + 1):  # one level more than metadata may have, which has a message of its own
-        raise EditError(f"{where}: nested more than {MAX_DEPTH} levels deep")
-    return value
 
 
 def _csv_rows(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -250,15 +133,11 @@ def read_prompts(path: str | Path) -> list[SourcedPrompt]:
     name = source_name(path)
     plain = str(path) == "-" or _suffix(path) == ".txt"
     prompts: list[SourcedPrompt] = []
-    try:
-        with open_utf8(path, name) as stream:
-            if plain:
-                lines = ((f"{name}, line {number}", text) for number, text in enumerate(stream, 1) if text.strip())
-                prompts.extend((where, check_line(text, where).strip()) for where, text in lines)
-            else:
-                prompts.extend((where, prompt_of(value, where)) for where, value in json_rows(stream, name))
-    except (OSError, EOFError, zlib.error) as error:
-        raise EditError(f"{name}: cannot be read ({error})") from None
+    with open_utf8(path, name) as stream:
+        if plain:
+            prompts.extend(plain_rows(stream, name))
+        else:
+            prompts.extend((where, prompt_of(value, where)) for where, value in json_rows(stream, name))
     if not prompts:
         raise EditError(f"{name} holds no prompts: one per line is expected")
     return prompts

@@ -100,7 +100,7 @@ def test_files_that_are_odd(empty):
     for args in (["ask", empty, "-f"], ["calibrate", empty, "--prompts"]):
         whole = gzip.compress(b"Who?\n" * 1000)
         Path("t.txt.gz").write_bytes(whole[:12] + b"\xff" * 9 + whole[21:])
-        assert bad(*args, "t.txt.gz").startswith("t.txt.gz: cannot be read (")
+        assert bad(*args, "t.txt.gz").startswith("t.txt.gz: not a readable gzip file (")
         path = write(Path("t.txt"), "Who?", "x" * 1_000_001)
         assert bad(*args, path).startswith("t.txt, line 2: 1,000,002 characters in one line, at most 1,000,000 are ")
     deep = '{"prompt": "x", "target": "y", "metadata": {"a": %s}}'

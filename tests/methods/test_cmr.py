@@ -1,6 +1,5 @@
 """CMR: its penalties, its Fisher information and its loss by the formulas; what is replayed; what it cannot use."""
 
-import gzip
 import json
 
 import pytest
@@ -173,10 +172,7 @@ def test_what_cmr_cannot_use_is_one_line(open_cmr, tmp_path):
     with pytest.raises(MeloEditError, match=r"upstream.jsonl, line 1: expected a text as prompt or question or text"):
         open_cmr(upstream=str(path)).check()
     path.write_text("")
-    with pytest.raises(MeloEditError, match="no prompt in it to replay"):
+    with pytest.raises(MeloEditError, match="upstream.jsonl: no question in it"):
         open_cmr(upstream=str(path)).check()
-    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "x", "target": "y"}\n')[:-9])
-    with pytest.raises(MeloEditError, match="cut.jsonl.gz: not a readable gzip file"):
-        open_cmr(upstream=str(tmp_path / "cut.jsonl.gz")).check()
     with pytest.raises(MeloEditError, match=r"cannot be read"):
         open_cmr(upstream="/no/such.txt").check()

@@ -1,6 +1,5 @@
 """IKE with a tiny encoder: which demonstrations stand before a prompt and in what order; its files; room; removal."""
 
-import gzip
 import json
 
 import pytest
@@ -9,8 +8,8 @@ import torch
 from meloedit import Edit
 from meloedit.errors import MeloEditError
 from meloedit.methods import method_class
+from meloedit.methods.data_files import TrainingEdit, read_training_edits
 from meloedit.methods.in_context.demonstrations import COPY, Demonstrations, parts_of
-from meloedit.methods.in_context.training_edits import TrainingEdit, read_training_edits
 
 EDITS = [
     Edit("Who wrote the book of sand?", "Jorge", id="book"),
@@ -73,7 +72,7 @@ def text_of(method, prompt):
 
 
 def test_a_training_edit_is_shown_as_copy_update_and_retain(train):
-    rows = read_training_edits(train)
+    rows = read_training_edits(train, 9)
     assert rows[2] == TrainingEdit("Where is the tower?", "Rome", ("The tower is in",), (("who sang", "Bo"),))
     assert parts_of(rows[0], every=False) == (
         "New Fact: Who painted it? Ada\nPrompt: Who painted it? Ada\n\n",
@@ -84,7 +83,7 @@ def test_a_training_edit_is_shown_as_copy_update_and_retain(train):
 
 def test_the_nearest_demonstrations_are_those_of_greatest_cosine(train, tmp_path, monkeypatch):
     monkeypatch.setenv("MELOEDIT_CACHE", str(tmp_path / "cache"))
-    encoder, shown = Letters(), Demonstrations(read_training_edits(train), Letters(), "letters", among_facts=False)
+    encoder, shown = Letters(), Demonstrations(read_training_edits(train, 9), Letters(), "letters", among_facts=False)
     assert len(shown.texts) == 9
     query = "New Fact: What is the capital of Peru? Lima\nPrompt: What is the capital of Peru?\n\n"
     cosines = encoder.embed(shown.texts) @ encoder.embed([query])[0]
@@ -95,11 +94,26 @@ def test_the_nearest_demonstrations_are_those_of_greatest_cosine(train, tmp_path
     vectors, made = shown._vectors, []
     embed = Letters.embed
     monkeypatch.setattr(Letters, "embed", lambda self, texts: made.append(len(texts)) or embed(self, texts))
-    Demonstrations(read_training_edits(train), encoder, "letters", among_facts=False)
+    Demonstrations(read_training_edits(train, 9), encoder, "letters", among_facts=False)
     assert made == [1] and kept.exists()  # a second time they are read; one shows that the encoder is the same
     monkeypatch.setattr(Letters, "embed", lambda self, texts: embed(self, texts).flip(1))
-    again = Demonstrations(read_training_edits(train), encoder, "letters", among_facts=False)
+    again = Demonstrations(read_training_edits(train, 9), encoder, "letters", among_facts=False)
     assert torch.equal(again._vectors, vectors.flip(1))  # of another encoder they are made anew
+
+
+def test_vectors_of_an_encoder_of_another_width_are_made_anew(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("MELOEDIT_CACHE", str(tmp_path / "cache"))
+    edits = read_training_edits(train, 9)
+    first = Demonstrations(edits, Letters(), "letters", among_facts=False)
+
+    class Short(Letters):
+        size = 5
+
+        def embed(self, texts):
+            return torch.nn.functional.normalize(super().embed(texts)[:, :5] + 1, dim=-1)
+
+    other = Demonstrations(edits, Short(), "letters", among_facts=False)  # the folder holds another encoder now
+    assert first._vectors.shape == (9, 26) and other._vectors.shape == (9, 5)
 
 
 def test_among_facts_each_gets_a_kind_and_the_nearest_comes_last(train, tmp_path, monkeypatch):
@@ -166,30 +180,8 @@ def test_what_ike_cannot_use_is_one_line(open_ike, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"question": "who"}\n')
     with pytest.raises(MeloEditError, match=r"bad.jsonl, line 1: expected a training edit .*; prompt is missing"):
         open_ike(train=str(tmp_path / "bad.jsonl")).check()
-    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "x", "target": "y"}\n')[:-9])
-    with pytest.raises(MeloEditError, match="cut.jsonl.gz: not a readable gzip file"):
-        open_ike(train=str(tmp_path / "cut.jsonl.gz")).check()
-    (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(MeloEditError, match="empty.jsonl: no training edit in it"):
-        open_ike(train=str(tmp_path / "empty.jsonl")).check()
     with pytest.raises(MeloEditError, match="ike cannot serve task scotus"):
         method_class("ike").check_task("scotus", "document")
     alone = open_ike(train="", k=0)
     alone.edit(EDITS)
     assert text_of(alone, "Hm?").startswith("New Fact: ")
-
-
-def test_rows_of_counterfact_and_of_this_package_are_read(tmp_path):
-    rewrite = {"prompt": "{} is in", "subject": "Oslo", "target_new": {"str": "Peru"}, "target_true": {"str": "Norway"}}
-    rows = [
-        {
-            "requested_rewrite": rewrite,
-            "paraphrase_prompts": ["Oslo lies in"],
-            "neighborhood_prompts": ["Bergen is in"],
-        },
-        {"prompt": "Oslo is in", "target": "Peru", "rephrases": ["Oslo lies in"], "near": ["Bergen is in"]},
-    ]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    full, own = read_training_edits(str(tmp_path / "rows.jsonl"))
-    assert full == TrainingEdit("Oslo is in", "Peru", ("Oslo lies in",), (("Bergen is in", "Norway"),))
-    assert own == TrainingEdit("Oslo is in", "Peru", ("Oslo lies in",))  # its near prompts have no answers

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from ..callers.arguments import shown
 from ..errors import EditError
-from ..readers import check_line, json_value, open_utf8, prompt_of, source_name
+from ..readers import prompt_of
+from ..rows import check_line, json_value, open_utf8, source_name
 from ..types import Prompt
 
 BLOCK = 1 << 20
@@ -38,13 +39,10 @@ def log_lines(path: Path) -> Iterator[LogLine]:
         EditError: naming file and line, if the log cannot be read, or is not UTF-8.
     """
     name = source_name(path)
-    try:
-        with open_utf8(path, name) as stream:
-            for number, text in enumerate(stream, 1):
-                if text.strip():
-                    yield LogLine(number, text, f"{name}, line {number}")
-    except (OSError, EOFError, zlib.error) as error:
-        raise EditError(f"{name}: cannot be read ({error})") from None
+    with open_utf8(path, name) as stream:
+        for number, text in enumerate(stream, 1):
+            if text.strip():
+                yield LogLine(number, text, f"{name}, line {number}")
 
 
 def count_lines(path: Path) -> int:

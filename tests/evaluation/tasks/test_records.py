@@ -11,7 +11,8 @@ from meloedit.evaluation.tasks.data_files import open_data_file
 from meloedit.evaluation.tasks.datasets import scotus_cases
 from meloedit.evaluation.tasks.far import read_nq
 from meloedit.evaluation.tasks.questions import read_zsre
-from meloedit.evaluation.tasks.records import Record, file_sha256, read_records
+from meloedit.evaluation.tasks.records import Record, read_records
+from meloedit.files import file_sha256
 
 ZSRE = {"src": "Who made it?", "rephrase": "Its maker?", "answers": ["Ann", "Anna"], "alt": "Bob", "pred": "Cy"}
 CANONICAL = {"prompt": "What?", "target": "It"}

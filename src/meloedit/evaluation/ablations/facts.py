@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...edit import Edit, check_prompt, prompt_key
 from ...errors import EditError, MeloEditError, ModelError
-from ...readers import json_rows
+from ...files import file_sha256
+from ...rows import json_rows, open_utf8
 from ...settings import read_config
 from ...text import counted
 from ...types import Prompt
-from ..tasks.records import file_sha256, open_data
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -122,7 +122,7 @@ def read_questions(path: Path) -> tuple[list[str], str]:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the rows of a JSONL file, each with its place; lines after the last one taken are not read."""
-    with open_data(path, str(path)) as stream:
+    with open_utf8(path, str(path)) as stream:
         yield from json_rows(stream, str(path))
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EditError
-from ...readers import check_line, open_text
+from ...files import file_sha256
+from ...rows import open_utf8, plain_rows
 from ...text import fields_found, join_names
-from .records import Record, file_sha256, open_data, read_records
+from .records import Record, read_records
 
 MIN_WORDS = 5
 """Sentences of plain text with fewer words are skipped."""
@@ -143,14 +144,14 @@ def _shape_of(record: Record) -> Shape | None:
 def _sentences(path: Path) -> Iterator[Record]:
     """Yield the sentences of plain text such as WikiText's, without headings and sentences with unknown words."""
     empty = True
-    with open_text(path) as stream:
-        for number, line in enumerate(stream, 1):
-            for sentence in re.split(r"(?<=[.!?]) +", line.strip()):
+    with open_utf8(path, str(path)) as stream:
+        for where, line in plain_rows(stream, str(path)):
+            for sentence in re.split(r"(?<=[.!?]) +", line):
                 text = re.sub(r" @(.)@ ", r"\1", sentence).strip()
                 text = re.sub(r" ([,.;:!?)])", r"\1", text.replace("( ", "("))
                 if len(text.split()) >= MIN_WORDS and "<unk>" not in text and not text.startswith("="):
                     empty = False
-                    yield Record(f"{path}, line {number}", {"text": text})
+                    yield Record(where, {"text": text})
     if empty:
         raise EditError(f"{path}: no sentences of {MIN_WORDS} words or more in it")
 
@@ -158,12 +159,10 @@ def _sentences(path: Path) -> Iterator[Record]:
 def _lines(path: Path) -> Iterator[Record]:
     """Yield the lines of plain text that are not blank, each as a prompt."""
     empty = True
-    with open_data(path, str(path)) as stream:
-        for number, line in enumerate(stream, 1):
-            where = f"{path}, line {number}"
-            if text := check_line(line, where).strip():
-                empty = False
-                yield Record(where, {"prompt": text})
+    with open_utf8(path, str(path)) as stream:
+        for where, text in plain_rows(stream, str(path)):
+            empty = False
+            yield Record(where, {"prompt": text})
     if empty:
         raise EditError(f"{path}: no lines with text in it")
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import itertools
-import json
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from ...edit import MAX_DEPTH, check_prompt, too_deep
+from ...edit import check_prompt
 from ...errors import EditError
-from ...readers import json_rows, open_utf8
+from ...rows import open_utf8, rows_of, source_name
 from ...text import fields_found
 from ...types import Prompt
 
@@ -131,53 +125,10 @@ def read_records(path: str | Path) -> Iterator[Record]:
     Raises:
         EditError: if the file cannot be read, a row is no object, or there is no row.
     """
-    name = "standard input" if str(path) == "-" else str(path)
-    empty = True
-    with open_data(path, name) as stream:
-        start: list[str] = []  # the lines up to the first that is not blank
-        for line in stream:
-            start.append(line)
-            if line.strip():
-                break
-        is_list = bool(start) and start[-1].lstrip().startswith("[")
-        lines = itertools.chain(start, stream)
-        for where, values in _list_rows("".join(lines), name) if is_list else json_rows(lines, name):
+    name, empty = source_name(path), True
+    with open_utf8(path, name) as stream:
+        for where, values in rows_of(stream, name):
             empty = False
             yield Record(where, values)
     if empty:  # otherwise every metric over no rows would later divide by zero
         raise EditError(f"{name}: no rows in it")
-
-
-@contextmanager
-def open_data(path: str | Path, name: str) -> Iterator[TextIO]:
-    """Open a text file, gzipped or not; damage that shows while it is read becomes an EditError with its name."""
-    with open_utf8(path, name) as stream:
-        try:
-            yield stream
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise EditError(f"{name}: not a readable gzip file ({error})") from None
-
-
-def file_sha256(path: str | Path, name: str = "") -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal.
-
-    Raises:
-        EditError: naming ``name`` (by default the path), if the file cannot be read.
-    """
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise EditError(f"{name or path}: cannot be read ({error.strerror})") from None
-
-
-def _list_rows(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the values of one JSON list, each with its place in the file."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EditError(f"{name}: not JSON ({error})") from None
-    for number, value in enumerate(values, 1):
-        if too_deep(value):
-            raise EditError(f"{name}, row {number}: nested more than {MAX_DEPTH} levels deep")
-        yield f"{name}, row {number}", value

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...files import cache_folder, json_hash, load_tensors, save_tensors
 from ...training.trainer import seeded
+from ..data_files import TrainingEdit
 from .text_encoder import TextEncoder
-from .training_edits import TrainingEdit
 
 FACT = "New Fact: {fact}\nPrompt: {prompt}"
 COPY, UPDATE, RETAIN = range(3)
@@ -71,7 +71,8 @@ class Demonstrations:
         path = cache_folder() / "demonstrations" / f"{json_hash([VERSION, name, self.texts])}.vectors"
         kept, probe = load_tensors(path), encoder.embed(self.texts[:1])
         # A folder may hold another encoder than it did when the vectors were made.
-        if kept is None or not torch.allclose(kept["vectors"][:1].to(probe), probe, atol=1e-4):
+        first = None if kept is None else kept["vectors"][:1].to(probe)
+        if kept is None or first is None or first.shape != probe.shape or not torch.allclose(first, probe, atol=1e-4):
             kept = {"vectors": encoder.embed(self.texts)}
             save_tensors(path, kept)
         self._vectors: Tensor = kept["vectors"].to(encoder.device)

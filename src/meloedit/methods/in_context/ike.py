@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...edit import prompt_text
 from ...errors import MeloEditError
+from ..data_files import read_training_edits
 from .demonstrations import FACT, Demonstrations
 from .retrieval import Retrieval, RetrievalSettings
-from .training_edits import read_training_edits
 
 if TYPE_CHECKING:
     from ...edit import Edit
@@ -74,7 +74,7 @@ class Ike(Retrieval):
             return [[] for _ in edits]
         if self._demonstrations is None:
             among_facts = settings.choose == "facts"
-            rows = read_training_edits(settings.train)[: settings.train_size]
+            rows = read_training_edits(settings.train, settings.train_size)
             self._demonstrations = Demonstrations(rows, self.encoder, settings.encoder, among_facts)
         prompts, targets = [prompt_text(edit.prompt) for edit in edits], [edit.target for edit in edits]
         return self._demonstrations.chosen(prompts, targets, settings.k, settings.seed)
@@ -82,7 +82,7 @@ class Ike(Retrieval):
     def check(self) -> None:
         """Raise a MeloEditError if the training edits cannot be read."""
         if self.settings.k:
-            read_training_edits(self.settings.train)
+            read_training_edits(self.settings.train, self.settings.train_size)
 
     def _remove(self, ids: Sequence[str]) -> None:
         super()._remove(ids)

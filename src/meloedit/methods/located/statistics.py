@@ -15,7 +15,7 @@ from ...backbones.layers import linear_shape
 from ...errors import MeloEditError
 from ...files import cache_folder, json_hash, load_tensors, save_tensors
 from ...keys.grammar import make_prompts
-from ...readers import check_line, json_rows, open_utf8
+from ..data_files import read_texts
 from .rows import stopping_after
 
 if TYPE_CHECKING:
@@ -29,27 +29,6 @@ AT_ONCE = 8
 """Texts that are read in one pass."""
 VERSION = 1
 """Counts changes of how statistics are made: kept ones of another version are made again."""
-
-
-def read_texts(path: str) -> list[str]:
-    """Return the texts of a file: the lines of a ``.txt``, else the ``text`` (or ``prompt``) of JSON rows; ``.gz`` too.
-
-    Raises:
-        MeloEditError: if the file cannot be read or holds no text.
-    """
-    name, texts = Path(path).name, list[str]()
-    with open_utf8(path, name) as stream:
-        if Path(path).with_suffix("").suffix == ".txt" or Path(path).suffix == ".txt":
-            texts = [check_line(line, f"{name}, line {i}").strip() for i, line in enumerate(stream, 1)]
-        else:
-            for where, row in json_rows(stream, name):
-                value = row.get("text", row.get("prompt")) if isinstance(row, dict) else row
-                if not isinstance(value, str):
-                    raise MeloEditError(f"{where}: expected a text, or an object with 'text', for statistics of keys")
-                texts.append(value)
-    if not (texts := [text for text in texts if text.strip()]):
-        raise MeloEditError(f"{name}: no text in it to take statistics of")
-    return texts
 
 
 class Statistics:

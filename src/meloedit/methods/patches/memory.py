@@ -18,8 +18,9 @@ from ...backbones.contexts import own_run
 from ...engine.answering import greedy
 from ...errors import MeloEditError
 from ...keys.grammar import make_prompts
+from ..data_files import read_texts
 from ..located.rows import stopping_after
-from ..located.statistics import BUILT_IN, read_texts
+from ..located.statistics import BUILT_IN
 from .parts import predicting
 from .places import Beside
 

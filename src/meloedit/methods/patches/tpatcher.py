@@ -24,7 +24,7 @@ from ...errors import MeloEditError
 from ...training.trainer import seeded
 from ..base import Method, Size
 from ..checkpoint import read_state, write_state
-from ..located.statistics import read_texts
+from ..data_files import read_texts
 from .losses import activation_loss, memory_loss, smoothed_loss
 from .memory import remembered
 from .parts import Part, predicting

@@ -25,11 +25,12 @@ from torch import Tensor
 from ...errors import EditError, MeloEditError
 from ...training.trainer import seeded
 from ..changed import ChangedWeights
+from ..data_files import read_questions
 from ..free_memory import check_room
 from ..trained import TrainedMethod, only_trains
 from .cmr_settings import CmrSettings
 from .penalties import add_ewc, add_l2, estimate_fisher
-from .upstream import read_upstream, upstream_examples
+from .upstream import upstream_examples
 
 if TYPE_CHECKING:
     from ...backbones.batch import Example
@@ -71,7 +72,7 @@ class Cmr(TrainedMethod, ChangedWeights):
         size = sum(weight.nbytes for weight in self._weights.values())
         check_room(self.name, copies * size, "gradients and moments of its weights", self.backbone.device)
         if settings.has("er") and settings.upstream:
-            read_upstream(settings.upstream, settings.upstream_size)
+            read_questions(settings.upstream, settings.upstream_size)
 
     # -- editing
 

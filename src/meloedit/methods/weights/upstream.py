@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...backbones.batch import Example
 from ...edit import Edit
 from ...engine.answering import generate_in_batches, greedy
 from ...errors import EditError, MeloEditError
 from ...keys.grammar import make_prompts
-from ...readers import check_line, json_rows
-from ..data_files import open_data
+from ..data_files import read_questions
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
 LENGTH = 16
 """Most tokens of an answer that the model itself gives."""
 BATCH_SIZE = 32
-PROMPTS, ANSWERS = ("prompt", "question", "text"), ("target", "answer", "answers")
-"""Fields of a row: the first that it has is taken."""
 
 
 def upstream_examples(backbone: Backbone, path: str, count: int) -> list[Example]:
@@ -35,7 +30,7 @@ def upstream_examples(backbone: Backbone, path: str, count: int) -> list[Example
     Raises:
         MeloEditError: if the file cannot be read, or no row of it can be used.
     """
-    asked = read_upstream(path, count) if path else [(prompt, None) for prompt in make_prompts(count)]
+    asked = read_questions(path, count) if path else [(prompt, None) for prompt in make_prompts(count)]
     examples, open_rows = [], []
     for prompt, answer in asked:
         try:
@@ -59,38 +54,3 @@ def upstream_examples(backbone: Backbone, path: str, count: int) -> list[Example
     if not examples:
         raise MeloEditError(f"{path or 'the built-in prompts'}: no row that this model can read and answer")
     return examples
-
-
-def read_upstream(path: str, count: int) -> list[tuple[str, str | None]]:
-    """Return the first prompts of a file with their answers, if it has them.
-
-    The lines of a ``.txt`` are prompts; JSON rows have one of ``PROMPTS`` and may have one of ``ANSWERS``.
-
-    Raises:
-        MeloEditError: naming file and line, if the file cannot be read or a row has no prompt.
-    """
-    name = Path(path).name
-    with open_data(path, name) as stream:
-        plain = ".txt" in Path(path).suffixes
-        rows = _lines(stream, name) if plain else (_pair(row, where) for where, row in json_rows(stream, name))
-        pairs = [pair for pair, _ in zip(rows, range(count), strict=False)]
-    if not pairs:
-        raise MeloEditError(f"{name}: no prompt in it to replay")
-    return pairs
-
-
-def _lines(stream: Any, name: str) -> Iterator[tuple[str, str | None]]:
-    for number, line in enumerate(stream, 1):
-        if text := check_line(line, f"{name}, line {number}").strip():
-            yield text, None
-
-
-def _pair(row: Any, where: str) -> tuple[str, str | None]:
-    values = row if isinstance(row, dict) else {}
-    prompt = next((values[field] for field in PROMPTS if field in values), None)
-    answer = next((values[field] for field in ANSWERS if field in values), None)
-    if isinstance(answer, list) and answer:
-        answer = answer[0]
-    if not isinstance(prompt, str) or not prompt.strip() or not isinstance(answer, str | None):
-        raise MeloEditError(f"{where}: expected a text as {' or '.join(PROMPTS)}, and at most an answer, to replay")
-    return prompt, answer
