@@ -183,6 +183,3 @@ def test_what_does_not_fit_is_refused_in_one_line(make_model, make_source, token
     missing = method_class("tpatcher")(make_model("llama"), tokenizer, {"text": str(tmp_path / "none.txt")})
     with pytest.raises(MeloEditError, match="none.txt"):
         missing.check()
-    for settings, words in (({"edits_per_call": 2}, "a patch of its own"), ({"eps": 1.0}, "eps must be at least 0")):
-        with pytest.raises(MeloEditError, match=words):
-            method_class("tpatcher").read_settings(settings)

@@ -18,9 +18,11 @@ class Settings:
     """Settings that all methods have; each method has a subclass with more.
 
     Attributes:
-        any_sign: names of numbers that need not be positive.
+        any_sign: names of numbers that may have any sign.
+        from_zero: names of numbers that may be 0, but not negative; others must be positive.
         shares: names of numbers that lie between 0 and 1.
-        fixed: names of settings that the method has but that cannot be chosen.
+        fixed: names of settings that cannot be chosen: they have their defaults.
+        files: names of settings that name files, whose content then belongs to the settings.
         edits_per_call: how many edits the method gets at once.
         seed: seed of the method's random numbers.
 
@@ -29,8 +31,10 @@ class Settings:
     """
 
     any_sign: ClassVar[tuple[str, ...]] = ("seed",)
+    from_zero: ClassVar[tuple[str, ...]] = ()
     shares: ClassVar[tuple[str, ...]] = ()
     fixed: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
     edits_per_call: int = 1
     seed: int = 0
 
@@ -39,7 +43,7 @@ class Settings:
             self._check(item.name, item.default, getattr(self, item.name))
 
     def _check(self, name: str, default: Any, value: Any) -> None:
-        """Raise a MeloEditError if a value is not of its default's type or out of range."""
+        """Raise a MeloEditError if a value is not of its default's type, out of range, or cannot be chosen."""
         if isinstance(default, bool):
             if not isinstance(value, bool):
                 raise MeloEditError(f"{name} must be true or false, not {value!r}")
@@ -47,13 +51,20 @@ class Settings:
             if not isinstance(value, str):
                 raise MeloEditError(f"{name} must be a text, not {value!r}")
         elif isinstance(default, (int, float)):
-            whole = isinstance(default, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise MeloEditError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}")
-            if not (-math.inf < value < math.inf and (value > 0 or name in (*self.any_sign, *self.shares))):
-                raise MeloEditError(f"{name} must be positive and finite, not {value!r}")
-            if name in self.shares and not 0 <= value <= 1:
-                raise MeloEditError(f"{name} must lie between 0 and 1, not {value:g}")
+            self._check_number(name, isinstance(default, int), value)
+        if name in self.fixed and value != default:
+            raise MeloEditError(f"{name} must be {default!r}: it cannot be chosen")
+
+    def _check_number(self, name: str, whole: bool, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise MeloEditError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}")
+        if name in self.shares and not 0 <= value <= 1:
+            raise MeloEditError(f"{name} must lie between 0 and 1, not {value!r}")
+        free = name in (*self.any_sign, *self.from_zero, *self.shares)
+        if not (-math.inf < value < math.inf and (value > 0 or free)):
+            raise MeloEditError(f"{name} must be positive and finite, not {value!r}")
+        if value < 0 and name in self.from_zero:
+            raise MeloEditError(f"{name} must not be negative, not {value!r}")
 
 
 def read_settings(method: str, kind: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:

@@ -34,7 +34,8 @@ class IkeSettings(RetrievalSettings):
         train_size: how many of them are read, from the first on.
     """
 
-    any_sign = ("seed", "min_similarity", "k")
+    from_zero = ("k",)
+    files = ("train",)
     k: int = 16
     choose: str = "demonstrations"
     train: str = ""
@@ -42,8 +43,6 @@ class IkeSettings(RetrievalSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 0:
-            raise MeloEditError(f"k must not be negative, but is {self.k}")
         if self.choose not in CHOICES:
             raise MeloEditError(f"choose must be {' or '.join(CHOICES)}, not {self.choose!r}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...errors import MeloEditError
 from ..settings import Settings
 
 PLACES = ("train", "learned")
@@ -30,7 +29,7 @@ class LearnedSettings(Settings):
         learned: folder where what was learned is kept; empty: the usual cache.
     """
 
-    any_sign = ("seed", "val_examples")
+    from_zero = ("val_examples",)
     train: str = ""
     examples: int = 10_000
     steps: int = 1000
@@ -43,8 +42,3 @@ class LearnedSettings(Settings):
     val_interval: int = 100
     early_stop_patience: int = 2000
     learned: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.val_examples < 0:
-            raise MeloEditError(f"val_examples must not be negative, not {self.val_examples}")

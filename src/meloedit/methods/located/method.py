@@ -45,7 +45,8 @@ class LocatedSettings(Settings):
     """
 
     shares = ("depth",)
-    any_sign = ("seed", "v_weight_decay", "kl_factor", "contexts")
+    from_zero = ("v_weight_decay", "kl_factor", "contexts")
+    files = ("text",)
     depth: float = 0.36
     v_num_grad_steps: int = 20
     v_lr: float = 0.5
@@ -57,12 +58,6 @@ class LocatedSettings(Settings):
     text: str = ""
     tokens: int = 50_000
     statistics: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("v_weight_decay", "kl_factor", "contexts"):
-            if getattr(self, name) < 0:
-                raise MeloEditError(f"{name} must not be negative, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class GraceSettings(Settings):
         prefix_cache: run the layers below once for all iterations of an edit; the values are the same to the bit.
     """
 
-    fixed = ("edits_per_call",)
+    fixed = ("edits_per_call",)  # GRACE makes one edit at a time
     layer: str = ""
     eps: float = 1.0
     edit_lr: float = 1.0
@@ -72,8 +72,6 @@ class GraceSettings(Settings):
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise MeloEditError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if self.edits_per_call != 1:
-            raise MeloEditError("edits_per_call must be 1: GRACE makes one edit at a time")
 
 
 class Grace(TrainedMethod):

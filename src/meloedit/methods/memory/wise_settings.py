@@ -30,8 +30,8 @@ class WiseSettings(Settings):
         hold: decide once for a prompt, not anew for each token of the answer.
     """
 
-    fixed = ("edits_per_call",)
-    shares = ("depth",)
+    fixed = ("edits_per_call",)  # WISE makes one edit at a time
+    shares = ("depth", "mask_ratio", "densities")
     depth: float = 0.85
     edit_lr: float = 1.0
     n_iter: int = 70
@@ -52,5 +52,3 @@ class WiseSettings(Settings):
         super().__post_init__()
         if self.merge_freq % self.save_freq:
             raise MeloEditError(f"merge_freq must be a multiple of save_freq ({self.save_freq}), not {self.merge_freq}")
-        if self.edits_per_call != 1:
-            raise MeloEditError("edits_per_call must be 1: WISE makes one edit at a time")

@@ -49,7 +49,7 @@ class CaliNetSettings(Settings):
         activation: the slots' activation function, by its name in transformers; empty: the feed-forward's own.
     """
 
-    any_sign = ("seed", "enough")
+    from_zero = ("enough",)
     shares = ("depth",)
     edits_per_call: int = 3000
     depth: float = 1.0

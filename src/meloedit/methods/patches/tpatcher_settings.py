@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ...errors import MeloEditError
 from ..settings import Settings
@@ -39,9 +38,10 @@ class TPatcherSettings(Settings):
         activation: activation function of the patches, by its name in transformers; empty: the feed-forward's own.
     """
 
-    any_sign: ClassVar[tuple[str, ...]] = (
-        "seed", "weight_decay", "alc", "mlc", "act_margin_val", "margin_val1", "margin_val2", "eps", "start_val_epoch",
-    )  # fmt: skip
+    fixed = ("edits_per_call",)  # each edit is a patch of its own
+    any_sign = ("seed", "act_margin_val", "margin_val1", "margin_val2")
+    from_zero = ("weight_decay", "alc", "mlc", "eps", "start_val_epoch")
+    files = ("text",)
     lr: float = 1e-2
     weight_decay: float = 1e-2
     lr_scheduler_factor: float = 0.5
@@ -68,12 +68,7 @@ class TPatcherSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.edits_per_call != 1:
-            raise MeloEditError("edits_per_call must be 1: each edit is a patch of its own")
-        if not 0 <= self.eps < 1:
-            raise MeloEditError(f"eps must be at least 0 and below 1, not {self.eps:g}")
+        if self.eps >= 1:
+            raise MeloEditError(f"eps must be below 1, not {self.eps:g}")
         if self.lr_scheduler_factor >= 1:
             raise MeloEditError(f"lr_scheduler_factor must be below 1, not {self.lr_scheduler_factor:g}")
-        for name in ("weight_decay", "alc", "mlc", "start_val_epoch"):
-            if getattr(self, name) < 0:
-                raise MeloEditError(f"{name} must not be negative, not {getattr(self, name):g}")

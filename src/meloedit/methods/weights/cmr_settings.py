@@ -38,7 +38,8 @@ class CmrSettings(Settings):
         diff_loss_weight: weight of the L2 penalty.
     """
 
-    any_sign = ("seed", "weight_decay")
+    from_zero = ("weight_decay",)
+    files = ("upstream",)
     shares = ("depth", "label_smoothing", "upstream_sample_ratio", "ewc_gamma")
     edits_per_call: int = 64
     variant: str = "er"
@@ -63,8 +64,6 @@ class CmrSettings(Settings):
         super().__post_init__()
         if self.variant != PLAIN and not set(self.variant.split("+")) <= set(VARIANTS):
             raise MeloEditError(f"variant must be {PLAIN}, or some of {'+'.join(VARIANTS)}, not {self.variant!r}")
-        if self.weight_decay < 0:
-            raise MeloEditError(f"weight_decay must not be negative, but is {self.weight_decay:g}")
 
     def has(self, part: str) -> bool:
         """Whether the variant has a part, such as ``ewc``."""

@@ -37,7 +37,7 @@ class FtSettings(Settings):
         enough: loss in nats below which a step is left out.
     """
 
-    any_sign = ("seed", "enough")
+    from_zero = ("enough",)
     shares = ("depth",)
     depth: float = 0.7
     lr: float = 5e-4

@@ -37,7 +37,7 @@ class LoraSettings(Settings):
         enough: loss in nats at which training ends early; 0: never, as in EasyEdit.
     """
 
-    any_sign = ("seed", "dropout", "enough")
+    from_zero = ("dropout", "enough")
     rank: int = 8
     alpha: float = 32.0
     dropout: float = 0.1
@@ -47,8 +47,8 @@ class LoraSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.dropout < 1:
-            raise MeloEditError(f"dropout must be at least 0 and below 1, not {self.dropout:g}")
+        if self.dropout >= 1:
+            raise MeloEditError(f"dropout must be below 1, not {self.dropout:g}")
 
 
 class Lora(TrainedMethod, ChangedWeights):
