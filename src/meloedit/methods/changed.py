@@ -44,14 +44,23 @@ class ChangedWeights(Method):
 
     def _load(self, state: Mapping[str, Tensor], noted: Mapping[str, Any]) -> None:
         """Bring back what ``_state`` returned; ``noted`` is what ``checkpoint`` did."""
+        for name, weight in self._weights.items():
+            if name not in state or state[name].shape != weight.shape:
+                raise MeloEditError(
+                    f"method {self.name}: the state does not fit {name}: it is of another model or settings"
+                )
         self._put(state)
 
     def checkpoint(self) -> dict[str, Any]:
         """Write the changed weights, and what else the method needs to go on."""
-        return write_state(self.folder, self._state(), len(self.edits))
+        return write_state(self.folder, self._state())
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
-        """Bring back what ``checkpoint`` wrote."""
+        """Bring back what ``checkpoint`` wrote.
+
+        Raises:
+            MeloEditError: if it cannot be read, is damaged, or is of another version, model or settings.
+        """
         self._load(read_state(self.folder, noted), noted)
         super().restore(noted, edits)
 

@@ -274,7 +274,7 @@ class Serac(LearnedMethod):
 
     def checkpoint(self) -> dict[str, Any]:
         """Write the vectors."""
-        return write_state(self.folder, {"keys": self._keys}, len(self._records))
+        return write_state(self.folder, {"keys": self._keys})
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
         """Bring back the vectors, and the records of the edits."""

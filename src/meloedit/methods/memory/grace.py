@@ -218,7 +218,7 @@ class Grace(TrainedMethod):
 
     def checkpoint(self) -> dict[str, Any]:
         """Write the codebook."""
-        return write_state(self.folder, self.codebook.tensors(), len(self.edits)) | {"edits": self.codebook.edits}
+        return write_state(self.folder, self.codebook.tensors()) | {"edits": self.codebook.edits}
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
         """Bring back the codebook."""

@@ -267,7 +267,7 @@ class Wise(Method):
         shards = [self.current, *self.memory]
         tensors = {f"copy {i}": shard.weight for i, shard in enumerate(shards)}
         notes = [[None if shard.least == float("inf") else shard.least, shard.edits] for shard in shards]
-        return write_state(self.folder, tensors, self.made) | {"shards": notes, "made": self.made}
+        return write_state(self.folder, tensors) | {"shards": notes, "made": self.made}
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
         """Bring back the copies."""

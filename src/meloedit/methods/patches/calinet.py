@@ -20,6 +20,7 @@ from ...backbones.contexts import frozen
 from ...training.trainer import seeded
 from ..base import Method, Size
 from ..checkpoint import read_state, write_state
+from ..free_memory import check_room
 from ..settings import Settings
 from .parts import Part, packed
 from .places import Beside, Place, find_place, last_layers
@@ -180,7 +181,7 @@ class CaliNet(Method):
     def checkpoint(self) -> dict[str, Any]:
         """Write the slots."""
         tensors = {f"{i} {k}": weight for i, slots in enumerate(self.slots) for k, weight in enumerate(slots.weights)}
-        return write_state(self.folder, tensors, len(self.edits)) | {"steps": self.steps}
+        return write_state(self.folder, tensors) | {"steps": self.steps}
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
         """Bring back the slots."""

@@ -241,7 +241,7 @@ class TPatcher(Method):
         tensors = {
             f"{part} {i}": getattr(patch, part) for i, patch in enumerate(self.patches.values()) for part in PARTS
         }
-        return write_state(self.folder, tensors, len(self.edits)) | {"patches": list(self.patches)}
+        return write_state(self.folder, tensors) | {"patches": list(self.patches)}
 
     def restore(self, noted: Mapping[str, Any], edits: Sequence[Edit]) -> None:
         """Bring back the patches."""

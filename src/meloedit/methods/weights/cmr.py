@@ -104,6 +104,7 @@ class Cmr(TrainedMethod, ChangedWeights):
                     optimizer.zero_grad()
                     self.steps += 1
             if settings.has("ewc"):
+                start.clear()  # so that the new information finds room
                 new = estimate_fisher(self._weights, examples, self.smoothed_loss)
                 self.fisher = {
                     name: value.add_(self.fisher[name], alpha=settings.ewc_gamma) if self.fisher else value
@@ -191,7 +192,7 @@ class Cmr(TrainedMethod, ChangedWeights):
         for name, weight in self._weights.items():
             if f"{MOMENTS[0]} {name}" in state:
                 moments = {part: state[f"{part} {name}"].to(device) for part in MOMENTS}
-                self._optimizer.state[weight] = {"step": torch.tensor(float(self.steps)), **moments}
+                self._optimizer.state[weight] = {"step": torch.tensor(float(self.steps), device=device), **moments}
 
     def checkpoint(self) -> dict[str, Any]:
         """Write the weights, the optimiser's moments and the Fisher information."""
