@@ -62,15 +62,16 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     write_bytes(path, stream.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: readers see the old content or the new, never a part.
+def write_bytes(path: Path, *data: bytes) -> None:
+    """Write a file atomically, from one piece or several: readers see the old content or the new, never a part.
 
     Raises:
         MeloEditError: if it cannot be written.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
+        with part.open("wb") as stream:
+            stream.writelines(data)
         os.replace(part, path)
     except OSError as error:
         raise MeloEditError(f"{path} cannot be written ({error.strerror})") from None
@@ -79,7 +80,6 @@ def write_bytes(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
 
 
-def cache_folder() -> Path:
 def file_sha256(path: str | Path, name: str = "") -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal.
 
@@ -93,6 +93,7 @@ def file_sha256(path: str | Path, name: str = "") -> str:
         raise EditError(f"{name or path}: cannot be read ({error.strerror})") from None
 
 
+def cache_folder() -> Path:
     """Return the folder for converted models and calibrations: ``$MELOEDIT_CACHE`` or the user's cache folder."""
     import platformdirs
 
@@ -125,7 +126,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     data = save(dict(tensors))
     try:
         make_folder(path.parent)
-        write_bytes(path, hashlib.sha256(data).digest() + data)
+        write_bytes(path, hashlib.sha256(data).digest(), data)
     except MeloEditError as error:
         logger.warning("not cached, so the next run computes it again: %s", error)
 

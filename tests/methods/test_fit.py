@@ -46,14 +46,26 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(make, tmp_path, name):
         stopped.fit(training_edits("llama"), stop)
     (state,) = files(tmp_path, kind="learning")
     assert files(tmp_path) == []
+    with pytest.raises(MeloEditError, match=f"^method {name} has learned nothing yet"):  # and not with half a network
+        stopped.edit(EDITS[:1])
+    part = state.with_name(f"{state.name}.1234.part")  # of a process that was killed while it wrote
+    part.write_bytes(state.read_bytes()[:100])
     steps = []
     again = make(name)
     again.fit(training_edits("llama"), lambda step, done, total: steps.append(done) if "learning" in step else None)
-    assert steps == [7, 8, 9, 10] and not state.exists()
+    assert steps == [7, 8, 9, 10] and [path.suffix for path in (tmp_path / "kept").iterdir()] == [".learned"]
     one, other = values_of(whole.learner), values_of(again.learner)
     assert list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
     assert again.learned["losses"] == whole.learned["losses"] and len(again.learned["losses"]) == 4
     assert again.learned["examples"] == 20 and again.learned["held_out"] == 4
+
+
+def test_a_state_beside_what_was_learned_is_removed_when_that_is_read(make, tmp_path):
+    make("mend").fit(training_edits("llama"))
+    (path,) = files(tmp_path)
+    path.with_suffix(".learning").write_bytes(b"of a run that was killed before it removed this")
+    make("mend").fit(training_edits("llama"))
+    assert list((tmp_path / "kept").iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +110,6 @@ class Fitting:
             put_values(self.learner, self.best)
         self.learner.eval()
         return self._summary()
-
-    def forget(self) -> None:
-        """Remove the state on disk."""
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
 
     def _step(self, number: int) -> None:
         """Train on the lessons of a step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ def write_kept(path: Path, model: str, notes: Mapping[str, Any], tensors: Mappin
     save_tensors(path, values | {NOTES: torch.tensor(list(text), dtype=torch.uint8)})
 
 
+def forget(path: Path) -> None:
+    """Remove a file, and what killed processes left of it: parts that they were writing."""
+    for one in (path, *path.parent.glob(f"{path.name}.*.part")):
+        with suppress(OSError):
+            one.unlink(missing_ok=True)
+
+
 def read_kept(path: Path, method: str, model: str) -> Kept | None:
     """Read what a method has learned.
 
@@ -70,9 +78,9 @@ def read_kept(path: Path, method: str, model: str) -> Kept | None:
     if found is None or NOTES not in found:
         raise MeloEditError(f"method {method}: {path} is damaged: remove it, and the method learns anew")
     notes = json.loads(bytes(found.pop(NOTES).tolist()))
-    if notes["version"] != VERSION:
+    if notes.get("version") != VERSION:
         raise MeloEditError(
-            f"method {method}: {path} is of another version ({notes['version']}, this one reads {VERSION}): "
+            f"method {method}: {path} is of another version ({notes.get('version')}, this one reads {VERSION}): "
             "remove it, and the method learns anew"
         )
     if notes["model"] != model:

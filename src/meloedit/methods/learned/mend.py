@@ -27,7 +27,7 @@ from ..probing import probing
 from .factors import Factors, adding, grouped
 from .losses import divergences, group_means, token_losses
 from .lower import LowerStates
-from .method import LearnedMethod
+from .method import COPIES, LearnedMethod
 from .settings import LearnedSettings
 from .transform import GradientTransform
 
@@ -96,8 +96,7 @@ class Mend(LearnedMethod, ChangedMatrices):
         weights = sum(2 * size * min(settings.rank, size) * (settings.n_hidden + 1) for size in sizes)
         size = torch.zeros(0, dtype=self._dtype).element_size()
         originals = sum(weight.nbytes for weight in self._originals.values())
-        # the weights, their gradients, Adam's two moments, the best ones so far
-        check_room(self.name, 5 * size * weights + originals, "its network while it learns", self.backbone.device)
+        check_room(self.name, COPIES * size * weights + originals, "its network while it learns", self.backbone.device)
 
     def _make_learner(self) -> nn.Module:
         settings = self.settings

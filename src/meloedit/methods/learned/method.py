@@ -14,7 +14,7 @@ from ...errors import MeloEditError
 from ...files import cache_folder, json_hash
 from ..base import Method
 from .fitting import Fitting, put_values, values_of
-from .kept import read_kept, write_kept
+from .kept import forget, read_kept, write_kept
 from .lessons import make_lessons
 from .settings import PLACES, LearnedSettings
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ...types import Progress
     from .lessons import Lesson
 
+COPIES = 9
+"""Copies of a network's weights in memory while it learns: they, gradients, Adam's two moments, the best so far, and
+a state with four of these that is written."""
 LEAST = 2
 """Least training edits: one is what the other must leave alone."""
 
@@ -81,12 +84,15 @@ class LearnedMethod(Method):
         if len(edits) < LEAST:
             raise MeloEditError(f"method {self.name} learns from {LEAST} training edits or more, and gets {len(edits)}")
         model = self.backbone.fingerprint()
+        self.learner = None  # until it has learned
         learner = self._make_learner().to(self.backbone.device)
         path = self._path(edits, model)
+        running = path.with_suffix(".learning")
         if (kept := read_kept(path, self.name, model)) is not None:
             put_values(learner, kept.tensors)
             learner.eval()
             self.learner, self.learned = learner, kept.notes["learned"]
+            forget(running)  # a run may have been killed between keeping the one and forgetting the other
             return
         lessons = make_lessons(self, edits, self.held_tokens, self.settings.seed, progress)
         if len(lessons) < LEAST:
@@ -95,16 +101,20 @@ class LearnedMethod(Method):
                 "edits: give others"
             )
         self.learner = learner
-        self._ready(lessons, progress)
-        groups = self._weight_groups(learner)
-        running = path.with_suffix(".learning")
-        fitting = Fitting(
-            self.name, learner, groups, self._lesson_loss, self.settings, lessons, running, model, progress
-        )
-        self.learned = fitting.run()
+        try:
+            self._ready(lessons, progress)
+            groups = self._weight_groups(learner)
+            fitting = Fitting(
+                self.name, learner, groups, self._lesson_loss, self.settings, lessons, running, model, progress
+            )
+            self.learned = fitting.run()
+        except BaseException:  # a network that was stopped half-way must make no edit
+            self.learner = None
+            raise
+        finally:
+            self._done()
         write_kept(path, model, {"learned": self.learned}, values_of(learner))
-        fitting.forget()
-        self._done()
+        forget(running)
 
     def _path(self, edits: Sequence[Edit], model: str) -> Path:
         """Return the file of what is learned from these edits."""

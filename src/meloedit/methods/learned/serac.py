@@ -35,7 +35,7 @@ from ..checkpoint import read_state, write_state
 from ..free_memory import check_room
 from ..in_context.text_encoder import TextEncoder
 from .losses import token_losses
-from .method import LearnedMethod
+from .method import COPIES, LearnedMethod
 from .scope import balanced_loss, log_similarities
 from .settings import LearnedSettings
 
@@ -117,8 +117,7 @@ class Serac(LearnedMethod):
         for _, stack in self.backbone.stacks:
             kept = kept_layers(len(stack), self.settings.layers)
             weights -= sum(w.numel() for i, layer in enumerate(stack) if i not in kept for w in layer.parameters())
-        # the weights, their gradients, Adam's two moments, the best ones so far
-        check_room(self.name, 5 * 4 * weights, "its networks while they learn", self.backbone.device)
+        check_room(self.name, COPIES * 4 * weights, "its networks while they learn", self.backbone.device)
 
     # -- learning
 
