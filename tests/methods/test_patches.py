@@ -10,10 +10,11 @@ from transformers.activations import ACT2FN
 from meloedit import Edit
 from meloedit.backbones import open_backbone
 from meloedit.errors import MeloEditError
-from meloedit.methods import method_class
+from meloedit.methods import method_class, removal_of
 from meloedit.methods.patches.losses import activation_loss, mean_of_greatest, memory_loss, smoothed_loss
 from meloedit.methods.patches.places import find_place
 from meloedit.methods.patches.tpatcher import ended
+from meloedit.testing import checks
 
 BOOK = Edit("Who wrote the book of sand?", "Jorge", id="book")
 LEGS = Edit("How many legs has a spider?", "eight", id="legs")
@@ -104,7 +105,7 @@ def logits_of(method, edits):
     return torch.stack([rows[0] for rows in method.logits([edit.prompt for edit in edits], [[1]] * len(edits))])
 
 
-def test_a_patch_is_taken_out_exactly(make_model, tokenizer):
+def test_a_patch_is_taken_out_and_the_others_stay_as_they_are(make_model, tokenizer):
     method = method_class("tpatcher")(make_model("llama"), tokenizer, SMALL)
     none = logits_of(method, [BOOK, LEGS])
     method.edit([BOOK])
@@ -122,6 +123,21 @@ def test_a_patch_is_taken_out_exactly(make_model, tokenizer):
     method.patches = {"legs": legs}  # the same patch, beside which there never was another
     method._join()
     assert torch.equal(logits_of(method, [BOOK, LEGS]), alone)
+    method.close()
+
+
+def test_removal_is_not_exact_since_later_patches_were_trained_beside_the_removed_one(make_model, tokenizer):
+    method = method_class("tpatcher")(make_model("llama"), tokenizer, SMALL)
+    assert removal_of(type(method)) == "approximate"
+    checks.check_removal(method, [BOOK, LEGS])
+    method.reset()
+    method.edit([BOOK])
+    method.edit([LEGS])
+    method.remove(["book"])
+    beside = method.patches["legs"]
+    method.reset()
+    method.edit([LEGS])
+    assert not torch.equal(beside.keys, method.patches["legs"].keys)
     method.close()
 
 

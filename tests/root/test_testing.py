@@ -101,6 +101,34 @@ def test_removal_is_checked():
     assert kinds == ["approximate", "exact", "none"]
 
 
+class Beside(Bias):
+    """Raises the logits of an edit's own prompt, the more the more edits there are."""
+
+    def _edit(self, edits):
+        self._prompts = getattr(self, "_prompts", {})
+        for edit in edits:
+            self._prompts[edit.prompt] = len(self._prompts) + 1
+
+    def _remove(self, ids):
+        for name in ids:
+            self._prompts.pop(self.edits[name].prompt)
+
+    def _reset(self):
+        self._prompts = {}
+
+    def logits(self, prompts, targets):
+        rows = super().logits(prompts, targets)
+        return [row + getattr(self, "_prompts", {}).get(prompt, 0) for prompt, row in zip(prompts, rows, strict=True)]
+
+
+def test_edits_that_were_made_beside_a_removed_one_are_no_exact_removal():
+    method = Beside(*tiny_model("llama"))
+    with pytest.raises(AssertionError, match="would be others if the removed one had never been made"):
+        checks.check_removal(method, EDITS)
+    method = type("Said", (Beside,), {"removes_exactly": False})(*tiny_model("llama"))
+    checks.check_removal(method, EDITS)
+
+
 def test_answers_routes_and_settings_are_checked():
     with pytest.raises(AssertionError, match="the edit's prompt is answered"):
         checks.check_answers(open_bias(), EDITS[0])

@@ -66,7 +66,8 @@ class Method(ABC):
         Settings: the class of its settings.
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
-        removes_exactly: whether a removed edit leaves no trace, to the bit; it counts if ``removes`` is true.
+        removes_exactly: whether after a removal all prompts are answered, to the bit, as if the edit had never been
+            made, of edits that are made one at a time; it counts if ``removes`` is true.
         learns: whether it learns from training edits (``fit``) before it makes any.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.

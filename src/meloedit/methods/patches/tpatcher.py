@@ -91,6 +91,7 @@ class TPatcher(Method):
     name = "tpatcher"
     Settings = TPatcherSettings
     removes = True
+    removes_exactly = False  # later patches were trained beside the one that is taken out, to keep off its queries
     unfit = {"document": "it adds a neuron for each wrong token of an answer, and a label has none"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
