@@ -150,6 +150,18 @@ def test_the_nearest_edit_stands_before_the_prompt_behind_its_demonstrations(ope
     assert text_of(ike, EDITS[1].prompt) == unedited and ike.size().nbytes == 0
 
 
+@pytest.mark.parametrize("name", ["ike", "rag"])
+def test_an_edit_that_is_made_anew_takes_the_place_of_the_old_one(open_ike, tiny_encoder, make_model, tokenizer, name):
+    method = (
+        open_ike() if name == "ike" else method_class(name)(make_model("llama"), tokenizer, {"encoder": tiny_encoder})
+    )
+    method.edit(EDITS)
+    method.edit([Edit("Who sings?", "Bo", id="book")])
+    assert method._edit_ids == list(method.edits) == ["capital", "book"] and len(method._keys) == 2
+    assert "Who sings? Bo" in text_of(method, "Who sings?")
+    assert "sand" not in text_of(method, "Who sings?")
+
+
 def test_without_room_the_farthest_demonstrations_go_first(open_ike):
     for choose, gone in (("demonstrations", slice(None, 1)), ("facts", slice(-1, None))):
         ike = open_ike(choose=choose)

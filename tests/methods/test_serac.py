@@ -101,6 +101,17 @@ def test_the_counterfactual_model_reads_the_edit_and_then_the_prompt(serac):
     assert chat.form == "chat" and "Jorge\nIs it late?" in method.backbone.decode(chat.ids)
 
 
+def test_an_edit_that_is_made_anew_takes_the_place_of_the_old_one(serac, tmp_path):
+    method = serac()
+    method.folder = tmp_path / "state"
+    method.edit(EDITS[:2])
+    method.edit([Edit(EDITS[0].prompt, "Ada", id=EDITS[0].id)])
+    records, keys = list(method._records), method._keys.clone()
+    assert [record.target for record in records] == [EDITS[1].target, "Ada"] and len(keys) == 2
+    method.restore(method.checkpoint(), list(method.edits.values()))
+    assert method._records == records and torch.equal(method._keys, keys)
+
+
 def test_a_large_memory_is_compared_in_parts(serac, monkeypatch):
     from meloedit.methods.learned import serac as module
 

@@ -71,7 +71,7 @@ class Method(ABC):
         learns: whether it learns from training edits (``fit``) before it makes any.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.
-        edits: the edits so far, by id.
+        edits: the edits so far, by id, in the order in which they were made.
 
     Raises:
         MeloEditError: if a setting is unknown or does not fit the model, or the method does not serve its family.
@@ -144,7 +144,13 @@ class Method(ABC):
         """Make edits in one call, at most ``settings.edits_per_call``."""
         named = [self.backbone.as_written(edit) for edit in edits]
         self._edit(named)
-        self.edits |= {edit.id: edit for edit in named}
+        self._note(named)
+
+    def _note(self, edits: Sequence[Edit]) -> None:
+        """Add edits to ``self.edits``; one that is made anew is the newest."""
+        for edit in edits:
+            self.edits.pop(edit.id, None)
+            self.edits[edit.id] = edit
 
     @abstractmethod
     def _edit(self, edits: Sequence[Edit]) -> None:
@@ -292,7 +298,8 @@ class Method(ABC):
             noted: what ``checkpoint`` returned.
             edits: the edits that the checkpoint covers, in their order.
         """
-        self.edits = {edit.id: self.backbone.as_written(edit) for edit in edits}
+        self.edits = {}
+        self._note([self.backbone.as_written(edit) for edit in edits])
 
     def close(self) -> None:
         """Take the method off the model, which is then as it was given."""

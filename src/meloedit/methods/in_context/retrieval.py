@@ -100,6 +100,8 @@ class Retrieval(Method):
     # -- editing
 
     def _edit(self, edits: Sequence[Edit]) -> None:
+        if again := [edit.id for edit in edits if edit.id in self.edits]:  # the new one takes its place
+            self._remove(again)
         wordings = [(edit.id, prompt_text(prompt)) for edit in edits for prompt in edit.prompts]
         self._keys = torch.cat([self._keys, self.encoder.embed([text for _, text in wordings])])
         self._edit_ids += [name for name, _ in wordings]

@@ -167,6 +167,8 @@ class Serac(LearnedMethod):
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         scope, _ = self._networks()
+        if again := [edit.id for edit in edits if edit.id in self.edits]:  # the new one takes its place
+            self._remove(again)
         records = [_record(edit, prompt) for edit in edits for prompt in edit.prompts]
         self._keys = torch.cat([self._keys, scope.embed([self._key_text(record) for record in records])])
         self._records += records
