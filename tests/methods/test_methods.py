@@ -6,7 +6,7 @@ from support.prompts import OTHERS, SETTINGS, source_edits, training_edits
 
 from meloedit import Edit
 from meloedit.errors import MeloEditError
-from meloedit.methods import METHODS, method_class
+from meloedit.methods import METHODS, free_memory, method_class
 from meloedit.testing import checks
 
 KINDS = ("llama", "t5", "bert")
@@ -120,6 +120,13 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 def test_a_family_that_a_method_does_not_serve_is_refused_in_one_line(opened, name, kind):
     with pytest.raises(MeloEditError, match=rf"^method {name} cannot serve \w+: [^\n]+$"):
         opened(name, kind)
+
+
+@pytest.mark.parametrize("name", ["lora", "calinet", "cmr", "ultraedit", "rome", "memit", "alphaedit"])
+def test_more_memory_than_there_is_is_said_before_any_work(opened, monkeypatch, name):
+    monkeypatch.setattr(free_memory, "free_bytes", lambda device: 1000)
+    with pytest.raises(MeloEditError, match=rf"^method {name} needs about \S+ \S+ for [^\n]+, and 1.0 kB are free$"):
+        opened(name)[0].check()
 
 
 def test_ft_and_grace_refuse_layers_that_do_not_exist(opened):

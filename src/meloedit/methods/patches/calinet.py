@@ -107,6 +107,17 @@ class CaliNet(Method):
         self.steps = 0
         self._beside = [Beside(place, self._writer(i)) for i, place in enumerate(self.places)]
 
+    def check(self) -> None:
+        """Raise a MeloEditError if memory does not suffice to train the slots."""
+        numbers = sum((3 if place.gated else 2) * place.width * self.settings.ex_size for place in self.places)
+        # the slots, their gradients, Adafactor's step; all of float32 or wider
+        check_room(self.name, 3 * self._dtype.itemsize * numbers, "its slots", self.backbone.device)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        weight = next(weight for weight in self.model.parameters() if weight.is_floating_point())
+        return torch.promote_types(weight.dtype, torch.float32)
+
     def _writer(self, number: int) -> Any:
         def written(given: Tensor) -> Tensor | None:
             return self.slots[number](given) if self.slots else None
@@ -114,9 +125,7 @@ class CaliNet(Method):
         return written
 
     def _new_slots(self) -> list[Slots]:
-        weight = next(weight for weight in self.model.parameters() if weight.is_floating_point())
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        like = torch.zeros(0, dtype=dtype, device=self.backbone.device)
+        like = torch.zeros(0, dtype=self._dtype, device=self.backbone.device)
         generator = seeded(self.settings.seed, 0, self.name)
         return [Slots.new(place, self.settings.ex_size, like, generator) for place in self.places]
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...backbones.layers import linear_shape
 from ...errors import MeloEditError
 from ..changed import ChangedWeights
+from ..free_memory import check_room
 from ..settings import Settings
 from ..trained import TrainedMethod, only_trains
 
@@ -68,6 +70,10 @@ class Lora(TrainedMethod, ChangedWeights):
         if kind not in TARGETS:
             raise MeloEditError(f"method lora: PEFT knows no modules to adapt in a model of type {kind!r}")
         settings = self.settings
+        modules = [module for name, module in self.model.named_modules() if name.rpartition(".")[2] in TARGETS[kind]]
+        size = settings.rank * sum(sum(shape) for module in modules if (shape := linear_shape(module)) is not None)
+        # the adapter, a copy to go back to, gradients, Adam's two moments; PEFT makes it of float32
+        check_room(self.name, 5 * 4 * size, "its adapter", self.backbone.device)
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
