@@ -9,7 +9,7 @@ from eval_runs import evaluated, result_of, run, write, zsre
 
 from meloedit import Edit
 from meloedit.errors import MeloEditError
-from meloedit.evaluation.learning import training_edits
+from meloedit.evaluation.learning import training_edits, unscored
 from meloedit.evaluation.tasks.task import Item, Task
 
 files = eval_runs.files
@@ -27,7 +27,8 @@ FLAT = [
 
 
 def read(path, task=TASK):
-    return {str(edit.prompt): edit for edit in training_edits("mend", path, task)}
+    edits = unscored("mend", path, training_edits("mend", path, task.kind == "question"), task.items)
+    return {str(edit.prompt): edit for edit in edits}
 
 
 def test_rephrasings_become_variants_and_near_or_far_prompts_quiet(tmp_path):
@@ -44,7 +45,7 @@ def test_edits_in_the_packages_own_form_are_read_for_any_kind_of_task(tmp_path):
     rows = [{"prompt": "a b", "target": "tax", "variants": ["b a"], "quiet": ["c d"]}]
     path = write(tmp_path / "own.jsonl", rows)
     for task in (TASK, replace(TASK, kind="document"), replace(TASK, kind="passage")):
-        (edit,) = training_edits("mend", path, task)
+        (edit,) = read(path, task).values()
         assert (edit.prompt, edit.target, edit.variants, edit.quiet) == ("a b", "tax", ("b a",), ("c d",))
 
 
@@ -97,6 +98,21 @@ def test_a_run_learns_once_and_says_what_that_took(files, tmp_path):
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_rows_of_the_packages_own_form_that_contradict_each_other_are_said(tmp_path):
+    rows = [{"prompt": "Who?", "target": one, "variants": ["By whom?"]} for one in ("x", "y")]
+    with pytest.raises(MeloEditError, match=r"line 2 contradicts \S+, line 1: same prompt or id, other target"):
+        read(write(tmp_path / "own.jsonl", rows))  # as edits of a task they would lose their wordings, in silence
+
+
+def test_a_bad_file_of_training_edits_is_said_before_the_model_answers(files, tmp_path, monkeypatch):
+    from meloedit.methods.none import Unedited
+
+    monkeypatch.setattr(Unedited, "answer", lambda *args, **kwargs: pytest.fail("the model was asked"))
+    (tmp_path / "bad.jsonl").write_text('{"colour": 1}\n')
+    result = run(*zsre(files, tmp_path / "run", "--method", "mend", "--set", f"mend.train={tmp_path / 'bad.jsonl'}"))
+    assert result.exit_code == 1 and "cannot learn from" in result.output and "Traceback" not in result.output
+
+
 def test_without_training_edits_no_run_starts(files, tmp_path):
     result = run(*zsre(files, tmp_path / "run", "--method", "mend"))
     assert result.exit_code == 1 and "--set mend.train=FILE" in result.output and "Traceback" not in result.output
@@ -120,3 +136,15 @@ def test_training_edits_belong_to_the_state_of_a_run(files, tmp_path):
     result = run(*zsre(files, tmp_path / "run", *options))
     assert result.exit_code == 1 and "edits made with other settings" in " ".join(result.output.split())
     assert json.loads((tmp_path / "run" / "result.json").read_text())["finished"]
+
+
+def test_a_file_that_a_method_reads_belongs_to_the_state_of_a_run(files, tmp_path):
+    upstream = tmp_path / "upstream.jsonl"
+    write(upstream, [{"question": "Who?", "answer": "Ada"}])
+    chosen = {"upstream": upstream, "depth": 0.9, "epochs": 1, "edits_per_call": 2}
+    options = [part for name, value in chosen.items() for part in ("--set", f"cmr.{name}={value}")]
+    evaluated(*zsre(files, tmp_path / "run", "--method", "cmr", *options))
+    evaluated(*zsre(files, tmp_path / "run", "--method", "cmr", *options))
+    write(upstream, [{"question": "Who?", "answer": "Bo"}])
+    result = run(*zsre(files, tmp_path / "run", "--method", "cmr", *options))
+    assert result.exit_code == 1 and "edits made with other settings" in " ".join(result.output.split())

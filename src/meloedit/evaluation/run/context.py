@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...files import json_hash
 from ...methods import method_class
 from ...methods.none import Unedited
-from ..learning import training_edits
+from ..learning import training_edits, unscored
 from ..metrics.estimates import without_special
 from ..metrics.scores import figures
 from .observe import observe
@@ -18,6 +18,7 @@ from .selection import check_model, select
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ...edit import Edit
     from ...methods.base import Method
     from ...types import Progress, Prompt
     from ..metrics.estimates import Estimate
@@ -58,7 +59,7 @@ class RunContext:
         self.base = Unedited(*load())
         backbone = self.base.backbone
         self.fingerprint = backbone.fingerprint()
-        learning: dict[str, Any] = {}
+        learning: dict[str, tuple[str, list[Edit]]] = {}  # by method: its file of training edits, and these
         for name, settings in plan.methods.items():  # a wrong setting ends the run before any work
             method = method_class(name)(self.base.model, backbone.tokenizer, settings)
             try:
@@ -66,12 +67,13 @@ class RunContext:
             finally:
                 method.close()
             if method.learns:
-                learning[name] = method.settings.train
+                path = method.settings.train
+                learning[name] = path, training_edits(name, path, plan.task.kind == "question")
         check_model(plan.task, backbone)
         self.task, self.max_tokens = select(plan, self.base, self.base_answers, progress)
         for name in plan.methods:
             method_class(name).check_edits([item.edit for item in self.task.items])
-        self.training = {name: training_edits(name, path, self.task) for name, path in learning.items()}
+        self.training = {name: unscored(name, *given, self.task.items) for name, given in learning.items()}
         self.previous = PreviousResult.read(folder, self.fingerprint)
 
     def base_answers(self, prompts: Sequence[Prompt], max_tokens: int) -> list[str]:

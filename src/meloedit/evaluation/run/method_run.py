@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
-from ...files import json_hash
+from ...files import file_sha256, json_hash
 from ...methods import METHODS, method_class, removal_of
 from ...methods.third_party import package_of
 from ..metrics.scores import to_json
@@ -75,12 +75,14 @@ class MethodRun:
         settings = self.plan.methods[self.name]
         edits = [item.edit.to_dict() for item in self.items]
         training = self.context.training.get(self.name, [])
+        kind = method_class(self.name)
         source = [self.context.fingerprint, dict(settings), edits, self.plan.task.name]
+        source += [file_sha256(settings[name]) for name in kind.Settings.files if settings.get(name)]
         run_key = json_hash([*source, [edit.content for edit in training]] if training else source)
         progress = EditingProgress(self.folder.states / self.name, run_key)
         before = self.folder.computed, progress.done
         reset_peak_memory()
-        method = method_class(self.name)(*self.context.load(), settings, progress.folder)
+        method = kind(*self.context.load(), settings, progress.folder)
         try:
             method.fit(training, self.context.progress)
             rows, growth = (self._edit_groups if self.grouped else self._edit_all)(method, progress)

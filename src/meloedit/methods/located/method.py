@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from ...errors import EditError, MeloEditError
+from ...errors import EditError
 from ..changed import ChangedMatrices
 from ..free_memory import check_room
 from ..settings import Settings
