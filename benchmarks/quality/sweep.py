@@ -6,14 +6,14 @@ r"""Find settings for the rivals of `meloedit eval`, on data that no published f
 Each setting of a grid is one run of `meloedit eval`. The best has the largest harmonic mean of edit success,
 generality, far and near locality, as far as the data has them: a harmonic mean is low for a method that changes
 nothing, and for one that changes everything. With ``--enough SHARE`` settings with so much edit success come before
-all others. Finished runs in DIR are not repeated. A method that learns beforehand takes its training edits from
---train, of which the sweep scores none.
+all others. Finished runs in DIR are not repeated. --set gives a setting that all of the grid have, such as the training
+edits of a method that learns beforehand (--set train=FILE): those that the sweep scores are not learned.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean
@@ -27,6 +27,7 @@ from meloedit.evaluation.run.plan import RunPlan
 from meloedit.evaluation.run.runner import Runner
 from meloedit.evaluation.tasks.registry import load_task
 from meloedit.files import json_hash
+from meloedit.settings import parse_setting
 
 from ..shared.options import option_parser, positive, write
 
@@ -67,20 +68,22 @@ PAPER = ("f1_edits", "f1_generality", "f1_locality", "accuracy_edits", "accuracy
 SCORES = ("edit_success", "generality", "locality_far", "locality_near")
 
 
-def settings_of(method: str, fixed: Sequence[str] = ()) -> list[dict[str, Any]]:
+def settings_of(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return all combinations of a method's grid; a value that is a dictionary stands for several settings.
 
     Args:
         method: the method's name.
-        fixed: further settings, as ``NAME=VALUE``.
+        given: settings that all have, in place of the grid's.
     """
     names, values = list(GRIDS[method]), GRIDS[method].values()
-    combinations = []
+    combinations: list[dict[str, Any]] = []
     for choice in itertools.product(*values):
-        settings: dict[str, Any] = dict(text.split("=", 1) for text in fixed)
+        settings: dict[str, Any] = {}
         for name, value in zip(names, choice, strict=True):
             settings |= value if isinstance(value, dict) else {name: value}
-        combinations.append(settings)
+        settings |= given
+        if settings not in combinations:  # the grid may have varied what is given
+            combinations.append(settings)
     return combinations
 
 
@@ -91,9 +94,8 @@ def main() -> None:
     parser.add_argument("--data", action="append", required=True)
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--method", required=True, choices=list(GRIDS))
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=TEXT", help="such as train=FILE")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="such as train=FILE")
     parser.add_argument("--protocol", default="retention")
-    parser.add_argument("--train", metavar="FILE", help="training edits, for a method that learns beforehand")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first edits of the order")
     parser.add_argument("--edits", type=positive, default=20)
     parser.add_argument("--rephrases", type=positive, default=2)
@@ -106,9 +108,7 @@ def main() -> None:
     task = replace(task, items=task.items[args.skip :])
     runs = []
     with Progress() as bar:
-        grid = [
-            settings | ({"train": args.train} if args.train else {}) for settings in settings_of(args.method, args.set)
-        ]
+        grid = settings_of(args.method, dict(map(parse_setting, args.set)))
         for settings in bar.track(grid, description=args.method):
             plan = RunPlan(task, args.protocol, args.model, {args.method: settings}, args.edits, limit=args.limit)
             path = args.out / f"{args.task}-{args.protocol}-{args.method}-{json_hash([settings, args.edits])}"
