@@ -174,5 +174,8 @@ def test_what_cmr_cannot_use_is_one_line(open_cmr, tmp_path):
     path.write_text("")
     with pytest.raises(MeloEditError, match="upstream.jsonl: no question in it"):
         open_cmr(upstream=str(path)).check()
+    path.write_text('{"prompt": "' + "word " * 400 + '", "target": "x"}\n')  # longer than the model reads
+    with pytest.raises(MeloEditError, match="upstream.jsonl: no row that this model can read and answer$"):
+        open_cmr(upstream=str(path)).check()
     with pytest.raises(MeloEditError, match=r"cannot be read"):
         open_cmr(upstream="/no/such.txt").check()

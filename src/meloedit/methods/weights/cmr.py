@@ -25,12 +25,11 @@ from torch import Tensor
 from ...errors import EditError, MeloEditError
 from ...training.trainer import seeded
 from ..changed import ChangedWeights
-from ..data_files import read_questions
 from ..free_memory import check_room
 from ..trained import TrainedMethod, only_trains
 from .cmr_settings import CmrSettings
 from .penalties import add_ewc, add_l2, estimate_fisher
-from .upstream import upstream_examples
+from .upstream import upstream_examples, upstream_rows
 
 if TYPE_CHECKING:
     from ...backbones.batch import Example
@@ -66,13 +65,13 @@ class Cmr(TrainedMethod, ChangedWeights):
         self.fisher: dict[str, Tensor] = {}
 
     def check(self) -> None:
-        """Raise a MeloEditError if memory does not suffice to train the weights, or upstream rows cannot be read."""
+        """Raise a MeloEditError if memory does not suffice to train the weights, or upstream rows cannot be used."""
         settings, copies = self.settings, 3  # gradient, and AdamW's two moments
         copies += 2 * settings.has("ewc") + (settings.has("l2") and not settings.has("ewc"))
         size = sum(weight.nbytes for weight in self._weights.values())
         check_room(self.name, copies * size, "gradients and moments of its weights", self.backbone.device)
         if settings.has("er") and settings.upstream:
-            read_questions(settings.upstream, settings.upstream_size)
+            upstream_rows(self.backbone, settings.upstream, settings.upstream_size)
 
     # -- editing
 
