@@ -47,8 +47,9 @@ def test_damage_another_version_and_a_missing_file_are_one_line(tmp_path):
         with pytest.raises(MeloEditError, match=r"state-000001\.safetensors is damaged$"):
             read_state(tmp_path, noted)
     path.write_bytes(whole)
-    with pytest.raises(MeloEditError, match=r"is of another version \(9, this one reads 1\)$"):
-        read_state(tmp_path, noted | {"version": 9})
+    for other, version in ((noted | {"version": 9}, "9"), ({"name": noted["file"]}, "None")):
+        with pytest.raises(MeloEditError, match=rf"is of another version \({version}, this one reads 1\)$"):
+            read_state(tmp_path, other)
     path.unlink()
     with pytest.raises(MeloEditError, match=r"cannot be read \(No such file or directory\)$"):
         read_state(tmp_path, noted)

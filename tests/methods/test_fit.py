@@ -130,6 +130,10 @@ def test_damage_other_versions_and_other_models_are_one_line(make, tmp_path):
     with pytest.raises(MeloEditError, match=r"is of another version \(99, this one reads 1\): remove it"):
         make("mend").fit(edits)
     save_tensors(path, tensors | {"notes": _text(notes | {"model": "abc"})})
+    for other in ({"notes": tensors["notes"]}, tensors | {"notes": _text([])}):  # of the right checksum
+        save_tensors(path, other)
+        with pytest.raises(MeloEditError, match=r"is damaged: remove it"):
+            make("mend").fit(edits)
     with pytest.raises(MeloEditError, match=r"was learned on another model \(abc, this one is \w+\): choose another"):
         make("mend").fit(edits)
 

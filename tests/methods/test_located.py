@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from meloedit import Edit
 from meloedit.backbones import open_backbone
 from meloedit.errors import EditError, MeloEditError
+from meloedit.files import save_tensors
 from meloedit.methods import free_memory, method_class
 from meloedit.methods.located.rows import Row, Rows, states_at
 from meloedit.methods.located.statistics import Statistics
@@ -204,6 +205,17 @@ def test_what_does_not_fit_is_refused_in_one_line(double, make_model, tokenizer,
     if name == "alphaedit":
         with pytest.raises(MeloEditError, match="no direction of .* is below nullspace_threshold 1e-30; the smallest"):
             method(model, tokenizer, kept | {"nullspace_threshold": 1e-30}).edit([EDIT])
+
+
+def test_statistics_of_which_a_file_holds_something_else_are_made_again(double, tokenizer, tmp_path):
+    made = []
+    for _ in range(2):
+        method = method_class("rome")(double(), tokenizer, SMALL | {"statistics": str(tmp_path)})
+        method._ready()
+        made.append(method.moments[method.modules[0]])
+        (path,) = tmp_path.iterdir()
+        save_tensors(path, {"other": torch.ones(2)})  # with a checksum that is right
+    assert torch.equal(*made)
 
 
 def test_a_found_subject_is_said(double, tokenizer):

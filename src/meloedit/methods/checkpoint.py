@@ -64,9 +64,10 @@ def read_state(folder: Path | None, noted: Mapping[str, Any]) -> dict[str, Tenso
     """
     from safetensors.torch import load_file
 
-    path = _required(folder) / str(noted["file"])
+    folder = _required(folder)
     if noted.get("version") != VERSION:
-        raise MeloEditError(f"{path} is of another version ({noted.get('version')}, this one reads {VERSION})")
+        raise MeloEditError(f"{folder} is of another version ({noted.get('version')}, this one reads {VERSION})")
+    path = folder / str(noted["file"])
     if file_sha256(path) != noted.get("sha256"):
         raise MeloEditError(f"{path} is damaged")
     tensors = load_file(path)

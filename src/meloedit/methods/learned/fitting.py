@@ -90,7 +90,8 @@ class Fitting:
 
         The network then has the weights that did best on the held-out lessons, or the last ones without such lessons.
         """
-        if (kept := read_kept(self.path, self.method, self.model)) is not None:
+        needed = [f"now/{name}" for name in values_of(self.learner)]
+        if (kept := read_kept(self.path, self.method, self.model, needed)) is not None:
             self._resume(kept)
         settings, notes = self.settings, self.notes
         while notes["step"] < settings.steps and notes["step"] - notes["best_step"] < settings.early_stop_patience:

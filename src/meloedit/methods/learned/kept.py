@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +58,14 @@ def forget(path: Path) -> None:
             one.unlink(missing_ok=True)
 
 
-def read_kept(path: Path, method: str, model: str) -> Kept | None:
+def read_kept(path: Path, method: str, model: str, needed: Iterable[str]) -> Kept | None:
     """Read what a method has learned.
 
     Args:
         path: the file.
         method: the method's name, for errors.
         model: the fingerprint of the model at hand.
+        needed: names of tensors that the file must have.
 
     Returns:
         The content; ``None`` if there is no such file.
@@ -75,17 +76,29 @@ def read_kept(path: Path, method: str, model: str) -> Kept | None:
     if not path.exists():
         return None
     found = load_tensors(path)
-    if found is None or NOTES not in found:
-        raise MeloEditError(f"method {method}: {path} is damaged: remove it, and the method learns anew")
-    notes = json.loads(bytes(found.pop(NOTES).tolist()))
+    notes = _notes(found)
+    damaged = f"method {method}: {path} is damaged: remove it, and the method learns anew"
+    if found is None or notes is None:
+        raise MeloEditError(damaged)
     if notes.get("version") != VERSION:
         raise MeloEditError(
             f"method {method}: {path} is of another version ({notes.get('version')}, this one reads {VERSION}): "
             "remove it, and the method learns anew"
         )
-    if notes["model"] != model:
+    if notes.get("model") != model:
         raise MeloEditError(
-            f"method {method}: {path} was learned on another model ({notes['model']}, this one is {model}): choose "
+            f"method {method}: {path} was learned on another model ({notes.get('model')}, this one is {model}): choose "
             "another folder"
         )
+    if set(needed) - set(found):
+        raise MeloEditError(damaged)
     return Kept(notes, found)
+
+
+def _notes(found: Mapping[str, Tensor] | None) -> dict[str, Any] | None:
+    """Return the notes of a file; ``None`` if it has none."""
+    try:
+        notes = json.loads(bytes((found or {})[NOTES].tolist()))
+    except (KeyError, ValueError):
+        return None
+    return notes if isinstance(notes, dict) else None

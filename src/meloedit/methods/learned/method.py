@@ -88,7 +88,7 @@ class LearnedMethod(Method):
         learner = self._make_learner().to(self.backbone.device)
         path = self._path(edits, model)
         running = path.with_suffix(".learning")
-        if (kept := read_kept(path, self.name, model)) is not None:
+        if (kept := read_kept(path, self.name, model, values_of(learner))) is not None:
             put_values(learner, kept.tensors)
             learner.eval()
             self.learner, self.learned = learner, kept.notes["learned"]

@@ -93,7 +93,7 @@ class Statistics:
 
     def _kept(self, module: str) -> Tensor | None:
         found = load_tensors(self.path(module))
-        if found is None:
+        if found is None or {"model", "moment"} - set(found):  # missing, damaged or none of these: made again
             return None
         model = bytes(found["model"].tolist()).decode()
         if model != self._model:
