@@ -26,6 +26,7 @@ from ...results import Route
 from ...training.trainer import seeded
 from ..base import Method, Size
 from ..checkpoint import read_state, write_state
+from ..free_memory import check_room
 from ..located.contexts import written_contexts
 from ..located.rows import with_context
 from .side import Shard, hinges, merge
@@ -69,6 +70,12 @@ class Wise(Method):
         self._idle = False
         self._reset()
         self._handle = self._module.register_forward_hook(self._answer_from_memory)
+
+    def check(self) -> None:
+        """Raise a MeloEditError if memory does not suffice to train a copy."""
+        copies = 4  # in training: the new copy, its gradient, what it becomes, the mask with what is drawn for it
+        copies += self.settings.merge_freq // self.settings.save_freq  # kept until they are merged
+        check_room(self.name, copies * self._module.weight.nbytes, "copies of its matrix", self.backbone.device)
 
     def _reset(self) -> None:
         self.memory: list[Shard] = []

@@ -18,6 +18,7 @@ import torch
 from ...backbones.feed_forward import feed_forward_linear
 from ...training.trainer import seeded
 from ..changed import ChangedWeights
+from ..free_memory import check_room
 from ..settings import Settings
 from ..trained import TrainedMethod, only_trains
 
@@ -59,6 +60,10 @@ class FineTuning(TrainedMethod, ChangedWeights):
         module: Any = self.model.get_submodule(self._name)
         self.weight: Any = module.weight
         self.keep({"weight": self.weight})
+
+    def check(self) -> None:
+        """Raise a MeloEditError if memory does not suffice to train the matrix."""
+        check_room(self.name, 3 * self.weight.nbytes, "a gradient and Adam's moments", self.backbone.device)
 
     def _edit(self, edits: Sequence[Edit]) -> None:
         settings, examples = self.settings, self.examples(edits)
