@@ -118,6 +118,27 @@ def test_without_training_edits_no_run_starts(files, tmp_path):
     assert result.exit_code == 1 and "--set mend.train=FILE" in result.output and "Traceback" not in result.output
     assert not (tmp_path / "run").exists()
 
+def test_a_run_that_is_stopped_while_it_learns_says_what_is_kept_where(files, tmp_path, monkeypatch):
+    from meloedit.methods.learned.fitting import Fitting
+
+    train, step = write(tmp_path / "train.jsonl", MEND), Fitting._step
+    options = [*LEARNS, "--set", f"mend.train={train}", "--set", f"mend.learned={tmp_path / 'kept'}"]
+
+    def stop(self, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        step(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "_step", stop)
+        result = run(*zsre(files, tmp_path / "run", "--method", "mend", *options, "--protocol", "single"))
+    said = " ".join(result.output.split())
+    assert result.exit_code == 130 and "what mend learned so far elsewhere: the same command goes on" in said
+    assert ("nothing is finished in" in said) is not (tmp_path / "run" / "run.json").exists()
+    evaluated(*zsre(files, tmp_path / "run", "--method", "mend", *options, "--protocol", "single"))
+    assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".learned"]
+
+
 
 def test_training_edits_belong_to_the_state_of_a_run(files, tmp_path):
     train = tmp_path / "train.jsonl"

@@ -42,8 +42,7 @@ def evaluate(given: GivenOptions) -> None:
     folder = Path(options.out)
     check_parts(folder, options.protocol, PROTOCOLS)
     plans, distractors = _plans(options)
-    finished = f"what is finished is kept in {quoted(folder)}: the same command goes on"
-    with locked(folder), report_if_stopped(lambda: finished), progress_display() as progress:
+    with locked(folder), report_if_stopped(lambda: _finished(folder, options)), progress_display() as progress:
         paths = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
         runs = [
             RunFolder(path, plan.configuration(), folder / "states") for path, plan in zip(paths, plans, strict=True)
@@ -57,6 +56,18 @@ def evaluate(given: GivenOptions) -> None:
         return
     for path, result in results:
         _show(path, result)
+
+
+def _finished(folder: Path, options: EvalOptions) -> str:
+    """Return what a command that was stopped leaves: of learning, which is kept elsewhere, it may be all."""
+    from ...evaluation.run.folder import LOCK
+    from ...methods import method_class
+
+    kept = [path for path in folder.rglob("*") if path.is_file() and path != folder / LOCK]
+    text = f"what is finished is kept in {quoted(folder)}" if kept else f"nothing is finished in {quoted(folder)}"
+    learns = [name for name in options.method if method_class(name).learns]
+    learned = f", what {' and '.join(learns)} learned so far elsewhere" if learns else ""
+    return f"{text}{learned}: the same command goes on"
 
 
 def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
