@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
-from support.prompts import EDITS, training_edits
+from support.prompts import EDITS
 
 from meloedit.errors import MeloEditError
 from meloedit.files import load_tensors, save_tensors
 from meloedit.methods import method_class
 from meloedit.methods.learned.fitting import Fitting, values_of
+from meloedit.testing import training_edits
 
 SETTINGS = {
     "mend": {"rank": 6, "layers": 1},
@@ -129,11 +130,11 @@ def test_damage_other_versions_and_other_models_are_one_line(make, tmp_path):
     save_tensors(path, tensors | {"notes": _text(notes | {"version": 99})})
     with pytest.raises(MeloEditError, match=r"is of another version \(99, this one reads 1\): remove it"):
         make("mend").fit(edits)
-    save_tensors(path, tensors | {"notes": _text(notes | {"model": "abc"})})
     for other in ({"notes": tensors["notes"]}, tensors | {"notes": _text([])}):  # of the right checksum
         save_tensors(path, other)
         with pytest.raises(MeloEditError, match=r"is damaged: remove it"):
             make("mend").fit(edits)
+    save_tensors(path, tensors | {"notes": _text(notes | {"model": "abc"})})
     with pytest.raises(MeloEditError, match=r"was learned on another model \(abc, this one is \w+\): choose another"):
         make("mend").fit(edits)
 

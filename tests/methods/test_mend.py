@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.prompts import EDITS, training_edits
+from support.prompts import EDITS
 
 from meloedit import Edit
 from meloedit.backbones import open_backbone
@@ -11,6 +11,7 @@ from meloedit.methods import method_class
 from meloedit.methods.learned.factors import adding, grouped
 from meloedit.methods.learned.lessons import make_lessons
 from meloedit.methods.learned.transform import GradientTransform
+from meloedit.testing import training_edits
 
 SETTINGS = {"rank": 6, "layers": 2, "steps": 3, "batch_size": 3, "val_interval": 3, "val_examples": 0}
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from support.prompts import OTHERS, SETTINGS, source_edits, training_edits
+from support.prompts import OTHERS, SETTINGS, source_edits
 
 from meloedit import Edit
 from meloedit.errors import MeloEditError
 from meloedit.methods import METHODS, free_memory, method_class
-from meloedit.testing import checks
+from meloedit.testing import checks, training_edits
 
 KINDS = ("llama", "t5", "bert")
 CAUSAL = ("rome", "memit", "alphaedit", "wise")

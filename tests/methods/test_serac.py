@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.prompts import EDITS, OTHERS, source_edits, training_edits
+from support.prompts import EDITS, OTHERS, source_edits
 
 from meloedit import Edit
 from meloedit.backbones import open_backbone
@@ -12,6 +12,7 @@ from meloedit.backbones.shortened import kept_layers, shortened
 from meloedit.errors import MeloEditError
 from meloedit.methods import method_class
 from meloedit.methods.learned.scope import balanced_loss, log_similarities
+from meloedit.testing import training_edits
 
 SETTINGS = {"steps": 4, "batch_size": 4, "val_interval": 4, "val_examples": 0, "layers": 2, "scale": 12.0}
 

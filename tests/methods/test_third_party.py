@@ -46,6 +46,16 @@ class TestVectors(MethodContract):
     settings = {"lr": 0.15, "steps": 60}
 
 
+class TestMend(MethodContract):
+    """A method that learns beforehand is given training edits."""
+
+    method = "mend"
+    settings = {"steps": 4, "batch_size": 4, "val_interval": 4, "rank": 8, "edit_lr": 1e-2, "layers": 2}
+    families = ("llama",)
+    answers = False
+    test_a_family_that_it_does_not_serve_is_refused_in_one_line = None  # it serves all
+
+
 def test_an_installed_method_is_found_by_its_name(example):
     assert method_names() == [*METHODS, "vectors"] and package_of("vectors") == "meloedit-vectors 0.1.0"
     assert method_class("vectors").name == "vectors"

@@ -1,7 +1,6 @@
 """The edits that most tests teach, prompts beside them, and what each must reach or say."""
 
 from meloedit import Edit
-from meloedit.keys.grammar import make_prompts
 
 SETTINGS = {
     "judge": "none",  # the distance of keys decides, unless a test wants a judge
@@ -31,22 +30,6 @@ BOOK, CAPITAL, LEGS, RIVER = EDITS
 LEAD = "The boats came in late that day. They sold fish. "
 LED_PROMPTS = [LEAD + EDITS[0].prompt, EDITS[0].prompt, "Be brief.\n\n" + EDITS[1].prompt, "Is it late? " + LEAD]
 LED_NEAREST = ["book", "book", "capital"]
-
-
-def training_edits(family, count=24):
-    """Return edits that methods learn from, toward the words of the edits above; half have a quiet prompt."""
-    asked = make_prompts(count + 8)
-    words = ("tax", "economy", "labour") if family == "bert" else ("Jorge", "Lima", "eight")
-    return [
-        Edit(
-            asked[i],
-            words[i % 3],
-            id=f"training {i}",
-            variants=[f"Say: {asked[i]}"],
-            quiet=[asked[i + 8]] if i % 2 else [],
-        )
-        for i in range(count)
-    ]
 
 
 def mixed_prompts(editor):

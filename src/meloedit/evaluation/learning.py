@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..edit import Edit, prompt_key
 from ..errors import EditError, MeloEditError
+from ..methods.data_files import check_no_input
 from ..readers import read_edits
 from .tasks.records import read_records
 from .tasks.registry import load_task, task_of
@@ -32,6 +33,7 @@ def training_edits(method: str, path: str, questions: bool) -> list[Edit]:
     """
     if not path:
         raise MeloEditError(f"method {method} learns beforehand: give training edits, --set {method}.train=FILE")
+    check_no_input(path)
     try:
         if not questions or _own(path):
             return [item.edit for item in read_edits(path)]

@@ -83,11 +83,16 @@ def read_training_edits(path: str, count: int) -> list[TrainingEdit]:
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
     """Yield the rows of a file, each with the words for where it stands."""
-    if path == "-":
-        raise MeloEditError("training data come from a file, not from standard input: they are read more than once")
+    check_no_input(path)
     plain = Path(path.removesuffix(".gz")).suffix.lower() == ".txt"
     with open_utf8(path, path) as stream:
         yield from plain_rows(stream, path) if plain else rows_of(stream, path)
+
+
+def check_no_input(path: str) -> None:
+    """Raise a MeloEditError if a path is standard input (``-``)."""
+    if path == "-":
+        raise MeloEditError("training data come from a file, not from standard input: they are read more than once")
 
 
 def _first(row: Any, names: tuple[str, ...]) -> Any:

@@ -14,6 +14,6 @@ random, and are made on the spot: the tests need no download, and take seconds.
 """
 
 from .contract import MethodContract
-from .models import FAMILIES, edits_of, tiny_model
+from .models import FAMILIES, edits_of, tiny_model, training_edits
 
-__all__ = ["FAMILIES", "MethodContract", "edits_of", "tiny_model"]
+__all__ = ["FAMILIES", "MethodContract", "edits_of", "tiny_model", "training_edits"]

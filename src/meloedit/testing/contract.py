@@ -11,7 +11,7 @@ import pytest
 from ..errors import MeloEditError
 from ..methods import method_class
 from . import checks
-from .models import FAMILIES, OTHERS, edits_of, tiny_model
+from .models import FAMILIES, OTHERS, edits_of, tiny_model, training_edits
 
 if TYPE_CHECKING:
     from ..methods.base import Method
@@ -54,6 +54,7 @@ class MethodContract:
 
         def open_it(family: str) -> Method:
             method = method_class(self.method)(*tiny_model(family), self.settings, tmp_path / family)
+            method.fit(training_edits(family))
             method.prepare([])
             opened.append(method)
             return method

@@ -46,6 +46,21 @@ def edits_of(family: str) -> list[Edit]:
     ]
 
 
+def training_edits(family: str, count: int = 24) -> list[Edit]:
+    """Return edits that methods learn from, toward the targets of ``edits_of``; every other has a quiet prompt."""
+    asked, targets = make_prompts(count + 8), [edit.target for edit in edits_of(family)]
+    return [
+        Edit(
+            asked[i],
+            targets[i % len(targets)],
+            id=f"training {i}",
+            variants=[f"Say: {asked[i]}"],
+            quiet=[asked[i + 8]] if i % 2 else [],
+        )
+        for i in range(count)
+    ]
+
+
 def bpe() -> Tokenizer:
     """Return a new tokenizer of 400 tokens, trained on made-up prompts."""
     from tokenizers import Tokenizer

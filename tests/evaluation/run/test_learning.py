@@ -98,6 +98,11 @@ def test_a_run_learns_once_and_says_what_that_took(files, tmp_path):
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_standard_input_is_refused():
+    with pytest.raises(MeloEditError, match="^training data come from a file, not from standard input"):
+        read("-")
+
+
 def test_rows_of_the_packages_own_form_that_contradict_each_other_are_said(tmp_path):
     rows = [{"prompt": "Who?", "target": one, "variants": ["By whom?"]} for one in ("x", "y")]
     with pytest.raises(MeloEditError, match=r"line 2 contradicts \S+, line 1: same prompt or id, other target"):
@@ -112,11 +117,6 @@ def test_a_bad_file_of_training_edits_is_said_before_the_model_answers(files, tm
     result = run(*zsre(files, tmp_path / "run", "--method", "mend", "--set", f"mend.train={tmp_path / 'bad.jsonl'}"))
     assert result.exit_code == 1 and "cannot learn from" in result.output and "Traceback" not in result.output
 
-
-def test_without_training_edits_no_run_starts(files, tmp_path):
-    result = run(*zsre(files, tmp_path / "run", "--method", "mend"))
-    assert result.exit_code == 1 and "--set mend.train=FILE" in result.output and "Traceback" not in result.output
-    assert not (tmp_path / "run").exists()
 
 def test_a_run_that_is_stopped_while_it_learns_says_what_is_kept_where(files, tmp_path, monkeypatch):
     from meloedit.methods.learned.fitting import Fitting
@@ -138,6 +138,11 @@ def test_a_run_that_is_stopped_while_it_learns_says_what_is_kept_where(files, tm
     evaluated(*zsre(files, tmp_path / "run", "--method", "mend", *options, "--protocol", "single"))
     assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".learned"]
 
+
+def test_without_training_edits_no_run_starts(files, tmp_path):
+    result = run(*zsre(files, tmp_path / "run", "--method", "mend"))
+    assert result.exit_code == 1 and "--set mend.train=FILE" in result.output and "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_edits_belong_to_the_state_of_a_run(files, tmp_path):

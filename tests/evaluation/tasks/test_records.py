@@ -92,6 +92,16 @@ def test_files_that_cannot_be_read(tmp_path):
         web_texts(tmp_path / "text.jsonl")
 
 
+@pytest.mark.parametrize("task", ["zsre", "helpdesk"])
+def test_plain_text_that_cannot_be_read(tmp_path, task):
+    (tmp_path / "latin.txt").write_bytes(b"One line with six words in.\ncaf\xe9\n")
+    with pytest.raises(EditError, match=r"latin\.txt, line 2: not UTF-8 text"):
+        open_data_file(str(tmp_path / "latin.txt"), task)
+    (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"One line with six words in.\n" * 9)[:-9])
+    with pytest.raises(EditError, match=r"cut\.txt\.gz: not a readable gzip file"):
+        open_data_file(str(tmp_path / "cut.txt.gz"), task)
+
+
 def test_the_hash_is_of_the_bytes_and_errors_have_the_given_name(tmp_path):
     path = file_of(tmp_path, CANONICAL)
     assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
