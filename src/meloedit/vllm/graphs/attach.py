@@ -42,11 +42,11 @@ class GraphHooks:
             self._wrap("_model_forward", partial(_forward, self._seat))
 
     def detach(self) -> None:
-        """Let the base model answer."""
+        """Let the base model answer; a store that is opened later finds no block of this one."""
         while self._undo:
             self._undo.pop()()
         self._seat.served = None
-        self._seat.wide.rows.zero_()
+        self._seat.wide.clear()
 
     def _wrap(self, name: str, around: Callable[..., Any]) -> None:
         """Put a function around a method of the runner."""
@@ -73,8 +73,7 @@ class GraphHooks:
             wide.write(one, wide.rows, wide.places)
             self._runner._dummy_run(PROBE)
         finally:
-            wide.free([_NAME])
-            wide.rows.zero_()
+            wide.clear()
             self._seat.served = served
         if self._seat.taken == taken:
             raise ModelError(
