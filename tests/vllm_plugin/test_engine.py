@@ -279,12 +279,14 @@ def test_an_edit_of_the_last_layer_alone_touches_no_cache(engine, world):
         engine.call("melo_open", str(engine.store))
 
 
-def test_another_model_and_code_that_runs_past_the_hooks_are_refused(engine, monkeypatch):
-    worker = engine.worker
+def test_another_model_and_code_that_runs_past_the_hooks_are_refused(engine, rows, monkeypatch):
+    worker, row = engine.worker, next(row for row in rows if row["text"] == NOBEL)
     with monkeypatch.context() as patch:
         patch.setattr("meloedit.vllm.edits.host.file_fingerprint", lambda *args: "another")
         with pytest.raises((StoreError, MeloEditError), match="was made for"):
             engine.call("melo_open", str(engine.store))
+    (answer,), (route,) = engine.asked([row["ids"]])  # what was open still answers
+    assert route["edit"] == row["edit"] and engine.text(answer) == row["answer"].strip()
     with monkeypatch.context() as patch:
         patch.setattr(worker.model_runner, "_dummy_run", lambda count: None)
         with pytest.raises(ModelError, match="runs past the hooks"):

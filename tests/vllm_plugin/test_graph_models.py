@@ -240,6 +240,30 @@ def test_finished_requests_are_forgotten_by_both_runners(model, host, store_path
     assert model.melo_seat.served is None
 
 
+def test_a_block_acts_no_longer_once_its_store_is_closed(model, host, llama, store_path, tmp_path):
+    path = shutil.copy(store_path, tmp_path / "without.melo")
+    with Store.open(path) as store:
+        store.remove([BOOK.id])
+    state, seat, (hooks, _) = second(model), model.melo_seat, probed(model, model)
+    ids = llama.backbone.encode(BOOK.prompt).ids
+    table = (torch.arange(1, 12, dtype=torch.int32)[None],)
+
+    def served(where):
+        return GraphServed(seat.view, seat.wide, seat.crew(None), host, Follower(lambda: live_of(host, where)))
+
+    hooks.attach(served(store_path))
+    state.add_request(0, request("a", ids))
+    state.preprocess_state(batch_of(["a"], [0], [len(ids)]), table, None, None)
+    take(seat, states_of(llama, ids))
+    assert seat.wide.rows.any()
+    hooks.detach()
+    assert not seat.wide.rows.any() and (seat.wide.owners == -1).all()
+    hooks.attach(other := served(path))  # while the request runs
+    state.preprocess_state(batch_of(["a"], [len(ids)], [1]), table, None, None)
+    take(seat, torch.zeros(1, host.key_size))
+    assert other.requests.told()["a"]["edit"] is None and not seat.wide.rows.any()
+
+
 def test_stores_with_other_places_or_larger_blocks_are_refused(model, host, store_path):
     settings = settings_of(Store.open(store_path), "Llama")
     model.melo_seat.check(settings)

@@ -1,8 +1,10 @@
 """The parts of the plugin for vLLM that need no vLLM: what is refused, whose rows change, which revision answers."""
 
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,11 +18,13 @@ from meloedit.hooks.bank import BlockBank
 from meloedit.hooks.blocks import Factors, Site
 from meloedit.store import Store
 from meloedit.vllm.eager.deltas import Deltas
-from meloedit.vllm.edits.follower import Follower
+from meloedit.vllm.edits.follower import TURN, Follower
 from meloedit.vllm.edits.passes import SlotStates
 from meloedit.vllm.edits.requests import Prompt, Requests
 from meloedit.vllm.runners.v1 import RunnerView
+from meloedit.vllm.start.checks import STORE
 from meloedit.vllm.start.fingerprint import file_fingerprint
+from meloedit.vllm.worker import Worker
 
 
 def test_states_of_chunks_and_of_cached_blocks_come_together():
@@ -140,6 +144,41 @@ def test_a_store_that_cannot_be_followed_leaves_the_old_edits_answering(host, st
         time.sleep(0.01)
     follower.stop()
     assert follower.trouble and "\n" not in follower.trouble and follower.live.revision == revision
+
+
+def test_a_follower_gives_the_turns_of_threads_back(host, store_path):
+    before = sys.getswitchinterval()
+    follower = Follower(lambda: live_of(host, store_path))
+    follower.start()
+    assert sys.getswitchinterval() <= TURN * 1.01
+    follower.stop()
+    assert sys.getswitchinterval() == before
+
+
+def test_a_store_that_cannot_be_opened_leaves_the_one_that_answers(monkeypatch):
+    done = []
+
+    class Opened:
+        def __init__(self, worker, path, every):
+            if path == "bad":
+                raise StoreError("damaged")
+            self.path, self.served = path, SimpleNamespace(facts=lambda: {"path": path})
+
+        def start(self):
+            done.append(("start", self.path))
+
+        def close(self):
+            done.append(("close", self.path))
+
+    monkeypatch.setattr("meloedit.vllm.worker.Attached", Opened)
+    worker = Worker()
+    worker.vllm_config = SimpleNamespace(additional_config={STORE: "named"})
+    assert worker.melo_open("one") == {"path": "one"}
+    with pytest.raises(StoreError):
+        worker.melo_open("bad")
+    assert done == [("start", "one")] and worker.melo_facts() == {"path": "one"}
+    assert worker.melo_open() == {"path": "named"}
+    assert done[1:] == [("close", "one"), ("start", "named")]
 
 
 def test_a_store_that_was_moved_to_another_model_never_answers(host, store_path, tmp_path):

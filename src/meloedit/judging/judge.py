@@ -12,12 +12,13 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..callers.precision import exact
 from ..errors import EditError
 from ..types import Asked
 from .pairs import PairTokenizer
+from .reader import PairReader
 from .weights import JudgeFile, read_judge
 
 BUILT_IN = Path(__file__).with_name("judge.safetensors")
@@ -39,8 +40,7 @@ class Judge:
         self.card = file.card
         self._near, self._device = file.near, torch.device(device)
         self._pairs = PairTokenizer(file.tokenizer)
-        model: nn.Module = file.model()
-        self._model = model.to(self._device)
+        self._read = PairReader(file.model(), self._device)
 
     @classmethod
     def open(cls, path: Path | None = None, device: torch.device | str = "cpu") -> Judge:
@@ -85,13 +85,12 @@ class Judge:
     def scores(self, prompts: Sequence[Asked], wordings: Sequence[Asked]) -> Tensor:
         """Return the scores (n,) of n prompts, each beside an edit's wording; on the CPU, float32."""
         sides = self._pairs.encode(prompts, wordings)
-        order = sorted(range(len(sides)), key=lambda i: len(sides[i].ids))  # pairs of like length need little padding
+        order = sorted(range(len(sides)), key=lambda i: len(sides[i].ids))
         scores = torch.empty(len(sides), dtype=torch.float32)
         with exact(self._device):
             for start in range(0, len(order), PAIRS_AT_ONCE):
                 part = order[start : start + PAIRS_AT_ONCE]
-                ids, types, mask = (x.to(self._device) for x in self._pairs.pad([sides[i] for i in part]))
-                scores[part] = self._model(ids, mask, types).logits[:, 0].float().cpu()
+                scores[part] = self._read([sides[i] for i in part]).cpu()
         return scores
 
 

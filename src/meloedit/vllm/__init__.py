@@ -12,7 +12,7 @@ rooms behind it have the rest. What runs where::
       -> edits/follower.py reads its changes in a thread, and swaps them in between two passes
       -> edits/requests.py the route of each request, decided where its prompt ends
       -> edits/passes.py   whose tokens a pass has; the key layer's states by KV slot
-      -> runners/          what is read of vLLM's two model runners
+      -> runners/          what is read of, and put around, vLLM's two model runners
       in an eager pass     eager/hooks.py   where the plugin reads and writes; eager/served.py: what it does there
       -> eager/deltas.py   adds the blocks to the rows of the tokens that they act on
       in a compiled pass   graphs/models.py the class with two ops (graphs/ops.py); graphs/served.py: what it does

@@ -38,8 +38,6 @@ def flags_for(
     Raises:
         MeloEditError: if the store cannot be served, or a flag contradicts another.
     """
-    from transformers import AutoConfig
-
     from .edits.host import check_model, settings_of
 
     names = [flag.partition("=")[0].replace("_", "-") for flag in given if flag.startswith("--")]
@@ -49,12 +47,7 @@ def flags_for(
     name = opened.fact("name") if model is None else model
     folder = _folder(name)
     settings = settings_of(opened, name)
-    try:
-        layers = AutoConfig.from_pretrained(folder).get_text_config().num_hidden_layers
-    except Exception as error:  # every kind of file has errors of its own
-        raise MeloEditError(
-            f"cannot read the configuration of {name} ({error}): say where it is with --model"
-        ) from None
+    layers = _configuration(name, folder).get_text_config().num_hidden_layers
     check_model(opened, folder)
     _check_port(given)
     flags = ["--model", folder, "--worker-extension-cls", checks.WORKER]
@@ -146,16 +139,24 @@ def architecture_of(model: str) -> str:
     Raises:
         MeloEditError: if its configuration cannot be read, or names none.
     """
-    from transformers import AutoConfig
-
-    folder = _folder(model)
-    try:
-        found = AutoConfig.from_pretrained(folder).architectures
-    except Exception as error:  # every kind of file has errors of its own
-        raise MeloEditError(f"cannot read the configuration of {model} ({error}): say where it is") from None
-    if not found:
+    if not (found := _configuration(model, _folder(model)).architectures):
         raise MeloEditError(f"the configuration of {model} names no architecture: serve it without --compiled")
     return str(found[0])
+
+
+def _configuration(name: str, folder: str) -> Any:
+    """Return the configuration of a model in a folder, or in the Hub's cache.
+
+    Raises:
+        MeloEditError: if it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except Exception as error:  # every kind of file has errors of its own
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MeloEditError(f"cannot read the configuration of {name} ({why}): say where it is with --model") from None
 
 
 def _folder(name: str) -> str:

@@ -16,17 +16,16 @@ from .edits.follower import EVERY, Follower
 from .edits.host import Host, ServedLive, check_model, check_reading, read_prompts, settings_of
 from .graphs.attach import GraphHooks
 from .graphs.served import GraphServed
-from .graphs.shards import ranks
+from .graphs.shards import Crew, ranks
 from .runners.v1 import RunnerView
 from .start import checks
 
 if TYPE_CHECKING:
-    from ..config import MeloConfig
     from .graphs.seat import Seat
 
 
 class Attached:
-    """All that the plugin has in one worker.
+    """All that the plugin has in one worker. Nothing is changed in vLLM before ``start``.
 
     Args:
         worker: vLLM's worker.
@@ -34,8 +33,10 @@ class Attached:
         every: seconds between two looks at it.
 
     Raises:
-        MeloEditError: if edits could not answer, or not rightly: nothing is changed then.
+        MeloEditError: if edits could not answer, or not rightly.
     """
+
+    served: Served | GraphServed
 
     def __init__(self, worker: Any, path: str, every: float) -> None:
         config, runner = worker.vllm_config, worker.model_runner
@@ -53,25 +54,35 @@ class Attached:
         check_model(store, config.model_config.model, config.model_config.revision)
         check_reading(store, config.model_config, backbone)
         self.path = str(store.path.absolute())
+        self._runner, self._seat = runner, seat
         self.hooks: Hooks | GraphHooks
-        self.served: Served | GraphServed
-        self.follower: Follower | None = None
+        self._crew: Crew | None = None
         if seat is None:
-            self.hooks = Hooks(runner, str(settings.key_layer), settings.modules or ())
-            self.host = Host(backbone, self.hooks.linears, config.model_config.get_hidden_size())
-            self.follower = self._follow(settings, every)
-            served = Served(RunnerView(runner), self.host, self.follower)
-            self.served = served
-            self.hooks.attach(served)
+            self.hooks = own = Hooks(runner, str(settings.key_layer), settings.modules or ())
+            linears, limits = own.linears, None
         else:
             checks.check_split(config)
             seat.check(settings)
-            self.hooks = GraphHooks(runner, seat)
-            self.host = Host(backbone, seat.linears, config.model_config.get_hidden_size(), seat.limits)
-            crew = seat.crew(ranks(config))
-            self.follower = self._follow(settings, every) if crew.first else None
-            graphs = GraphServed(seat.view or RunnerView(runner), seat.wide, crew, self.host, self.follower)
-            self.served = graphs
+            self.hooks, self._crew = GraphHooks(runner, seat), seat.crew(ranks(config))
+            linears, limits = seat.linears, seat.limits
+        self.host = Host(backbone, linears, config.model_config.get_hidden_size(), limits)
+        reads = self._crew is None or self._crew.first  # one of the ranks reads the store
+        self.follower = Follower(lambda: ServedLive(self.host, settings, self.path), every) if reads else None
+
+    def start(self) -> None:
+        """Let the edits answer.
+
+        Raises:
+            ModelError: if vLLM's passes run past them; all is taken off again then.
+        """
+        if isinstance(self.hooks, Hooks):
+            assert self.follower is not None
+            eager = self.served = Served(RunnerView(self._runner), self.host, self.follower)
+            self.hooks.attach(eager)
+        else:
+            assert self._seat is not None and self._crew is not None
+            view = self._seat.view or RunnerView(self._runner)
+            graphs = self.served = GraphServed(view, self._seat.wide, self._crew, self.host, self.follower)
             self.hooks.attach(graphs)
         try:
             self.hooks.probe()
@@ -80,9 +91,6 @@ class Attached:
             raise
         if self.follower is not None:
             self.follower.start()
-
-    def _follow(self, settings: MeloConfig, every: float) -> Follower:
-        return Follower(lambda: ServedLive(self.host, settings, self.path), every)
 
     def close(self) -> None:
         """Take the hooks off, and follow the store no longer."""
@@ -95,7 +103,7 @@ class Worker:
     """Mixed into vLLM's worker class; no name here is one of its own."""
 
     def melo_open(self, path: str | None = None, every: float = EVERY) -> dict[str, Any]:
-        """Let the edits of a store answer.
+        """Let the edits of a store answer; if they cannot, what answered before goes on.
 
         Open it before the first request, or empty the prefix cache after (``reset_prefix_cache``): the states of what
         ran before were not kept.
@@ -108,8 +116,10 @@ class Worker:
         path = path or dict(config.additional_config or {}).get(checks.STORE)
         if not path:
             raise ModelError(f'no store is named: add --additional-config \'{{"{checks.STORE}": "FILE"}}\'')
+        opened = Attached(self, path, every)
         self.melo_close()
-        self._melo = Attached(self, path, every)
+        opened.start()
+        self._melo = opened
         return self.melo_facts()
 
     def melo_close(self) -> None:

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...errors import ModelError
+from ..runners.wrapped import PROBE, Wrapped
 from ..start.modules import linear_of, module_of
 
 if TYPE_CHECKING:
     from .served import Served
-
-PROBE = 8
-"""Tokens of the pass that proves the hooks."""
 
 
 class Hooks:
@@ -36,22 +34,21 @@ class Hooks:
         self.key_layer = module_of(self._model, key_layer)
         self.linears = {name: linear_of(self._model, name) for name in modules}
         self._key_layer, self.calls = key_layer, Counter[str]()
-        self._undo: list[Callable[[], object]] = []
+        self._wrapped = Wrapped()
 
     def attach(self, served: Served) -> None:
         """Let ``served`` see every pass, and change it."""
-        handle = self.key_layer.register_forward_hook(self._read(served))
-        self._undo.append(handle.remove)
+        put = self._wrapped.put
+        self._wrapped.later(self.key_layer.register_forward_hook(self._read(served)).remove)
         for name, linear in self.linears.items():
-            self._wrap(linear.quant_method, "apply", partial(self._apply, served, name, linear))
-        self._wrap(self._runner, "_model_forward", partial(_forward, served))
-        self._wrap(self._runner, "_update_states", partial(_finished, served))
-        self._wrap(self._model, "compute_logits", partial(_logits, served))
+            put(linear.quant_method, "apply", partial(self._apply, served, name, linear))
+        put(self._runner, "_model_forward", partial(_forward, served))
+        put(self._runner, "_update_states", partial(_finished, served))
+        put(self._model, "compute_logits", partial(_logits, served))
 
     def detach(self) -> None:
         """Take all off again."""
-        while self._undo:
-            self._undo.pop()()
+        self._wrapped.take_off()
 
     def probe(self) -> None:
         """Run a pass without requests, and look whether the hooks ran.
@@ -66,12 +63,6 @@ class Hooks:
                 f"vLLM ran a pass without its module {silent[0]!r}: compiled or fused code runs past the hooks; "
                 "add --enforce-eager"
             )
-
-    def _wrap(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        """Put a function around a method of one object: it is given the method and the arguments."""
-        inner, own = getattr(owner, name), name in vars(owner)
-        object.__setattr__(owner, name, partial(around, inner))
-        self._undo.append(partial(_restore, owner, name, inner if own else None))
 
     def _read(self, served: Served) -> Callable[..., None]:
         def read(module: Any, args: Any, output: Any) -> None:
@@ -92,13 +83,6 @@ class Hooks:
             self.calls[name] += 1
             served.add(name, x, y)
         return y
-
-
-def _restore(owner: Any, name: str, own: Any) -> None:
-    if own is None:
-        object.__delattr__(owner, name)
-    else:
-        object.__setattr__(owner, name, own)
 
 
 def _forward(served: Served, inner: Any, *args: Any, **kwargs: Any) -> Any:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from ..edits.passes import Pass, SlotStates, View
+from ..edits.passes import Pass, SlotStates, View, spell
 from ..edits.requests import Prompt, Requests
 from .deltas import Deltas, Group
 
@@ -82,23 +81,12 @@ class Served:
 
     def spell(self, logits: Tensor) -> None:
         """Let tokens come that an answer, which a caller has begun, needs; ``logits`` (n, V) are written in place."""
-        one, self._ran = self._ran, None
-        if one is None or len(logits) != len(one.names):
-            return
-        for place, (own, ran) in enumerate(zip(one.names, one.ends.tolist(), strict=True)):
-            if (token := self.requests.token(own, ran)) is not None:
-                logits[place] = -torch.inf
-                logits[place, token] = 0.0
+        ran, self._ran = self._ran, None
+        spell(logits, ran, self.requests.spelled)
 
     def facts(self) -> dict[str, Any]:
         """Return what a client may want to know, as JSON has it."""
-        live = self._follower.live
-        return {
-            "revision": live.revision,
-            "edits": live.policy.counts["edits"],
-            "threshold": live.policy.threshold,
-            "least_score": live.policy.least_score,
-            "trouble": self._follower.trouble,
+        return self._follower.facts() | {
             "requests": len(self.requests),
             "reasons": dict(self.requests.reasons),
             "passes": self.passes,

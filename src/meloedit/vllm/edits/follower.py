@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import MeloEditError
 
@@ -45,7 +45,8 @@ class Follower:
 
     def start(self) -> None:
         """Begin to look."""
-        sys.setswitchinterval(min(sys.getswitchinterval(), TURN))
+        self._turn = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._turn, TURN))
         self._thread.start()
 
     def stop(self) -> None:
@@ -54,6 +55,7 @@ class Follower:
         self.wake()
         if self._thread.is_alive():
             self._thread.join()
+            sys.setswitchinterval(self._turn)
 
     def wake(self) -> None:
         """Let the thread look at once."""
@@ -76,6 +78,17 @@ class Follower:
                 self._other.refresh()  # the next change finds it as far as this one
                 self.live.host.bank.sweep(self.live.holders | self._other.holders)
             return self.live.revision
+
+    def facts(self) -> dict[str, Any]:
+        """Return what answers, and what keeps the store from being followed."""
+        live = self.live
+        return {
+            "revision": live.revision,
+            "edits": live.policy.counts["edits"],
+            "threshold": live.policy.threshold,
+            "least_score": live.policy.least_score,
+            "trouble": self.trouble,
+        }
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -6,6 +6,7 @@ after another, and the block table says in which slot of the KV cache each one's
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,25 @@ class Pass:
     def completing(self) -> list[int]:
         """Return the places of the requests whose prompt ends in this pass or has ended before."""
         return np.nonzero(self.ends >= self.prompts)[0].tolist()
+
+
+def spell(logits: Tensor, ran: Pass | None, must: Callable[[str], tuple[int, Sequence[int]] | None]) -> None:
+    """Let tokens come that an answer needs which a caller has begun in a way that no block was trained for.
+
+    Args:
+        logits: (n, V) of the requests of a pass, written in place.
+        ran: the pass; ``None`` if it had no requests.
+        must: returns, for a request, the position behind which tokens must come, and these; ``None`` if none must.
+    """
+    if ran is None or len(logits) != len(ran.names):
+        return
+    for place, (name, end) in enumerate(zip(ran.names, ran.ends.tolist(), strict=True)):
+        if (found := must(name)) is None:
+            continue
+        last, tokens = found
+        if 0 <= (at := end - 1 - last) < len(tokens):
+            logits[place] = -torch.inf
+            logits[place, tokens[at]] = 0.0
 
 
 class View(Protocol):

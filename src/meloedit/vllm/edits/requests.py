@@ -114,22 +114,9 @@ class Requests:
         return None if batch is None else batch.blocks[0]
 
     def spelled(self, name: str) -> tuple[int, tuple[int, ...]] | None:
-        """Return the position behind which tokens must come, see ``token``, and these; ``None`` if none must."""
+        """Return the position behind which tokens must come, see ``passes.spell``, and these; ``None`` if none must."""
         batch = self._batches.get(name)
         return batch.spelled[0] if batch is not None and batch.spelled else None
-
-    def token(self, name: str, ran: int) -> int | None:
-        """Return the token that must come where a caller began an answer in a way that no block was trained for.
-
-        Args:
-            name: the request.
-            ran: how many of its tokens have run.
-        """
-        if (found := self.spelled(name)) is None:
-            return None
-        last, rest = found
-        at = ran - 1 - last
-        return rest[at] if 0 <= at < len(rest) else None
 
     def drop(self, names: Sequence[str] | set[str]) -> None:
         """Forget requests that have finished; a preempted one is not among them, and keeps its route."""

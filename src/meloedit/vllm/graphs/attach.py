@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,13 +10,11 @@ import numpy as np
 from ...errors import ModelError
 from ...hooks.blocks import Factors
 from ..edits.passes import Pass
+from ..runners.wrapped import PROBE, Wrapped
 from ..start.checks import is_second
 from .seat import Seat
 from .served import GraphServed
 from .shards import Answer
-
-PROBE = 8
-"""Tokens of the pass that proves the ops."""
 
 
 class GraphHooks:
@@ -30,30 +27,22 @@ class GraphHooks:
 
     def __init__(self, runner: Any, seat: Seat) -> None:
         self._runner, self._seat = runner, seat
-        self._undo: list[Callable[[], object]] = []
+        self._wrapped = Wrapped()
 
     def attach(self, served: GraphServed) -> None:
         """Let ``served`` see every pass, and change it."""
-        self._seat.served = served
+        put, self._seat.served = self._wrapped.put, served
         if is_second(self._runner):  # its model state tells of passes
-            self._wrap("finish_requests", partial(_finished, self._seat))
+            put(self._runner, "finish_requests", partial(_finished, self._seat))
         else:
-            self._wrap("_update_states", partial(_finished, self._seat))
-            self._wrap("_model_forward", partial(_forward, self._seat))
+            put(self._runner, "_update_states", partial(_finished, self._seat))
+            put(self._runner, "_model_forward", partial(_forward, self._seat))
 
     def detach(self) -> None:
-        """Let the base model answer."""
-        while self._undo:
-            self._undo.pop()()
+        """Let the base model answer; a store that is opened later finds no block of this one."""
+        self._wrapped.take_off()
         self._seat.served = None
-        self._seat.wide.rows.zero_()
-
-    def _wrap(self, name: str, around: Callable[..., Any]) -> None:
-        """Put a function around a method of the runner."""
-        own = name in vars(self._runner)
-        inner = getattr(self._runner, name)
-        setattr(self._runner, name, partial(around, inner))
-        self._undo.append(partial(setattr, self._runner, name, inner) if own else partial(delattr, self._runner, name))
+        self._seat.wide.clear()
 
     def probe(self) -> None:
         """Run passes without requests, and look whether each op has run in them, on the chosen row alone.
@@ -73,8 +62,7 @@ class GraphHooks:
             wide.write(one, wide.rows, wide.places)
             self._runner._dummy_run(PROBE)
         finally:
-            wide.free([_NAME])
-            wide.rows.zero_()
+            wide.clear()
             self._seat.served = served
         if self._seat.taken == taken:
             raise ModelError(

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-TAKE, ADD = "meloedit::take_states", "meloedit::add_blocks"
+from ..start.checks import OP
+
+TAKE, ADD = OP, "meloedit::add_blocks"
 
 
 class Decider(Protocol):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from ..edits.passes import Pass, SlotStates, View
+from ..edits.passes import Pass, SlotStates, View, spell
 from ..edits.requests import Prompt, Requests
 from .shards import Answer, Crew
 from .wide import WideBlocks
@@ -93,16 +92,12 @@ class GraphServed:
 
     def spell(self, logits: Tensor) -> None:
         """Let tokens come that an answer, which a caller has begun, needs; ``logits`` (n, V) are written in place."""
-        one, self._ran = self._ran, None
-        if one is None or len(logits) != len(one.names):
-            return
-        for place, (own, ran) in enumerate(zip(one.names, one.ends.tolist(), strict=True)):
-            answer = self._answers.get(own)
-            if answer is None or not answer.spelled:
-                continue
-            if 0 <= (at := ran - 1 - answer.last) < len(answer.spelled):
-                logits[place] = -torch.inf
-                logits[place, answer.spelled[at]] = 0.0
+        ran, self._ran = self._ran, None
+        spell(logits, ran, self._spelled)
+
+    def _spelled(self, name: str) -> tuple[int, tuple[int, ...]] | None:
+        answer = self._answers.get(name)
+        return None if answer is None else (answer.last, answer.spelled)
 
     def drop(self, names: set[str]) -> None:
         """Forget requests that have finished; a preempted one is not among them, and keeps its route."""
@@ -116,14 +111,12 @@ class GraphServed:
         own = {"passes": self.passes, "seconds": self.seconds, "tables_bytes": self._wide.bytes}
         if self._follower is None:  # the first rank knows the rest
             return own
-        live = self._follower.live
-        return own | {
-            "revision": live.revision,
-            "edits": live.policy.counts["edits"],
-            "threshold": live.policy.threshold,
-            "least_score": live.policy.least_score,
-            "trouble": self._follower.trouble,
-            "requests": len(self._answers),
-            "reasons": dict(self.requests.reasons),
-            "states_bytes": self._states.bytes,
-        }
+        return (
+            own
+            | self._follower.facts()
+            | {
+                "requests": len(self._answers),
+                "reasons": dict(self.requests.reasons),
+                "states_bytes": self._states.bytes,
+            }
+        )

@@ -135,6 +135,12 @@ class WideBlocks:
                 self._columns += seat.columns
                 self._slots.append(seat.slot)
 
+    def clear(self) -> None:
+        """Give up all seats, and let no block act: those of requests that still run are forgotten, too."""
+        self.free(list(self._seats))
+        self.rows.zero_()
+        self._written = 0
+
     def rows_of(self, one: Pass) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the slot (T,) and the column of P (T,) for each token of a pass; ``None`` if no block acts in it."""
         seats = [self._seats.get(name, _NONE) for name in one.names]

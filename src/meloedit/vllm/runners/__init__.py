@@ -1,1 +1,1 @@
-"""What is read of vLLM's model runners, and nowhere else: V1, and V2, which GPUs have by default."""
+"""What is read of vLLM's model runners, V1 and V2, and put around them. No other room knows their insides."""
