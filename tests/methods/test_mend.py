@@ -6,6 +6,7 @@ from support.prompts import EDITS
 
 from meloedit import Edit
 from meloedit.backbones import open_backbone
+from meloedit.backbones.contexts import record_calls
 from meloedit.backbones.feed_forward import feed_forward_linears
 from meloedit.methods import method_class
 from meloedit.methods.learned.factors import adding, grouped
@@ -127,6 +128,17 @@ def test_the_loss_is_that_of_another_wording_after_the_edit_and_the_change_of_wh
     expected = 0.3 * torch.stack(edited).mean() + 2 * torch.stack(kept).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     assert torch.stack(kept).mean() > 1e-3
+
+
+def test_learning_reads_the_vocabulary_at_targets_alone(mend):
+    method = mend()
+    lessons = make_lessons(method, training_edits("gpt2", 4), 4, 0)
+    with record_calls([method.model.get_output_embeddings()]) as calls:
+        method._lesson_loss(lessons, 0)
+    inner = sum(len(lesson.inner.target) for lesson in lessons)
+    outer = sum(len(lesson.outer[0].target) for lesson in lessons)
+    held = sum(len(lesson.held_row.target) for lesson in lessons)
+    assert [call.args[0].shape[:2] for call in calls] == [(1, inner), (1, held), (1, outer + held)]
 
 
 @pytest.mark.parametrize(

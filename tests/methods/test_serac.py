@@ -8,10 +8,13 @@ from support.prompts import EDITS, OTHERS, source_edits
 
 from meloedit import Edit
 from meloedit.backbones import open_backbone
+from meloedit.backbones.contexts import record_calls
 from meloedit.backbones.shortened import kept_layers, shortened
 from meloedit.errors import MeloEditError
 from meloedit.methods import method_class
+from meloedit.methods.learned.lessons import make_lessons
 from meloedit.methods.learned.scope import balanced_loss, log_similarities
+from meloedit.methods.learned.serac import Record
 from meloedit.testing import training_edits
 
 SETTINGS = {"steps": 4, "batch_size": 4, "val_interval": 4, "val_examples": 0, "layers": 2, "scale": 12.0}
@@ -70,6 +73,25 @@ def serac(make_model, tokenizer, tiny_encoder, tmp_path):
         return method
 
     return make
+
+
+def test_learning_pads_little_and_reads_the_vocabulary_at_targets_alone(serac):
+    method = serac()
+    lessons = make_lessons(method, training_edits("llama", 4), 0, 0)
+    head = method.counterfactual.model.get_output_embeddings()
+    with record_calls([head]) as read, record_calls([method.scope.model]) as encoded:
+        method._lesson_loss(lessons, 0)
+    targets = sum(len(lesson.inner.target) for lesson in lessons)
+    assert [call.args[0].shape[:2] for call in read] == [(1, targets)]
+    texts = [[method._key_text(record) for record in _records(lessons)]]
+    texts += [[lesson.held for lesson in lessons]]
+    widths = [method.scope._tokenizer(one, padding=True, return_tensors="pt")["input_ids"].shape for one in texts]
+    shapes = [call.kwargs["input_ids"].shape for call in encoded]
+    assert [shapes[0], shapes[2]] == widths and len(shapes) == 3
+
+
+def _records(lessons):
+    return [Record(lesson.edit.id, lesson.edit.prompt, lesson.edit.target) for lesson in lessons]
 
 
 def test_an_edit_answers_above_the_threshold_alone_and_the_route_says_why(serac):

@@ -113,6 +113,10 @@ class Backbone(PromptReader):
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
 
+    def narrow_logits(self, rows: Sequence[Example]) -> list[Tensor]:
+        """Return what ``target_logits`` does, up to rounding; the output embedding reads those positions alone."""
+        return self.target_logits(rows)
+
     def _until_stop(self, generated: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
         """Return text and number of tokens of generated rows, each up to its end token."""
         ends = [next((k for k, token in enumerate(row) if token in self.stop_ids), len(row)) for row in generated]

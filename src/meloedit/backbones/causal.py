@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from ..errors import ModelError
 from .base import Backbone
 from .batch import Batch, CausalBatch, EncoderBatch, Example, batches
-from .contexts import own_run, record_calls
+from .contexts import own_run, reading_only, record_calls
 from .decoder_runs import prefill_shared, run_decoder
 from .layers import decoder_layers
 from .prompts.causal import CausalPrompts
@@ -138,14 +138,29 @@ class CausalBackbone(CausalPrompts, Backbone):
 
     def target_logits(self, rows: Sequence[Example]) -> list[Tensor]:
         """Run rows, padded on the right, and return the logits (T, vocabulary) that predict each row's target."""
+        inputs = self._on_the_right(rows)
+        first, width = min(len(row.prompt) for row in rows) - 1, inputs["input_ids"].shape[1]
+        logits_range = {"logits_to_keep": torch.arange(first, width)} if "logits_to_keep" in self.forward_names else {}
+        logits = self.model(**inputs, **logits_range, use_cache=False).logits
+        starts = [len(row.prompt) - 1 - (first if logits_range else 0) for row in rows]
+        return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]
+
+    def narrow_logits(self, rows: Sequence[Example]) -> list[Tensor]:
+        """Return what ``target_logits`` does, up to rounding; the output embedding reads those positions alone.
+
+        Among rows of unlike length ``logits_to_keep`` keeps many others, and each costs as much as several layers.
+        """
+        places = [(i, len(row.prompt) - 1 + k) for i, row in enumerate(rows) for k in range(len(row.target))]
+        at = torch.tensor(places, device=self.device).unbind(1)
+        with reading_only(self.model.get_output_embeddings(), at) as narrowed:
+            logits = self.model(**self._on_the_right(rows), use_cache=False).logits
+        return list((logits[0] if narrowed else logits[at]).split([len(row.target) for row in rows]))
+
+    def _on_the_right(self, rows: Sequence[Example]) -> dict[str, Any]:
+        """Return rows, padded on the right, as the model's arguments."""
         width = max(len(row.prompt) + len(row.target) - 1 for row in rows)
         ids, mask = torch.full((len(rows), width), self.pad_id), torch.zeros(len(rows), width, dtype=torch.long)
         for i, row in enumerate(rows):
             tokens = torch.tensor([*row.prompt, *row.target[:-1]])
             ids[i, : len(tokens)], mask[i, : len(tokens)] = tokens, 1
-        first = min(len(row.prompt) for row in rows) - 1
-        logits_range = {"logits_to_keep": torch.arange(first, width)} if "logits_to_keep" in self.forward_names else {}
-        inputs: dict[str, Any] = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
-        logits = self.model(**inputs, **logits_range, use_cache=False).logits
-        starts = [len(row.prompt) - 1 - (first if logits_range else 0) for row in rows]
-        return [logits[i, start : start + len(rows[i].target)] for i, start in enumerate(starts)]
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}

@@ -71,6 +71,33 @@ def record_calls(modules: Iterable[nn.Module]) -> Iterator[list[Call]]:
             handle.remove()
 
 
+@contextmanager
+def reading_only(head: nn.Module, at: tuple[torch.Tensor, ...]) -> Iterator[list[nn.Module]]:
+    """Let an output embedding read, in this thread's calls, the states (R, L, d) at some places alone, as (1, M, d).
+
+    Args:
+        head: the output embedding.
+        at: (M,) the rows and (M,) the columns of the places.
+
+    Yields:
+        A list, which has the embedding once for each call that was narrowed; empty where a model does not call it.
+    """
+    narrowed: list[nn.Module] = []
+    thread = threading.get_ident()
+
+    def narrow(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if threading.get_ident() != thread or not args:
+            return None
+        narrowed.append(module)
+        return (args[0][at][None], *args[1:])
+
+    handle = head.register_forward_pre_hook(narrow)
+    try:
+        yield narrowed
+    finally:
+        handle.remove()
+
+
 Forward = Callable[..., Any]
 
 

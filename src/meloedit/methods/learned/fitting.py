@@ -74,7 +74,9 @@ class Fitting:
         held = min(settings.val_examples, len(lessons) // 5)
         self.validation = [lessons[i] for i in order[:held]]
         self.training = [lessons[i] for i in order[held:]]
-        self.optimizer = torch.optim.Adam(list(groups), lr=settings.lr)
+        kinds = {weight.device.type for group in groups for weight in group["params"]}
+        # one pass over weights and moments instead of a dozen: of a whole model they are a gigabyte
+        self.optimizer = torch.optim.Adam(list(groups), lr=settings.lr, fused=kinds <= {"cpu", "cuda"})
         self.notes: dict[str, Any] = {
             "step": 0,
             "best_step": 0,

@@ -131,10 +131,10 @@ class Mend(LearnedMethod, ChangedMatrices):
         device, settings = self.backbone.device, self.settings
         with frozen(self.model):
             with torch.no_grad(), self._lower.used(held):
-                before = [logits.to(self._dtype) for logits in self.backbone.target_logits(held)]
+                before = [logits.to(self._dtype) for logits in self.backbone.narrow_logits(held)]
             both = [*outer, *held]
             with adding(self.model, factors, torch.tensor([*groups, *groups], device=device)), self._lower.used(both):
-                after = [logits.to(self._dtype) for logits in self.backbone.target_logits(both)]
+                after = [logits.to(self._dtype) for logits in self.backbone.narrow_logits(both)]
         edited = group_means(token_losses(after[: len(outer)], outer), outer, groups)
         kept = group_means(divergences(before, after[len(outer) :]), held, groups)
         return settings.cedit * edited.mean() + settings.cloc * kept.mean()
@@ -154,7 +154,7 @@ class Mend(LearnedMethod, ChangedMatrices):
             probing(self.model, self.modules, probes),
             self._lower.used(examples),
         ):
-            logits = [one.to(self._dtype) for one in self.backbone.target_logits(examples)]
+            logits = [one.to(self._dtype) for one in self.backbone.narrow_logits(examples)]
             # a sum over groups: each has the gradients that it would have alone
             loss = group_means(token_losses(logits, examples), examples, groups).sum()
             gradients = torch.autograd.grad(loss, [probes[name][1] for name in self.modules])

@@ -142,15 +142,16 @@ class Serac(LearnedMethod):
             prompts = lesson.outer_prompts
             queries.append(lesson.edit.prompt if own else prompts[lesson.wording(number, settings.seed)])
         records = [_record(lesson.edit, lesson.edit.prompt) for lesson in lessons]
-        texts = [prompt_text(prompt) for prompt in [*queries, *(lesson.held for lesson in lessons)]]
-        vectors = scope.vectors([*texts, *map(self._key_text, records)])
-        inside, outside, keys = vectors.split(len(lessons))
+        keys = scope.vectors([self._key_text(record) for record in records])
+        # apart, since texts of a kind have like lengths, and little is padded
+        inside = scope.vectors([prompt_text(prompt) for prompt in queries])
+        outside = scope.vectors([prompt_text(lesson.held) for lesson in lessons])
         similar = [log_similarities(one, keys, settings.scale).diagonal() for one in (inside, outside)]
         rows = []
         for query, record in zip(queries, records, strict=True):
             encoded = self._read(query, record)
             rows.append(Example.of(encoded, counterfactual.encode_target(record.target, encoded)))
-        said = token_losses([logits.float() for logits in counterfactual.target_logits(rows)], rows)
+        said = token_losses([logits.float() for logits in counterfactual.narrow_logits(rows)], rows)
         return settings.cedit * said.mean() + settings.cloc * balanced_loss(*similar)
 
     def _networks(self) -> tuple[TextEncoder, Backbone]:
