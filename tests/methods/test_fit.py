@@ -166,3 +166,17 @@ def test_more_memory_than_there_is_is_said_before_any_work(make, monkeypatch):
     for name in SETTINGS:
         with pytest.raises(MeloEditError, match=rf"^method {name} needs about .+ while (it|they) learn"):
             make(name).check()
+
+
+def test_what_is_kept_of_the_lower_layers_counts_as_memory(make, monkeypatch):
+    from meloedit.methods import free_memory
+
+    method = make("mend")
+    monkeypatch.setattr(free_memory, "free_bytes", lambda device: 1000)
+    with pytest.raises(
+        MeloEditError, match=r"^method mend needs about .+ what the lower layers give for \d+ rows of tr"
+    ):
+        method.fit(training_edits("llama"))
+    assert method.learner is None and method._lower._states == {}
+    monkeypatch.setattr(free_memory, "free_bytes", lambda device: 10**7)
+    method.fit(training_edits("llama"))

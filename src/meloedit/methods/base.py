@@ -66,8 +66,7 @@ class Method(ABC):
         Settings: the class of its settings.
         routes: whether it decides per prompt if an edit answers.
         removes: whether single edits can be removed.
-        removes_exactly: whether after a removal all prompts are answered, to the bit, as if the edit had never been
-            made, of edits that are made one at a time; it counts if ``removes`` is true.
+        removes_exactly: whether a removed edit is as if never made, to the bit, where edits are made one at a time.
         learns: whether it learns from training edits (``fit``) before it makes any.
         unfit: kinds of task that it cannot serve, each with the reason.
         causal_only: why it serves decoder-only models alone; empty: it serves others, too.
@@ -144,12 +143,8 @@ class Method(ABC):
         """Make edits in one call, at most ``settings.edits_per_call``."""
         named = [self.backbone.as_written(edit) for edit in edits]
         self._edit(named)
-        self._note(named)
-
-    def _note(self, edits: Sequence[Edit]) -> None:
-        """Add edits to ``self.edits``; one that is made anew is the newest."""
-        for edit in edits:
-            self.edits.pop(edit.id, None)
+        for edit in named:
+            self.edits.pop(edit.id, None)  # one that is made anew is the newest
             self.edits[edit.id] = edit
 
     @abstractmethod
@@ -298,8 +293,7 @@ class Method(ABC):
             noted: what ``checkpoint`` returned.
             edits: the edits that the checkpoint covers, in their order.
         """
-        self.edits = {}
-        self._note([self.backbone.as_written(edit) for edit in edits])
+        self.edits = {edit.id: self.backbone.as_written(edit) for edit in edits}
 
     def close(self) -> None:
         """Take the method off the model, which is then as it was given."""

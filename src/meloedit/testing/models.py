@@ -54,8 +54,8 @@ def training_edits(family: str, count: int = 24) -> list[Edit]:
             asked[i],
             targets[i % len(targets)],
             id=f"training {i}",
-            variants=[f"Say: {asked[i]}"],
-            quiet=[asked[i + 8]] if i % 2 else [],
+            variants=(f"Say: {asked[i]}",),
+            quiet=(asked[i + 8],) if i % 2 else (),
         )
         for i in range(count)
     ]

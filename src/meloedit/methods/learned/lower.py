@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...backbones.batch import Example, of_like_length
 from ...backbones.contexts import own_run, record_calls, skip_layers
+from ..free_memory import check_room
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -31,10 +32,11 @@ class LowerStates:
     Args:
         backbone: the unedited model.
         first: the number of the first edited layer.
+        method: the method's name, for errors.
     """
 
-    def __init__(self, backbone: Backbone, first: int) -> None:
-        self.backbone = backbone
+    def __init__(self, backbone: Backbone, first: int, method: str) -> None:
+        self.backbone, self.method = backbone, method
         self._skipped: list[nn.Module] = list(backbone.stacks[0][1][:first]) if len(backbone.stacks) == 1 else []
         self._states: dict[Key, Tensor] = {}
 
@@ -42,6 +44,9 @@ class LowerStates:
         """Run the lower layers on rows, and keep what they give.
 
         Nothing is kept where a layer gives more than states, or where passes over kept states give other logits.
+
+        Raises:
+            MeloEditError: if there is less memory than all of them take.
         """
         rows = list({_key(row): row for row in rows}.values())
         for done, part in enumerate(of_like_length(rows, ROWS) if self._skipped else (), 1):
@@ -52,15 +57,21 @@ class LowerStates:
             if not isinstance(output, Tensor) or output.dim() != 3:
                 self._states = {}
                 return
-            causal = self.backbone.answer_follows_prompt
             for row, states in zip(batch, output, strict=True):
-                length = len(row.prompt) + (len(row.target) - 1 if causal else 0)
-                self._states[_key(row)] = states[:length].clone()
-            if done == 1 and not self._reproduces(batch, expected):
-                self._states = {}
-                return
+                self._states[_key(row)] = states[: self._length(row)].clone()
+            if done == 1:
+                if not self._reproduces(batch, expected):
+                    self._states = {}
+                    return
+                need = sum(map(self._length, rows)) * output.shape[-1] * output.element_size()
+                what = f"what the lower layers give for {len(rows):,} rows of training edits"
+                check_room(self.method, need, what, output.device)
             if progress:
                 progress("reading the training edits", min(done * ROWS, len(rows)), len(rows))
+
+    def _length(self, row: Example) -> int:
+        """Return how many tokens of a row the model reads in its one stack."""
+        return len(row.prompt) + (len(row.target) - 1 if self.backbone.answer_follows_prompt else 0)
 
     def _reproduces(self, rows: Sequence[Example], expected: Tensor) -> bool:
         with own_run(self.backbone.model), self.used(rows):

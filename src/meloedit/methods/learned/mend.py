@@ -84,7 +84,7 @@ class Mend(LearnedMethod, ChangedMatrices):
         for name in self.modules:
             by_shape.setdefault(self.shape(name), []).append(name)
         self.by_shape = by_shape
-        self._lower = LowerStates(self.backbone, self._last(len(self.backbone.stacks[0][1])).start)
+        self._lower = LowerStates(self.backbone, self._last(len(self.backbone.stacks[0][1])).start, self.name)
 
     def _last(self, count: int) -> range:
         return range(max(0, count - self.settings.layers), count)
