@@ -96,6 +96,25 @@ def test_a_prompt_that_cannot_be_read_leaves_the_others_their_routes(llama, host
     assert requests.blocks("wrong") is None and "wrong" in requests and dict(requests.reasons)["failed"] == 1
 
 
+def test_a_prompt_that_ran_in_part_before_the_store_was_open_has_no_route(llama, host, store_path):
+    ids = llama.backbone.encode(BOOK.prompt).ids
+    states, requests = states_of(llama, ids), Requests(host.reader)
+    states[:3] = 0.0  # as slots are that nothing was written to
+    requests.decide(live_of(host, store_path), [Prompt("half", ids, states)])
+    assert requests.told()["half"]["reason"] == "failed" and requests.blocks("half") is None
+
+
+def test_routes_are_told_of_every_prompt_and_sample_of_a_request_and_of_no_other(llama, host, store_path):
+    ids = llama.backbone.encode(BOOK.prompt).ids
+    kinds = ("chatcmpl-a1", "0_chatcmpl-a2", "1_chatcmpl-a2", "chatcmpl-a12", "cmpl-a3-0", "cmpl-a3-1")
+    names = [f"{kind}-9c0d6e4b" for kind in kinds]
+    requests, states = Requests(host.reader), states_of(llama, ids)
+    requests.decide(live_of(host, store_path), [Prompt(name, ids, states) for name in names])
+    assert list(requests.told("chatcmpl-a1")) == names[:1] and list(requests.told("chatcmpl-a2")) == names[1:3]
+    assert list(requests.told("cmpl-a3")) == names[4:] and not requests.told("chatcmpl") and not requests.told("c")
+    assert list(requests.told()) == names
+
+
 def test_a_begun_answer_goes_on_where_it_does_in_one_process(llama, host, store_path, monkeypatch):
     messages = [{"role": "user", "content": BOOK.prompt}, {"role": "assistant", "content": "Jor"}]
     ids = llama.backbone.encode(messages).ids
@@ -177,8 +196,11 @@ def test_a_store_that_cannot_be_opened_leaves_the_one_that_answers(monkeypatch):
     with pytest.raises(StoreError):
         worker.melo_open("bad")
     assert done == [("start", "one")] and worker.melo_facts() == {"path": "one"}
-    assert worker.melo_open() == {"path": "named"}
+    assert worker.melo_start() == {"path": "one"}  # as a second API server does
+    worker.melo_close()
+    assert worker.melo_start() == worker.melo_start() == {"path": "named"}
     assert done[1:] == [("close", "one"), ("start", "named")]
+    assert worker.melo_open() == {"path": "named"} and done[3:] == [("close", "named"), ("start", "named")]
 
 
 def test_a_store_that_was_moved_to_another_model_never_answers(host, store_path, tmp_path):

@@ -116,7 +116,7 @@ class Endpoints:
         extra = dict(config.additional_config or {})
         if "meloedit" not in str(config.parallel_config.worker_extension_cls):
             raise MeloEditError(f"the plugin's worker is not there: add --worker-extension-cls {checks.WORKER}")
-        (opened, *_) = await engine_client.collective_rpc("melo_open")
+        (opened, *_) = await engine_client.collective_rpc("melo_start")
         service = EngineService(engine_client, asyncio.get_running_loop(), opened)
         path, service.prompts = extra[checks.STORE], read_prompts(config.model_config)
         if extra.get(EDITING):

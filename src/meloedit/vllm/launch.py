@@ -71,6 +71,8 @@ def _check_port(given: Sequence[str]) -> None:
         MeloEditError: naming it.
     """
     values = {"--host": "", "--port": "8000"}
+    if any(flag.partition("=")[0] == "--uds" for flag in given):
+        return  # it listens at a file
     for place, flag in enumerate(given):
         name, equals, value = flag.partition("=")
         if name in values:

@@ -106,7 +106,7 @@ class Worker:
         """Let the edits of a store answer; if they cannot, what answered before goes on.
 
         Open it before the first request, or empty the prefix cache after (``reset_prefix_cache``): the states of what
-        ran before were not kept.
+        ran before were not kept. A prompt that lacks some is told as ``failed``.
 
         Args:
             path: the store; ``None``: the one that ``--additional-config`` names.
@@ -121,6 +121,13 @@ class Worker:
         opened.start()
         self._melo = opened
         return self.melo_facts()
+
+    def melo_start(self) -> dict[str, Any]:
+        """Let the edits answer of the store that ``--additional-config`` names, unless one is open.
+
+        Each of vLLM's API servers calls it; a second opening would forget the states of what has run.
+        """
+        return self.melo_open() if getattr(self, "_melo", None) is None else self.melo_facts()
 
     def melo_close(self) -> None:
         """Let the base model answer, as if there were no plugin."""

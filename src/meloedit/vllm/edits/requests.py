@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...callers.precision import exact
+from ...errors import ModelError
 from ...hooks.blocks import RowBlocks
 from ...hooks.describe import describe
 from ...keys.pooling import PooledStates
@@ -85,6 +87,8 @@ class Requests:
     def _decide(self, live: Live, prompts: Sequence[Prompt]) -> None:
         batches = []
         for prompt in prompts:
+            if not prompt.states.any(-1).all():  # every token that runs beside the edits writes its own
+                raise ModelError("a part of the prompt ran before the store was open: empty the prefix cache after it")
             whole = torch.ones(1, len(prompt.ids), dtype=torch.bool)
             batches.append(describe(self._reader, [prompt.ids], whole, whole, "given"))
         with live.lock, exact(live.host.key_device):
@@ -124,16 +128,24 @@ class Requests:
             self._batches.pop(name, None)
 
     def told(self, name: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return the routes of requests by their names, the latest ones: all, or those whose name begins so.
+        """Return the routes of requests by vLLM's names, the latest ones: all, or those of one that a client has named.
 
-        vLLM's own names have a suffix behind that which a client sees.
+        Of several prompts, or samples (``n``), each is a request of its own.
         """
-        return {own: route for own, route in self._told.items() if name is None or own.startswith(name)}
+        return {own: route for own, route in self._told.items() if name is None or is_of(own, name)}
 
     def clear(self) -> None:
         """Forget what was told."""
         self._told.clear()
         self.reasons.clear()
+
+
+def is_of(own: str, name: str) -> bool:
+    """Return whether vLLM's name of a request is of the one that a client knows by a name.
+
+    ``0_cmpl-1f-2-9c0d6e4b``: vLLM puts the number of a sample before it; that of a prompt, and eight digits, behind.
+    """
+    return re.fullmatch(rf"(\d+_)?{re.escape(name)}(-\d+)?(-[0-9a-f]{{8}})?", own) is not None
 
 
 def joined(parts: Sequence[PooledStates]) -> PooledStates:
