@@ -97,6 +97,10 @@ def test_the_command_prints_both(task, make_model, tokenizer, tmp_path):
     assert bad.exit_code == 1 and "the harness has no task 'no_such_task'" in bad.output
 
 
+def test_a_folders_own_tasks_are_found_without_those_of_the_harness(task):
+    assert find_tasks(["own_facts"], task).all_tasks == ["own_facts"]
+
+
 def test_classifiers_are_refused(make_source_editor):
     with make_source_editor("bert") as editor, pytest.raises(MeloEditError, match="a classifier has none"):
         model_of(editor)

@@ -40,7 +40,7 @@ _PAIRS = """
     add remove|opens closes|longer shorter|larger smaller|upper lower|previous next|allow forbid|aunt uncle|king queen|
     grandmother grandfather|odd even|major minor|indoors outdoors|weekly monthly|send receive|create delete|join leave|
     start stop|born died|born die|birth death|gross net|north south|east west|inside outside|early late|spring autumn|
-    morning evening|winter summer|
+    morning evening|winter summer|resident visitor|residents visitors|new existing|
     aktivieren deaktivieren|einschalten ausschalten|anmelden abmelden|
     frühestens spätestens|mindestens höchstens|erste letzte|ersten letzten|ankunft abfahrt|kinder erwachsene|
     activer désactiver|premier dernier|enfant adulte|activar desactivar|mínimo máximo|primero último|primer último|

@@ -71,8 +71,7 @@ class Demonstrations:
         path = cache_folder() / "demonstrations" / f"{json_hash([VERSION, name, self.texts])}.vectors"
         kept, probe = load_tensors(path), encoder.embed(self.texts[:1])
         # A folder may hold another encoder than it did when the vectors were made.
-        first = None if kept is None else kept["vectors"][:1].to(probe)
-        if kept is None or first is None or first.shape != probe.shape or not torch.allclose(first, probe, atol=1e-4):
+        if kept is None or not _same(kept["vectors"][:1].to(probe), probe):
             kept = {"vectors": encoder.embed(self.texts)}
             save_tensors(path, kept)
         self._vectors: Tensor = kept["vectors"].to(encoder.device)
@@ -115,3 +114,8 @@ class Demonstrations:
 
 def _texts(parts: Parts, among_facts: bool) -> list[str]:
     return [parts.copy] if among_facts else [parts.copy, *parts.update, *parts.retain]
+
+
+def _same(kept: Tensor, made: Tensor) -> bool:
+    """Return whether vectors (n, d) that were kept are of the encoder that made others."""
+    return kept.shape == made.shape and torch.allclose(kept, made, atol=1e-4)

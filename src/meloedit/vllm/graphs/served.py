@@ -108,15 +108,12 @@ class GraphServed:
 
     def facts(self) -> dict[str, Any]:
         """Return what a client may want to know, as JSON has it."""
-        own = {"passes": self.passes, "seconds": self.seconds, "tables_bytes": self._wide.bytes}
+        own: dict[str, Any] = {"passes": self.passes, "seconds": self.seconds, "tables_bytes": self._wide.bytes}
         if self._follower is None:  # the first rank knows the rest
             return own
-        return (
-            own
-            | self._follower.facts()
-            | {
-                "requests": len(self._answers),
-                "reasons": dict(self.requests.reasons),
-                "states_bytes": self._states.bytes,
-            }
-        )
+        own |= self._follower.facts()
+        return own | {
+            "requests": len(self._answers),
+            "reasons": dict(self.requests.reasons),
+            "states_bytes": self._states.bytes,
+        }
