@@ -13,7 +13,8 @@ from typing import Literal
 
 from ..keys.names import fold
 from .abbreviations import other_abbreviation
-from .differences import only_that, swapped
+from .contrasts import contrasted, names_another
+from .differences import exchanged, only_that, swapped
 from .statements import tells_of_others
 
 Guard = Literal["opposite", "number", "abbreviation", "direction", "yes or no", "task", "negation", "statement"]
@@ -97,18 +98,20 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
     """Return the guard that keeps a prompt from being taken for a wording; ``None`` if there is none.
 
     ``opposite``: the prompt has the opposite of a word of the wording, and not the word itself, nor the wording the
-    opposite. ``number``: each has a number that the other lacks, and they have as many. ``abbreviation``: the same
-    words but for another abbreviation. ``direction``: from A to B in one, from B to A in the other. ``yes or no``: the
-    wording asks who, what, how or the like, the prompt whether something is so. ``task``: the prompt wants something
-    done with a text. ``negation``: it asks what is not so. ``statement``: it
-    is a long text that asks nothing, and has no name of the wording.
+    opposite; or a contrast of it, where all else is the same; or another day or month. ``number``: each has a number
+    that the other lacks, and they have as many. ``abbreviation``: the same words but for another abbreviation.
+    ``direction``: from A to B in one, from B to A in the other, or two parts exchanged. ``yes or no``: the wording asks
+    who, what, how or the like, the prompt whether something is so. ``task``: the prompt wants something done with a
+    text. ``negation``: it asks what is not so. ``statement``: it is a long text that asks nothing, and has no name of
+    the wording.
     """
     return next((guard for guard, speaks in _GUARDS.items() if speaks(prompt, wording)), None)
 
 
 def _has_opposite(prompt: str, wording: str) -> bool:
     mine, its = _words(prompt), _words(wording)
-    return any((_OF.get(word, set()) & mine) - its for word in its - mine)
+    turned = any((_OF.get(word, set()) & mine) - its for word in its - mine)
+    return turned or contrasted(prompt, wording) or names_another(prompt, wording)
 
 
 def _has_other_number(prompt: str, wording: str) -> bool:
@@ -119,7 +122,7 @@ def _has_other_number(prompt: str, wording: str) -> bool:
 def _goes_the_other_way(prompt: str, wording: str) -> bool:
     here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
     turned = here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]
-    return bool(turned) or swapped(prompt, wording)
+    return bool(turned) or swapped(prompt, wording) or exchanged(prompt, wording)
 
 
 def _asks_whether(prompt: str, wording: str) -> bool:
@@ -163,7 +166,8 @@ def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
     if guard in ("yes or no", "task", "abbreviation", "statement"):
         return FORM_PENALTY
     alike = _ALIKE.get(guard)
-    return CERTAIN if alike and only_that(_joined(prompt), _joined(wording), alike) else PENALTY
+    certain = bool(alike) and only_that(_joined(prompt), _joined(wording), alike)
+    return CERTAIN if certain or (guard == "opposite" and contrasted(prompt, wording)) else PENALTY
 
 
 def _joined(text: str) -> str:

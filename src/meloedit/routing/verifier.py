@@ -39,7 +39,7 @@ FOREIGN_PENALTY = 1.0
 """What a wording that is not English takes: the judge scores near questions so much higher there."""
 QUIET_MARGIN = 1.25
 """By how much a quiet prompt must score higher than the edit (measured in docs/scope.md)."""
-RULES = 8
+RULES = 9
 """Counts changes of how scores follow from the judge's: those that a store keeps by other rules are made again."""
 BEGINNING = 5
 """Letters by which two words are taken for forms of one."""

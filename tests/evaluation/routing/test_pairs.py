@@ -60,6 +60,15 @@ def test_a_category_with_hits_and_traps_stands_by_itself():
     assert set(alone) == {"hits"}
 
 
+def test_the_judge_is_measured_by_itself():
+    rows = [(0, True, "a", 9.0), (1, False, "a", 0.3), (2, False, "b", 0.4)]  # the hit has no candidate
+    judged = routed(*((*row[:3], score) for row, score in zip(rows, (0.2, 0.1, 0.9), strict=True)))
+    found = pair_figures(routed(*rows), None, judged)
+    assert found["auc"].value == 0 and found["auc_judge"].value == 0.5
+    assert found["auc_judge@a"].value == 0 and found["auc_judge@b"].value == 1
+    assert "auc_judge" not in pair_figures(routed(*rows), None)
+
+
 def test_each_edit_is_alone_in_the_index(make_model, tokenizer):
     base = Unedited(make_model("llama"), tokenizer)
     edits = [Edit(f"Where was {name} born?", "yes", name, variants=(f"{name}'s place of birth?",)) for name in "ABC"]

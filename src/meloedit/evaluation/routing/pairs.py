@@ -55,10 +55,13 @@ class PairsRunner(RoutingRunner):
         firsts: dict[str, int] = {}
         of_prompt = [firsts.setdefault(prompt_key(edit.prompt), i) for i, edit in enumerate(edits)]
         grouped = [replace(one, item=of_prompt[one.item]) for one in asked]
-        return routed.observations(edits, thresholds), pair_figures(RoutedSet(grouped, found), thresholds)
+        judged = None if found.judged is None else RoutedSet(grouped, Nearest(found.owner.clamp(min=0), found.judged))
+        return routed.observations(edits, thresholds), pair_figures(RoutedSet(grouped, found), thresholds, judged)
 
 
-def pair_figures(pairs: RoutedSet, thresholds: Sequence[float] | None) -> dict[str, Estimate]:
+def pair_figures(
+    pairs: RoutedSet, thresholds: Sequence[float] | None, judged: RoutedSet | None = None
+) -> dict[str, Estimate]:
     """Return the figures of pairs by name, of all and of each category (``auc@negation``).
 
     ``auc`` is the chance that a hit lies nearer to its edit than a trap; ``coverage_traps_5pct`` the share of hits that
@@ -68,6 +71,7 @@ def pair_figures(pairs: RoutedSet, thresholds: Sequence[float] | None) -> dict[s
     Args:
         pairs: the second prompt of each pair, with the distance to the pair's edit; the kind is the category.
         thresholds: for each pair the distance below which its edit fires; ``None`` if the method has no scope.
+        judged: the same prompts with the judge's distance; ``None`` if none judges.
     """
     figures: dict[str, Estimate] = {}
     rows = range(len(pairs.prompts))
@@ -78,9 +82,10 @@ def pair_figures(pairs: RoutedSet, thresholds: Sequence[float] | None) -> dict[s
         own_hits, own_traps = (
             [i for i in part if category is None or pairs.prompts[i].kind == category] for part in (hits, traps)
         )
-        figures |= {
-            f"{name}{end}": value for name, value in _apart(pairs, own_hits or hits, own_traps or traps).items()
-        }
+        told = own_hits or hits, own_traps or traps
+        figures |= {f"{name}{end}": value for name, value in _apart(pairs, *told).items()}
+        if judged is not None and "auc" in (by_judge := _apart(judged, *told)):
+            figures[f"auc_judge{end}"] = by_judge["auc"]
         for name, own in (("hits", own_hits), ("traps", own_traps)):
             if thresholds is None:
                 break

@@ -45,9 +45,12 @@ class Alone(Nearest):
     Attributes:
         owner: (n,) the place of the prompt's edit, which is the prompt's own; -1 where there is none.
         threshold: (n,) the distance below which that edit is in scope; ``None`` if the method has no scope.
+        judged: (n,) 1 - the judge's score of each pair as a probability, by all its rules, whether or not the index
+            proposes the edit; ``None`` if none judges.
     """
 
     threshold: Tensor | None
+    judged: Tensor | None = None
 
 
 class Retriever(ABC):

@@ -19,7 +19,7 @@ from ...methods.memory.melo import Melo
 from ...routing.index import NeuronIndex
 from ...routing.judged_scope import of_short
 from ...routing.nearest import NearestPolicy
-from ...routing.verifier import CANDIDATE_SHARE
+from ...routing.verifier import CANDIDATE_SHARE, Candidate, Verifier, Wordings, asked
 from .retriever import Alone, Nearest, Retriever, states_of
 from .tables import EncoderRetriever, PaperRetriever
 
@@ -56,8 +56,8 @@ class MeloRetriever(Retriever):
     def _keys(self, edits: Sequence[Edit]) -> list[KeyTensors]:
         forms = [[form for prompt in edit.prompts for form in self._policy.forms(prompt)] for edit in edits]
         encoded = [form for forms_of_edit in forms for form in forms_of_edit]
-        asked = self._editor.engine.router.reader.all_asked(encoded)
-        keys = self._calibration.encoder.keys(self._states(encoded, "keys of edits"), asked)
+        texts = self._editor.engine.router.reader.all_asked(encoded)
+        keys = self._calibration.encoder.keys(self._states(encoded, "keys of edits"), texts)
         parts = [part.clone().to_tensors() for part in keys.split(list(map(len, forms)))]
         quiet = [torch.zeros(len(forms_of_edit), dtype=torch.bool) for forms_of_edit in forms]
         return [part | {"quiet": of_edit} for part, of_edit in zip(parts, quiet, strict=True)]
@@ -97,8 +97,8 @@ class MeloRetriever(Retriever):
         try:
             for place, (edit, key, rows) in enumerate(zip(edits, keys, rows_of, strict=True)):
                 policy.add_unblocked([edit], [key])
-                asked = [pooled.asked[row] for row in rows]
-                (route,) = policy.decide(PooledStates(pooled.states[rows], asked, [0] * len(rows), 1))[1]
+                texts = [pooled.asked[row] for row in rows]
+                (route,) = policy.decide(PooledStates(pooled.states[rows], texts, [0] * len(rows), 1))[1]
                 found.append((-1 if route.nearest is None else place, _decisive(route), self._threshold))
                 policy.index.remove(list(policy.index.nearest_cache.owners))
                 if place % PAIRS_TOLD == PAIRS_TOLD - 1:
@@ -107,7 +107,15 @@ class MeloRetriever(Retriever):
             policy.index = whole
         owner, distances, thresholds = zip(*found, strict=True)
         as_numbers = (torch.tensor(column, dtype=torch.float64) for column in (distances, thresholds))
-        return Alone(torch.tensor(owner), *as_numbers)
+        return Alone(torch.tensor(owner), *as_numbers, judged=self._judged(edits, prompts))
+
+    def _judged(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Tensor | None:
+        """Return 1 - the judge's score (n,) of each prompt beside the edit of its place; ``None`` without a judge."""
+        if self._policy.verifier is None:
+            return None
+        verifier = Verifier(self._policy.verifier.judge, lambda place: Wordings.of(edits[place]))
+        scored = verifier.score(list(map(asked, prompts)), [[Candidate(place, 0.0)] for place in range(len(edits))])
+        return torch.tensor([1 - one.probabilities[0] for (one,) in scored], dtype=torch.float64)
 
     @property
     def _threshold(self) -> float:
@@ -129,8 +137,8 @@ class MeloRetriever(Retriever):
     def _pooled(self, prompts: Sequence[Prompt]) -> PooledStates:
         reader = self._editor.engine.router.reader
         parts, rows = reader.with_segments([self.base.backbone.encode(prompt) for prompt in prompts])
-        states, asked = self._states(parts, "keys of prompts"), reader.all_asked(parts, rows)
-        return PooledStates(states, asked, rows, len(prompts))
+        states, texts = self._states(parts, "keys of prompts"), reader.all_asked(parts, rows)
+        return PooledStates(states, texts, rows, len(prompts))
 
     def close(self) -> None:
         """Remove every hook from the model."""
