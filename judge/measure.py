@@ -104,8 +104,8 @@ def scorer(model: BertForSequenceClassification, pairs: PairTokenizer) -> Score:
     return score
 
 
-def traps(score: Score, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the AUC of pairs ``{a, b, same, category}``: of all, and of each category."""
+def traps(score: Score, rows: Sequence[Mapping[str, Any]], least: float) -> dict[str, float]:
+    """Return for pairs ``{a, b, same, category}`` the AUC and the shares that would fire: of all and each category."""
     scores = score([asked(row["b"]) for row in rows], [asked(row["a"]) for row in rows])
     figures = {}
     for name in ("all", *dict.fromkeys(row["category"] for row in rows)):
@@ -113,15 +113,27 @@ def traps(score: Score, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             scores[torch.tensor([row["same"] == kind and name in ("all", row["category"]) for row in rows])]
             for kind in (True, False)
         )
+        parts = (("same fires", same), ("other fires", other))
         figures[f"traps {name} auc"] = round(auc(same, other), 3)
+        figures |= {f"traps {name} {kind}": round((part > least).double().mean().item(), 3) for kind, part in parts}
     return figures
 
 
+def ruled(judge: Judge) -> Score:
+    """Return a function that scores prompts and wordings (n,) by the judge and the rules of ``Verifier``."""
+
+    def score(prompts: Sequence[Asked], wordings: Sequence[Asked]) -> Tensor:
+        verifier = Verifier(judge, lambda i: Wordings((wordings[i],)))
+        scored = verifier.score(prompts, [[Candidate(i, 0.0)] for i in range(len(prompts))])
+        return torch.tensor([one.score for (one,) in scored])
+
+    return score
+
+
 def fires(judge: Judge, pairs: Sequence[Pair], least: float) -> float:
-    """Return the share of prompts that would fire their edit, by the rules of ``Verifier`` for turns and guards."""
-    verifier = Verifier(judge, lambda i: Wordings((pairs[i].wording,)))
-    scored = verifier.score([pair.prompt for pair in pairs], [[Candidate(i, 0.0)] for i in range(len(pairs))])
-    return round(sum(one.score > least for (one,) in scored) / len(pairs), 3)
+    """Return the share of prompts that would fire their edit, by the rules for turns, languages and guards."""
+    scores = ruled(judge)([pair.prompt for pair in pairs], [pair.wording for pair in pairs])
+    return round((scores > least).double().mean().item(), 3)
 
 
 def chats(judge: Judge, rows: Sequence[Mapping[str, Any]], least: float) -> dict[str, float]:
@@ -157,7 +169,8 @@ def main() -> None:
     args = parser.parse_args()
     judge = Judge.open(args.judge)
     least = judge.least_score(0.14)
-    figures = report(judge.scores, read_rows([args.dev])) | traps(judge.scores, read_rows([args.pairs]))
+    figures = report(judge.scores, read_rows([args.dev])) | traps(judge.scores, pairs := read_rows([args.pairs]), least)
+    figures |= {f"with rules: {name}": value for name, value in traps(ruled(judge), pairs, least).items()}
     for path in args.chats:
         figures |= {f"{path.name}: {k}": v for k, v in chats(judge, kept_back(path, True), least).items()}
     figures |= languages(judge, [row for path in args.languages for row in kept_back(path, True)], least)

@@ -41,6 +41,14 @@ _KINDS = """
     celsius fahrenheit kelvin|euro dollar pound franc yen krona|letter parcel postcard|
     english french german spanish italian portuguese dutch polish russian chinese japanese arabic
 """
+_PREFIXES = """
+    /un /im /il /ir /dis /de /mis pre/post over/under up/down in/out in/ex im/ex in/de inner/outer hyper/hypo
+    macro/micro
+"""
+_ENDINGS = "er/ee or/ee ful/less"
+_PREFIX_PAIRS, _ENDING_PAIRS = ([tuple(pair.split("/")) for pair in table.split()] for table in (_PREFIXES, _ENDINGS))
+STEM = 3
+"""Letters that two words share, at least, where a prefix or an ending makes one the opposite of the other."""
 _DENIALS = frozenset("not no without t never nicht kein keine ohne pas sans sin".split())
 _WORD = re.compile(r"[^\W_]+")
 SHORT = 20
@@ -75,7 +83,7 @@ def contrasted(prompt: str, wording: str) -> bool:
     First all words are compared, then those with content.
     """
     pairs = (one_word_apart(prompt, wording, content) for content in (False, True))
-    return any(pair is not None and frozenset(pair) in _contrasts() for pair in pairs)
+    return any(pair is not None and (frozenset(pair) in _contrasts() or _turned(*pair)) for pair in pairs)
 
 
 def names_another(prompt: str, wording: str) -> bool:
@@ -86,6 +94,19 @@ def names_another(prompt: str, wording: str) -> bool:
     return any(
         (here := kind & mine.keys()) and (there := kind & its.keys()) and len(here) == len(there) and not here & there
         for kind in _kinds(_CERTAIN_KINDS)
+    )
+
+
+def _turned(one: str, other: str) -> bool:
+    """Return whether a prefix or an ending makes one word the opposite of the other ("unpaid", "employee")."""
+    both = ((one, other), (other, one))
+    for mine, its in _PREFIX_PAIRS:
+        if any(a.startswith(mine) and b == its + a[len(mine) :] and len(a) >= len(mine) + STEM for a, b in both):
+            return True
+    return any(
+        a.endswith(mine) and b == a[: -len(mine)] + its and len(a) >= len(mine) + STEM
+        for mine, its in _ENDING_PAIRS
+        for a, b in both
     )
 
 
