@@ -57,6 +57,13 @@ _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*(?![\w])")
 _PARTICLE = re.compile(r"\b(turn|switch|log|sign)(?:ed|ing|s)?\b((?:\s+\w+){0,3}?)\s+(on|off|in|out)\b")
 _FROM_TO = re.compile(r"\bfrom\s+(?:the\s+)?(\w[\w-]*).{0,40}?\b(?:to|into)\s+(?:the\s+)?(\w[\w-]*)", re.IGNORECASE)
+_TO = re.compile(r"\b(\w[\w-]*)\s+(?:to|into)\s+(?:the\s+)?(\w[\w-]*)", re.IGNORECASE)
+_BEGINS = re.compile(
+    r"\b(?:from|since)\s(?:when|wh(?:at|ich)\s(?:time|day|date|month|year))\b|\bab\swann\b", re.IGNORECASE
+)
+_ENDS = re.compile(
+    r"\b(?:by|until|till|up\sto)\s(?:when|wh(?:at|ich)\s(?:time|day|date|month|year))\b|\bbis\swann\b", re.IGNORECASE
+)
 _OPEN = re.compile(
     r"""\b(?:who|whom|whose|what|which|when|where|why|how|wer|welche\w*|wann|wo|warum|wie|wohin|qui|que|quoi|quel\w*|
     quand|où|pourquoi|combien|quién|qué|cuál\w*|cuándo|dónde|cómo|cuánt\w*)\b""",
@@ -111,7 +118,14 @@ def guard_of(prompt: str, wording: str) -> Guard | None:
 def _has_opposite(prompt: str, wording: str) -> bool:
     mine, its = _words(prompt), _words(wording)
     turned = any((_OF.get(word, set()) & mine) - its for word in its - mine)
-    return turned or contrasted(prompt, wording) or names_another(prompt, wording)
+    return (
+        turned or _asks_for_other_end(prompt, wording) or contrasted(prompt, wording) or names_another(prompt, wording)
+    )
+
+
+def _asks_for_other_end(prompt: str, wording: str) -> bool:
+    """Return whether one asks from when something is so, the other until when."""
+    return any(_BEGINS.search(one) and _ENDS.search(other) for one, other in ((prompt, wording), (wording, prompt)))
 
 
 def _has_other_number(prompt: str, wording: str) -> bool:
@@ -120,9 +134,15 @@ def _has_other_number(prompt: str, wording: str) -> bool:
 
 
 def _goes_the_other_way(prompt: str, wording: str) -> bool:
-    here, there = _FROM_TO.search(prompt.casefold()), _FROM_TO.search(wording.casefold())
-    turned = here and there and here[1] != here[2] and here.groups() == there.groups()[::-1]
+    here, there = _ways(prompt), _ways(wording)
+    turned = {(end, start) for start, end in here if start != end} & there and not here & there
     return bool(turned) or swapped(prompt, wording) or exchanged(prompt, wording)
+
+
+def _ways(text: str) -> set[tuple[str, str]]:
+    """Return where a text goes from, and to: "from A to B", "A to B"."""
+    text = text.casefold()
+    return {match.groups() for way in (_FROM_TO, _TO) for match in way.finditer(text)}  # type: ignore[misc]
 
 
 def _asks_whether(prompt: str, wording: str) -> bool:
@@ -166,7 +186,7 @@ def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
     if guard in ("yes or no", "task", "abbreviation", "statement"):
         return FORM_PENALTY
     alike = _ALIKE.get(guard)
-    certain = bool(alike) and only_that(_joined(prompt), _joined(wording), alike)
+    certain = alike is not None and only_that(_joined(prompt), _joined(wording), alike)
     return CERTAIN if certain or (guard == "opposite" and contrasted(prompt, wording)) else PENALTY
 
 

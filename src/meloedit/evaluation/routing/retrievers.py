@@ -106,8 +106,8 @@ class MeloRetriever(Retriever):
         finally:
             policy.index = whole
         owner, distances, thresholds = zip(*found, strict=True)
-        as_numbers = (torch.tensor(column, dtype=torch.float64) for column in (distances, thresholds))
-        return Alone(torch.tensor(owner), *as_numbers, judged=self._judged(edits, prompts))
+        near, far = (torch.tensor(column, dtype=torch.float64) for column in (distances, thresholds))
+        return Alone(torch.tensor(owner), near, far, self._judged(edits, prompts))
 
     def _judged(self, edits: Sequence[Edit], prompts: Sequence[Prompt]) -> Tensor | None:
         """Return 1 - the judge's score (n,) of each prompt beside the edit of its place; ``None`` without a judge."""
