@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_helpers import MELOEDIT, SETTINGS, good, good_json, run, write
+from cli_helpers import MELOEDIT, SETTINGS, good, good_json, program, run, write
+from support.store_cases import finished
 
 from meloedit.store import Store
 
@@ -67,10 +69,9 @@ def test_a_full_output_says_what_is_stored(full):
         (["edit", full, "-p", "Who leads Ohm?", "-t", "Ada"], "1 of 1 edit stored in this run; then: "),
         (["rm", full, "book"], "the change is stored: full.melo is at revision 5; then: "),
     ]:
-        with open("/dev/full", "w") as out:
-            done = subprocess.run([*MELOEDIT, *args], stdout=out, stderr=subprocess.PIPE, text=True)
-        assert done.returncode == 1
-        assert done.stderr.splitlines()[-1] == f"error: {said}[Errno 28] No space left on device"
+        with open("/dev/full", "w") as out, open("err", "w") as err, program(*args, out=out, err=err) as pid:
+            assert finished(pid) == 1
+        assert Path("err").read_text().splitlines()[-1] == f"error: {said}[Errno 28] No space left on device"
 
 
 def test_closed_streams(full):
@@ -90,28 +91,22 @@ def slow(folder, tmp_path, monkeypatch):
     """A store that commits edits one by one, and a file of many."""
     monkeypatch.chdir(tmp_path)
     good("init", "slow.melo", "--model", folder, *SETTINGS, "--set", "train_batch_size=1")
-    names = ["north", "south", "east", "west", "upper", "lower", "inner", "outer", "old", "new"]
+    names = ["north", "south", "east", "west", "upper"]
     rows = [{"id": f"{a}-{b}", "prompt": f"Who leads the {a} {b} town?", "target": b} for a in names for b in names[:2]]
     write(Path("many.jsonl"), *rows)
     return Path("slow.melo"), len(rows)
 
 
-WAIT_WITH_THE_LAST = """
-import signal
-from meloedit.cli.app import main
-from meloedit.store import Store
+def wait_with_the_last(total):
+    """Let this process not store its last edit before a signal reaches it, however slow the test is."""
+    put, waits = Store.put, iter([False] * (total - 1))
 
-put, waits = Store.put, iter([False] * ({total} - 1))
+    def put_or_wait(*args, **kwargs):
+        if next(waits, True):
+            signal.pause()
+        return put(*args, **kwargs)
 
-def put_or_wait(*args, **kwargs):
-    if next(waits, True):
-        signal.pause()
-    return put(*args, **kwargs)
-
-Store.put = put_or_wait
-main()
-"""
-"""The commands, in a process that does not store its last edit before a signal reaches it, however slow the test is."""
+    Store.put = put_or_wait
 
 
 def stop_midway(path, number, total):
@@ -119,19 +114,15 @@ def stop_midway(path, number, total):
 
     Return the exit code, what was printed on stdout and stderr, and how many edits are stored.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAIT_WITH_THE_LAST.format(total=total), "edit", str(path), "many.jsonl"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
-    )
-    while len(Store.open(path).edits()) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(number)
-    out, err = process.communicate()
-    return process.returncode, out, err, len(Store.open(path).edits())
+    files = {"out": open("out", "w"), "err": open("err", "w")}
+    first = partial(wait_with_the_last, total)
+    with files["out"], files["err"], program("edit", path, "many.jsonl", first=first, **files) as pid:
+        while len(Store.open(path).edits()) < 2:
+            assert os.waitpid(pid, os.WNOHANG) == (0, 0), Path("err").read_text()
+            time.sleep(0.05)
+        os.kill(pid, number)
+        code = finished(pid)
+    return code, Path("out").read_text(), Path("err").read_text(), len(Store.open(path).edits())
 
 
 def test_ctrl_c_keeps_what_is_finished_and_a_second_run_skips_it(slow):
@@ -160,7 +151,7 @@ def test_a_full_disk_keeps_what_was_stored(slow):
     path, total = slow
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The largest file that this process may write stands in for the disk.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40_000, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20_000, most))
     try:
         done = run("edit", path, "many.jsonl")
     finally:

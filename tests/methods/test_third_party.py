@@ -43,7 +43,7 @@ class TestVectors(MethodContract):
     """The example keeps the contract that every method keeps."""
 
     method = "vectors"
-    settings = {"lr": 0.15, "steps": 60}
+    settings = {"lr": 0.3, "steps": 30}
 
 
 class TestMend(MethodContract):

@@ -5,7 +5,7 @@ from support.prompts import EDITS, FACTS
 
 from meloedit import Edit
 from meloedit.judging.judge import Judge
-from meloedit.trying.neighbourhood import Neighbourhood, changed_words, content_words, name_in
+from meloedit.trying.neighbourhood import Neighbourhood, changed_words, content_words, name_in, shipped
 
 JUDGED = {"judge": "built-in", "min_similarity": 0.0}
 CLOSE = Edit("What time does the Alder Street library close on weekdays?", "at eight", id="close")
@@ -41,6 +41,11 @@ def test_neighbours_differ_from_the_edit_and_from_each_other():
     assert any("Alder Street" in one.prompt and one.kind == "other question" for one in made)
     assert Neighbourhood().made("", 16) == [] and Neighbourhood().made("?!", 16) == []
     assert content_words("What is the x of a key?") == {"key"}
+
+
+def test_the_written_questions_are_read_once_for_all_editors(make_editor):
+    trials = [make_editor(**JUDGED).engine.mode._trials for _ in range(2)]
+    assert trials[0]._neighbourhood is trials[1]._neighbourhood is shipped()
 
 
 @pytest.fixture

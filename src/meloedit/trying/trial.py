@@ -9,7 +9,7 @@ from ..edit import prompt_text
 from ..judging.wording import spoken
 from ..results import Trial, TriedNeighbour
 from ..routing.verifier import Candidate, Verifier, Wordings, asked, probability
-from .neighbourhood import Made, Neighbourhood
+from .neighbourhood import Made, shipped
 
 if TYPE_CHECKING:
     from ..edit import Edit
@@ -30,7 +30,7 @@ class Trials:
     """
 
     def __init__(self, policy: NearestPolicy) -> None:
-        self._policy, self._neighbourhood = policy, Neighbourhood()
+        self._policy, self._neighbourhood = policy, shipped()
 
     def of(self, edits: Sequence[Edit]) -> list[Trial]:
         """Return what became of each edit's neighbours; without a judge none are asked."""

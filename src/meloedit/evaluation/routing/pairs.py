@@ -102,5 +102,6 @@ def _apart(pairs: RoutedSet, hits: Sequence[int], traps: Sequence[int]) -> dict[
     reaches = [pairs.owner[i] >= 0 for i in hits]
     distances = EditDistances([pairs.distance[i] for i in hits], reaches, [pairs.prompts[i].item for i in hits])
     negatives = Negatives([pairs.distance[i] for i in traps], [pairs.prompts[i].item for i in traps])
-    figures = {"auc": distances.auc(negatives)}
-    return figures | {f"coverage_traps_{name}": distances.coverage(negatives, SHARES[name]) for name in SHARES}
+    found = distances.against(negatives, list(SHARES.values()))
+    figures = {f"coverage_traps_{name}": value for name, value in zip(SHARES, found.coverage, strict=True)}
+    return {"auc": found.auc, **figures}

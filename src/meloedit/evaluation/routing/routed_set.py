@@ -102,8 +102,9 @@ def _against_negatives(distances: EditDistances | None, sets: Mapping[str, Route
     for name, shares in (("far", FAR), ("near", NEAR), ("attribute", NEAR)):
         if distances is not None and name in sets:
             negatives = Negatives(sets[name].distance, [one.item for one in sets[name].prompts])
-            figures |= {f"coverage_{name}_{s}": distances.coverage(negatives, shares[s]) for s in shares}
-            figures[f"auc_{name}"] = distances.auc(negatives)
+            found = distances.against(negatives, list(shares.values()))
+            figures |= {f"coverage_{name}_{s}": value for s, value in zip(shares, found.coverage, strict=True)}
+            figures[f"auc_{name}"] = found.auc
     return figures
 
 
@@ -133,9 +134,10 @@ def _against_kinds(rephrases: RoutedSet, near: RoutedSet) -> dict[str, Estimate]
             if distances is None or not rows:
                 continue
             negatives = Negatives([near.distance[i] for i in rows], [near.prompts[i].item for i in rows])
-            for label, share in NEAR.items():
-                figures[f"coverage_{name}_{label}{part}"] = distances.coverage(negatives, share)
-            figures[f"auc_{name}{part}"] = distances.auc(negatives)
+            found = distances.against(negatives, list(NEAR.values()))
+            for label, value in zip(NEAR, found.coverage, strict=True):
+                figures[f"coverage_{name}_{label}{part}"] = value
+            figures[f"auc_{name}{part}"] = found.auc
     return figures
 
 
