@@ -3,7 +3,7 @@
 import pytest
 import torch
 from support.paper_cases import KEYS
-from support.prompts import EDITS, FACTS, SETTINGS, source_edits
+from support.prompts import EDITS, SETTINGS, source_edits
 from support.tiny_models import CHATML, END, FAMILIES, INST, SOURCES, bpe, build, build_encoder, build_source
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
@@ -86,20 +86,40 @@ def make_editor(make_model, tokenizer):
     return make
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
-def edited(request, make_editor):
-    """An editor that knows EDITS, one per family; shared by tests that leave it as it is."""
-    editor = make_editor(request.param, EDITS)
-    yield editor
-    editor.unload()
+def made_once(make):
+    """Return a function that makes an editor for a family the first time, and a list of those it made."""
+    made = {}
+
+    def get(family):
+        if family not in made:
+            made[family] = make(family)
+        return made[family]
+
+    return get, made.values()
 
 
 @pytest.fixture(scope="session")
-def llama(make_editor):
+def editors(make_editor):
+    """Editors that know EDITS, by family; shared by tests that leave them as they are.
+
+    pytest makes a fixture with parameters anew whenever another parameter came in between.
+    """
+    get, made = made_once(lambda family: make_editor(family, EDITS))
+    yield get
+    for editor in made:
+        editor.unload()
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def edited(request, editors):
+    """Each of ``editors``."""
+    return editors(request.param)
+
+
+@pytest.fixture(scope="session")
+def llama(editors):
     """As ``edited``, for tests of which one family is enough."""
-    editor = make_editor("llama", EDITS)
-    yield editor
-    editor.unload()
+    return editors("llama")
 
 
 @pytest.fixture(scope="session")
@@ -146,34 +166,33 @@ def make_source_editor(make_source, make_editor):
     return make
 
 
+@pytest.fixture(scope="session")
+def source_editors(make_source_editor):
+    """Editors that know their family's three edits, by family; shared by tests that leave them as they are."""
+    get, made = made_once(lambda family: make_source_editor(family, source_edits(family)))
+    yield get
+    for editor in made:
+        editor.unload()
+
+
 @pytest.fixture(scope="session", params=SOURCES)
-def sourced(request, make_source_editor):
-    """An editor that knows its family's three edits, one per family; shared by tests that leave it as it is."""
-    editor = make_source_editor(request.param, source_edits(request.param))
-    yield editor
-    editor.unload()
+def sourced(request, source_editors):
+    """Each of ``source_editors``."""
+    return source_editors(request.param)
 
 
 @pytest.fixture(scope="session")
-def t5(make_source_editor):
+def t5(source_editors):
     """As ``sourced``, for what concerns encoder-decoders alone."""
-    editor = make_source_editor("t5-gated", FACTS)
-    yield editor
-    editor.unload()
+    return source_editors("t5-gated")
 
 
 @pytest.fixture(scope="module")
 def open_scope(make_editor):
     """Editors by family whose scope is as wide as a random model needs it."""
-    made = {}
-
-    def get(family):
-        if family not in made:
-            made[family] = make_editor(family, EDITS, min_similarity=0.3, false_activation=0.2)
-        return made[family]
-
+    get, made = made_once(lambda family: make_editor(family, EDITS, min_similarity=0.3, false_activation=0.2))
     yield get
-    for editor in made.values():
+    for editor in made:
         editor.unload()
 
 

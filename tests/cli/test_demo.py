@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_helpers import program
+from support.store_cases import finished
 from typer.testing import CliRunner
 
 from meloedit import Edit
@@ -19,6 +21,15 @@ from meloedit.edit import EVALUATION_FIELDS, contradiction
 
 CACHE = zoo.cache_folder()  # read before the tests get one of their own: converting the model takes half a minute
 MELOEDIT = Path(sys.executable).with_name("meloedit")
+HERE = """
+meloedit() {
+    case $1 in
+        ask | edit | check) printf '%s\\0' "$MELOEDIT_CACHE" "$@" "" >&ASK; read -r code <&DONE; return "$code" ;;
+        *) command meloedit "$@" ;;
+    esac
+}
+"""
+"""For a shell: commands that need the model are run by the test's process, in which torch need not start again."""
 
 
 def test_facts_are_short_distinct_edits_with_unseen_wordings():
@@ -102,17 +113,36 @@ def test_only_the_store_of_an_earlier_demo_is_replaced(make_editor, tmp_path, mo
     assert all(Path(name).read_bytes() == content for name, content in before.items())
 
 
+def in_shell(commands, monkeypatch, here=False):
+    """Run commands in a shell; all must succeed. Return what they print; with ``here``, see ``HERE``."""
+    (asked, ask), (done, tell) = os.pipe(), os.pipe()
+    given = HERE.replace("ASK", str(ask)).replace("DONE", str(done)) if here else ""
+    with open("out", "w") as out, open("err", "w") as err, open(asked, "rb", 0) as words, open(tell, "wb", 0) as codes:
+        running = subprocess.Popen(["bash", "-ec", given + commands], stdout=out, stderr=err, pass_fds=(ask, done))
+        os.close(ask), os.close(done)
+        told = b""
+        while piece := words.read(4096):  # until the shell ends
+            told += piece
+            if told.endswith(b"\0\0"):
+                cache, *args = told.decode().split("\0")[:-2]
+                monkeypatch.setenv("MELOEDIT_CACHE", cache)
+                with program(*args, out=out, err=err) as pid:
+                    codes.write(b"%d\n" % finished(pid))
+                told = b""
+        code = running.wait()
+    printed, complaints = Path("out").read_text(), Path("err").read_text()
+    assert code == 0, printed + complaints
+    assert "Traceback" not in complaints and "Loading weights" not in complaints
+    return printed
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("count", [6, pytest.param(len(read_facts()), marks=pytest.mark.slow)])
-def test_the_demo_on_the_real_model(count, tmp_path):
-    def shell(command):
-        environment = os.environ | {"MELOEDIT_CACHE": str(CACHE), "OMP_WAIT_POLICY": "PASSIVE"}
-        done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, cwd=tmp_path, env=environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr and "Loading weights" not in done.stderr
-        return done.stdout
-
-    out = shell(f"{MELOEDIT} demo" + f" --facts {count}" * (count < len(read_facts())))
+def test_the_demo_on_the_real_model(count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MELOEDIT_CACHE", str(CACHE))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    out = in_shell(f"{MELOEDIT} demo" + f" --facts {count}" * (count < len(read_facts())), monkeypatch)
     edits, total, unseen, _ = map(int, re.search(r"(\d+) of (\d+) edits and (\d+) of (\d+) unseen", out).groups())
     near, all_near, far, all_far = map(int, re.search(r"(\d+) of (\d+) near and (\d+) of (\d+) unre", out).groups())
     assert edits == total == count and unseen >= 0.8 * total
@@ -121,6 +151,6 @@ def test_the_demo_on_the_real_model(count, tmp_path):
     assert float(re.search(r"([\d.]+) kB each", out)[1]) <= 32
 
     commands = [line.strip() for line in out[out.index("Try next:") :].splitlines()[2:] if line.strip()]
-    tried = shell("\n".join(commands))
+    tried = in_shell("\n".join(commands), monkeypatch, here=True)
     assert "Finland\n  fired: nato-finland" in tried
     assert f"{total} edits asked, 0 broken" in tried  # the removed one is back, and the new one is in a copy

@@ -11,7 +11,14 @@ import pytest
 from report_runs import call, figures, growth, make_run, words
 
 from meloedit.errors import MeloEditError
+from meloedit.evaluation.report import plots
 from meloedit.evaluation.report.page import write_report
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the slow part of drawing, figures that become pixels, where a test asks of the rest of the page."""
+    monkeypatch.setattr(plots, "png", lambda figure, dpi: b"\x89PNG")
 
 
 def test_the_page_needs_nothing_else(tmp_path):
@@ -33,6 +40,7 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert all(alt.strip() for alt in re.findall(r'alt="([^"]*)"', page))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_values_absent_are_dashes_and_rivals_are_named(tmp_path):
     made = write_report([make_run(tmp_path / "run")])
     text = words(made.html.read_text("utf-8"))
@@ -69,6 +77,7 @@ def test_everything_from_data_is_escaped(tmp_path):
     assert "\x00" not in page and "\u202e" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_runs_share_a_table(tmp_path):
     first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", observed=False, model="t5-small")
     third = make_run(tmp_path / "c", observed=False, task="scotus")
@@ -88,6 +97,7 @@ def test_several_runs_share_a_table(tmp_path):
     assert str(tmp_path / "d" / "a") in twins.html.read_text("utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_parts_of_several_protocols_are_runs_in_order(tmp_path):
     for name in ("teacher-forced", "retention"):
         make_run(tmp_path / "run" / name, observed=False, protocol=name)
@@ -107,6 +117,7 @@ def test_the_unedited_model_alone_makes_no_edits(tmp_path):
     assert "The unedited model alone, without any of the 4 edits: the model smollm2" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_is_marked(tmp_path):
     folder = make_run(tmp_path / "run", finished=False, growth={"melo": growth("melo")[:2], "grace": growth("grace")})
     with open(folder / "observations" / "melo.jsonl", "a") as stream:
@@ -133,6 +144,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert not list(folder.glob("*.png"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_cannot_be_written(tmp_path):
     folder = make_run(tmp_path / "run", count=5)
     with pytest.raises(MeloEditError, match="is no folder"):
