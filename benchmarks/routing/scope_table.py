@@ -57,7 +57,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "other languages, close": "reaches_close@other",
         "other languages, same subject": "fires_same_subject@other",
     },
-    "pairs": {"AUC": "auc", "hits": "hits", "traps": "traps"},
+    "pairs": {"AUC": "auc", "AUC of the judge": "auc_judge", "hits": "hits", "traps": "traps"},
     "zsre": {
         "right edit": "right_edit",
         "reached": "right_block_rephrases",
