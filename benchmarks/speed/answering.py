@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--columns", type=positive, default=32)
     parser.add_argument("--tokens", type=positive, default=32, help="tokens to generate")
     parser.add_argument("--rounds", type=positive, default=30)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the figures only these: judged_generate_32")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     base, _ = load(given)
@@ -103,16 +104,22 @@ def main() -> None:
         rounds = given.rounds if not tokens else max(6, given.rounds // 3)
         return compare(lambda: run(editor.model), lambda: run(base), rounds)
 
+    def wanted(name: str, rows: int) -> dict[str, int]:
+        figures = {f"{name}_forward_{rows}": 0, f"{name}_generate_{rows}": given.tokens}
+        return {figure: tokens for figure, tokens in figures.items() if figure in (given.only or figures)}
+
     with tempfile.TemporaryDirectory() as folder:
         for judge, cases in (("built-in", ("silent", "judged")), ("none", ("in_scope",))):
+            if not any(wanted(name, rows) for name in cases for rows in (1, 32)):
+                continue
             path = Path(folder) / f"{judge}.melo"
             editor = store_with_edits(path, load(given), given.edits, MeloConfig(judge=judge))
             editor.model.eval()
-            for name, rows in [(name, rows) for name in cases for rows in (1, 32)]:
+            for name, rows in [(name, rows) for name in cases for rows in (1, 32) if wanted(name, rows)]:
                 batch = (silent if name == "silent" else near)(editor, rows, given.columns)
-                for what, tokens in (("forward", 0), ("generate", given.tokens)):
-                    result[f"{name}_{what}_{rows}"] = compared = sides(editor, batch, tokens)
-                    print(name, what, rows, compared, flush=True)
+                for figure, tokens in wanted(name, rows).items():
+                    result[figure] = compared = sides(editor, batch, tokens)
+                    print(figure, compared, flush=True)
             editor.unload()
     write(result, given.out, **described(given))
 
