@@ -11,7 +11,7 @@ import meloedit.vllm
 from meloedit.errors import MeloEditError, ModelError, StoreError
 from meloedit.store import Store
 from meloedit.vllm import launch, plugin
-from meloedit.vllm.edits.host import settings_of
+from meloedit.vllm.edits.host import check_reading, settings_of
 from meloedit.vllm.launch import architecture_of, environment, flags_for
 from meloedit.vllm.start import checks
 
@@ -207,6 +207,14 @@ def test_a_server_without_our_endpoints_starts_only_if_it_has_no_edits():
             started(worker, extra)
     found.append(SimpleNamespace(name="meloedit"))
     assert plugins.load_endpoint_plugins(("generate",)) == found
+
+
+def test_another_dtype_than_the_edits_is_told_with_what_to_do(store_path, llama, caplog):
+    store = Store.open(store_path)
+    for dtype in ("torch.float32", "torch.bfloat16"):
+        check_reading(store, SimpleNamespace(dtype=dtype), llama.backbone)
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "--dtype float32" in told and f"meloedit check {store_path} --dtype bfloat16" in told and "\n" not in told
 
 
 def test_stores_that_vllm_cannot_serve_are_refused(store_path):
