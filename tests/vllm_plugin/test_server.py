@@ -18,6 +18,9 @@ from openai import BadRequestError, OpenAI
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from meloedit.vllm.launch import MODULE, environment, flags_for
+from meloedit.vllm.start.loaded import NOT_LOADED
+
 pytestmark = pytest.mark.vllm
 
 PATIENCE = 900  # seconds until three processes have started, on a machine that has other work
@@ -154,3 +157,15 @@ def test_bad_input_is_one_line(world, model_folder, tmp_path):
     assert all("\n" not in line for line in said.values()), said
     assert "none.melo" in said["missing"] and port in said["port"] and "--port" in said["port"]
     assert "give vLLM that model" in said["other"] and "--port" in said["number"]
+
+
+def test_a_server_that_does_not_load_the_plugin_does_not_start(world, model_folder):
+    """As the documented flags without the variable: vLLM loads no endpoints then, and nobody would open the store."""
+    flags = ["--host", "127.0.0.1", "--port", str(free_port()), "--dtype", "float32", "--max-model-len", "1024"]
+    flags = flags_for(world / "facts.melo", [*flags, "--block-size", "32", "--max-num-seqs", "8"], str(model_folder))
+    for named in (None, "other"):
+        plugins = {} if named is None else {"VLLM_PLUGINS": named}
+        rest = {name: value for name, value in environment().items() if name != "VLLM_PLUGINS"}
+        command = [sys.executable, "-m", MODULE, *flags]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=rest | plugins)
+        assert done.returncode != 0 and NOT_LOADED in done.stdout + done.stderr, done.stderr[-3000:]

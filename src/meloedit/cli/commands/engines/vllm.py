@@ -41,7 +41,7 @@ def vllm(
 
     Example: meloedit vllm facts.melo -- --port 8000 --dtype float32
     """
-    from ....vllm.launch import MODULE, architecture_of, environment, flags_for
+    from ....vllm.launch import MODULE, architecture_of, by_hand, environment, flags_for
     from ....vllm.start.checks import check_version
 
     if not show:
@@ -52,7 +52,7 @@ def vllm(
         import shlex
 
         own = [f"{name}={changed[name]}" for name in _SHOWN if name in changed]
-        put(" ".join(own) + " " + shlex.join(["vllm", "serve", *chosen]))
+        put(" ".join(own) + " " + shlex.join([*by_hand(), *chosen]))
         return
     note(f"starting vLLM with the edits of {store}")
     try:
