@@ -49,12 +49,13 @@ def test_wrong_settings_are_one_line(scope_table, methods, given, words):
 
 def test_the_table_has_a_row_for_each_and_a_dash_for_what_was_not_measured(scope_table):
     rows = [scope_table.Row("melo", "melo"), scope_table.Row("rag", "rag")]
-    figures = {"pairs": {"melo": {"auc": {"value": 0.9124}, "hits": {"value": 1.0}}, "rag": {"auc": {"value": 0.5}}}}
+    melo = {"auc": {"value": 0.9124}, "auc_judge": {"value": 0.95}, "hits": {"value": 1.0}}
+    figures = {"pairs": {"melo": melo, "rag": {"auc": {"value": 0.5}}}}
     assert scope_table.table(rows, figures).splitlines() == [
-        "| | pairs: AUC | pairs: hits | pairs: traps |",
-        "|---|---|---|---|",
-        "| melo | 0.912 | 1.000 | – |",
-        "| rag | 0.500 | – | – |",
+        "| | pairs: AUC | pairs: AUC of the judge | pairs: hits | pairs: traps |",
+        "|---|---|---|---|---|",
+        "| melo | 0.912 | 0.950 | 1.000 | – |",
+        "| rag | 0.500 | – | – | – |",
     ]
 
 
