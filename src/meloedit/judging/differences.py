@@ -27,6 +27,8 @@ _DIRECTED = frozenset(
     "to into onto from by than with without then when before after for of over until against per instead".split()
 )
 """Words that tell the part before them from the part behind them."""
+LONG = 64
+"""Words of a text whose parts are compared, at most: the judge reads no more of a wording."""
 _MODAL = frozenset("please kindly tell explain say know help want need like me us".split())
 
 
@@ -77,7 +79,7 @@ def exchanged(prompt: str, wording: str) -> bool:
     stands between them: else its words have no order.
     """
     mine, its = _all_words(prompt), _all_words(wording)
-    if len(mine) != len(its) or mine == its or Counter(mine) != Counter(its) or _may_change_places(its):
+    if len(its) > LONG or mine == its or Counter(mine) != Counter(its) or _may_change_places(its):
         return False
     start = next(i for i, (one, other) in enumerate(zip(mine, its, strict=True)) if one != other)
     stop = len(its) - next(i for i, (one, other) in enumerate(zip(mine[::-1], its[::-1], strict=True)) if one != other)
