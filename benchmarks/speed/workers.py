@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--count", type=positive, default=256)
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--executor", choices=["spawn", "ray"], default="spawn")
+    parser.add_argument("--workers-alone", action="store_true", help="leave this process out: it takes as long as one")
     given = parser.parse_args()
     torch.set_num_threads(1)
     edits = numbered_edits(given.edits, given.count)
@@ -50,6 +51,8 @@ def main() -> None:
         "one": kind(1, threads=1, model=given.model),
         "two": kind(2, threads=1, model=given.model),
     }
+    if given.workers_alone:
+        del executors["here"]
     model, tokenizer = load_model(given.model)
     took: dict[str, list[float]] = {name: [] for name in executors}
     equal = True
@@ -67,7 +70,8 @@ def main() -> None:
             print({name: round(times[-1], 1) for name, times in took.items()}, "equal" if equal else "NOT EQUAL")
     result: dict[str, Any] = {"task": "editing by workers", "executor": given.executor, "edits": len(edits)}
     result |= {"two_over_one": ratio_of(list(zip(took["two"], took["one"], strict=True)))}
-    result |= {"two_over_here": ratio_of(list(zip(took["two"], took["here"], strict=True)))}
+    if "here" in took:
+        result |= {"two_over_here": ratio_of(list(zip(took["two"], took["here"], strict=True)))}
     write(result | {"seconds": took, "stores_equal": equal}, given.out, model=given.model)
 
 
