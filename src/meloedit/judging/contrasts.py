@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ..keys.function_words import FUNCTION_WORDS
@@ -51,12 +51,18 @@ STEM = 3
 """Letters that two words share, at least, where a prefix or an ending makes one the opposite of the other."""
 _DENIALS = frozenset("not no without t never nicht kein keine ohne pas sans sin".split())
 _WORD = re.compile(r"[^\W_]+")
+REMEMBERED = 8_192
+"""Texts whose words are remembered."""
 SHORT = 20
 """Words of a text that tells no story: in a story another day may be named by the way."""
 
 
+@lru_cache(REMEMBERED)
 def bare_words(text: str) -> Counter[str]:
-    """Return the words of a text, in lower case, without the plural's s and without accents, with their counts."""
+    """Return the words of a text, in lower case, without the plural's s and without accents, with their counts.
+
+    Not to be changed: a wording is compared with many prompts.
+    """
     return Counter(fold(word) for word in _WORD.findall(text.casefold()))
 
 
