@@ -179,3 +179,8 @@ def test_a_wording_of_the_same_form_is_not_guarded() -> None:
 )
 def test_the_last_sentence_that_an_answer_completes_stands_alone(text, last):
     assert completed_by_answer(text) == last
+
+
+def test_the_way_back_is_certain():
+    prompt, wording = "parcels marwick to hollin who", "Who delivers parcels from Hollin to Marwick?"
+    assert cost_of(guard_of(prompt, wording), prompt, wording) == CERTAIN

@@ -134,9 +134,12 @@ def _has_other_number(prompt: str, wording: str) -> bool:
 
 
 def _goes_the_other_way(prompt: str, wording: str) -> bool:
+    return _is_way_back(prompt, wording) or swapped(prompt, wording) or exchanged(prompt, wording)
+
+
+def _is_way_back(prompt: str, wording: str) -> bool:
     here, there = _ways(prompt), _ways(wording)
-    turned = {(end, start) for start, end in here if start != end} & there and not here & there
-    return bool(turned) or swapped(prompt, wording) or exchanged(prompt, wording)
+    return bool({(end, start) for start, end in here if start != end} & there) and not here & there
 
 
 def _ways(text: str) -> set[tuple[str, str]]:
@@ -187,7 +190,10 @@ def cost_of(guard: Guard | None, prompt: str, wording: str) -> float:
         return FORM_PENALTY
     alike = _ALIKE.get(guard)
     certain = alike is not None and only_that(_joined(prompt), _joined(wording), alike)
-    return CERTAIN if certain or (guard == "opposite" and contrasted(prompt, wording)) else PENALTY
+    certain |= (guard == "opposite" and contrasted(prompt, wording)) or (
+        guard == "direction" and _is_way_back(prompt, wording)
+    )
+    return CERTAIN if certain else PENALTY
 
 
 def _joined(text: str) -> str:
