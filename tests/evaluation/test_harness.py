@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from meloedit import Editor, MeloConfig
 from meloedit.cli.app import app
 from meloedit.errors import MeloEditError
-from meloedit.evaluation.harness import find_tasks, model_of, run_harness
+from meloedit.evaluation.harness import find_tasks, run_harness
+from meloedit.evaluation.harness_model import model_of
+from meloedit.methods import method_class
 
 pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance  # noqa: E402
@@ -104,3 +106,52 @@ def test_a_folders_own_tasks_are_found_without_those_of_the_harness(task):
 def test_classifiers_are_refused(make_source_editor):
     with make_source_editor("bert") as editor, pytest.raises(MeloEditError, match="a classifier has none"):
         model_of(editor)
+
+
+@pytest.fixture(scope="module")
+def tuned(make_model, tokenizer):
+    """A method that changes weights, with an edit."""
+    method = method_class("ft")(make_model("llama"), tokenizer, {"depth": 1.0, "lr": 0.05, "passes": 12})
+    method.edit(EDITS[:1])
+    yield method
+    method.close()
+
+
+def test_a_rival_is_scored_with_the_weights_that_it_changed(tuned):
+    edit = EDITS[0]
+    lm = model_of(tuned)
+    ((score, greedy),) = lm.loglikelihood([ask("loglikelihood", edit.prompt, " " + edit.target)], disable_tqdm=True)
+    target = lm.tok_encode(edit.prompt + " " + edit.target)[len(lm.tok_encode(edit.prompt)) :]
+    told = tuned.logits([edit.prompt], [target])[0].log_softmax(-1)
+    wanted = sum(told[i, token].item() for i, token in enumerate(target))
+    assert score == pytest.approx(wanted, abs=1e-4)
+    assert greedy == (told.argmax(-1).tolist() == target)
+
+
+def test_a_rivals_whole_texts_and_answers_are_of_the_changed_weights(tuned, make_model, tokenizer):
+    requests = [ask("loglikelihood_rolling", OTHERS[0])]
+    until = [ask("generate_until", OTHERS[0], {"until": [], "max_gen_toks": 4})]
+    changed = model_of(tuned)
+    plain = model_of(method_class("none")(make_model("llama"), tokenizer))
+    assert changed.loglikelihood_rolling(requests) != plain.loglikelihood_rolling(requests)
+    assert changed.generate_until(until) == [tuned.answer([OTHERS[0]], 4)[0].text]
+
+
+def test_what_a_method_writes_before_a_prompt_counts(make_model, tokenizer, tiny_encoder):
+    method = method_class("rag")(make_model("llama"), tokenizer, {"encoder": tiny_encoder, "min_similarity": -1.0})
+    method.edit(EDITS[:1])
+    request = [ask("loglikelihood", EDITS[0].prompt + " ", " Lima")]
+    told = model_of(method).loglikelihood(request, disable_tqdm=True)
+    written = method.settings.form.format(
+        facts=method.settings.fact.format(prompt=EDITS[0].prompt, target=EDITS[0].target), prompt=EDITS[0].prompt
+    )
+    method.close()
+    plain = model_of(method_class("none")(make_model("llama"), tokenizer))
+    assert told[0][0] == pytest.approx(
+        plain.loglikelihood([ask("loglikelihood", written, "  Lima")], disable_tqdm=True)[0][0], abs=1e-3
+    )
+
+
+def test_an_empty_context_is_one_token(tuned):
+    ((score, _),) = model_of(tuned).loglikelihood([ask("loglikelihood", "", "Lima")], disable_tqdm=True)
+    assert score < 0

@@ -72,19 +72,12 @@ class MethodRun:
         Raises:
             MeloEditError: if the folder's state belongs to other settings or cannot be read.
         """
-        settings = self.plan.methods[self.name]
-        edits = [item.edit.to_dict() for item in self.items]
-        training = self.context.training.get(self.name, [])
-        kind = method_class(self.name)
-        source = [self.context.fingerprint, dict(settings), edits, self.plan.task.name]
-        source += [file_sha256(settings[name]) for name in kind.Settings.files if settings.get(name)]
-        run_key = json_hash([*source, [edit.content for edit in training]] if training else source)
-        progress = EditingProgress(self.folder.states / self.name, run_key)
+        progress = self._progress()
         before = self.folder.computed, progress.done
         reset_peak_memory()
-        method = kind(*self.context.load(), settings, progress.folder)
+        method = self._open(progress)
         try:
-            method.fit(training, self.context.progress)
+            method.fit(self._training, self.context.progress)
             rows, growth = (self._edit_groups if self.grouped else self._edit_all)(method, progress)
             figures = self.context.figures(rows, method)
             if self.plan.prefixes and not self.grouped:
@@ -102,19 +95,51 @@ class MethodRun:
             to_json(figures) | cost, details, growth, {set_: _silent(rows, set_) for set_ in ("near", "far")}
         )
 
+    def edited(self) -> Method:
+        """Return the method with all edits, to measure something else of it; close it at the end.
+
+        Edits that this folder has already are read.
+
+        Raises:
+            MeloEditError: as ``run``; or if the task's edits are made apart from each other.
+        """
+        if self.grouped:
+            raise MeloEditError(f"task {self.task.name}: its edits are made apart from each other, never all at once")
+        progress = self._progress()
+        method = self._open(progress)
+        try:
+            method.fit(self._training, self.context.progress)
+            for _ in self._made(method, progress):
+                pass
+        except BaseException:
+            method.close()
+            raise
+        return method
+
+    @property
+    def _training(self) -> Sequence[Edit]:
+        return self.context.training.get(self.name, [])
+
+    def _progress(self) -> EditingProgress:
+        """Return how many edits the folder has, under a hash of everything that they depend on."""
+        settings = self.plan.methods[self.name]
+        edits = [item.edit.to_dict() for item in self.items]
+        source = [self.context.fingerprint, dict(settings), edits, self.plan.task.name]
+        files = method_class(self.name).Settings.files
+        source += [file_sha256(settings[name]) for name in files if settings.get(name)]
+        if self._training:
+            source.append([edit.content for edit in self._training])
+        return EditingProgress(self.folder.states / self.name, json_hash(source))
+
+    def _open(self, progress: EditingProgress) -> Method:
+        return method_class(self.name)(*self.context.load(), self.plan.methods[self.name], progress.folder)
+
     # -- edits that stay together
 
-    def _edit_all(self, method: Method, progress: EditingProgress) -> tuple[list[Observation], list[dict[str, Any]]]:
-        """Make all edits, from where a killed run stopped, and score them when the protocol asks for it.
-
-        Returns:
-            The observations after the last edit (of each part under ``immediate``), and the growth curve.
-        """
+    def _made(self, method: Method, progress: EditingProgress) -> Iterator[tuple[int, int]]:
+        """Make all edits, from where a killed run stopped; yield the bounds of each part that is made."""
         edits = [item.edit for item in self.items]
         self._restore(method, progress)
-        rows: list[Observation] = []
-        growth: list[dict[str, Any]] = []
-        others = other_prompts(self.task, self.plan.limit)
         for start, stop in self._parts(method.settings.edits_per_call):
             if stop > progress.done:
                 began, processor = time.perf_counter(), time.process_time()
@@ -122,15 +147,28 @@ class MethodRun:
                 spent = time.perf_counter() - began, time.process_time() - processor
                 progress.advance(stop, method.checkpoint(), *spent)
                 self.context.progress(f"{method.name}: editing", stop, len(edits))
+            yield start, stop
+
+    def _edit_all(self, method: Method, progress: EditingProgress) -> tuple[list[Observation], list[dict[str, Any]]]:
+        """Make all edits, and score them when the protocol asks for it.
+
+        Returns:
+            The observations after the last edit (of each part under ``immediate``), and the growth curve.
+        """
+        count = len(self.items)
+        rows: list[Observation] = []
+        growth: list[dict[str, Any]] = []
+        others = other_prompts(self.task, self.plan.limit)
+        for start, stop in self._made(method, progress):
             if self.plan.protocol == "immediate":
                 rows += self.context.score(method, f"{stop:06d}", item_prompts(self.items[start:stop], start))
-            elif self.plan.every is not None and stop % self.plan.every == 0 and stop < len(edits):
+            elif self.plan.every is not None and stop % self.plan.every == 0 and stop < count:
                 so_far = self.context.score(method, f"{stop:06d}", item_prompts(self.items[:stop]) | others)
                 growth.append({"edits": stop, **to_json(self.context.figures(so_far, method))})
         last = others if self.plan.protocol == "immediate" else item_prompts(self.items) | others
         rows += self.context.score(method, "all", last)
         if growth:
-            growth.append({"edits": len(edits), **to_json(self.context.figures(rows, method))})
+            growth.append({"edits": count, **to_json(self.context.figures(rows, method))})
         return rows, growth
 
     def _restore(self, method: Method, progress: EditingProgress) -> None:
