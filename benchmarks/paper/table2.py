@@ -87,6 +87,21 @@ def tasks_of(args: argparse.Namespace) -> list[PaperTask]:
     return found
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of each method, by task.
+
+    Raises:
+        MeloEditError: if the file cannot be read, or lacks a task.
+    """
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise MeloEditError(f"--settings {path}: {error}") from None
+    if missing := [name for name in NEEDS if name not in settings]:
+        raise MeloEditError(f"--settings {path}: no settings for task {missing[0]}: give a table [{missing[0]}.METHOD]")
+    return settings
+
+
 def lessons(task: PaperTask, args: argparse.Namespace, scored: Any) -> Path:
     """Write the training edits of a task; return their file."""
     rows = {
@@ -142,9 +157,9 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, default=SETTINGS, metavar="FILE", help="in place of table2.toml")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
-    settings = tomllib.loads(args.settings.read_text("utf-8"))
     results: dict[str, Any] = {}
     try:
+        settings = read_settings(args.settings)
         with Progress() as bar:
             for task in tasks_of(args):
                 results[task.name] = measured(task, args, settings[task.name], bar)
