@@ -1,8 +1,13 @@
 """The options of `meloedit eval`: configuration files, and bad input in one line."""
 
+import tomllib
+from pathlib import Path
+
 import eval_runs
 import pytest
 from eval_runs import evaluated, result_of, run, zsre
+
+from meloedit.methods import METHODS, method_class
 
 files = eval_runs.files
 
@@ -17,6 +22,25 @@ def test_a_configuration_file_says_the_same(files, tmp_path):
     result = result_of(tmp_path / "run")
     assert result["edits"] == 2 and result["provenance"]["configuration"]["settings"] == {"none": {"seed": 3}}
     assert any("far locality" in said for said in result["notes"]) and "locality_far" not in result["methods"]["none"]
+
+
+def test_a_file_may_have_settings_of_methods_that_do_not_run(files, tmp_path):
+    (tmp_path / "run.toml").write_text(
+        "method = ['none', 'grace']\n[settings.none]\nseed = 3\n[settings.grace]\neps = 2.0\n"
+    )
+    evaluated(*zsre(files, tmp_path / "run", "--config", tmp_path / "run.toml", "--method", "none"))
+    settings = result_of(tmp_path / "run")["provenance"]["configuration"]["settings"]
+    assert settings == {"none": {"seed": 3}}
+    (tmp_path / "run.toml").write_text("[settings.graze]\neps = 2.0\n")
+    result = run(*zsre(files, tmp_path / "run", "--config", tmp_path / "run.toml", "--method", "none"))
+    assert result.exit_code == 1 and "a setting is given for 'graze', which is no method" in result.output
+
+
+def test_the_settings_of_todays_tables_are_those_of_every_method():
+    config = tomllib.loads((Path(__file__).parents[3] / "benchmarks/rivals/smollm2.toml").read_text())
+    assert sorted(config["method"]) == sorted(METHODS)
+    for name, settings in config["settings"].items():
+        method_class(name).read_settings(settings)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def evaluate(given: GivenOptions) -> None:
 
     folder = Path(options.out)
     check_parts(folder, options.protocol, PROTOCOLS)
-    plans, distractors = _plans(options)
+    plans, distractors = _plans(options, [item.partition(".")[0] for item in given.settings or []])
     with locked(folder), report_if_stopped(lambda: _finished(folder, options)), progress_display() as progress:
         paths = [folder if len(plans) == 1 else folder / plan.protocol for plan in plans]
         runs = [
@@ -70,8 +70,12 @@ def _finished(folder: Path, options: EvalOptions) -> str:
     return f"{text}{learned}: the same command goes on"
 
 
-def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
+def _plans(options: EvalOptions, set_here: list[str]) -> tuple[list[Any], list[Any]]:
     """Read the files and check everything that can be checked before any work.
+
+    Args:
+        options: what to run.
+        set_here: the methods that the command line has settings for.
 
     Returns:
         A plan per protocol, and the edits of --distractors.
@@ -85,8 +89,9 @@ def _plans(options: EvalOptions) -> tuple[list[Any], list[Any]]:
     else:
         _check_protocols(options, PROTOCOLS)
     methods = [method_class(name) for name in options.method]
-    if unknown := [name for name in options.settings if name not in options.method]:
-        names = method_names()
+    names = method_names()  # a file of settings may be for more methods than those that run
+    unused = [name for name in options.settings if name not in options.method]
+    if unknown := [name for name in unused if name in set_here or name not in names]:
         known = "is not among --method" if unknown[0] in names else f"is no method; there are: {', '.join(names)}"
         raise MeloEditError(f"a setting is given for {unknown[0]!r}, which {known}")
     settings = {kind.name: options.settings.get(kind.name, {}) for kind in methods}
