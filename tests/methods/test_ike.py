@@ -7,7 +7,7 @@ import torch
 
 from meloedit import Edit
 from meloedit.errors import MeloEditError
-from meloedit.methods import method_class
+from meloedit.methods import free_memory, method_class
 from meloedit.methods.data_files import TrainingEdit, read_training_edits
 from meloedit.methods.in_context.demonstrations import COPY, Demonstrations, parts_of
 
@@ -197,3 +197,9 @@ def test_what_ike_cannot_use_is_one_line(open_ike, tmp_path):
     alone = open_ike(train="", k=0)
     alone.edit(EDITS)
     assert text_of(alone, "Hm?").startswith("New Fact: ")
+
+
+def test_vectors_without_room_are_said_before_any_work(open_ike, monkeypatch):
+    monkeypatch.setattr(free_memory, "free_bytes", lambda device: 100)
+    with pytest.raises(MeloEditError, match=r"^method ike needs about \S+ \S+ for the vectors of 9 demonstrations"):
+        open_ike().check()

@@ -134,7 +134,7 @@ def test_a_family_that_a_method_does_not_serve_is_refused_in_one_line(opened, na
         opened(name, kind)
 
 
-@pytest.mark.parametrize("name", ["ft", "locft", "wise", "lora", "calinet", "cmr", "ultraedit"])
+@pytest.mark.parametrize("name", ["ft", "locft", "wise", "lora", "calinet", "cmr", "ultraedit", "tpatcher"])
 def test_more_memory_than_there_is_is_said_before_any_work(opened, monkeypatch, name):
     monkeypatch.setattr(free_memory, "free_bytes", lambda device: 1000)
     with pytest.raises(MeloEditError, match=rf"^method {name} needs about \S+ \S+ for [^\n]+, and 1.0 kB are free$"):

@@ -67,7 +67,7 @@ class Demonstrations:
         self.parts = [parts_of(edit, among_facts) for edit in edits]
         self.among_facts = among_facts
         self._encoder = encoder
-        self.texts = [text for own in self.parts for text in _texts(own, among_facts)]
+        self.texts = [text for own in self.parts for text in texts_of(own, among_facts)]
         path = cache_folder() / "demonstrations" / f"{json_hash([VERSION, name, self.texts])}.vectors"
         kept, probe = load_tensors(path), encoder.embed(self.texts[:1])
         # A folder may hold another encoder than it did when the vectors were made.
@@ -112,7 +112,8 @@ class Demonstrations:
         return texts
 
 
-def _texts(parts: Parts, among_facts: bool) -> list[str]:
+def texts_of(parts: Parts, among_facts: bool) -> list[str]:
+    """Return what is searched: the facts alone, or all demonstrations."""
     return [parts.copy] if among_facts else [parts.copy, *parts.update, *parts.retain]
 
 

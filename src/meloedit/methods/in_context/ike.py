@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ...edit import prompt_text
 from ...errors import MeloEditError
 from ..data_files import read_training_edits
-from .demonstrations import FACT, Demonstrations
+from ..free_memory import check_room
+from .demonstrations import FACT, Demonstrations, parts_of, texts_of
 from .retrieval import Retrieval, RetrievalSettings
 
 if TYPE_CHECKING:
@@ -79,9 +82,13 @@ class Ike(Retrieval):
         return self._demonstrations.chosen(prompts, targets, settings.k, settings.seed)
 
     def check(self) -> None:
-        """Raise a MeloEditError if the training edits cannot be read."""
+        """Raise a MeloEditError if the training edits cannot be read, or their vectors have no room."""
         if self.settings.k:
-            read_training_edits(self.settings.train, self.settings.train_size)
+            rows = read_training_edits(self.settings.train, self.settings.train_size)
+            facts = self.settings.choose == "facts"
+            count = sum(len(texts_of(parts_of(row, facts), facts)) for row in rows)
+            need = 2 * torch.float32.itemsize * self.encoder.size * count  # in parts, and as one
+            check_room(self.name, need, f"the vectors of {count:,} demonstrations", self.encoder.device)
 
     def _remove(self, ids: Sequence[str]) -> None:
         super()._remove(ids)

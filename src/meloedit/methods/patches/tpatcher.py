@@ -25,6 +25,7 @@ from ...training.trainer import seeded
 from ..base import Method, Size
 from ..checkpoint import read_state, write_state
 from ..data_files import read_texts
+from ..free_memory import check_room
 from .losses import activation_loss, memory_loss, smoothed_loss
 from .memory import remembered
 from .parts import Part, predicting
@@ -107,9 +108,14 @@ class TPatcher(Method):
         self._beside = Beside(self.place, self._written)
 
     def check(self) -> None:
-        """Raise a MeloEditError if the file of texts to remember cannot be read."""
+        """Raise a MeloEditError if the file of texts to remember cannot be read, or the memory of them has no room."""
         if self.settings.text:
             read_texts(self.settings.text)
+        queries = self.settings.memory_size + self.settings.val_memory_size
+        itemsize = max(self.backbone.model.dtype.itemsize, torch.float32.itemsize)
+        # kept as they were read, and once more, beside earlier edits' queries, while a patch trains
+        need = 2 * itemsize * self.place.width * queries
+        check_room(self.name, need, f"the memory of {queries:,} tokens", self.backbone.device)
 
     # -- answering
 
