@@ -11,6 +11,7 @@ import pytest
 from eval_runs import QUICK, evaluated, result_of, run, scores, zsre
 from support.store_cases import child, finished
 
+from meloedit.evaluation.run import method_run
 from meloedit.evaluation.run.folder import read_json
 from meloedit.store import Store
 
@@ -82,6 +83,19 @@ def run_to_the_write(number, done, args):
 
     os.replace, Store.put = killing(os.replace), killing(Store.put)
     run(*args)
+
+
+def test_answers_are_timed_once_for_all_protocols(files, tmp_path, monkeypatch):
+    out, timed = tmp_path / "run", []
+    measure = method_run.answer_time
+    monkeypatch.setattr(method_run, "answer_time", lambda *args: timed.append(1) or measure(*args))
+    evaluated(*zsre(files, out, "--method", "none", "--protocol", "retention,teacher-forced"))
+    one, other = (result_of(out / name)["methods"]["none"] for name in ("retention", "teacher-forced"))
+    assert len(timed) == 1 and one["answer_time_ratio"] == other["answer_time_ratio"]
+    path = out / "states" / "none" / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"answer_time": {"value": 1}}))
+    bad = run(*zsre(files, out, "--method", "none", "--protocol", "retention,teacher-forced"))
+    assert bad.exit_code == 1 and "progress.json is damaged" in bad.output
 
 
 @pytest.mark.parametrize("name", ["melo", "melo-paper", "ft", "grace", "lora"])

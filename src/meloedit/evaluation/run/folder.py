@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from ...errors import MeloEditError
 from ...files import make_folder, write_bytes, write_json
+from ..metrics.estimates import Estimate
 from ..metrics.observation import problem
 
 if TYPE_CHECKING:
@@ -158,13 +160,26 @@ class EditingProgress:
         """Store that ``done`` edits are made, the method's checkpoint, and what the last part took."""
         part: EditingPart = {"edits": done - self.done, "seconds": seconds, "processor": processor}
         self._stored = self._stored | {"done": done, "state": dict(state), "parts": [*self.parts, part]}
+        self._stored.pop("answer_time", None)
         write_json(self._path, self._stored)
+
+    def answer_time(self, measure: Callable[[], Estimate]) -> Estimate:
+        """Return how long answers take after these edits; it is measured once for all protocols."""
+        stored = self._stored.get("answer_time")
+        if stored is None:
+            stored = asdict(measure())
+            self._stored = self._stored | {"answer_time": stored}
+            write_json(self._path, self._stored)
+        return Estimate(**stored)
 
 
 def _is_progress(stored: Mapping[str, Any]) -> bool:
     """Whether the numbers of a file add up to the edits that it says are made."""
     done, parts, state = stored.get("done"), stored.get("parts"), stored.get("state")
     if not isinstance(done, int) or not isinstance(parts, list) or (done and not isinstance(state, dict)):
+        return False
+    timed = stored.get("answer_time")
+    if timed is not None and not (isinstance(timed, dict) and set(timed) == {"value", "low", "high", "n"}):
         return False
     counts = [edits for part in parts if isinstance(part, dict) and isinstance(edits := part.get("edits"), int)]
     return len(counts) == len(parts) and min(counts, default=1) > 0 and sum(counts) == done

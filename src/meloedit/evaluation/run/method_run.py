@@ -261,7 +261,9 @@ class MethodRun:
         if self.task.kind == "question" and not self.grouped:
             prompts = [item.edit.prompt for item in self.items[:TIMED_PROMPTS]]
             prompts += [far.prompt for far in self.task.far[:TIMED_PROMPTS]]
-            cost.figures["answer_time_ratio"] = answer_time(method, self.context.base, prompts, self.context.progress)
+            told = self.context.progress
+            timed = progress.answer_time(lambda: answer_time(method, self.context.base, prompts, told))
+            cost.figures["answer_time_ratio"] = timed
         about: dict[str, Any] = {"removal": removal_of(type(method)), "peak_gigabytes": peak_gigabytes()}
         if self.name not in METHODS:
             about["package"] = package_of(self.name)
