@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import Progress
 
 from meloedit.backbones.loading import DEMO_MODEL, load_model
@@ -122,7 +123,10 @@ def measured(task: PaperTask, args: argparse.Namespace, settings: Mapping[str, A
         for name, given in settings.items()
         if not args.methods or name in args.methods.split(",")
     }
-    plan = RunPlan(items, "paper", Path(task.model).name, {"none": {}, **methods}, count, limit=args.limit)
+    more = {"rephrases": task.rephrases, "near": None, "device": None, "dtype": "float32"}
+    plan = RunPlan(
+        items, "paper", Path(task.model).name, {"none": {}, **methods}, count, limit=args.limit, extra_identity=more
+    )
     folder = args.out / task.name
     row = bar.add_task(task.name, total=None)
 
@@ -131,7 +135,8 @@ def measured(task: PaperTask, args: argparse.Namespace, settings: Mapping[str, A
 
     with locked(folder):
         run = RunFolder(folder, plan.configuration())
-        return Runner(plan, run, lambda: load_model(task.model), progress).run()
+        # as stored, a model may be float16, in which half of the methods cannot train
+        return Runner(plan, run, lambda: load_model(task.model, dtype=torch.float32), progress).run()
 
 
 def main() -> None:

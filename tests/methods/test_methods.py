@@ -141,6 +141,13 @@ def test_more_memory_than_there_is_is_said_before_any_work(opened, monkeypatch, 
         opened(name)[0].check()
 
 
+@pytest.mark.parametrize("name", ["lora", "cmr"])
+def test_float16_which_training_breaks_is_refused(make_model, tokenizer, name):
+    with pytest.raises(MeloEditError, match=rf"^method {name} cannot train a model of float16: load it as float32 "):
+        method_class(name)(make_model("llama").half(), tokenizer)
+    method_class(name)(make_model("llama").bfloat16(), tokenizer).close()
+
+
 def test_ft_and_grace_refuse_layers_that_do_not_exist(opened):
     with pytest.raises(MeloEditError, match=r"depth must lie between 0 and 1, not 9"):
         opened("ft", depth=9.0)

@@ -47,6 +47,7 @@ class Cmr(TrainedMethod, ChangedWeights):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.check_precision()
         weights = dict(self.model.named_parameters())
         if self.settings.depth > 0:
             prefix, first = self.layer_at(self.settings.depth)

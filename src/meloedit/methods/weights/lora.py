@@ -66,6 +66,7 @@ class Lora(TrainedMethod, ChangedWeights):
             from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
         except ImportError:
             raise MeloEditError("method lora needs the extra 'eval': pip install 'meloedit[eval]'") from None
+        self.check_precision()
         kind = self.model.config.model_type
         if kind not in TARGETS:
             raise MeloEditError(f"method lora: PEFT knows no modules to adapt in a model of type {kind!r}")
