@@ -33,7 +33,7 @@ from meloedit.evaluation.run.runner import Runner
 from meloedit.evaluation.tasks.registry import load_task
 
 from ..shared.lessons import of_hallucination, of_scotus, of_zsre, write_lessons
-from ..shared.options import option_parser, positive, write
+from ..shared.options import names, option_parser, positive, write
 from ..shared.published import TABLE
 from .table2_shown import draw, markdown
 
@@ -121,7 +121,7 @@ def measured(task: PaperTask, args: argparse.Namespace, settings: Mapping[str, A
     methods = {
         name: {key: str(path) if value == LESSONS else value for key, value in given.items()}
         for name, given in settings.items()
-        if not args.methods or name in args.methods.split(",")
+        if args.methods is None or name in args.methods
     }
     more = {"rephrases": task.rephrases, "near": None, "device": None, "dtype": "float32"}
     plan = RunPlan(
@@ -158,13 +158,16 @@ def main() -> None:
     parser.add_argument("--edits", type=positive, default=100, help="edits of zsRE")
     parser.add_argument("--passages", type=positive, default=24, help="edits of hallucination")
     parser.add_argument("--limit", type=positive, default=300, help="upstream prompts at most")
-    parser.add_argument("--methods", help="these alone, separated by commas")
+    parser.add_argument("--methods", type=names, help="these alone, separated by commas")
     parser.add_argument("--settings", type=Path, default=SETTINGS, metavar="FILE", help="in place of table2.toml")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args()
     results: dict[str, Any] = {}
     try:
         settings = read_settings(args.settings)
+        known = {name for methods in settings.values() for name in methods}
+        if unknown := [name for name in args.methods or () if name not in known]:
+            raise MeloEditError(f"--methods: no settings for {unknown[0]!r}; there are: {', '.join(sorted(known))}")
         with Progress() as bar:
             for task in tasks_of(args):
                 results[task.name] = measured(task, args, settings[task.name], bar)

@@ -30,7 +30,7 @@ from meloedit.evaluation.run.plan import RunPlan
 from meloedit.evaluation.tasks.registry import load_task
 
 from ..shared.local_tasks import METRICS, write_tasks
-from ..shared.options import option_parser, positive, write
+from ..shared.options import names, option_parser, positive, write
 
 
 def reopened(run: Path, data: list[str], model: str | None, progress: Any) -> RunContext:
@@ -55,16 +55,18 @@ def reopened(run: Path, data: list[str], model: str | None, progress: Any) -> Ru
 
 def measure(context: RunContext, args: argparse.Namespace, progress: Any) -> dict[str, Any]:
     """Score the tasks on each method with its edits; return the figures by method."""
-    names = write_tasks(args.out.with_suffix(""), args.web, args.wiki, args.questions, args.limit)
-    manager = find_tasks(names, args.out.with_suffix(""))
+    if unknown := [name for name in args.methods or () if name not in context.plan.methods]:
+        raise MeloEditError(f"--methods: {unknown[0]!r} is not in the run; there: {', '.join(context.plan.methods)}")
+    tasks = write_tasks(args.out.with_suffix(""), args.web, args.wiki, args.questions, args.limit)
+    manager = find_tasks(tasks, args.out.with_suffix(""))
     found = json.loads(args.out.read_text("utf-8"))["methods"] if args.out.exists() else {}
     for name in context.plan.methods:
-        if name in found or (args.methods and name not in args.methods.split(",")):
+        if name in found or (args.methods is not None and name not in args.methods):
             continue
         progress(f"{name}: general ability", len(found), len(context.plan.methods))
         method = MethodRun(context, name).edited()
         try:
-            scores = scores_of(model_of(method, args.batch_size), names, manager)
+            scores = scores_of(model_of(method, args.batch_size), tasks, manager)
         finally:
             method.close()
         found[name] = {task: scores[task][metric] for task, metric in METRICS.items()}
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--model", help="a folder, where the run's name of the model says nothing")
     for option in ("--web", "--wiki", "--questions"):
         parser.add_argument(option, type=Path, required=True, metavar="FILE")
-    parser.add_argument("--methods", help="these alone, separated by commas")
+    parser.add_argument("--methods", type=names, help="these alone, separated by commas")
     parser.add_argument("--limit", type=positive, default=100, help="documents of each task")
     parser.add_argument("--batch-size", type=positive, default=8)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")

@@ -36,6 +36,14 @@ def positive(text: str) -> int:
     return number
 
 
+def names(text: str) -> list[str]:
+    """Return the names of an option that lists them; argparse turns the error into one line."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("give names, separated by commas")
+    return found
+
+
 def share(hits: Sequence[bool]) -> dict[str, Any]:
     """Return a share with its 95 % Wilson interval and its count, ready for JSON."""
     return estimates.share(hits).to_dict()

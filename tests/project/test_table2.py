@@ -65,6 +65,13 @@ def test_missing_files_are_named(modules, options, words):
         modules["table2"].tasks_of(given(**options))
 
 
+def test_a_method_without_settings_is_named(modules, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["table2", "--methods", "grace,romeo", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stopped:
+        modules["table2"].main()
+    assert stopped.value.code == 1 and "no settings for 'romeo'; there are: cmr, grace" in capsys.readouterr().err
+
+
 def test_a_wrong_option_is_one_line_and_exit_code_1(modules, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
         sys, "argv", ["table2", "--scotus", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "out")]
