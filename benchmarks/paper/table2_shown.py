@@ -16,7 +16,7 @@ from meloedit.evaluation.drawing import panels, png
 
 from ..quality.tables import best_of, cell
 from ..shared.options import option_parser
-from ..shared.published import COLUMNS, TABLE
+from ..shared.published import COLUMNS, TABLE, reported
 
 COSTS = {"parameters_per_edit": "parameters per 1,000 edits", "edits_per_minute": "edits a minute"}
 NAMES = {"melo-paper": "melo-paper (MELO)", "melo": "melo (ours)", "none": "unedited"}
@@ -28,14 +28,16 @@ def markdown(tables: Mapping[str, Any]) -> str:
     for task, table in tables.items():
         methods, columns = table["methods"], COLUMNS[task]
         lines += [f"{task}, {table['edits']:,} edits, {table['model']}", ""]
-        lines += ["| | " + " | ".join(f"{name} | paper" for name in columns.values()) + " |"]
-        lines += ["|---" * (1 + 2 * len(columns)) + "|"]
+        in_paper = [any(reported(task, name, at) is not None for name in TABLE[task]) for at in range(len(columns))]
+        heads = [f"{name} | paper" if there else name for name, there in zip(columns.values(), in_paper, strict=True)]
+        lines += ["| | " + " | ".join(heads) + " |", "|---" * (1 + len(heads) + sum(in_paper)) + "|"]
         for method, row in methods.items():
             cells = []
             for at, metric in enumerate(columns):
                 best = None if method == "none" else best_of(methods, metric)
-                reported = TABLE[task].get(method)
-                cells += [cell(row.get(metric), metric, best), "" if reported is None else f"{reported[at]:g}"]
+                told = reported(task, method, at)
+                cells += [cell(row.get(metric), metric, best)]
+                cells += ["" if told is None else f"{told:g}"] if in_paper[at] else []
             lines.append(f"| {NAMES.get(method, method)} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["| | " + " | ".join(f"{task}: {text}" for task in tables for text in COSTS.values()) + " |"]
@@ -75,8 +77,8 @@ def draw(tables: Mapping[str, Any]) -> bytes:
                     low, high = figures["ci"] or (figures["value"],) * 2
                     axis.plot([low, high], [y, y], color="#0072b2", linewidth=2)
                     axis.plot(figures["value"], y, "o", color="#0072b2")
-                if reported := TABLE[task].get(method):
-                    axis.plot(reported[column], y, "x", color="#d55e00")
+                if (told := reported(task, method, column)) is not None:
+                    axis.plot(told, y, "x", color="#d55e00")
             axis.set_yticks(range(len(methods)), [NAMES.get(name, name) for name in methods], fontsize=8)
             axis.invert_yaxis()
             axis.set_title(f"{task}: {text}", fontsize=9)

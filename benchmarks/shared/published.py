@@ -7,11 +7,15 @@ can be compared, and no figure with another.
 from __future__ import annotations
 
 COLUMNS: dict[str, dict[str, str]] = {
-    "scotus": {"accuracy_upstream": "locality", "accuracy_edits": "edit success"},
+    "scotus": {
+        "accuracy_upstream": "locality",
+        "accuracy_edits": "edit success",
+        "accuracy_generality": "generality (next tokens)",
+    },
     "zsre": {"f1_locality": "locality F1", "f1_edits": "edit success F1", "f1_generality": "generality F1"},
     "hallucination": {"ppl_locality": "locality PPL", "ppl_edits": "edits PPL", "ppl_accurate": "accurate PPL"},
 }
-"""The columns of each task: our metric, and its name in the table."""
+"""The columns of each task: our metric, and its name in the table. The paper has no generality for SCOTUS."""
 TABLE: dict[str, dict[str, tuple[float, ...]]] = {
     "scotus": {
         "lora": (0.21, 0.16),
@@ -39,4 +43,10 @@ TABLE: dict[str, dict[str, tuple[float, ...]]] = {
         "melo-paper": (17.45, 1.04, 2.66),
     },
 }
-"""The figures, in the order of the columns. ROME is in the paper for hallucination alone."""
+"""The figures, in the order of the first columns. ROME is in the paper for hallucination alone."""
+
+
+def reported(task: str, method: str, column: int) -> float | None:
+    """Return what the paper reports of a method in a task's column; ``None``: nothing."""
+    row = TABLE[task].get(method, ())
+    return row[column] if column < len(row) else None
