@@ -135,7 +135,7 @@ def measured(task: PaperTask, args: argparse.Namespace, settings: Mapping[str, A
 
     with locked(folder):
         run = RunFolder(folder, plan.configuration())
-        # as stored, a model may be float16, in which half of the methods cannot train
+        # a model may be stored in float16, which cmr and lora refuse
         return Runner(plan, run, lambda: load_model(task.model, dtype=torch.float32), progress).run()
 
 

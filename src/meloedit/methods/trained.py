@@ -29,7 +29,7 @@ class TrainedMethod(Method):
         """
         if self.model.dtype == torch.float16:
             raise MeloEditError(
-                f"method {self.name} cannot train a model of float16: load it as float32 or bfloat16 (--dtype float32)"
+                f"method {self.name} cannot train a model of float16: load it as float32 (--dtype float32)"
             )
 
     def run_lower_layers_once(self, name: str) -> AbstractContextManager[None]:

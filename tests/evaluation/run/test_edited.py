@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import eval_runs
@@ -41,9 +42,10 @@ def test_a_finished_runs_method_answers_as_it_did_and_makes_no_edit(files, tmp_p
         method.close()
 
 
-def test_a_run_that_was_stopped_is_finished(files, tmp_path, ability):
+def test_edits_that_the_folder_lacks_are_made(files, tmp_path, ability):
     out = tmp_path / "run"
     evaluated(*zsre(files, out, "--method", "none"))
+    shutil.rmtree(out / "states" / "none")
     context = ability.reopened(out, [files["zsre"], files["nq"]], None, silent)
     method = MethodRun(context, "none").edited()
     assert len(method.edits) == 4
